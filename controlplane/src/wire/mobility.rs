@@ -1,0 +1,305 @@
+//! The Mobility Header (RFC 6275 section 6.1) and the messages of PMIPv6 (RFC 5213, RFC 8885).
+//!
+//! The values are here; [`parse`] and [`emit`] are in `mobility/`.
+
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+use serde::{Deserialize, Serialize};
+
+use crate::identity::MobileNodeIdentifier;
+
+mod emit;
+mod options;
+mod parse;
+mod registry;
+mod status;
+#[cfg(test)]
+mod tests;
+mod timestamp;
+
+pub use emit::{EmitError, emit};
+pub use parse::parse;
+pub use registry::{MAXIMUM_OCTETS, NEXT_HEADER, binding_error_status, mh_type, mh_type_name};
+pub use timestamp::{time_from_timestamp, timestamp_from_time};
+
+/// A Mobility Header message. Types that Kedge does not process are `Other`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MobilityMessage {
+    /// MH type 5.
+    ProxyBindingUpdate(ProxyBindingUpdate),
+    /// MH type 6.
+    ProxyBindingAcknowledgement(ProxyBindingAcknowledgement),
+    /// MH type 7.
+    BindingError(BindingError),
+    /// Any other type: its number. Answered with a Binding Error of status 2 (RFC 6275 section 9.2).
+    Other(u8),
+}
+
+impl MobilityMessage {
+    /// The MH type on the wire.
+    #[must_use]
+    pub fn mh_type(&self) -> u8 {
+        match self {
+            Self::ProxyBindingUpdate(_) => mh_type::BINDING_UPDATE,
+            Self::ProxyBindingAcknowledgement(_) => mh_type::BINDING_ACKNOWLEDGEMENT,
+            Self::BindingError(_) => mh_type::BINDING_ERROR,
+            Self::Other(mh_type) => *mh_type,
+        }
+    }
+
+    /// The message's name, as the RFCs write it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ProxyBindingUpdate(_) => "Proxy Binding Update",
+            Self::ProxyBindingAcknowledgement(_) => "Proxy Binding Acknowledgement",
+            Self::BindingError(_) | Self::Other(_) => mh_type_name(self.mh_type()),
+        }
+    }
+}
+
+/// Binding Update with the P flag (RFC 6275 section 6.1.7, RFC 5213 section 8.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyBindingUpdate {
+    /// Correlates the acknowledgement.
+    pub sequence: u16,
+    /// All 16 flag bits; see [`update_flags`].
+    pub flags: u16,
+    /// Units of 4 seconds; 0 asks for de-registration.
+    pub lifetime: u16,
+    /// The options that both messages share.
+    pub options: MobilityOptions,
+}
+
+/// Binding Acknowledgement with the P flag (RFC 6275 section 6.1.8, RFC 5213 section 8.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyBindingAcknowledgement {
+    /// Below 128: accepted.
+    pub status: Status,
+    /// All 8 flag bits; see [`acknowledgement_flags`].
+    pub flags: u8,
+    /// Copied from the update.
+    pub sequence: u16,
+    /// Units of 4 seconds granted.
+    pub lifetime: u16,
+    /// The options that both messages share.
+    pub options: MobilityOptions,
+}
+
+/// Binding Error (RFC 6275 section 6.1.9).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindingError {
+    /// 1 unknown binding for Home Address destination option, 2 unrecognised MH type.
+    pub status: u8,
+    /// `::` where there was no Home Address option.
+    pub home_address: Ipv6Addr,
+}
+
+/// Flag bits of a Binding Update (16 bits at offset 8).
+pub mod update_flags {
+    /// Acknowledge.
+    pub const ACKNOWLEDGE: u16 = 0x8000;
+    /// Proxy registration (RFC 5213).
+    pub const PROXY: u16 = 0x0200;
+    /// Distributed mobility management (RFC 8885 section 4.1).
+    pub const DISTRIBUTED: u16 = 0x0010;
+}
+
+/// Flag bits of a Binding Acknowledgement (8 bits at offset 7). Not those of the update.
+pub mod acknowledgement_flags {
+    /// Proxy registration (RFC 5213).
+    pub const PROXY: u8 = 0x20;
+    /// Distributed mobility management (RFC 8885 section 4.2).
+    pub const DISTRIBUTED: u8 = 0x02;
+}
+
+/// Status of a Binding Acknowledgement, as the octet on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Status(pub u8);
+
+#[allow(missing_docs, reason = "the names are those of the registry; wire/mobility/status.rs gives the text of each")]
+impl Status {
+    pub const ACCEPTED: Status = Status(0);
+    pub const REASON_UNSPECIFIED: Status = Status(128);
+    pub const ADMINISTRATIVELY_PROHIBITED: Status = Status(129);
+    pub const INSUFFICIENT_RESOURCES: Status = Status(130);
+    pub const SEQUENCE_NUMBER_OUT_OF_WINDOW: Status = Status(135);
+    pub const PROXY_REG_NOT_ENABLED: Status = Status(152);
+    pub const NOT_LMA_FOR_THIS_MOBILE_NODE: Status = Status(153);
+    pub const MAG_NOT_AUTHORIZED_FOR_PROXY_REG: Status = Status(154);
+    pub const NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX: Status = Status(155);
+    pub const TIMESTAMP_MISMATCH: Status = Status(156);
+    pub const TIMESTAMP_LOWER_THAN_PREV_ACCEPTED: Status = Status(157);
+    pub const MISSING_HOME_NETWORK_PREFIX_OPTION: Status = Status(158);
+    pub const BCE_PBU_PREFIX_SET_DO_NOT_MATCH: Status = Status(159);
+    pub const MISSING_MN_IDENTIFIER_OPTION: Status = Status(160);
+    pub const MISSING_HANDOFF_INDICATOR_OPTION: Status = Status(161);
+    pub const MISSING_ACCESS_TECH_TYPE_OPTION: Status = Status(162);
+}
+
+impl ProxyBindingUpdate {
+    /// With the D flag: the sender is a MAAR or a CMD. Without it, a CMD refuses with a status.
+    #[must_use]
+    pub fn is_distributed(&self) -> bool {
+        self.flags & update_flags::DISTRIBUTED != 0
+    }
+
+    /// With the A flag: the sender waits for an acknowledgement.
+    #[must_use]
+    pub fn asks_for_acknowledgement(&self) -> bool {
+        self.flags & update_flags::ACKNOWLEDGE != 0
+    }
+}
+
+impl ProxyBindingAcknowledgement {
+    /// With the D flag. Without it, the peer is no CMD or MAAR of RFC 8885.
+    #[must_use]
+    pub fn is_distributed(&self) -> bool {
+        self.flags & acknowledgement_flags::DISTRIBUTED != 0
+    }
+}
+
+impl Status {
+    /// Values below 128 accept.
+    #[must_use]
+    pub fn is_accepted(self) -> bool {
+        self.0 < 128
+    }
+}
+
+/// The mobility options of RFC 5213 and RFC 8885, in the order in which they are sent.
+///
+/// An option that may come once is an `Option` (of several, the first counts);
+/// unknown ones are skipped and counted by the parser (RFC 6275 section 6.2.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MobilityOptions {
+    /// Type 8. With no octets in an answer to an update that had none (status 160).
+    pub mobile_node_identifier: Option<MobileNodeIdentifier>,
+    /// Type 22, repeatable. `::/0` asks for an allocation.
+    pub home_network_prefixes: Vec<Ipv6Net>,
+    /// Type 23: 1 new interface, 2 between interfaces, 3 between MAGs, 4 unknown, 5 re-registration.
+    pub handoff_indicator: Option<u8>,
+    /// Type 24: 1 virtual, 3 IEEE 802.3, 4 IEEE 802.11, ...
+    pub access_technology_type: Option<u8>,
+    /// Type 27: 48.16 fixed-point seconds since 1970-01-01 UTC, as the 64 bits on the wire.
+    pub timestamp: Option<u64>,
+    /// Type 25: the octets after the reserved field.
+    pub link_layer_identifier: Option<Vec<u8>>,
+    /// Type 26.
+    pub link_local_address: Option<Ipv6Addr>,
+    /// Type 65, repeatable (RFC 8885 section 4.3). See [`MobilityOptions::session_prefixes`].
+    pub anchored_prefixes: Vec<Ipv6Net>,
+    /// Type 66, repeatable (RFC 8885 section 4.4).
+    pub local_prefixes: Vec<Ipv6Net>,
+    /// Type 68 (RFC 8885 section 4.6).
+    pub serving_maar: Option<Ipv6Addr>,
+    /// Types 69 and 70 before any Previous MAAR: the sender's own logical interface (choice G6).
+    pub logical_interface: LogicalInterface,
+    /// Type 67, repeatable (RFC 8885 section 4.5), each with the 69 and 70 that follow it (choice G6).
+    pub previous_maars: Vec<PreviousMaarOption>,
+    /// Type 3: replaces the IPv6 source as Proxy-CoA.
+    pub alternate_care_of_address: Option<Ipv6Addr>,
+    /// How many options of unknown type were skipped; never sent.
+    pub unknown: u16,
+}
+
+impl MobilityOptions {
+    /// The prefixes that the message is about: the Home Network Prefixes, and where
+    /// there are none the Anchored Prefixes.
+    ///
+    /// RFC 8885 shows its flows with the former and gives the latter no part in
+    /// them (choice G5): Kedge sends the former and reads both.
+    #[must_use]
+    pub fn session_prefixes(&self) -> &[Ipv6Net] {
+        if self.home_network_prefixes.is_empty() { &self.anchored_prefixes } else { &self.home_network_prefixes }
+    }
+}
+
+/// Previous MAAR option (RFC 8885 section 4.5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviousMaarOption {
+    /// The MAAR that anchors the prefix.
+    pub address: Ipv6Addr,
+    /// The anchored prefix.
+    pub home_network_prefix: Ipv6Net,
+    /// Its distributed logical interface, when told.
+    pub logical_interface: LogicalInterface,
+}
+
+/// What identifies a distributed logical interface (RFC 8885 sections 3.7, 4.7, 4.8).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogicalInterface {
+    /// Type 69.
+    pub link_local_address: Option<Ipv6Addr>,
+    /// Type 70: the octets after the reserved field.
+    pub link_layer_address: Option<Vec<u8>>,
+}
+
+/// Why a Mobility Header was refused. Each has a counter of its own.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MobilityError {
+    /// Shorter than its fixed part, or than its Header Len says. Dropped silently.
+    #[error("truncated: {octets} octets, {needed} needed")]
+    Truncated {
+        /// What there was.
+        octets: usize,
+        /// What the header promised.
+        needed: usize,
+    },
+    /// Octets after the end that Header Len gives.
+    #[error("oversized: {octets} octets, Header Len says {header_len}")]
+    Oversized {
+        /// What there was.
+        octets: usize,
+        /// (Header Len + 1) * 8.
+        header_len: usize,
+    },
+    /// Dropped silently (RFC 6275 section 9.2).
+    #[error("checksum {found:#06x} is wrong, {expected:#06x} expected")]
+    Checksum {
+        /// In the message.
+        found: u16,
+        /// Computed.
+        expected: u16,
+    },
+    /// Answered with ICMPv6 Parameter Problem, code 0, pointing at offset 0 of the header.
+    #[error("Payload Proto is {0}, only 59 is allowed")]
+    PayloadProto(u8),
+    /// Answered with ICMPv6 Parameter Problem, code 0, pointing at offset 1 of the header.
+    #[error("Header Len {header_len} is below the minimum {minimum} of MH type {mh_type}")]
+    HeaderLen {
+        /// In the message.
+        header_len: u8,
+        /// The least for this type.
+        minimum: u8,
+        /// The type.
+        mh_type: u8,
+    },
+    /// An option runs past the end of the header. Dropped silently.
+    #[error("option {option} at offset {offset} runs past the end")]
+    OptionOverrun {
+        /// Its type.
+        option: u8,
+        /// From the start of the header.
+        offset: usize,
+    },
+    /// A known option has a length or value that it cannot have.
+    #[error("option {option} at offset {offset} cannot have {what} {value}")]
+    OptionInvalid {
+        /// Its type.
+        option: u8,
+        /// From the start of the header.
+        offset: usize,
+        /// Which part of it: "length", "prefix length", ...
+        what: &'static str,
+        /// The value found.
+        value: u64,
+    },
+    /// A Binding Update or Acknowledgement without the P flag: no proxy registration.
+    #[error("MH type {mh_type} without the P flag is no proxy registration")]
+    NotProxy {
+        /// 5 or 6.
+        mh_type: u8,
+    },
+}
