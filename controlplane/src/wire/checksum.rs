@@ -31,7 +31,10 @@ impl PseudoHeader {
             Some([high, low, ..]) => u16::from_be_bytes([*high, *low]),
             _ => 0,
         };
-        Err(Mismatch { found, expected: self.checksum(octets, field) })
+        Err(Mismatch {
+            found,
+            expected: self.checksum(octets, field),
+        })
     }
 
     fn sum(self, octets: &[u8], skip: Option<usize>) -> u16 {
@@ -63,7 +66,11 @@ mod tests {
     use super::*;
 
     fn pseudo_header() -> PseudoHeader {
-        PseudoHeader { source: "2001:db8::1".parse().unwrap(), destination: "2001:db8::2".parse().unwrap(), next_header: 135 }
+        PseudoHeader {
+            source: "2001:db8::1".parse().unwrap(),
+            destination: "2001:db8::2".parse().unwrap(),
+            next_header: 135,
+        }
     }
 
     #[test]

@@ -118,7 +118,10 @@ pub mod acknowledgement_flags {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Status(pub u8);
 
-#[allow(missing_docs, reason = "the names are those of the registry; wire/mobility/status.rs gives the text of each")]
+#[allow(
+    missing_docs,
+    reason = "the names are those of the registry; wire/mobility/status.rs gives the text of each"
+)]
 impl Status {
     pub const ACCEPTED: Status = Status(0);
     pub const REASON_UNSPECIFIED: Status = Status(128);
@@ -212,7 +215,11 @@ impl MobilityOptions {
     /// them (choice G5): Kedge sends the former and reads both.
     #[must_use]
     pub fn session_prefixes(&self) -> &[Ipv6Net] {
-        if self.home_network_prefixes.is_empty() { &self.anchored_prefixes } else { &self.home_network_prefixes }
+        if self.home_network_prefixes.is_empty() {
+            &self.anchored_prefixes
+        } else {
+            &self.home_network_prefixes
+        }
     }
 }
 

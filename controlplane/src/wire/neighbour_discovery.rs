@@ -1,4 +1,7 @@
-//! Router Solicitation and Router Advertisement (RFC 4861 section 4, RFC 4862, RFC 4191).
+//! Router Solicitation and Router Advertisement (RFC 4861 section 4, RFC 4862).
+//!
+//! [`RouterSolicitation`] and [`RouterAdvertisement`] each have a `parse` that
+//! makes the checks of RFC 4861 section 6.1, and an `emit` with the checksum.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -6,6 +9,15 @@ use std::time::Duration;
 use ipnet::Ipv6Net;
 
 use crate::identity::LinkLayerAddress;
+
+mod advertisement;
+mod message;
+mod solicitation;
+#[cfg(test)]
+mod tests;
+
+pub use advertisement::EmitError;
+pub use message::{HOP_LIMIT, NEXT_HEADER, ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION};
 
 /// A valid Router Solicitation (RFC 4861 section 6.1.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +31,8 @@ pub struct RouterSolicitation {
 pub struct RouterAdvertisement {
     /// 0 = unspecified.
     pub current_hop_limit: u8,
-    /// How long this is a default router; whole seconds, 0..=9000 (0 = not one).
+    /// How long this is a default router (0 = not one); whole seconds, 0..=65535
+    /// (RFC 8319, which raised the 9000 of RFC 4861 section 6.2.1).
     pub router_lifetime: Duration,
     /// Whole milliseconds, 0 = unspecified.
     pub reachable_time: Duration,
@@ -93,4 +106,7 @@ pub enum NeighbourDiscoveryError {
     /// A solicitation from `::` with a source link-layer address option.
     #[error("the source {0} does not go with a source link-layer address option")]
     Source(Ipv6Addr),
+    /// An advertisement from an address that is not link-local.
+    #[error("the source {0} of an advertisement is not link-local")]
+    SourceNotLinkLocal(Ipv6Addr),
 }

@@ -4,9 +4,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 
-use super::registry::{
-    Alignment, CHECKSUM_AT, MAXIMUM_OCTETS, NEXT_HEADER, NO_NEXT_HEADER, mh_type, option,
-};
+use super::registry::{Alignment, CHECKSUM_AT, MAXIMUM_OCTETS, NEXT_HEADER, NO_NEXT_HEADER, mh_type, option};
 use super::{
     BindingError, LogicalInterface, MobilityMessage, MobilityOptions, ProxyBindingAcknowledgement,
     ProxyBindingUpdate, acknowledgement_flags, update_flags,
@@ -63,7 +61,9 @@ pub fn emit(
 ) -> Result<Vec<u8>, EmitError> {
     let mut writer = match message {
         MobilityMessage::ProxyBindingUpdate(update) => update_octets(update)?,
-        MobilityMessage::ProxyBindingAcknowledgement(acknowledgement) => acknowledgement_octets(acknowledgement)?,
+        MobilityMessage::ProxyBindingAcknowledgement(acknowledgement) => {
+            acknowledgement_octets(acknowledgement)?
+        }
         MobilityMessage::BindingError(error) => binding_error_octets(error),
         MobilityMessage::Other(mh_type) => return Err(EmitError::Type(*mh_type)),
     };
@@ -74,8 +74,12 @@ pub fn emit(
     if let Some(field) = octets.get_mut(1) {
         *field = header_len;
     }
-    let checksum =
-        PseudoHeader { source, destination, next_header: NEXT_HEADER }.checksum(&octets, CHECKSUM_AT);
+    let checksum = PseudoHeader {
+        source,
+        destination,
+        next_header: NEXT_HEADER,
+    }
+    .checksum(&octets, CHECKSUM_AT);
     if let Some(field) = octets.get_mut(CHECKSUM_AT..CHECKSUM_AT + 2) {
         field.copy_from_slice(&checksum.to_be_bytes());
     }
@@ -84,7 +88,9 @@ pub fn emit(
 
 fn update_octets(update: &ProxyBindingUpdate) -> Result<Writer, EmitError> {
     if update.flags & update_flags::PROXY == 0 {
-        return Err(EmitError::NotProxy { mh_type: mh_type::BINDING_UPDATE });
+        return Err(EmitError::NotProxy {
+            mh_type: mh_type::BINDING_UPDATE,
+        });
     }
     let mut writer = Writer::new(mh_type::BINDING_UPDATE);
     writer.octets.extend(update.sequence.to_be_bytes());
@@ -96,10 +102,14 @@ fn update_octets(update: &ProxyBindingUpdate) -> Result<Writer, EmitError> {
 
 fn acknowledgement_octets(acknowledgement: &ProxyBindingAcknowledgement) -> Result<Writer, EmitError> {
     if acknowledgement.flags & acknowledgement_flags::PROXY == 0 {
-        return Err(EmitError::NotProxy { mh_type: mh_type::BINDING_ACKNOWLEDGEMENT });
+        return Err(EmitError::NotProxy {
+            mh_type: mh_type::BINDING_ACKNOWLEDGEMENT,
+        });
     }
     let mut writer = Writer::new(mh_type::BINDING_ACKNOWLEDGEMENT);
-    writer.octets.extend([acknowledgement.status.0, acknowledgement.flags]);
+    writer
+        .octets
+        .extend([acknowledgement.status.0, acknowledgement.flags]);
     writer.octets.extend(acknowledgement.sequence.to_be_bytes());
     writer.octets.extend(acknowledgement.lifetime.to_be_bytes());
     writer.options(&acknowledgement.options)?;
@@ -128,7 +138,10 @@ impl Writer {
     fn options(&mut self, options: &MobilityOptions) -> Result<(), EmitError> {
         // The identifier first: it has to come before any authentication option (RFC 4283 section 3.2).
         if let Some(identifier) = &options.mobile_node_identifier {
-            self.option(option::MOBILE_NODE_IDENTIFIER, &[&[identifier.subtype], &identifier.octets])?;
+            self.option(
+                option::MOBILE_NODE_IDENTIFIER,
+                &[&[identifier.subtype], &identifier.octets],
+            )?;
         }
         self.prefixes(option::HOME_NETWORK_PREFIX, &options.home_network_prefixes)?;
         if let Some(indicator) = options.handoff_indicator {
@@ -156,7 +169,10 @@ impl Writer {
             self.option(option::PREVIOUS_MAAR, &[&lengths, &maar, &prefix])?;
             self.logical_interface(&previous.logical_interface)?;
         }
-        self.address(option::ALTERNATE_CARE_OF_ADDRESS, options.alternate_care_of_address)
+        self.address(
+            option::ALTERNATE_CARE_OF_ADDRESS,
+            options.alternate_care_of_address,
+        )
     }
 
     fn logical_interface(&mut self, interface: &LogicalInterface) -> Result<(), EmitError> {
@@ -209,5 +225,9 @@ impl Writer {
 }
 
 fn checked_prefix(option: u8, prefix: Ipv6Net) -> Result<Ipv6Net, EmitError> {
-    if prefix.network() == prefix.addr() { Ok(prefix) } else { Err(EmitError::Prefix { option, prefix }) }
+    if prefix.network() == prefix.addr() {
+        Ok(prefix)
+    } else {
+        Err(EmitError::Prefix { option, prefix })
+    }
 }

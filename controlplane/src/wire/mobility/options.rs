@@ -26,7 +26,10 @@ pub(super) struct Options<'a> {
 impl<'a> Options<'a> {
     /// The options of the header `octets` from `offset` on.
     pub(super) fn new(octets: &'a [u8], offset: usize) -> Self {
-        Options { octets: octets.get(offset..).unwrap_or_default(), offset }
+        Options {
+            octets: octets.get(offset..).unwrap_or_default(),
+            offset,
+        }
     }
 
     fn advance(&mut self, rest: &'a [u8]) {
@@ -64,7 +67,12 @@ impl<'a> Iterator for Options<'a> {
 
 impl RawOption<'_> {
     fn invalid(self, what: &'static str, value: u64) -> MobilityError {
-        MobilityError::OptionInvalid { option: self.option, offset: self.offset, what, value }
+        MobilityError::OptionInvalid {
+            option: self.option,
+            offset: self.offset,
+            what,
+            value,
+        }
     }
 
     fn invalid_length(self) -> MobilityError {
@@ -110,9 +118,10 @@ impl RawOption<'_> {
     /// Subtype, then at least nothing: the answer to an update without identifier has none.
     fn mobile_node_identifier(self) -> Result<MobileNodeIdentifier, MobilityError> {
         match self.data {
-            [subtype, octets @ ..] => {
-                Ok(MobileNodeIdentifier { subtype: *subtype, octets: octets.to_vec() })
-            }
+            [subtype, octets @ ..] => Ok(MobileNodeIdentifier {
+                subtype: *subtype,
+                octets: octets.to_vec(),
+            }),
             [] => Err(self.invalid_length()),
         }
     }
@@ -153,7 +162,9 @@ impl MobilityOptions {
             option::HOME_NETWORK_PREFIX => self.home_network_prefixes.push(option.prefix()?),
             option::HANDOFF_INDICATOR => keep_first(&mut self.handoff_indicator, option.number()?),
             option::ACCESS_TECHNOLOGY_TYPE => keep_first(&mut self.access_technology_type, option.number()?),
-            option::LINK_LAYER_IDENTIFIER => keep_first(&mut self.link_layer_identifier, option.link_layer()?),
+            option::LINK_LAYER_IDENTIFIER => {
+                keep_first(&mut self.link_layer_identifier, option.link_layer()?)
+            }
             option::LINK_LOCAL_ADDRESS => keep_first(&mut self.link_local_address, option.address()?),
             option::TIMESTAMP => keep_first(&mut self.timestamp, u64::from_be_bytes(option.array()?)),
             option::ANCHORED_PREFIX => self.anchored_prefixes.push(option.prefix()?),
@@ -161,10 +172,16 @@ impl MobilityOptions {
             option::PREVIOUS_MAAR => self.previous_maars.push(option.previous_maar()?),
             option::SERVING_MAAR => keep_first(&mut self.serving_maar, option.address()?),
             option::DLIF_LINK_LOCAL_ADDRESS => {
-                keep_first(&mut self.described_interface().link_local_address, option.address()?);
+                keep_first(
+                    &mut self.described_interface().link_local_address,
+                    option.address()?,
+                );
             }
             option::DLIF_LINK_LAYER_ADDRESS => {
-                keep_first(&mut self.described_interface().link_layer_address, option.link_layer()?);
+                keep_first(
+                    &mut self.described_interface().link_layer_address,
+                    option.link_layer()?,
+                );
             }
             _ => self.unknown = self.unknown.saturating_add(1),
         }

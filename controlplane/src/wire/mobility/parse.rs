@@ -7,8 +7,8 @@ use super::registry::{
     BINDING_ERROR_OCTETS, BINDING_OCTETS, CHECKSUM_AT, HEADER_OCTETS, NEXT_HEADER, NO_NEXT_HEADER, mh_type,
 };
 use super::{
-    BindingError, MobilityError, MobilityMessage, ProxyBindingAcknowledgement,
-    ProxyBindingUpdate, Status, acknowledgement_flags, update_flags,
+    BindingError, MobilityError, MobilityMessage, ProxyBindingAcknowledgement, ProxyBindingUpdate, Status,
+    acknowledgement_flags, update_flags,
 };
 use crate::wire::checksum::PseudoHeader;
 
@@ -35,11 +35,21 @@ pub fn parse(
 ) -> Result<MobilityMessage, MobilityError> {
     let Some((&[payload_proto, header_len, mh_type, ..], _)) = octets.split_first_chunk::<HEADER_OCTETS>()
     else {
-        return Err(MobilityError::Truncated { octets: octets.len(), needed: HEADER_OCTETS });
+        return Err(MobilityError::Truncated {
+            octets: octets.len(),
+            needed: HEADER_OCTETS,
+        });
     };
-    PseudoHeader { source, destination, next_header: NEXT_HEADER }.verify(octets, CHECKSUM_AT).map_err(
-        |mismatch| MobilityError::Checksum { found: mismatch.found, expected: mismatch.expected },
-    )?;
+    PseudoHeader {
+        source,
+        destination,
+        next_header: NEXT_HEADER,
+    }
+    .verify(octets, CHECKSUM_AT)
+    .map_err(|mismatch| MobilityError::Checksum {
+        found: mismatch.found,
+        expected: mismatch.expected,
+    })?;
     let minimum = match mh_type {
         mh_type::BINDING_UPDATE | mh_type::BINDING_ACKNOWLEDGEMENT => 1,
         mh_type::BINDING_ERROR => 2,
@@ -49,16 +59,29 @@ pub fn parse(
         return Err(MobilityError::PayloadProto(payload_proto));
     }
     if header_len < minimum {
-        return Err(MobilityError::HeaderLen { header_len, minimum, mh_type });
+        return Err(MobilityError::HeaderLen {
+            header_len,
+            minimum,
+            mh_type,
+        });
     }
     let needed = (usize::from(header_len) + 1) * 8;
     if octets.len() < needed {
-        return Err(MobilityError::Truncated { octets: octets.len(), needed });
+        return Err(MobilityError::Truncated {
+            octets: octets.len(),
+            needed,
+        });
     }
     if octets.len() > needed {
-        return Err(MobilityError::Oversized { octets: octets.len(), header_len: needed });
+        return Err(MobilityError::Oversized {
+            octets: octets.len(),
+            header_len: needed,
+        });
     }
-    let truncated = MobilityError::Truncated { octets: octets.len(), needed };
+    let truncated = MobilityError::Truncated {
+        octets: octets.len(),
+        needed,
+    };
     match mh_type {
         mh_type::BINDING_UPDATE => update(octets).unwrap_or(Err(truncated)),
         mh_type::BINDING_ACKNOWLEDGEMENT => acknowledgement(octets).unwrap_or(Err(truncated)),
@@ -71,7 +94,20 @@ type Parsed = Option<Result<MobilityMessage, MobilityError>>;
 
 fn update(octets: &[u8]) -> Parsed {
     let (fixed, _) = octets.split_first_chunk::<BINDING_OCTETS>()?;
-    let &[_, _, mh_type, _, _, _, sequence_0, sequence_1, flags_0, flags_1, lifetime_0, lifetime_1] = fixed;
+    let &[
+        _,
+        _,
+        mh_type,
+        _,
+        _,
+        _,
+        sequence_0,
+        sequence_1,
+        flags_0,
+        flags_1,
+        lifetime_0,
+        lifetime_1,
+    ] = fixed;
     let flags = u16::from_be_bytes([flags_0, flags_1]);
     if flags & update_flags::PROXY == 0 {
         return Some(Err(MobilityError::NotProxy { mh_type }));
@@ -88,7 +124,20 @@ fn update(octets: &[u8]) -> Parsed {
 
 fn acknowledgement(octets: &[u8]) -> Parsed {
     let (fixed, _) = octets.split_first_chunk::<BINDING_OCTETS>()?;
-    let &[_, _, mh_type, _, _, _, status, flags, sequence_0, sequence_1, lifetime_0, lifetime_1] = fixed;
+    let &[
+        _,
+        _,
+        mh_type,
+        _,
+        _,
+        _,
+        status,
+        flags,
+        sequence_0,
+        sequence_1,
+        lifetime_0,
+        lifetime_1,
+    ] = fixed;
     if flags & acknowledgement_flags::PROXY == 0 {
         return Some(Err(MobilityError::NotProxy { mh_type }));
     }
@@ -106,7 +155,10 @@ fn acknowledgement(octets: &[u8]) -> Parsed {
 fn binding_error(octets: &[u8]) -> Parsed {
     let (&[_, _, _, _, _, _, status, _], body) = octets.split_first_chunk::<HEADER_OCTETS>()?;
     let (home_address, _) = body.split_first_chunk::<16>()?;
-    let message = BindingError { status, home_address: Ipv6Addr::from(*home_address) };
+    let message = BindingError {
+        status,
+        home_address: Ipv6Addr::from(*home_address),
+    };
     // No option of this message is used, but they have to be well-formed.
     let walked = Options::new(octets, BINDING_ERROR_OCTETS).try_for_each(|option| option.map(drop));
     Some(walked.map(|()| MobilityMessage::BindingError(message)))

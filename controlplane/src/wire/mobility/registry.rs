@@ -135,7 +135,11 @@ mod tests {
             for offset in 12..64 {
                 let padding = alignment.padding(offset);
                 assert!(padding < alignment.x);
-                assert_eq!((offset + padding) % alignment.x, alignment.y, "option {option} at {offset}");
+                assert_eq!(
+                    (offset + padding) % alignment.x,
+                    alignment.y,
+                    "option {option} at {offset}"
+                );
             }
         }
     }

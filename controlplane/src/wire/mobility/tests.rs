@@ -35,13 +35,20 @@ fn cmd() -> Ipv6Addr {
 
 fn octets(hexadecimal: &str) -> Vec<u8> {
     assert_eq!(hexadecimal.len() % 2, 0);
-    (0..hexadecimal.len()).step_by(2).map(|at| u8::from_str_radix(&hexadecimal[at..at + 2], 16).unwrap()).collect()
+    (0..hexadecimal.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hexadecimal[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 /// Writes the checksum that `octets` from MAAR 1 to the CMD need.
 fn with_checksum(mut octets: Vec<u8>) -> Vec<u8> {
-    let checksum = PseudoHeader { source: maar_1(), destination: cmd(), next_header: NEXT_HEADER }
-        .checksum(&octets, CHECKSUM_AT);
+    let checksum = PseudoHeader {
+        source: maar_1(),
+        destination: cmd(),
+        next_header: NEXT_HEADER,
+    }
+    .checksum(&octets, CHECKSUM_AT);
     octets[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&checksum.to_be_bytes());
     octets
 }

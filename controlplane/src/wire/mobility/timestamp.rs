@@ -42,7 +42,10 @@ mod tests {
     #[test]
     fn the_end_of_time() {
         assert_eq!(timestamp_from_time(Time(Duration::MAX)), u64::MAX);
-        assert_eq!(timestamp_from_time(Time(Duration::from_secs(LAST_SECOND + 1))), u64::MAX);
+        assert_eq!(
+            timestamp_from_time(Time(Duration::from_secs(LAST_SECOND + 1))),
+            u64::MAX
+        );
         assert_eq!(timestamp_from_time(time_from_timestamp(u64::MAX)), u64::MAX);
     }
 

@@ -70,7 +70,10 @@ fn update_to_a_previous_maar() {
         sequence: 7,
         flags: 0x8210,
         lifetime: 150,
-        options: MobilityOptions { serving_maar: Some(maar_2()), ..common("2001:db8:100:1::/64", 3) },
+        options: MobilityOptions {
+            serving_maar: Some(maar_2()),
+            ..common("2001:db8:100:1::/64", 3)
+        },
     });
     check(
         &message,

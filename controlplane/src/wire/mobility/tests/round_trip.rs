@@ -24,7 +24,14 @@ pub(super) fn assert_survives(message: &MobilityMessage) {
     assert_eq!(parse(maar_1(), cmd(), &emitted).unwrap(), expected);
     // What is sent is a function of the message alone.
     assert_eq!(emit(&expected, maar_1(), cmd()).unwrap(), emitted);
-    assert_aligned(&emitted, if message.mh_type() == mh_type::BINDING_ERROR { 24 } else { 12 });
+    assert_aligned(
+        &emitted,
+        if message.mh_type() == mh_type::BINDING_ERROR {
+            24
+        } else {
+            12
+        },
+    );
 }
 
 /// Walks the options anew, on purpose not with the parser.
@@ -36,7 +43,12 @@ fn assert_aligned(octets: &[u8], from: usize) {
             continue;
         }
         if octets[at] != option::PAD_N {
-            assert_eq!(Alignment::of(octets[at]).padding(at), 0, "option {} at {at}", octets[at]);
+            assert_eq!(
+                Alignment::of(octets[at]).padding(at),
+                0,
+                "option {} at {at}",
+                octets[at]
+            );
         }
         at += 2 + usize::from(octets[at + 1]);
     }
@@ -53,18 +65,26 @@ fn any_prefix() -> impl Strategy<Value = Ipv6Net> {
 
 fn any_interface() -> impl Strategy<Value = LogicalInterface> {
     (of(any_address()), of(vec(any::<u8>(), 0..16))).prop_map(|(link_local_address, link_layer_address)| {
-        LogicalInterface { link_local_address, link_layer_address }
+        LogicalInterface {
+            link_local_address,
+            link_layer_address,
+        }
     })
 }
 
 fn any_previous_maar() -> impl Strategy<Value = PreviousMaarOption> {
-    (any_address(), any_prefix(), any_interface()).prop_map(|(address, home_network_prefix, logical_interface)| {
-        PreviousMaarOption { address, home_network_prefix, logical_interface }
-    })
+    (any_address(), any_prefix(), any_interface()).prop_map(
+        |(address, home_network_prefix, logical_interface)| PreviousMaarOption {
+            address,
+            home_network_prefix,
+            logical_interface,
+        },
+    )
 }
 
 fn any_identifier() -> impl Strategy<Value = MobileNodeIdentifier> {
-    (any::<u8>(), vec(any::<u8>(), 0..=254)).prop_map(|(subtype, octets)| MobileNodeIdentifier { subtype, octets })
+    (any::<u8>(), vec(any::<u8>(), 0..=254))
+        .prop_map(|(subtype, octets)| MobileNodeIdentifier { subtype, octets })
 }
 
 fn any_options() -> impl Strategy<Value = MobilityOptions> {
@@ -104,7 +124,12 @@ fn any_options() -> impl Strategy<Value = MobilityOptions> {
 }
 
 fn update(options: MobilityOptions) -> MobilityMessage {
-    MobilityMessage::ProxyBindingUpdate(ProxyBindingUpdate { sequence: 1, flags: 0x8210, lifetime: 1, options })
+    MobilityMessage::ProxyBindingUpdate(ProxyBindingUpdate {
+        sequence: 1,
+        flags: 0x8210,
+        lifetime: 1,
+        options,
+    })
 }
 
 proptest! {
@@ -146,7 +171,10 @@ proptest! {
 
 #[test]
 fn an_answer_without_identifier_has_an_empty_one() {
-    let identifier = MobileNodeIdentifier { subtype: 1, octets: Vec::new() };
+    let identifier = MobileNodeIdentifier {
+        subtype: 1,
+        octets: Vec::new(),
+    };
     assert_survives(&update(MobilityOptions {
         mobile_node_identifier: Some(identifier),
         ..MobilityOptions::default()
@@ -169,26 +197,52 @@ fn what_does_not_fit_is_not_sent() {
             Err(EmitError::OptionTooLong { option, octets })
         );
     };
-    let identifier = MobileNodeIdentifier { subtype: 1, octets: vec![b'a'; 255] };
-    too_long(MobilityOptions { mobile_node_identifier: Some(identifier), ..MobilityOptions::default() }, 8, 256);
+    let identifier = MobileNodeIdentifier {
+        subtype: 1,
+        octets: vec![b'a'; 255],
+    };
     too_long(
-        MobilityOptions { link_layer_identifier: Some(vec![0; 254]), ..MobilityOptions::default() },
+        MobilityOptions {
+            mobile_node_identifier: Some(identifier),
+            ..MobilityOptions::default()
+        },
+        8,
+        256,
+    );
+    too_long(
+        MobilityOptions {
+            link_layer_identifier: Some(vec![0; 254]),
+            ..MobilityOptions::default()
+        },
         25,
         256,
     );
-    let interface = LogicalInterface { link_layer_address: Some(vec![0; 300]), ..LogicalInterface::default() };
-    too_long(MobilityOptions { logical_interface: interface, ..MobilityOptions::default() }, 70, 302);
+    let interface = LogicalInterface {
+        link_layer_address: Some(vec![0; 300]),
+        ..LogicalInterface::default()
+    };
+    too_long(
+        MobilityOptions {
+            logical_interface: interface,
+            ..MobilityOptions::default()
+        },
+        70,
+        302,
+    );
 
-    // Each takes 24 octets: 12 + 4 of padding, and 84 of them end at 2028.
+    // 20 octets each with 4 of padding between them: 12 + 85 * 24 - 4 is the whole header.
     let prefixes = |count| MobilityOptions {
         home_network_prefixes: vec![prefix("2001:db8::/32"); count],
         ..MobilityOptions::default()
     };
-    assert_eq!(emit(&update(prefixes(84)), maar_1(), cmd()).unwrap().len(), 2032);
-    assert_survives(&update(prefixes(84)));
     assert_eq!(
-        emit(&update(prefixes(85)), maar_1(), cmd()),
-        Err(EmitError::MessageTooLong { octets: 2056 })
+        emit(&update(prefixes(85)), maar_1(), cmd()).unwrap().len(),
+        MAXIMUM_OCTETS
+    );
+    assert_survives(&update(prefixes(85)));
+    assert_eq!(
+        emit(&update(prefixes(86)), maar_1(), cmd()),
+        Err(EmitError::MessageTooLong { octets: 2072 })
     );
 }
 
@@ -196,18 +250,48 @@ fn what_does_not_fit_is_not_sent() {
 fn prefixes_with_set_bits_behind_their_length_are_not_sent() {
     let wrong = prefix("2001:db8::1/64");
     let expect = |options, option| {
-        assert_eq!(emit(&update(options), maar_1(), cmd()), Err(EmitError::Prefix { option, prefix: wrong }));
+        assert_eq!(
+            emit(&update(options), maar_1(), cmd()),
+            Err(EmitError::Prefix {
+                option,
+                prefix: wrong
+            })
+        );
     };
     let none = MobilityOptions::default;
-    expect(MobilityOptions { home_network_prefixes: vec![wrong], ..none() }, 22);
-    expect(MobilityOptions { anchored_prefixes: vec![wrong], ..none() }, 65);
-    expect(MobilityOptions { local_prefixes: vec![wrong], ..none() }, 66);
+    expect(
+        MobilityOptions {
+            home_network_prefixes: vec![wrong],
+            ..none()
+        },
+        22,
+    );
+    expect(
+        MobilityOptions {
+            anchored_prefixes: vec![wrong],
+            ..none()
+        },
+        65,
+    );
+    expect(
+        MobilityOptions {
+            local_prefixes: vec![wrong],
+            ..none()
+        },
+        66,
+    );
     let previous = PreviousMaarOption {
         address: maar_1(),
         home_network_prefix: wrong,
         logical_interface: LogicalInterface::default(),
     };
-    expect(MobilityOptions { previous_maars: vec![previous], ..none() }, 67);
+    expect(
+        MobilityOptions {
+            previous_maars: vec![previous],
+            ..none()
+        },
+        67,
+    );
 }
 
 #[test]
@@ -218,7 +302,10 @@ fn registrations_without_the_proxy_flag_are_not_sent() {
         lifetime: 0,
         options: MobilityOptions::default(),
     });
-    assert_eq!(emit(&message, maar_1(), cmd()), Err(EmitError::NotProxy { mh_type: 5 }));
+    assert_eq!(
+        emit(&message, maar_1(), cmd()),
+        Err(EmitError::NotProxy { mh_type: 5 })
+    );
     // 0x0200 is the P flag of an update; the acknowledgement's is 0x20.
     let message = MobilityMessage::ProxyBindingAcknowledgement(ProxyBindingAcknowledgement {
         status: Status::ACCEPTED,
@@ -227,5 +314,8 @@ fn registrations_without_the_proxy_flag_are_not_sent() {
         lifetime: 0,
         options: MobilityOptions::default(),
     });
-    assert_eq!(emit(&message, maar_1(), cmd()), Err(EmitError::NotProxy { mh_type: 6 }));
+    assert_eq!(
+        emit(&message, maar_1(), cmd()),
+        Err(EmitError::NotProxy { mh_type: 6 })
+    );
 }
