@@ -1,7 +1,8 @@
 //! Golden octets, malformed ones, and round trips.
 
 mod golden;
-mod malformed;
+mod header;
+mod options;
 mod round_trip;
 
 use std::net::Ipv6Addr;

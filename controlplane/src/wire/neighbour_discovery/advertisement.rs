@@ -160,7 +160,7 @@ impl RouterAdvertisement {
 fn milliseconds(field: &'static str, value: Duration) -> Result<u32, EmitError> {
     u32::try_from(value.as_millis())
         .ok()
-        .filter(|_| value.subsec_nanos() % 1_000_000 == 0)
+        .filter(|_| value.subsec_nanos().is_multiple_of(1_000_000))
         .ok_or(EmitError::Duration {
             field,
             value,
