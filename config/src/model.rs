@@ -1,0 +1,371 @@
+//! The configuration as a value. Field docs are the reference of the file's keys.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::Ipv6Net;
+use serde::{Deserialize, Deserializer};
+
+/// An interface address with its prefix length, such as `2001:db8::1/64`.
+pub type Address = Ipv6Net;
+
+/// One node's whole configuration.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Who this node is.
+    pub node: Node,
+    /// The user plane; required for role `maar`, refused for role `cmd`.
+    pub dataplane: Option<Dataplane>,
+    /// DPDK ports, at least one core port for role `maar`.
+    #[serde(default, rename = "port")]
+    pub ports: Vec<Port>,
+    /// Static routes toward the core.
+    #[serde(default, rename = "route")]
+    pub routes: Vec<Route>,
+    /// Settings of role `maar`; required for it, refused for others.
+    pub maar: Option<Maar>,
+    /// Settings of role `cmd`; required for it, refused for others.
+    pub cmd: Option<Cmd>,
+    /// What the access side offers its nodes (role `maar`).
+    #[serde(default)]
+    pub access: Access,
+    /// Protocol timers; the defaults are those of RFC 5213 and RFC 6275.
+    #[serde(default)]
+    pub timers: Timers,
+}
+
+/// `[node]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// 1..=63 of `a-z A-Z 0-9 - _`; names files, metrics and events.
+    pub name: String,
+    /// What this node does.
+    pub role: Role,
+    /// The global unicast address of signalling and, at a MAAR, of its tunnels' end.
+    pub address: Ipv6Addr,
+    /// Directory of the Unix sockets. Default `/run/kedge/NAME`.
+    pub run_directory: Option<PathBuf>,
+    /// Directory of the binding store. Default `/var/lib/kedge/NAME`.
+    pub state_directory: Option<PathBuf>,
+    /// Where the control plane serves `/metrics`, e.g. `[::1]:9110`; absent = nowhere.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// `node.role`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Mobility anchor and access router (RFC 8885 section 2).
+    Maar,
+    /// Central mobility database (RFC 8885 section 2).
+    Cmd,
+}
+
+/// `[dataplane]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dataplane {
+    /// Cores of the workers, one thread each; distinct. Default `[0]`.
+    #[serde(default = "default_workers")]
+    pub workers: Vec<usize>,
+    /// How a worker waits. Default `adaptive`.
+    #[serde(default)]
+    pub poll: PollMode,
+    /// Default `auto`: used when there are some.
+    #[serde(default)]
+    pub huge_pages: HugePages,
+    /// Packet memory of the process in MiB, 64..=65536. Default 128.
+    #[serde(default = "default_memory_mib")]
+    pub memory_mib: u32,
+    /// Packet buffers, 1024..=16777215. Default 8192.
+    #[serde(default = "default_packet_buffers")]
+    pub packet_buffers: u32,
+    /// Where the data plane serves `/metrics`, e.g. `[::1]:9111`; absent = nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// ICMPv6 errors that one worker may send per second, 1..=100000 (RFC 4443 section 2.4 (f)). Default 100.
+    #[serde(default = "default_icmpv6_errors_per_second")]
+    pub icmpv6_errors_per_second: u32,
+    /// Packets that one worker may hand to the kernel per second, 1..=1000000. Default 10000.
+    #[serde(default = "default_punts_per_second")]
+    pub punts_per_second: u32,
+    /// More EAL arguments, for devices that need them.
+    #[serde(default)]
+    pub eal_arguments: Vec<String>,
+}
+
+/// `dataplane.poll`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PollMode {
+    /// Spin: for cores of its own.
+    Busy,
+    /// Sleep when idle: for shared cores and CI.
+    #[default]
+    Adaptive,
+}
+
+/// `dataplane.huge_pages`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HugePages {
+    /// Use them when the machine has free ones.
+    #[default]
+    Auto,
+    /// Do not use them.
+    Never,
+    /// Refuse to start without them.
+    Require,
+}
+
+/// `[[port]]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// 1..=31 of `a-z A-Z 0-9 - _`; distinct.
+    pub name: String,
+    /// A DPDK device: `net_af_packet0,iface=eth1`, `net_tap0,...`, `net_virtio_user0,...`,
+    /// `net_vhost0,...`, `net_memif0,...` or a PCI address `0000:01:00.0`.
+    pub device: String,
+    /// Where it leads.
+    pub side: Side,
+    /// Largest IPv6 packet in octets, 1280..=9600. Default 1500.
+    #[serde(default = "default_mtu")]
+    pub mtu: u16,
+    /// Name of the TAP interface by which the kernel sees this port, 1..=15 characters, distinct. Absent: nothing is handed to the kernel.
+    pub exception: Option<String>,
+    /// Link-layer address to set; absent = the device's own.
+    pub link_layer_address: Option<String>,
+    /// VLAN identifier 1..=4094 of every frame on this port; absent = untagged.
+    pub vlan: Option<u16>,
+    /// Receive and transmit queues; absent = one for each worker, as far as the device has them.
+    pub queues: Option<u16>,
+    /// Addresses of the exception interface, set by the control plane; global ones are on-link prefixes too.
+    #[serde(default)]
+    pub addresses: Vec<Address>,
+}
+
+/// `port.side`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// Mobile nodes are here; sources are checked.
+    Access,
+    /// The network of the other gateways and of the Internet is here.
+    Core,
+}
+
+/// `[[route]]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Destination; no host bits.
+    pub prefix: Ipv6Net,
+    /// A core port's name.
+    pub port: String,
+    /// Next hop on that port.
+    pub gateway: Ipv6Addr,
+}
+
+/// `[maar]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maar {
+    /// Addresses of the central mobility database, first one preferred; 1..=8.
+    pub cmd: Vec<Ipv6Addr>,
+    /// Pools of which home network prefixes (/64) are given out; disjoint, /16../64.
+    pub prefix_pools: Vec<Ipv6Net>,
+    /// Addresses of MAARs to and from which tunnels are allowed; absent = any that the CMD names.
+    pub peers: Option<Vec<Peer>>,
+    /// Nodes that may be known at once, 1..=10000000. Default 100000.
+    #[serde(default = "default_maximum_nodes")]
+    pub maximum_nodes: u32,
+}
+
+/// An address of `maar.peers`.
+pub type Peer = Ipv6Addr;
+
+/// `[cmd]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cmd {
+    /// How updates reach previous MAARs. Only `proxy` is built.
+    #[serde(default)]
+    pub mode: CmdMode,
+    /// The MAARs of the domain, each with the pools it may register from; pools disjoint.
+    #[serde(rename = "known_maar")]
+    pub known_maars: Vec<KnownMaar>,
+    /// Previous MAARs that one node may have, 1..=64; past it the oldest is released. Default 8 (RFC 8885 section 6).
+    #[serde(default = "default_maximum_previous_maars")]
+    pub maximum_previous_maars: u16,
+    /// Bindings that may exist at once, 1..=100000000. Default 1000000.
+    #[serde(default = "default_maximum_bindings")]
+    pub maximum_bindings: u32,
+}
+
+/// `cmd.mode` (RFC 8885 sections 3.2 to 3.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CmdMode {
+    /// The CMD answers at once and updates the previous MAARs itself.
+    #[default]
+    Proxy,
+    /// The CMD answers when the previous MAARs have answered it.
+    Relay,
+    /// The previous MAARs answer the serving one directly.
+    Locator,
+}
+
+/// `[[cmd.known_maar]]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownMaar {
+    /// The MAAR's `node.address`.
+    pub address: Ipv6Addr,
+    /// Prefixes inside which it may register.
+    pub prefix_pools: Vec<Ipv6Net>,
+}
+
+/// `[access]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Access {
+    /// Link-local address of the router, the same on every MAAR of the domain (RFC 6543). Default `fe80::200:5eff:fe00:5213`.
+    pub router_link_local_address: Ipv6Addr,
+    /// Link-layer address of the router on every access link (RFC 6543). Default `00:00:5e:00:52:13`.
+    pub router_link_layer_address: String,
+    /// TOML file of `[[node]]` entries: `identifier`, `link_layer_address`. Absent = none.
+    pub policy_file: Option<PathBuf>,
+    /// Nodes that the policy file does not name. Default `accept`: known by their link-layer address.
+    pub unknown_nodes: UnknownNodes,
+    /// Preferred lifetime of a node's current prefix, seconds, 1..=4294967295. Default 1800.
+    pub preferred_lifetime: u32,
+    /// Valid lifetime of every prefix, seconds, `preferred_lifetime`..=4294967295. Default 7200.
+    pub valid_lifetime: u32,
+    /// Router lifetime, seconds, 1..=9000. Default 1800.
+    pub router_lifetime: u16,
+    /// Seconds between unsolicited advertisements to each node, 4..=1800. Default 60.
+    pub advertisement_interval: u16,
+    /// Access Technology Type of a PBU, 1..=255 (RFC 5213 section 8.5). Default 4, IEEE 802.11.
+    pub access_technology_type: u8,
+}
+
+/// `access.unknown_nodes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownNodes {
+    /// Serve them, identified by their link-layer address.
+    #[default]
+    Accept,
+    /// Ignore them, counted.
+    Refuse,
+}
+
+/// `[timers]`. Milliseconds in the file, named so.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timers {
+    /// Lifetime asked for and granted, 4000..=262140000, a multiple of 4000 (units on the wire are 4 s). Default 600000.
+    #[serde(rename = "binding_lifetime_ms", deserialize_with = "milliseconds")]
+    pub binding_lifetime: Duration,
+    /// INITIAL_BINDACK_TIMEOUT, 10..=60000. Default 1000.
+    #[serde(rename = "initial_bindack_timeout_ms", deserialize_with = "milliseconds")]
+    pub initial_bindack_timeout: Duration,
+    /// MAX_BINDACK_TIMEOUT, at least the initial one, ..=600000. Default 32000.
+    #[serde(rename = "max_bindack_timeout_ms", deserialize_with = "milliseconds")]
+    pub max_bindack_timeout: Duration,
+    /// TimestampValidityWindow, 1..=60000. Default 300.
+    #[serde(rename = "timestamp_validity_window_ms", deserialize_with = "milliseconds")]
+    pub timestamp_validity_window: Duration,
+    /// MinDelayBeforeBCEDelete, 0..=600000. Default 10000.
+    #[serde(rename = "min_delay_before_bce_delete_ms", deserialize_with = "milliseconds")]
+    pub min_delay_before_bce_delete: Duration,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self {
+            router_link_local_address: Ipv6Addr::new(0xfe80, 0, 0, 0, 0x200, 0x5eff, 0xfe00, 0x5213),
+            router_link_layer_address: "00:00:5e:00:52:13".to_owned(),
+            policy_file: None,
+            unknown_nodes: UnknownNodes::Accept,
+            preferred_lifetime: 1800,
+            valid_lifetime: 7200,
+            router_lifetime: 1800,
+            advertisement_interval: 60,
+            access_technology_type: 4,
+        }
+    }
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            binding_lifetime: Duration::from_secs(600),
+            initial_bindack_timeout: Duration::from_secs(1),
+            max_bindack_timeout: Duration::from_secs(32),
+            timestamp_validity_window: Duration::from_millis(300),
+            min_delay_before_bce_delete: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Config {
+    /// Directory of the Unix sockets.
+    #[must_use]
+    pub fn run_directory(&self) -> PathBuf {
+        self.node.run_directory.clone().unwrap_or_else(|| PathBuf::from("/run/kedge").join(&self.node.name))
+    }
+
+    /// Directory of the binding store.
+    #[must_use]
+    pub fn state_directory(&self) -> PathBuf {
+        self.node.state_directory.clone().unwrap_or_else(|| PathBuf::from("/var/lib/kedge").join(&self.node.name))
+    }
+
+    /// Socket of the data plane's API.
+    #[must_use]
+    pub fn dataplane_socket(&self) -> PathBuf {
+        self.run_directory().join("dataplane.sock")
+    }
+
+    /// Socket of the control plane's northbound API.
+    #[must_use]
+    pub fn controlplane_socket(&self) -> PathBuf {
+        self.run_directory().join("controlplane.sock")
+    }
+}
+
+fn default_workers() -> Vec<usize> {
+    vec![0]
+}
+fn default_memory_mib() -> u32 {
+    128
+}
+fn default_packet_buffers() -> u32 {
+    8192
+}
+fn default_icmpv6_errors_per_second() -> u32 {
+    100
+}
+fn default_punts_per_second() -> u32 {
+    10_000
+}
+fn default_mtu() -> u16 {
+    1500
+}
+fn default_maximum_nodes() -> u32 {
+    100_000
+}
+fn default_maximum_previous_maars() -> u16 {
+    8
+}
+fn default_maximum_bindings() -> u32 {
+    1_000_000
+}
+
+fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_millis)
+}

@@ -1,0 +1,299 @@
+//! The state machine: its inputs and outputs, and what all its parts share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use ipnet::Ipv6Net;
+use kedge_config::{CmdMode, Config, KnownMaar, Timers};
+
+use super::state::{Binding, Exchange, Previous, PreviousPhase, State};
+pub use crate::counters::Counters;
+use crate::event::Event;
+use crate::identity::MobileNodeIdentifier;
+use crate::proxy_binding::{RefusalLimit, UPDATE_FLAGS, handoff_indicator, lifetime_units, remember};
+use crate::time::Time;
+use crate::wire::mobility::{MobilityMessage, MobilityOptions, ProxyBindingUpdate, timestamp_from_time};
+
+/// What happens to a CMD.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A Mobility Header message, parsed and with a verified checksum.
+    Message {
+        /// IPv6 source.
+        from: Ipv6Addr,
+        /// The message.
+        message: MobilityMessage,
+    },
+    /// It is [`Cmd::next_deadline`], or later.
+    Tick,
+}
+
+/// What a CMD wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a Mobility Header message from `node.address`.
+    Send {
+        /// IPv6 destination.
+        to: Ipv6Addr,
+        /// The message.
+        message: MobilityMessage,
+    },
+    /// Tell whoever watches.
+    Event(Event),
+}
+
+/// What a CMD is told by its configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `cmd.mode`.
+    pub mode: CmdMode,
+    /// `cmd.known_maar`.
+    pub known_maars: Vec<KnownMaar>,
+    /// `cmd.maximum_previous_maars`.
+    pub maximum_previous_maars: usize,
+    /// `cmd.maximum_bindings`.
+    pub maximum_bindings: usize,
+    /// `access.router_link_local_address`, for an update that asks for one.
+    pub router_link_local_address: Ipv6Addr,
+    /// `timers`.
+    pub timers: Timers,
+}
+
+impl Settings {
+    /// The settings of a node of role `cmd`; `None` for another role.
+    #[must_use]
+    pub fn from_config(config: &Config) -> Option<Self> {
+        let cmd = config.cmd.as_ref()?;
+        Some(Self {
+            mode: cmd.mode,
+            known_maars: cmd.known_maars.clone(),
+            maximum_previous_maars: cmd.maximum_previous_maars.into(),
+            maximum_bindings: usize::try_from(cmd.maximum_bindings).unwrap_or(usize::MAX),
+            router_link_local_address: config.access.router_link_local_address,
+            timers: config.timers.clone(),
+        })
+    }
+}
+
+/// Names of all counters of a CMD.
+const COUNTERS: &[&str] = &[
+    "bindings_created",
+    "bindings_refreshed",
+    "bindings_moved",
+    "bindings_revived",
+    "bindings_expired",
+    "deregistrations",
+    "deregistrations_ignored_not_serving",
+    "deregistrations_ignored_unknown",
+    "updates_refused",
+    "updates_refused_stranger",
+    "refusals_suppressed",
+    "previous_updates_sent",
+    "previous_updates_retransmitted",
+    "previous_updates_confirmed",
+    "previous_updates_refused",
+    "previous_maars_over_limit",
+    "releases_sent",
+    "releases_given_up",
+    "acknowledgements_stranger",
+    "acknowledgements_unmatched",
+    "acknowledgements_not_distributed",
+    "messages_unexpected",
+];
+
+/// The state machine of a CMD.
+#[derive(Clone, Debug)]
+pub struct Cmd {
+    pub(super) settings: Settings,
+    pub(super) state: State,
+    pub(super) counters: Counters,
+    /// Whose each prefix is, derived from the bindings.
+    pub(super) owners: BTreeMap<Ipv6Net, MobileNodeIdentifier>,
+    /// Next deadline of every binding, both ways; derived from the bindings.
+    deadline_of: BTreeMap<MobileNodeIdentifier, Time>,
+    deadlines: BTreeSet<(Time, MobileNodeIdentifier)>,
+    pub(super) refusal_limit: RefusalLimit,
+}
+
+impl Cmd {
+    /// A CMD that goes on from `state`: the empty one, or one that was stored.
+    #[must_use]
+    pub fn new(settings: Settings, state: State, _now: Time) -> Self {
+        let identifiers: Vec<_> = state.bindings.keys().cloned().collect();
+        let mut cmd = Self {
+            settings,
+            state,
+            counters: Counters::new(COUNTERS),
+            owners: BTreeMap::new(),
+            deadline_of: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            refusal_limit: RefusalLimit::default(),
+        };
+        for identifier in identifiers {
+            cmd.reindex(&identifier, None);
+        }
+        cmd
+    }
+
+    /// Takes one input and returns what is to be done, in order.
+    pub fn process(&mut self, input: Input, now: Time) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        match input {
+            Input::Message { from, message } => match message {
+                MobilityMessage::ProxyBindingUpdate(update) => {
+                    self.registration(from, &update, now, &mut outputs)
+                }
+                MobilityMessage::ProxyBindingAcknowledgement(acknowledgement) => {
+                    self.confirmation(from, &acknowledgement, &mut outputs);
+                }
+                MobilityMessage::BindingError(_) | MobilityMessage::Other(_) => {
+                    self.counters.add("messages_unexpected")
+                }
+            },
+            Input::Tick => self.tick(now, &mut outputs),
+        }
+        outputs
+    }
+
+    /// When [`Input::Tick`] is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        let release = self
+            .state
+            .releases
+            .iter()
+            .map(|release| release.exchange.retransmit_at)
+            .min();
+        [self.deadlines.first().map(|(time, _)| *time), release]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// What it knows.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What it counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The binding whose deadline is the first of those at or before `now`.
+    pub(super) fn due(&self, now: Time) -> Option<MobileNodeIdentifier> {
+        self.deadlines
+            .first()
+            .filter(|(time, _)| *time <= now)
+            .map(|(_, identifier)| identifier.clone())
+    }
+
+    /// Brings the indexes in line with a binding that was changed or removed; `before` is what it was.
+    pub(super) fn reindex(&mut self, identifier: &MobileNodeIdentifier, before: Option<&Binding>) {
+        for prefix in before.into_iter().flat_map(Binding::all_prefixes) {
+            self.owners.remove(&prefix);
+        }
+        if let Some(time) = self.deadline_of.remove(identifier) {
+            self.deadlines.remove(&(time, identifier.clone()));
+        }
+        let Some(binding) = self.state.bindings.get(identifier) else {
+            return;
+        };
+        for prefix in binding.all_prefixes() {
+            self.owners.insert(prefix, identifier.clone());
+        }
+        let time = binding.next_deadline();
+        self.deadline_of.insert(identifier.clone(), time);
+        self.deadlines.insert((time, identifier.clone()));
+    }
+
+    /// A new exchange, not yet sent.
+    pub(super) fn new_exchange(&self, now: Time) -> Exchange {
+        let timeout = self.settings.timers.initial_bindack_timeout;
+        Exchange {
+            sequences: Vec::new(),
+            transmissions: 0,
+            retransmit_at: now.after(timeout),
+            next_timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// An update to a MAAR, with the next number toward it and a fresh timestamp (choices G3 and G4:
+    /// the CMD's own). `serving` and `lifetime`: where the node is now and for how long, or the release
+    /// of the prefix.
+    pub(super) fn update_for(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        to: Ipv6Addr,
+        prefix: Ipv6Net,
+        access_technology_type: u8,
+        serving: Option<(Ipv6Addr, Duration)>,
+        exchange: &mut Exchange,
+        now: Time,
+    ) -> Output {
+        let sequence = self.state.sequences.entry(to).or_default();
+        *sequence = sequence.wrapping_add(1);
+        remember(&mut exchange.sequences, *sequence);
+        exchange.transmissions = exchange.transmissions.saturating_add(1);
+        let update = ProxyBindingUpdate {
+            sequence: *sequence,
+            flags: UPDATE_FLAGS,
+            // Rounded up: a lifetime of less than 4 s must not read as a release.
+            lifetime: serving.map_or(0, |(_, lifetime)| lifetime_units(lifetime).max(1)),
+            options: MobilityOptions {
+                mobile_node_identifier: Some(identifier.clone()),
+                home_network_prefixes: vec![prefix],
+                handoff_indicator: Some(if serving.is_some() {
+                    handoff_indicator::BETWEEN_GATEWAYS
+                } else {
+                    handoff_indicator::UNKNOWN
+                }),
+                access_technology_type: Some(access_technology_type),
+                timestamp: Some(timestamp_from_time(now)),
+                serving_maar: serving.map(|(address, _)| address),
+                ..MobilityOptions::default()
+            },
+        };
+        Output::Send {
+            to,
+            message: MobilityMessage::ProxyBindingUpdate(update),
+        }
+    }
+
+    /// Whether `address` is a MAAR of this domain, and which.
+    pub(super) fn known_maar(&self, address: Ipv6Addr) -> Option<&KnownMaar> {
+        self.settings
+            .known_maars
+            .iter()
+            .find(|maar| maar.address == address)
+    }
+}
+
+impl Binding {
+    /// Every prefix of the node, wherever it is anchored.
+    pub(super) fn all_prefixes(&self) -> impl Iterator<Item = Ipv6Net> + '_ {
+        self.prefixes
+            .iter()
+            .copied()
+            .chain(self.previous.iter().map(|previous| previous.prefix))
+    }
+
+    /// The earliest of its timers.
+    fn next_deadline(&self) -> Time {
+        let updates = self.previous.iter().filter_map(Previous::retransmit_at);
+        updates.fold(self.expires_at, Time::min)
+    }
+}
+
+impl Previous {
+    /// When the update on its way is due again.
+    pub(super) fn retransmit_at(&self) -> Option<Time> {
+        match &self.phase {
+            PreviousPhase::Updating(exchange) => Some(exchange.retransmit_at),
+            PreviousPhase::Confirmed | PreviousPhase::Refused => None,
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Role CMD: central mobility database (RFC 8885 section 2).
+//!
+//! [`Cmd`] is the pure state machine; `driver` holds the sockets and timers.
+//! The database is keyed by the Mobile Node Identifier alone (choice G7: the
+//! update of a handover carries a new prefix, which RFC 5213 section 5.4.1
+//! would take for a new session).
+//!
+//! ```text
+//!  S-MAAR ── PBU ──► registration ──► PBA + Previous MAAR(s) ──► S-MAAR      (proxy: at once)
+//!                         │
+//!                         └─────────► PBU + Serving MAAR ──────► every P-MAAR
+//!  P-MAAR ── PBA ──► confirmation
+//! ```
+//!
+//! The three modes of RFC 8885 sections 3.2 to 3.4 differ in two decisions,
+//! both in `registration::handover`: when the S-MAAR is answered (at once, or
+//! when the P-MAARs have answered), and whose sequence number and timestamp the
+//! updates to the P-MAARs carry (our own, or the S-MAAR's).
+
+mod check;
+mod confirmation;
+mod fsm;
+mod registration;
+mod state;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+pub use fsm::{Cmd, Counters, Input, Output, Settings};
+pub use state::{Binding, BindingPhase, Exchange, Previous, PreviousPhase, Release, State};

@@ -1,0 +1,331 @@
+//! A MAAR registers a node: new, again, moved here, or gone (RFC 8885 sections 3.1, 3.4, 3.5).
+
+use std::net::Ipv6Addr;
+
+use super::check::Checked;
+use super::fsm::{Cmd, Output};
+use super::state::{Binding, BindingPhase, Previous, PreviousPhase, Release};
+use crate::event::Event;
+use crate::identity::MobileNodeIdentifier;
+use crate::proxy_binding::{acknowledge, handoff_indicator, lifetime_span, lifetime_units};
+use crate::time::Time;
+use crate::wire::mobility::{
+    LogicalInterface, MobilityMessage, PreviousMaarOption, ProxyBindingUpdate, Status,
+};
+
+impl Cmd {
+    pub(super) fn registration(
+        &mut self,
+        from: Ipv6Addr,
+        update: &ProxyBindingUpdate,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let checked = match self.check(from, update, now) {
+            Ok(checked) => checked,
+            Err(status) => return self.refuse(from, update, status, now, outputs),
+        };
+        if update.lifetime == 0 {
+            return self.deregistration(from, update, &checked, now, outputs);
+        }
+        let lifetime = update
+            .lifetime
+            .min(lifetime_units(self.settings.timers.binding_lifetime));
+        let before = self.state.bindings.get(&checked.identifier).cloned();
+        let fresh = Binding {
+            serving: checked.serving,
+            prefixes: checked.prefixes.clone(),
+            previous: before
+                .as_ref()
+                .map(|binding| binding.previous.clone())
+                .unwrap_or_default(),
+            phase: BindingPhase::Active,
+            expires_at: now.after(lifetime_span(lifetime)),
+            sequence: update.sequence,
+            last_timestamp: checked.timestamp,
+            access_technology_type: checked.access_technology_type,
+            link_layer_identifier: update.options.link_layer_identifier.clone(),
+        };
+        match &before {
+            None if self.state.bindings.len() >= self.settings.maximum_bindings => {
+                return self.refuse(from, update, Status::INSUFFICIENT_RESOURCES, now, outputs);
+            }
+            None => {
+                self.counters.add("bindings_created");
+                outputs.push(binding_event("binding_created", &checked, "is registered at"));
+            }
+            Some(binding) if binding.serving == checked.serving => {
+                // RFC 5213 section 5.3.3: a re-registration names every prefix there is. A MAAR
+                // that lost its memory attaches the node anew, with another prefix.
+                if binding.prefixes != checked.prefixes
+                    && checked.handoff_indicator == handoff_indicator::RE_REGISTRATION
+                {
+                    return self.refuse(
+                        from,
+                        update,
+                        Status::BCE_PBU_PREFIX_SET_DO_NOT_MATCH,
+                        now,
+                        outputs,
+                    );
+                }
+                let revived = binding.phase == BindingPhase::Deregistered;
+                self.counters.add(if revived {
+                    "bindings_revived"
+                } else {
+                    "bindings_refreshed"
+                });
+                outputs.push(binding_event("binding_refreshed", &checked, "stays at"));
+            }
+            Some(_) => {
+                self.counters.add("bindings_moved");
+                outputs.push(binding_event("binding_moved", &checked, "moved to"));
+            }
+        }
+        let identifier = checked.identifier.clone();
+        self.state.bindings.insert(identifier.clone(), fresh);
+        let released = before
+            .as_ref()
+            .map_or_else(Vec::new, |before| self.list_previous(&identifier, before, now));
+        self.reindex(&identifier, before.as_ref());
+        // A prefix that is registered again is not released any more.
+        self.state
+            .releases
+            .retain(|release| !(release.identifier == identifier && release.address == checked.serving));
+
+        // RFC 8885 section 3.4, proxy: the serving MAAR is answered at once, the previous ones are
+        // told in parallel. Relay would keep this answer until they have confirmed; locator would
+        // leave the Previous MAAR options out and send the updates with `update`'s own numbers.
+        outputs.push(self.answer(from, update, &identifier, lifetime, now));
+        self.tell_previous(&identifier, now, outputs);
+        for previous in released {
+            self.release(
+                &identifier,
+                previous,
+                checked.access_technology_type,
+                now,
+                outputs,
+            );
+        }
+    }
+
+    /// Makes the P-MAAR list right for a binding that was `before`. Returns those to release for want of room.
+    fn list_previous(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        before: &Binding,
+        now: Time,
+    ) -> Vec<Previous> {
+        let updating = PreviousPhase::Updating(self.new_exchange(now));
+        let maximum = self.settings.maximum_previous_maars;
+        let Some(binding) = self.state.bindings.get_mut(identifier) else {
+            return Vec::new();
+        };
+        if before.serving != binding.serving {
+            // Choice G8: a MAAR that the node returns to is no previous one any more.
+            binding
+                .previous
+                .retain(|previous| previous.address != binding.serving);
+            for prefix in &before.prefixes {
+                let previous = Previous {
+                    address: before.serving,
+                    prefix: *prefix,
+                    phase: updating.clone(),
+                };
+                binding.previous.push(previous);
+            }
+            // Everybody on the list has to learn where the node is now.
+            for previous in &mut binding.previous {
+                previous.phase = updating.clone();
+            }
+        } else {
+            // The serving MAAR has had its answer about those who refused; they are of no more use.
+            binding
+                .previous
+                .retain(|previous| previous.phase != PreviousPhase::Refused);
+        }
+        let excess = binding.previous.len().saturating_sub(maximum);
+        let released: Vec<_> = binding.previous.drain(..excess).collect();
+        for _ in &released {
+            self.counters.add("previous_maars_over_limit");
+        }
+        released
+    }
+
+    /// The answer to an accepted registration, with the P-MAAR list.
+    fn answer(
+        &self,
+        from: Ipv6Addr,
+        update: &ProxyBindingUpdate,
+        identifier: &MobileNodeIdentifier,
+        lifetime: u16,
+        now: Time,
+    ) -> Output {
+        let mut answer = acknowledge(update, Status::ACCEPTED, lifetime, now);
+        if let Some(binding) = self.state.bindings.get(identifier) {
+            answer.options.home_network_prefixes = binding.prefixes.clone();
+            answer.options.previous_maars = binding
+                .previous
+                .iter()
+                .filter(|previous| previous.phase != PreviousPhase::Refused)
+                .map(|previous| PreviousMaarOption {
+                    address: previous.address,
+                    home_network_prefix: previous.prefix,
+                    logical_interface: LogicalInterface::default(),
+                })
+                .collect();
+        }
+        // RFC 5213 section 5.3.6: `::` asks for one, another address is taken over.
+        answer.options.link_local_address = update.options.link_local_address.map(|address| {
+            if address.is_unspecified() {
+                self.settings.router_link_local_address
+            } else {
+                address
+            }
+        });
+        Output::Send {
+            to: from,
+            message: MobilityMessage::ProxyBindingAcknowledgement(answer),
+        }
+    }
+
+    /// Sends the updates of all P-MAARs that have not been told yet.
+    fn tell_previous(&mut self, identifier: &MobileNodeIdentifier, now: Time, outputs: &mut Vec<Output>) {
+        let Some(mut binding) = self.state.bindings.get(identifier).cloned() else {
+            return;
+        };
+        let serving = (binding.serving, binding.expires_at.since(now));
+        for previous in &mut binding.previous {
+            if let PreviousPhase::Updating(exchange) = &mut previous.phase
+                && exchange.transmissions == 0
+            {
+                self.counters.add("previous_updates_sent");
+                let att = binding.access_technology_type;
+                let (to, prefix) = (previous.address, previous.prefix);
+                outputs.push(self.update_for(identifier, to, prefix, att, Some(serving), exchange, now));
+            }
+        }
+        self.state.bindings.insert(identifier.clone(), binding);
+        self.reindex(identifier, None);
+    }
+
+    /// Tells a MAAR that a prefix it anchors is no longer needed.
+    pub(super) fn release(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        previous: Previous,
+        access_technology_type: u8,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let mut exchange = self.new_exchange(now);
+        let (address, prefix) = (previous.address, previous.prefix);
+        outputs.push(self.update_for(
+            identifier,
+            address,
+            prefix,
+            access_technology_type,
+            None,
+            &mut exchange,
+            now,
+        ));
+        self.counters.add("releases_sent");
+        let text = format!("{identifier}: {address} is told to release {prefix}");
+        let event = Event::new("release_sent", text)
+            .with("identifier", identifier)
+            .with("prefix", prefix);
+        outputs.push(Output::Event(event.with("maar", address)));
+        let identifier = identifier.clone();
+        self.state.releases.push(Release {
+            identifier,
+            address,
+            prefix,
+            access_technology_type,
+            exchange,
+        });
+    }
+
+    fn deregistration(
+        &mut self,
+        from: Ipv6Addr,
+        update: &ProxyBindingUpdate,
+        checked: &Checked,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let identifier = &checked.identifier;
+        // RFC 5213 section 5.3.5: without a binding, or from a MAAR that does not serve the node
+        // (any more), it is ignored; RFC 8885 section 3.5: only the S-MAAR ends a session.
+        let Some(before) = self.state.bindings.get(identifier).cloned() else {
+            self.counters.add("deregistrations_ignored_unknown");
+            return;
+        };
+        if before.serving != checked.serving {
+            self.counters.add("deregistrations_ignored_not_serving");
+            return;
+        }
+        if let Some(binding) = self.state.bindings.get_mut(identifier) {
+            binding.phase = BindingPhase::Deregistered;
+            binding.sequence = update.sequence;
+            binding.last_timestamp = checked.timestamp;
+            // RFC 5213 section 5.3.5: kept for a while, in case the node appears elsewhere.
+            binding.expires_at = now.after(self.settings.timers.min_delay_before_bce_delete);
+        }
+        self.counters.add("deregistrations");
+        outputs.push(binding_event(
+            "binding_deregistered",
+            checked,
+            "is de-registered by",
+        ));
+        self.reindex(identifier, Some(&before));
+        let answer = acknowledge(update, Status::ACCEPTED, 0, now);
+        outputs.push(Output::Send {
+            to: from,
+            message: MobilityMessage::ProxyBindingAcknowledgement(answer),
+        });
+    }
+
+    fn refuse(
+        &mut self,
+        from: Ipv6Addr,
+        update: &ProxyBindingUpdate,
+        status: Status,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let stranger = self.known_maar(from).is_none();
+        self.counters.add(if stranger {
+            "updates_refused_stranger"
+        } else {
+            "updates_refused"
+        });
+        if stranger && !self.refusal_limit.allow(now) {
+            self.counters.add("refusals_suppressed");
+            return;
+        }
+        let text = format!("an update from {from} was refused: {status}");
+        outputs.push(Output::Event(
+            Event::new("update_refused", text)
+                .with("from", from)
+                .with("status", status.0),
+        ));
+        let answer = acknowledge(update, status, 0, now);
+        outputs.push(Output::Send {
+            to: from,
+            message: MobilityMessage::ProxyBindingAcknowledgement(answer),
+        });
+    }
+}
+
+fn binding_event(kind: &'static str, checked: &Checked, verb: &str) -> Output {
+    let prefixes: Vec<_> = checked.prefixes.iter().map(ToString::to_string).collect();
+    let text = format!(
+        "{} {verb} {} with {}",
+        checked.identifier,
+        checked.serving,
+        prefixes.join(", ")
+    );
+    let event = Event::new(kind, text)
+        .with("identifier", &checked.identifier)
+        .with("serving", checked.serving);
+    Output::Event(event.with("prefixes", prefixes.join(", ")))
+}

@@ -1,0 +1,105 @@
+//! What a CMD knows: the part that is stored and shown.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+use serde::{Deserialize, Serialize};
+
+use crate::identity::MobileNodeIdentifier;
+use crate::time::Time;
+
+/// The binding cache of the domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// One binding for each node.
+    pub bindings: BTreeMap<MobileNodeIdentifier, Binding>,
+    /// Number of the last Proxy Binding Update sent to each MAAR.
+    pub sequences: BTreeMap<Ipv6Addr, u16>,
+    /// Prefixes that MAARs are being told to release, because the session is over or has too many anchors.
+    pub releases: Vec<Release>,
+}
+
+/// A MAAR that is being told to release a prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Whose prefix it was.
+    pub identifier: MobileNodeIdentifier,
+    /// The MAAR that anchors it.
+    pub address: Ipv6Addr,
+    /// The prefix.
+    pub prefix: Ipv6Net,
+    /// As the serving MAAR told it; the update has to carry one.
+    pub access_technology_type: u8,
+    /// The update on its way.
+    pub exchange: Exchange,
+}
+
+/// Where a node is and which MAARs anchor its prefixes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The serving MAAR (Proxy-CoA).
+    pub serving: Ipv6Addr,
+    /// Prefixes that the serving MAAR anchors.
+    pub prefixes: Vec<Ipv6Net>,
+    /// The P-MAAR list, oldest first; at most one entry for each (MAAR, prefix).
+    pub previous: Vec<Previous>,
+    /// Where it stands.
+    pub phase: BindingPhase,
+    /// When it ends unless renewed.
+    pub expires_at: Time,
+    /// Sequence number of the last update accepted.
+    pub sequence: u16,
+    /// Timestamp of the last update accepted (RFC 5213 section 5.5).
+    pub last_timestamp: u64,
+    /// As the serving MAAR told it.
+    pub access_technology_type: u8,
+    /// As the serving MAAR told it.
+    pub link_layer_identifier: Option<Vec<u8>>,
+}
+
+/// Where a binding stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BindingPhase {
+    /// In use.
+    Active,
+    /// De-registered; revived by an update before MinDelayBeforeBCEDelete is over.
+    Deregistered,
+}
+
+/// An entry of the P-MAAR list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// The MAAR.
+    pub address: Ipv6Addr,
+    /// The prefix it anchors.
+    pub prefix: Ipv6Net,
+    /// Whether it knows where the node is.
+    pub phase: PreviousPhase,
+}
+
+/// Whether a P-MAAR knows where the node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PreviousPhase {
+    /// An update is on its way.
+    Updating(Exchange),
+    /// It has said yes.
+    Confirmed,
+    /// It has said no: the prefix is lost there.
+    Refused,
+}
+
+/// An update on its way to a P-MAAR.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// Sequence numbers of its last transmissions; an answer to any of them counts.
+    pub sequences: Vec<u16>,
+    /// How often it was sent.
+    pub transmissions: u32,
+    /// When to send again.
+    pub retransmit_at: Time,
+    /// How long to wait after that.
+    pub next_timeout_ms: u64,
+}

@@ -1,0 +1,108 @@
+//! What happens when nothing happens: retransmission and expiry.
+
+use std::time::Duration;
+
+use super::fsm::{Cmd, Output};
+use super::state::{Exchange, PreviousPhase};
+use crate::event::Event;
+use crate::identity::MobileNodeIdentifier;
+use crate::proxy_binding::back_off;
+use crate::time::Time;
+
+/// Transmissions of a release before it is given up: the MAAR is gone, and its memory with it.
+const RELEASE_TRANSMISSIONS: u32 = 10;
+
+impl Cmd {
+    pub(super) fn tick(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        while let Some(identifier) = self.due(now) {
+            self.retransmit(&identifier, now, outputs);
+            self.expire(&identifier, now, outputs);
+        }
+        self.retransmit_releases(now, outputs);
+    }
+
+    fn retransmit(&mut self, identifier: &MobileNodeIdentifier, now: Time, outputs: &mut Vec<Output>) {
+        let Some(mut binding) = self.state.bindings.get(identifier).cloned() else {
+            return;
+        };
+        let serving = (binding.serving, binding.expires_at.since(now));
+        for previous in &mut binding.previous {
+            let PreviousPhase::Updating(exchange) = &mut previous.phase else {
+                continue;
+            };
+            if exchange.retransmit_at > now {
+                continue;
+            }
+            self.wait_longer(exchange, now);
+            self.counters.add("previous_updates_retransmitted");
+            let att = binding.access_technology_type;
+            let (to, prefix) = (previous.address, previous.prefix);
+            outputs.push(self.update_for(identifier, to, prefix, att, Some(serving), exchange, now));
+        }
+        self.state.bindings.insert(identifier.clone(), binding);
+        self.reindex(identifier, None);
+    }
+
+    fn expire(&mut self, identifier: &MobileNodeIdentifier, now: Time, outputs: &mut Vec<Output>) {
+        if self
+            .state
+            .bindings
+            .get(identifier)
+            .is_none_or(|binding| binding.expires_at > now)
+        {
+            return;
+        }
+        let Some(binding) = self.state.bindings.remove(identifier) else {
+            return;
+        };
+        self.reindex(identifier, Some(&binding));
+        self.counters.add("bindings_expired");
+        let text = format!("{identifier}: the session is over");
+        outputs.push(Output::Event(
+            Event::new("binding_deleted", text).with("identifier", identifier),
+        ));
+        // RFC 8885 section 3.5 (a): the P-MAARs stopped their timers; they end when told.
+        for previous in binding.previous {
+            self.release(identifier, previous, binding.access_technology_type, now, outputs);
+        }
+    }
+
+    fn retransmit_releases(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        let mut releases = std::mem::take(&mut self.state.releases);
+        releases.retain_mut(|release| {
+            if release.exchange.retransmit_at > now {
+                return true;
+            }
+            if release.exchange.transmissions >= RELEASE_TRANSMISSIONS {
+                self.counters.add("releases_given_up");
+                let text = format!(
+                    "{} does not answer: {} may still be bound there",
+                    release.address, release.prefix
+                );
+                outputs.push(Output::Event(
+                    Event::new("release_given_up", text).with("maar", release.address),
+                ));
+                return false;
+            }
+            self.wait_longer(&mut release.exchange, now);
+            let (to, prefix, att) = (release.address, release.prefix, release.access_technology_type);
+            outputs.push(self.update_for(
+                &release.identifier,
+                to,
+                prefix,
+                att,
+                None,
+                &mut release.exchange,
+                now,
+            ));
+            true
+        });
+        self.state.releases = releases;
+    }
+
+    fn wait_longer(&self, exchange: &mut Exchange, now: Time) {
+        exchange.next_timeout_ms =
+            back_off(exchange.next_timeout_ms, self.settings.timers.max_bindack_timeout);
+        exchange.retransmit_at = now.after(Duration::from_millis(exchange.next_timeout_ms));
+    }
+}

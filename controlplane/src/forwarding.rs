@@ -1,0 +1,142 @@
+//! Bindings to forwarding state, derived one way, in this one place.
+//!
+//! [`desired`] is a function of the configuration, of what the MAAR's state
+//! machine knows, and of the neighbours the kernel has resolved. What a data
+//! plane lacks of it is a difference of two values, so a restart of either
+//! process needs no procedure of its own.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+use kedge_config::{Config, Side};
+use kedge_dataplane_api::model::{
+    DiscardReason, Encapsulation, LinkLayerAddress, NextHop, PrefixEntry, Source, SourcePath, Tables, Tunnel,
+};
+
+use crate::maar::{Node, Phase, State};
+
+/// Hop limit of the outer header (RFC 2473 section 6.3).
+const OUTER_HOP_LIMIT: u8 = 64;
+
+/// Everything that the data plane of this MAAR must hold.
+#[must_use]
+pub fn desired(
+    config: &Config,
+    state: &State,
+    neighbours: &BTreeMap<(String, Ipv6Addr), LinkLayerAddress>,
+) -> Tables {
+    let mut tables = Tables {
+        neighbours: neighbours.clone(),
+        ..Tables::default()
+    };
+    infrastructure(config, &mut tables);
+    for node in state.nodes.values().filter(|node| node.registered) {
+        node_prefixes(config, state, node, &mut tables);
+    }
+    tables
+}
+
+/// What does not depend on any node: own addresses, connected prefixes, routes, and the pools as a whole.
+fn infrastructure(config: &Config, tables: &mut Tables) {
+    tables.local_addresses.insert(config.node.address);
+    for port in &config.ports {
+        for address in port
+            .addresses
+            .iter()
+            .filter(|address| !address.addr().is_unicast_link_local())
+        {
+            tables.local_addresses.insert(address.addr());
+            if port.side == Side::Core && address.prefix_len() < 128 {
+                put(
+                    tables,
+                    address.trunc(),
+                    NextHop::OnLink {
+                        port: port.name.clone(),
+                    },
+                );
+            }
+        }
+    }
+    for route in &config.routes {
+        put(
+            tables,
+            route.prefix,
+            NextHop::Gateway {
+                port: route.port.clone(),
+                address: route.gateway,
+            },
+        );
+    }
+    for pool in config.maar.iter().flat_map(|maar| &maar.prefix_pools) {
+        put(tables, *pool, NextHop::Discard(DiscardReason::Unallocated));
+    }
+}
+
+/// The prefixes of one registered node.
+fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Tables) {
+    match node.phase {
+        Phase::Attached => {
+            let entry = |path| PrefixEntry {
+                next_hop: NextHop::Deliver {
+                    port: node.port.clone(),
+                    link_layer_address: node.link_layer_address.0,
+                },
+                source: Some(Source {
+                    port: node.port.clone(),
+                    link_layer_address: node.link_layer_address.0,
+                    path,
+                }),
+            };
+            tables
+                .prefixes
+                .insert(node.home_network_prefix, entry(SourcePath::Native));
+            // RFC 8885 section 3.3: what comes from an older prefix leaves through its anchor.
+            for previous in &node.previous {
+                if let Some(tunnel) = tunnel_to(config, state, previous.address, tables) {
+                    tables
+                        .prefixes
+                        .insert(previous.prefix, entry(SourcePath::Tunnel(tunnel)));
+                }
+            }
+        }
+        Phase::Anchored { serving } => {
+            if let Some(tunnel) = tunnel_to(config, state, serving, tables) {
+                put(tables, node.home_network_prefix, NextHop::Tunnel(tunnel));
+            }
+        }
+        Phase::Registering | Phase::Detached | Phase::Refused { .. } | Phase::Deregistering => {
+            put(
+                tables,
+                node.home_network_prefix,
+                NextHop::Discard(DiscardReason::NodeAbsent),
+            );
+        }
+    }
+}
+
+/// The id of the tunnel to `peer`, which is put into the tables.
+fn tunnel_to(config: &Config, state: &State, peer: Ipv6Addr, tables: &mut Tables) -> Option<u32> {
+    let id = *state.tunnel_ids.get(&peer)?;
+    tables.tunnels.insert(
+        id,
+        Tunnel {
+            encapsulation: Encapsulation::Ipv6InIpv6,
+            local: config.node.address,
+            remote: peer,
+            hop_limit: OUTER_HOP_LIMIT,
+            mtu: 0,
+        },
+    );
+    Some(id)
+}
+
+fn put(tables: &mut Tables, prefix: Ipv6Net, next_hop: NextHop) {
+    tables.prefixes.insert(
+        prefix,
+        PrefixEntry {
+            next_hop,
+            source: None,
+        },
+    );
+}

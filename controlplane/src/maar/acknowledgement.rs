@@ -1,0 +1,273 @@
+//! What the CMD answers (RFC 5213 section 6.9.1.2, RFC 8885 section 3.4).
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use super::fsm::{Maar, Output};
+use super::state::{Exchange, Phase, Previous};
+use crate::event::Event;
+use crate::identity::MobileNodeIdentifier;
+use crate::proxy_binding::{lifetime_span, requested_prefixes};
+use crate::time::Time;
+use crate::wire::mobility::{ProxyBindingAcknowledgement, Status, acknowledgement_flags};
+
+/// How long a node that was refused is remembered.
+const REFUSED_MEMORY: Duration = Duration::from_secs(60);
+
+impl Maar {
+    pub(super) fn acknowledgement(
+        &mut self,
+        from: Ipv6Addr,
+        acknowledgement: &ProxyBindingAcknowledgement,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        if !self.settings.cmds.contains(&from) {
+            self.counters.add("acknowledgements_stranger");
+            return;
+        }
+        let known = acknowledgement
+            .options
+            .mobile_node_identifier
+            .as_ref()
+            .and_then(|identifier| self.state.nodes.get_key_value(identifier));
+        let Some((identifier, node)) = known else {
+            self.counters.add("acknowledgements_unmatched");
+            return;
+        };
+        let identifier = identifier.clone();
+        let Some(exchange) = node
+            .exchange
+            .clone()
+            .filter(|it| it.sequences.contains(&acknowledgement.sequence))
+        else {
+            // One update may be answered several times when the CMD relays (RFC 8885
+            // section 3.2): the later answers add previous MAARs.
+            if node.phase == Phase::Attached
+                && node.sequence == acknowledgement.sequence
+                && acknowledgement.status.is_accepted()
+            {
+                self.add_previous(&identifier, acknowledgement, now, outputs);
+            } else {
+                self.counters.add("acknowledgements_unmatched");
+            }
+            return;
+        };
+        if acknowledgement.flags & acknowledgement_flags::DISTRIBUTED == 0 {
+            // RFC 8885 section 4.2, choice G1: a peer that does not set D is no CMD.
+            self.counters.add("acknowledgements_not_distributed");
+            self.stop_exchange(
+                &identifier,
+                &format!("{from} does not set the D flag: it is no CMD"),
+                outputs,
+            );
+        } else if !self.echoes_match(&identifier, &exchange, acknowledgement) {
+            self.counters.add("acknowledgements_mismatched");
+            self.stop_exchange(
+                &identifier,
+                &format!("the answer of {from} does not echo what was asked"),
+                outputs,
+            );
+        } else if acknowledgement.status.is_accepted() {
+            self.accepted(&identifier, &exchange, acknowledgement, now, outputs);
+        } else {
+            self.refused(&identifier, acknowledgement.status, now, outputs);
+        }
+    }
+
+    /// RFC 5213 section 6.9.1.2: an answer counts only if it echoes what was sent.
+    fn echoes_match(
+        &self,
+        identifier: &MobileNodeIdentifier,
+        exchange: &Exchange,
+        acknowledgement: &ProxyBindingAcknowledgement,
+    ) -> bool {
+        let options = &acknowledgement.options;
+        let Some(node) = self.state.nodes.get(identifier) else {
+            return false;
+        };
+        options.handoff_indicator == Some(exchange.handoff_indicator)
+            && options.access_technology_type == Some(self.settings.access.access_technology_type)
+            && options
+                .link_layer_identifier
+                .as_deref()
+                .is_none_or(|it| it == node.link_layer_address.0)
+            && (!acknowledgement.status.is_accepted()
+                || requested_prefixes(options).contains(&node.home_network_prefix))
+    }
+
+    /// Nothing more is sent for this exchange until the node attaches again or its registration is due again.
+    fn stop_exchange(&mut self, identifier: &MobileNodeIdentifier, why: &str, outputs: &mut Vec<Output>) {
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        node.exchange = None;
+        if node.phase == Phase::Registering {
+            node.phase = Phase::Refused {
+                status: Status::REASON_UNSPECIFIED,
+            };
+        }
+        let text = format!("{identifier}: registration given up: {why}");
+        outputs.push(Output::Event(
+            Event::new("registration_failed", text).with("identifier", identifier),
+        ));
+        self.reschedule(identifier);
+    }
+
+    fn accepted(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        exchange: &Exchange,
+        acknowledgement: &ProxyBindingAcknowledgement,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        if exchange.lifetime == 0 {
+            let text = format!("{identifier} de-registered");
+            outputs.push(Output::Event(
+                Event::new("node_deregistered", text).with("identifier", identifier),
+            ));
+            self.remove(identifier);
+            return;
+        }
+        let previous = self.permitted_previous(identifier, acknowledgement);
+        // A lifetime of 0 would ask for another registration at once, and again.
+        let lifetime = lifetime_span(acknowledgement.lifetime.max(1));
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        let first = node.phase == Phase::Registering;
+        let changed = first || node.previous != previous;
+        node.exchange = None;
+        node.registered = true;
+        node.previous = previous;
+        node.phase = Phase::Attached;
+        node.expires_at = Some(now.after(lifetime));
+        // Well before the end, so that several transmissions fit (RFC 6275 section 11.7.1).
+        node.refresh_at = Some(now.after(lifetime.mul_f64(0.6)));
+        let anchors: Vec<_> = node
+            .previous
+            .iter()
+            .map(|it| format!("{} at {}", it.prefix, it.address))
+            .collect();
+        let peers: Vec<_> = node.previous.iter().map(|it| it.address).collect();
+        let took = now.since(exchange.started_at);
+        if first {
+            let mut text = format!("{identifier} served with {}", node.home_network_prefix);
+            if !anchors.is_empty() {
+                text += &format!(", reached through its anchors for {}", anchors.join(", "));
+            }
+            let event = Event::new("registration_completed", text)
+                .with("identifier", identifier)
+                .with("prefix", node.home_network_prefix)
+                .with("previous", anchors.join(", "))
+                .with("duration_us", took.as_micros());
+            outputs.push(Output::Event(event));
+            self.counters.add("registrations_completed");
+        }
+        for peer in peers {
+            self.assure_tunnel_id(peer);
+        }
+        if changed {
+            self.advertise(identifier, false, now, outputs);
+        }
+        self.reschedule(identifier);
+    }
+
+    fn add_previous(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        acknowledgement: &ProxyBindingAcknowledgement,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let told = self.permitted_previous(identifier, acknowledgement);
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        let new: Vec<_> = told
+            .into_iter()
+            .filter(|it| !node.previous.contains(it))
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        node.previous.extend(new.iter().cloned());
+        for previous in new {
+            self.assure_tunnel_id(previous.address);
+        }
+        self.advertise(identifier, false, now, outputs);
+    }
+
+    /// The Previous MAAR options that this MAAR acts on: a permitted peer, a prefix that is not its own to give.
+    fn permitted_previous(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        acknowledgement: &ProxyBindingAcknowledgement,
+    ) -> Vec<Previous> {
+        let mut previous: Vec<Previous> = Vec::new();
+        for option in &acknowledgement.options.previous_maars {
+            let it = Previous {
+                address: option.address,
+                prefix: option.home_network_prefix,
+            };
+            let own = self
+                .settings
+                .prefix_pools
+                .iter()
+                .any(|pool| pool.contains(&it.prefix) || it.prefix.contains(pool));
+            // A prefix that another node has would lead that node's packets here.
+            let taken = self.state.nodes.iter().any(|(other, node)| {
+                other != identifier && node.previous.iter().any(|has| has.prefix == it.prefix)
+            });
+            if own || taken || it.prefix.prefix_len() == 0 || !self.peer_permitted(it.address) {
+                self.counters.add("previous_maars_not_permitted");
+            } else if !previous.iter().any(|has| has.prefix == it.prefix) {
+                previous.push(it);
+            }
+        }
+        previous
+    }
+
+    fn refused(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        status: Status,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        self.counters.add("registrations_refused");
+        let text = format!("{identifier}: the CMD refused: {status}");
+        let event = Event::new("registration_refused", text)
+            .with("identifier", identifier)
+            .with("status", status.0);
+        outputs.push(Output::Event(event));
+        if node.phase == Phase::Deregistering {
+            self.remove(identifier);
+            return;
+        }
+        if status == Status::TIMESTAMP_MISMATCH || status == Status::TIMESTAMP_LOWER_THAN_PREV_ACCEPTED {
+            // The retransmission timer tries again with a fresh timestamp. The clock in
+            // the answer is not followed: the common time source is (RFC 5213 section 6.9.1.2).
+            return;
+        }
+        node.exchange = None;
+        // Withdraw what was advertised, once, while it is still known what that was.
+        let advertised = node.advertise_at.take().is_some();
+        if node.phase != Phase::Detached {
+            node.phase = Phase::Refused { status };
+        }
+        Self::pause_after_refusal(node, REFUSED_MEMORY, now);
+        if advertised {
+            self.advertise(identifier, true, now, outputs);
+        }
+        if let Some(node) = self.state.nodes.get_mut(identifier) {
+            node.registered = false;
+            node.previous.clear();
+        }
+        self.reschedule(identifier);
+    }
+}

@@ -1,0 +1,208 @@
+//! The access side: a node comes, a node goes.
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use super::fsm::{Maar, Output};
+use super::state::{Node, Phase};
+use crate::event::Event;
+use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
+use crate::proxy_binding::{handoff_indicator, lifetime_span};
+use crate::time::Time;
+
+/// How long a node that the CMD refused has to wait before another attachment is taken to the CMD.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+
+impl Maar {
+    pub(super) fn attached(
+        &mut self,
+        identifier: MobileNodeIdentifier,
+        port: String,
+        link_layer_address: LinkLayerAddress,
+        link_local_address: Ipv6Addr,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let binding_lifetime = lifetime_span(self.binding_lifetime_units());
+        let Some(node) = self.state.nodes.get_mut(&identifier) else {
+            self.attached_first(
+                identifier,
+                port,
+                link_layer_address,
+                link_local_address,
+                now,
+                outputs,
+            );
+            return;
+        };
+        node.port = port;
+        node.link_layer_address = link_layer_address;
+        node.link_local_address = link_local_address;
+        match &node.phase {
+            // It asks again, or the advertisement was lost.
+            Phase::Attached => {
+                self.counters.add("attachments_repeated");
+                self.advertise(&identifier, false, now, outputs);
+            }
+            Phase::Registering => self.counters.add("attachments_repeated"),
+            Phase::Refused { .. } if node.refresh_at.is_some_and(|not_before| now < not_before) => {
+                self.counters.add("attachments_repeated");
+            }
+            // Back on the link before anybody else served it: the binding stands, so
+            // service goes on at once and the CMD is told that it does.
+            Phase::Detached if node.registered => {
+                node.phase = Phase::Attached;
+                self.counters.add("attachments");
+                outputs.push(attached_event(&identifier, node, "back on the link"));
+                self.advertise(&identifier, false, now, outputs);
+                let lifetime = self.binding_lifetime_units();
+                self.register(
+                    &identifier,
+                    handoff_indicator::RE_REGISTRATION,
+                    lifetime,
+                    now,
+                    outputs,
+                );
+            }
+            phase => {
+                let handoff = if matches!(phase, Phase::Anchored { .. }) {
+                    handoff_indicator::BETWEEN_GATEWAYS
+                } else {
+                    handoff_indicator::UNKNOWN
+                };
+                node.phase = Phase::Registering;
+                node.expires_at = Some(now.after(binding_lifetime));
+                self.counters.add("attachments");
+                outputs.push(attached_event(&identifier, node, "attached"));
+                let lifetime = self.binding_lifetime_units();
+                self.register(&identifier, handoff, lifetime, now, outputs);
+            }
+        }
+    }
+
+    fn attached_first(
+        &mut self,
+        identifier: MobileNodeIdentifier,
+        port: String,
+        link_layer_address: LinkLayerAddress,
+        link_local_address: Ipv6Addr,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        if self.state.nodes.len() >= self.settings.maximum_nodes {
+            self.counters.add("attachments_refused_full");
+            let text = format!(
+                "{identifier} not served: {} nodes are known already",
+                self.settings.maximum_nodes
+            );
+            outputs.push(Output::Event(
+                Event::new("attachment_refused", text).with("identifier", &identifier),
+            ));
+            return;
+        }
+        let Some(home_network_prefix) = self.allocate_prefix() else {
+            self.counters.add("attachments_refused_no_prefix");
+            let text = format!("{identifier} not served: every prefix of the pools is in use");
+            outputs.push(Output::Event(
+                Event::new("attachment_refused", text).with("identifier", &identifier),
+            ));
+            return;
+        };
+        let node = Node {
+            port,
+            link_layer_address,
+            link_local_address,
+            phase: Phase::Registering,
+            home_network_prefix,
+            registered: false,
+            previous: Vec::new(),
+            sequence: 0,
+            exchange: None,
+            expires_at: Some(now.after(lifetime_span(self.binding_lifetime_units()))),
+            refresh_at: None,
+            advertise_at: None,
+            last_timestamp: 0,
+        };
+        self.counters.add("attachments");
+        outputs.push(attached_event(&identifier, &node, "attached"));
+        self.state.nodes.insert(identifier.clone(), node);
+        let lifetime = self.binding_lifetime_units();
+        self.register(&identifier, handoff_indicator::UNKNOWN, lifetime, now, outputs);
+    }
+
+    pub(super) fn detached(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        deregister: bool,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let binding_lifetime = lifetime_span(self.binding_lifetime_units());
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            self.counters.add("detachments_unknown_node");
+            return;
+        };
+        if let Phase::Anchored { serving } = node.phase {
+            // RFC 8885 section 3.5: only the serving MAAR ends a session.
+            if deregister {
+                self.counters.add("deregistrations_refused_not_serving");
+                let text = format!("{identifier} is served by {serving}: only that MAAR can de-register it");
+                outputs.push(Output::Event(
+                    Event::new("deregistration_refused", text)
+                        .with("identifier", identifier)
+                        .with("serving", serving),
+                ));
+            }
+            return;
+        }
+        self.counters.add("detachments");
+        node.refresh_at = None;
+        node.advertise_at = None;
+        let event = Event::new("node_detached", format!("{identifier} left {}", node.port))
+            .with("identifier", identifier)
+            .with("port", &node.port);
+        outputs.push(Output::Event(event));
+        if deregister {
+            self.deregister(identifier, now, outputs);
+        } else if node.phase != Phase::Deregistering {
+            // RFC 5213 section 6.9.1.3: nothing is retransmitted for a node that is gone.
+            node.exchange = None;
+            node.phase = Phase::Detached;
+            node.expires_at = node.expires_at.or(Some(now.after(binding_lifetime)));
+            self.reschedule(identifier);
+        }
+    }
+
+    /// Tells the CMD that the session is over.
+    pub(super) fn deregister(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        node.phase = Phase::Deregistering;
+        node.expires_at = None;
+        node.advertise_at = None;
+        self.register(identifier, handoff_indicator::UNKNOWN, 0, now, outputs);
+    }
+
+    /// Keeps a refused node from being taken to the CMD with every solicitation, and from being kept for ever.
+    pub(super) fn pause_after_refusal(node: &mut Node, keep: Duration, now: Time) {
+        node.refresh_at = Some(now.after(REFUSED_PAUSE));
+        node.expires_at = Some(now.after(keep));
+    }
+}
+
+fn attached_event(identifier: &MobileNodeIdentifier, node: &Node, how: &str) -> Output {
+    let text = format!("{identifier} {how} on {}, {}", node.port, node.link_layer_address);
+    Output::Event(
+        Event::new("node_attached", text)
+            .with("identifier", identifier)
+            .with("port", &node.port)
+            .with("link_layer_address", node.link_layer_address)
+            .with("prefix", node.home_network_prefix),
+    )
+}

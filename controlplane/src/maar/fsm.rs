@@ -1,0 +1,425 @@
+//! The state machine: its inputs and outputs, and what all its parts share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+use kedge_config::{Access, Config, Timers};
+
+use super::pool;
+use super::state::{Exchange, Node, Phase, State};
+pub use crate::counters::Counters;
+use crate::event::Event;
+use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
+use crate::proxy_binding::{RefusalLimit, UPDATE_FLAGS, lifetime_units, remember};
+use crate::time::Time;
+use crate::wire::mobility::{MobilityMessage, MobilityOptions, ProxyBindingUpdate, timestamp_from_time};
+use crate::wire::neighbour_discovery::PrefixInformation;
+
+/// What happens to a MAAR.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A node is on an access link: by Router Solicitation or by the operator's word.
+    Attached {
+        /// Who.
+        identifier: MobileNodeIdentifier,
+        /// On which port.
+        port: String,
+        /// Its link-layer address.
+        link_layer_address: LinkLayerAddress,
+        /// Its link-local address.
+        link_local_address: Ipv6Addr,
+    },
+    /// A node has left the access link.
+    Detached {
+        /// Who.
+        identifier: MobileNodeIdentifier,
+        /// End the session too (RFC 8885 section 3.5: a mere detachment must not).
+        deregister: bool,
+    },
+    /// A Mobility Header message, parsed and with a verified checksum.
+    Message {
+        /// IPv6 source.
+        from: Ipv6Addr,
+        /// The message.
+        message: MobilityMessage,
+    },
+    /// It is [`Maar::next_deadline`], or later.
+    Tick,
+}
+
+/// What a MAAR wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a Mobility Header message from `node.address`.
+    Send {
+        /// IPv6 destination.
+        to: Ipv6Addr,
+        /// The message.
+        message: MobilityMessage,
+    },
+    /// Send a Router Advertisement to one node.
+    Advertise {
+        /// On this access port.
+        port: String,
+        /// IPv6 destination.
+        link_local_address: Ipv6Addr,
+        /// Link-layer destination.
+        link_layer_address: LinkLayerAddress,
+        /// Its prefixes.
+        prefixes: Vec<PrefixInformation>,
+    },
+    /// Tell whoever watches.
+    Event(Event),
+}
+
+/// What a MAAR is told by its configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `node.address`.
+    pub address: Ipv6Addr,
+    /// `maar.cmd`.
+    pub cmds: Vec<Ipv6Addr>,
+    /// `maar.prefix_pools`.
+    pub prefix_pools: Vec<Ipv6Net>,
+    /// `maar.peers`.
+    pub peers: Option<Vec<Ipv6Addr>>,
+    /// `maar.maximum_nodes`.
+    pub maximum_nodes: usize,
+    /// `access`.
+    pub access: Access,
+    /// `timers`.
+    pub timers: Timers,
+}
+
+impl Settings {
+    /// The settings of a node of role `maar`; `None` for another role.
+    #[must_use]
+    pub fn from_config(config: &Config) -> Option<Self> {
+        let maar = config.maar.as_ref()?;
+        Some(Self {
+            address: config.node.address,
+            cmds: maar.cmd.clone(),
+            prefix_pools: maar.prefix_pools.clone(),
+            peers: maar.peers.clone(),
+            maximum_nodes: usize::try_from(maar.maximum_nodes).unwrap_or(usize::MAX),
+            access: config.access.clone(),
+            timers: config.timers.clone(),
+        })
+    }
+}
+
+/// Names of all counters of a MAAR.
+const COUNTERS: &[&str] = &[
+    "attachments",
+    "attachments_refused_full",
+    "attachments_refused_no_prefix",
+    "attachments_repeated",
+    "detachments",
+    "detachments_unknown_node",
+    "deregistrations_refused_not_serving",
+    "registrations_completed",
+    "registrations_refused",
+    "updates_sent",
+    "updates_retransmitted",
+    "updates_accepted",
+    "updates_refused",
+    "updates_refused_stranger",
+    "refusals_suppressed",
+    "acknowledgements_stranger",
+    "acknowledgements_unmatched",
+    "acknowledgements_mismatched",
+    "acknowledgements_not_distributed",
+    "previous_maars_not_permitted",
+    "messages_unexpected",
+    "bindings_expired",
+    "advertisements_sent",
+];
+
+/// The state machine of a MAAR.
+#[derive(Clone, Debug)]
+pub struct Maar {
+    pub(super) settings: Settings,
+    pub(super) state: State,
+    pub(super) counters: Counters,
+    /// Prefixes in use, derived from the nodes.
+    pub(super) prefixes_in_use: BTreeSet<Ipv6Net>,
+    /// Next deadline of every node that has one, both ways; derived from the nodes.
+    deadline_of: BTreeMap<MobileNodeIdentifier, Time>,
+    deadlines: BTreeSet<(Time, MobileNodeIdentifier)>,
+    pub(super) refusal_limit: RefusalLimit,
+}
+
+impl Maar {
+    /// A MAAR that goes on from `state`: the empty one, or one that was stored.
+    #[must_use]
+    pub fn new(settings: Settings, state: State, now: Time) -> Self {
+        let mut maar = Self {
+            settings,
+            prefixes_in_use: state
+                .nodes
+                .values()
+                .map(|node| node.home_network_prefix)
+                .collect(),
+            state,
+            counters: Counters::new(COUNTERS),
+            deadline_of: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            refusal_limit: RefusalLimit::default(),
+        };
+        let identifiers: Vec<_> = maar.state.nodes.keys().cloned().collect();
+        for identifier in identifiers {
+            // A node that is attached hears from its router at once after a restart.
+            if let Some(node) = maar.state.nodes.get_mut(&identifier)
+                && node.advertise_at.is_some()
+            {
+                node.advertise_at = Some(now);
+            }
+            maar.reschedule(&identifier);
+        }
+        maar
+    }
+
+    /// Takes one input and returns what is to be done, in order.
+    pub fn process(&mut self, input: Input, now: Time) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        match input {
+            Input::Attached {
+                identifier,
+                port,
+                link_layer_address,
+                link_local_address,
+            } => {
+                self.attached(
+                    identifier,
+                    port,
+                    link_layer_address,
+                    link_local_address,
+                    now,
+                    &mut outputs,
+                );
+            }
+            Input::Detached {
+                identifier,
+                deregister,
+            } => self.detached(&identifier, deregister, now, &mut outputs),
+            Input::Message { from, message } => match message {
+                MobilityMessage::ProxyBindingUpdate(update) => self.update(from, &update, now, &mut outputs),
+                MobilityMessage::ProxyBindingAcknowledgement(acknowledgement) => {
+                    self.acknowledgement(from, &acknowledgement, now, &mut outputs);
+                }
+                MobilityMessage::BindingError(_) | MobilityMessage::Other(_) => {
+                    self.counters.add("messages_unexpected")
+                }
+            },
+            Input::Tick => self.tick(now, &mut outputs),
+        }
+        outputs
+    }
+
+    /// When [`Input::Tick`] is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.deadlines.first().map(|(time, _)| *time)
+    }
+
+    /// What it knows.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What it counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The node whose deadline is the first of those at or before `now`.
+    pub(super) fn due(&self, now: Time) -> Option<MobileNodeIdentifier> {
+        self.deadlines
+            .first()
+            .filter(|(time, _)| *time <= now)
+            .map(|(_, identifier)| identifier.clone())
+    }
+
+    /// Brings the deadline index in line with a node that was changed or removed.
+    pub(super) fn reschedule(&mut self, identifier: &MobileNodeIdentifier) {
+        if let Some(time) = self.deadline_of.remove(identifier) {
+            self.deadlines.remove(&(time, identifier.clone()));
+        }
+        if let Some(time) = self.state.nodes.get(identifier).and_then(Node::next_deadline) {
+            self.deadline_of.insert(identifier.clone(), time);
+            self.deadlines.insert((time, identifier.clone()));
+        }
+    }
+
+    /// Forgets a node and frees its prefix.
+    pub(super) fn remove(&mut self, identifier: &MobileNodeIdentifier) {
+        if let Some(node) = self.state.nodes.remove(identifier) {
+            self.prefixes_in_use.remove(&node.home_network_prefix);
+        }
+        self.reschedule(identifier);
+    }
+
+    /// A free home network prefix, taken.
+    pub(super) fn allocate_prefix(&mut self) -> Option<Ipv6Net> {
+        let prefix = pool::allocate(
+            &self.settings.prefix_pools,
+            &self.prefixes_in_use,
+            &mut self.state.next_prefix,
+        )?;
+        self.prefixes_in_use.insert(prefix);
+        Some(prefix)
+    }
+
+    /// The tunnel id of a peer, given out once and for all.
+    pub(super) fn assure_tunnel_id(&mut self, peer: Ipv6Addr) {
+        let next = self
+            .state
+            .tunnel_ids
+            .values()
+            .max()
+            .copied()
+            .unwrap_or(0)
+            .saturating_add(1);
+        self.state.tunnel_ids.entry(peer).or_insert(next);
+    }
+
+    /// Whether tunnels to and from `peer` are allowed.
+    pub(super) fn peer_permitted(&self, peer: Ipv6Addr) -> bool {
+        peer != self.settings.address
+            && self
+                .settings
+                .peers
+                .as_ref()
+                .is_none_or(|peers| peers.contains(&peer))
+    }
+
+    /// Starts an exchange with the CMD; `lifetime` in units of 4 s.
+    pub(super) fn register(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        handoff_indicator: u8,
+        lifetime: u16,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let first_timeout = self.settings.timers.initial_bindack_timeout;
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        node.refresh_at = None;
+        node.exchange = Some(Exchange {
+            sequences: Vec::new(),
+            cmd: 0,
+            handoff_indicator,
+            lifetime,
+            retransmit_at: now.after(first_timeout),
+            next_timeout_ms: u64::try_from(first_timeout.as_millis()).unwrap_or(u64::MAX),
+            started_at: now,
+        });
+        self.transmit(identifier, now, outputs);
+    }
+
+    /// Sends the update of a node's exchange, with a number and a timestamp of its own
+    /// (RFC 5213 section 5.5: a repeated timestamp would be refused).
+    pub(super) fn transmit(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        let Some(exchange) = node.exchange.as_mut() else {
+            return;
+        };
+        let Some(to) = self.settings.cmds.get(exchange.cmd).copied() else {
+            return;
+        };
+        node.sequence = node.sequence.wrapping_add(1);
+        remember(&mut exchange.sequences, node.sequence);
+        let update = ProxyBindingUpdate {
+            sequence: node.sequence,
+            flags: UPDATE_FLAGS,
+            lifetime: exchange.lifetime,
+            options: MobilityOptions {
+                mobile_node_identifier: Some(identifier.clone()),
+                home_network_prefixes: vec![node.home_network_prefix],
+                handoff_indicator: Some(exchange.handoff_indicator),
+                access_technology_type: Some(self.settings.access.access_technology_type),
+                timestamp: Some(timestamp_from_time(now)),
+                link_layer_identifier: Some(node.link_layer_address.0.to_vec()),
+                ..MobilityOptions::default()
+            },
+        };
+        self.counters.add("updates_sent");
+        outputs.push(Output::Send {
+            to,
+            message: MobilityMessage::ProxyBindingUpdate(update),
+        });
+        self.reschedule(identifier);
+    }
+
+    /// Advertises to a node what it may use now: its own prefix preferred, older ones
+    /// deprecated (RFC 8885 section 3.7). `withdrawn`: nothing any more (RFC 5213 section 6.12).
+    pub(super) fn advertise(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        withdrawn: bool,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let access = &self.settings.access;
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        // On-link is not set: a home network prefix belongs to one node, so there is
+        // no neighbour in it, and everything goes by the MAAR.
+        let information = |prefix, preferred_lifetime| PrefixInformation {
+            prefix,
+            on_link: false,
+            autonomous: true,
+            valid_lifetime: if withdrawn { 0 } else { access.valid_lifetime },
+            preferred_lifetime: if withdrawn { 0 } else { preferred_lifetime },
+        };
+        let mut prefixes = vec![information(node.home_network_prefix, access.preferred_lifetime)];
+        prefixes.extend(
+            node.previous
+                .iter()
+                .map(|previous| information(previous.prefix, 0)),
+        );
+        outputs.push(Output::Advertise {
+            port: node.port.clone(),
+            link_local_address: node.link_local_address,
+            link_layer_address: node.link_layer_address,
+            prefixes,
+        });
+        node.advertise_at = (node.phase == Phase::Attached).then(|| {
+            now.after(std::time::Duration::from_secs(
+                access.advertisement_interval.into(),
+            ))
+        });
+        self.counters.add("advertisements_sent");
+        self.reschedule(identifier);
+    }
+
+    /// The lifetime to ask for, in units of 4 s.
+    pub(super) fn binding_lifetime_units(&self) -> u16 {
+        lifetime_units(self.settings.timers.binding_lifetime)
+    }
+}
+
+impl Node {
+    /// The earliest of its timers.
+    fn next_deadline(&self) -> Option<Time> {
+        let retransmit_at = self.exchange.as_ref().map(|exchange| exchange.retransmit_at);
+        // While a re-registration is on its way, `refresh_at` waits for its end.
+        [retransmit_at, self.refresh_at, self.advertise_at, self.expires_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}

@@ -1,0 +1,34 @@
+//! Role MAAR: mobility anchor and access router (RFC 8885 section 2).
+//!
+//! [`Maar`] is the pure state machine; `driver` holds the sockets and timers.
+//! A node is in one [`Phase`] here. The serving MAAR (S-MAAR) of a node is
+//! where it is `Attached`; a MAAR that has it `Anchored` is a previous one
+//! (P-MAAR), which keeps the prefix it gave and tunnels it to the S-MAAR.
+//!
+//! ```text
+//!              Attached            PBA accepted                  PBU with Serving MAAR
+//!   (none) ─────────────► Registering ─────────► Attached ──────────────────────────► Anchored
+//!                          │  ▲  PBA ≥ 128         │   ▲                                 │  ▲
+//!                          ▼  │                    ▼   │ Attached                Attached│  │PBU
+//!                        Refused                Detached                               ▼  │
+//!                                                  │ lifetime over               Registering
+//!                                                  ▼
+//!                                             Deregistering ──► (none)
+//! ```
+//!
+//! One file for each kind of input: `attachment`, `acknowledgement` (what the
+//! CMD answers), `update` (what the CMD tells), `timers`.
+
+mod acknowledgement;
+mod attachment;
+mod fsm;
+mod pool;
+mod state;
+mod timers;
+mod update;
+
+#[cfg(test)]
+mod tests;
+
+pub use fsm::{Counters, Input, Maar, Output, Settings};
+pub use state::{Exchange, Node, Phase, Previous, State};

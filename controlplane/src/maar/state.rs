@@ -1,0 +1,105 @@
+//! What a MAAR knows: the part that is stored, shown, and turned into forwarding state.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
+use crate::time::Time;
+use crate::wire::mobility::Status;
+
+/// Everything a MAAR must not forget.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Every node that is attached here or anchored here.
+    pub nodes: BTreeMap<MobileNodeIdentifier, Node>,
+    /// Tunnel id of every MAAR that was ever a peer; ids start at 1 and are never reused.
+    pub tunnel_ids: BTreeMap<Ipv6Addr, u32>,
+    /// Number of the /64, counted over all pools, at which the search for a free one begins.
+    pub next_prefix: u64,
+}
+
+/// One mobile node, as this MAAR sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// The access port it was last seen on; empty when it never was (cannot happen for `Attached`).
+    pub port: String,
+    /// Its link-layer address.
+    pub link_layer_address: LinkLayerAddress,
+    /// Its link-local address, to which advertisements go.
+    pub link_local_address: Ipv6Addr,
+    /// Where it stands.
+    pub phase: Phase,
+    /// The prefix that this MAAR gave it and anchors.
+    pub home_network_prefix: Ipv6Net,
+    /// The CMD knows of that prefix. Until then the node is offered nothing, and nothing is forwarded.
+    pub registered: bool,
+    /// Prefixes anchored elsewhere, while attached here; oldest first.
+    pub previous: Vec<Previous>,
+    /// Number of the last Proxy Binding Update sent for it.
+    pub sequence: u16,
+    /// An update that waits for its acknowledgement.
+    pub exchange: Option<Exchange>,
+    /// When the binding ends. `None` while anchored here and served elsewhere (RFC 8885 section 3.5 (a)).
+    pub expires_at: Option<Time>,
+    /// When to register again; `None` unless attached.
+    pub refresh_at: Option<Time>,
+    /// When to send the next unsolicited advertisement; `None` unless attached.
+    pub advertise_at: Option<Time>,
+    /// Timestamp of the newest update accepted from the CMD (RFC 5213 section 5.5).
+    pub last_timestamp: u64,
+}
+
+/// Where a node stands at this MAAR.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// On the link; the CMD has not answered yet.
+    Registering,
+    /// On the link and served.
+    Attached,
+    /// Left the link; the session lives until it expires or the node appears somewhere.
+    Detached,
+    /// Served by another MAAR; its prefix is tunnelled there.
+    Anchored {
+        /// The serving MAAR.
+        serving: Ipv6Addr,
+    },
+    /// On the link, but the CMD said no.
+    Refused {
+        /// What it said.
+        status: Status,
+    },
+    /// The end of the session is being told to the CMD.
+    Deregistering,
+}
+
+/// A prefix of a node served here that another MAAR anchors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// The anchoring MAAR.
+    pub address: Ipv6Addr,
+    /// The prefix.
+    pub prefix: Ipv6Net,
+}
+
+/// An update on its way, sent once or several times.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// Sequence numbers of all its transmissions; an answer to any of them counts.
+    pub sequences: Vec<u16>,
+    /// Index into the configured CMD addresses.
+    pub cmd: usize,
+    /// Handoff Indicator as sent; an answer must echo it.
+    pub handoff_indicator: u8,
+    /// In units of 4 s as sent; 0 = de-registration.
+    pub lifetime: u16,
+    /// When to send again.
+    pub retransmit_at: Time,
+    /// How long to wait after that.
+    pub next_timeout_ms: u64,
+    /// When the first transmission left.
+    pub started_at: Time,
+}

@@ -1,0 +1,131 @@
+//! What happens when nothing happens: retransmission, re-registration, advertisement, expiry.
+
+use std::time::Duration;
+
+use super::fsm::{Maar, Output};
+use super::state::Phase;
+use crate::event::Event;
+use crate::identity::MobileNodeIdentifier;
+use crate::proxy_binding::{back_off, handoff_indicator};
+use crate::time::Time;
+
+/// Transmissions to one CMD before the next one is tried.
+const TRANSMISSIONS_TO_ONE_CMD: usize = 3;
+/// Transmissions of a de-registration; the node is gone, so nobody waits for it.
+const DEREGISTRATION_TRANSMISSIONS: usize = 3;
+
+impl Maar {
+    pub(super) fn tick(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        while let Some(identifier) = self.due(now) {
+            self.expire(&identifier, now, outputs);
+            self.retransmit(&identifier, now, outputs);
+            self.refresh(&identifier, now, outputs);
+            self.advertise_again(&identifier, now, outputs);
+            self.reschedule(&identifier);
+        }
+    }
+
+    fn expire(&mut self, identifier: &MobileNodeIdentifier, now: Time, outputs: &mut Vec<Output>) {
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        if node.expires_at.is_none_or(|at| at > now) {
+            return;
+        }
+        node.expires_at = None;
+        match node.phase {
+            // The CMD was silent for a whole lifetime. Without a binding nothing may be
+            // forwarded (RFC 5213 section 6.10.5); registration goes on being tried.
+            Phase::Attached => {
+                node.phase = Phase::Registering;
+                node.registered = false;
+                node.previous.clear();
+                node.advertise_at = None;
+                self.counters.add("bindings_expired");
+                let text = format!("{identifier}: the CMD did not renew the binding in time");
+                outputs.push(Output::Event(
+                    Event::new("binding_expired", text).with("identifier", identifier),
+                ));
+                if node.exchange.is_none() {
+                    let lifetime = self.binding_lifetime_units();
+                    self.register(identifier, handoff_indicator::UNKNOWN, lifetime, now, outputs);
+                }
+            }
+            Phase::Detached if node.registered => {
+                self.counters.add("bindings_expired");
+                let text = format!("{identifier} did not come back: its session is over");
+                outputs.push(Output::Event(
+                    Event::new("binding_expired", text).with("identifier", identifier),
+                ));
+                self.deregister(identifier, now, outputs);
+            }
+            // Nobody answered for a whole lifetime: if the node is still there it will solicit again.
+            Phase::Registering if !node.registered => self.remove(identifier),
+            Phase::Detached | Phase::Refused { .. } => self.remove(identifier),
+            Phase::Registering | Phase::Anchored { .. } | Phase::Deregistering => {}
+        }
+    }
+
+    fn retransmit(&mut self, identifier: &MobileNodeIdentifier, now: Time, outputs: &mut Vec<Output>) {
+        let maximum = self.settings.timers.max_bindack_timeout;
+        let cmds = self.settings.cmds.len().max(1);
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        let Some(exchange) = node
+            .exchange
+            .as_mut()
+            .filter(|exchange| exchange.retransmit_at <= now)
+        else {
+            return;
+        };
+        if node.phase == Phase::Deregistering && exchange.sequences.len() >= DEREGISTRATION_TRANSMISSIONS {
+            let text = format!("{identifier} forgotten: the CMD did not answer its de-registration");
+            outputs.push(Output::Event(
+                Event::new("node_deregistered", text).with("identifier", identifier),
+            ));
+            self.remove(identifier);
+            return;
+        }
+        if exchange.sequences.len() % TRANSMISSIONS_TO_ONE_CMD == 0 {
+            exchange.cmd = (exchange.cmd + 1) % cmds;
+        }
+        exchange.next_timeout_ms = back_off(exchange.next_timeout_ms, maximum);
+        exchange.retransmit_at = now.after(Duration::from_millis(exchange.next_timeout_ms));
+        self.counters.add("updates_retransmitted");
+        self.transmit(identifier, now, outputs);
+    }
+
+    fn refresh(&mut self, identifier: &MobileNodeIdentifier, now: Time, outputs: &mut Vec<Output>) {
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        if node.refresh_at.is_none_or(|at| at > now) {
+            return;
+        }
+        node.refresh_at = None;
+        if node.phase == Phase::Attached {
+            let lifetime = self.binding_lifetime_units();
+            self.register(
+                identifier,
+                handoff_indicator::RE_REGISTRATION,
+                lifetime,
+                now,
+                outputs,
+            );
+        }
+    }
+
+    fn advertise_again(&mut self, identifier: &MobileNodeIdentifier, now: Time, outputs: &mut Vec<Output>) {
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        if node.advertise_at.is_none_or(|at| at > now) {
+            return;
+        }
+        node.advertise_at = None;
+        if node.phase == Phase::Attached {
+            self.advertise(identifier, false, now, outputs);
+        }
+    }
+}

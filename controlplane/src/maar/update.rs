@@ -1,0 +1,154 @@
+//! What the CMD tells a previous MAAR: where a node that it anchors is now (RFC 8885 sections 3.4, 3.5).
+
+use std::net::Ipv6Addr;
+
+use super::fsm::{Maar, Output};
+use super::state::Phase;
+use crate::event::Event;
+use crate::identity::MobileNodeIdentifier;
+use crate::proxy_binding::{acknowledge, check_timestamp, requested_prefixes};
+use crate::time::Time;
+use crate::wire::mobility::{MobilityMessage, ProxyBindingUpdate, Status, update_flags};
+
+impl Maar {
+    pub(super) fn update(
+        &mut self,
+        from: Ipv6Addr,
+        update: &ProxyBindingUpdate,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let stranger = !self.settings.cmds.contains(&from);
+        let status = match self.check_update(stranger, update, now) {
+            Ok(identifier) => {
+                self.counters.add("updates_accepted");
+                self.follow(&identifier, update, outputs);
+                Status::ACCEPTED
+            }
+            Err(status) => {
+                self.counters.add(if stranger {
+                    "updates_refused_stranger"
+                } else {
+                    "updates_refused"
+                });
+                let text = format!("an update from {from} was refused: {status}");
+                outputs.push(Output::Event(
+                    Event::new("update_refused", text)
+                        .with("from", from)
+                        .with("status", status.0),
+                ));
+                status
+            }
+        };
+        if stranger && !self.refusal_limit.allow(now) {
+            self.counters.add("refusals_suppressed");
+            return;
+        }
+        let lifetime = if status.is_accepted() { update.lifetime } else { 0 };
+        let answer = acknowledge(update, status, lifetime, now);
+        outputs.push(Output::Send {
+            to: from,
+            message: MobilityMessage::ProxyBindingAcknowledgement(answer),
+        });
+    }
+
+    /// The checks of RFC 5213 section 5.3.1, in its order. Records the timestamp of what it lets pass.
+    fn check_update(
+        &mut self,
+        stranger: bool,
+        update: &ProxyBindingUpdate,
+        now: Time,
+    ) -> Result<MobileNodeIdentifier, Status> {
+        let options = &update.options;
+        let identifier = options
+            .mobile_node_identifier
+            .clone()
+            .filter(|identifier| !identifier.octets.is_empty())
+            .ok_or(Status::MISSING_MN_IDENTIFIER_OPTION)?;
+        if stranger {
+            return Err(Status::MAG_NOT_AUTHORIZED_FOR_PROXY_REG);
+        }
+        if update.flags & update_flags::DISTRIBUTED == 0 {
+            return Err(Status::ADMINISTRATIVELY_PROHIBITED);
+        }
+        let window = self.settings.timers.timestamp_validity_window;
+        let node = self
+            .state
+            .nodes
+            .get(&identifier)
+            .ok_or(Status::NOT_LMA_FOR_THIS_MOBILE_NODE)?;
+        let timestamp = check_timestamp(options.timestamp, node.last_timestamp, now, window)?;
+        let prefixes = requested_prefixes(options);
+        if prefixes.is_empty() {
+            return Err(Status::MISSING_HOME_NETWORK_PREFIX_OPTION);
+        }
+        if options.handoff_indicator.is_none() {
+            return Err(Status::MISSING_HANDOFF_INDICATOR_OPTION);
+        }
+        if options.access_technology_type.is_none() {
+            return Err(Status::MISSING_ACCESS_TECH_TYPE_OPTION);
+        }
+        if prefixes != [node.home_network_prefix] {
+            return Err(Status::NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX);
+        }
+        if update.lifetime == 0 {
+            // A node that is on our own link is not the CMD's to release.
+            if matches!(node.phase, Phase::Attached | Phase::Registering) {
+                return Err(Status::ADMINISTRATIVELY_PROHIBITED);
+            }
+        } else {
+            let serving = options.serving_maar.ok_or(Status::REASON_UNSPECIFIED)?;
+            if !self.peer_permitted(serving) {
+                return Err(Status::ADMINISTRATIVELY_PROHIBITED);
+            }
+        }
+        if let Some(node) = self.state.nodes.get_mut(&identifier) {
+            node.last_timestamp = timestamp;
+        }
+        Ok(identifier)
+    }
+
+    /// Does what an accepted update says.
+    fn follow(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        update: &ProxyBindingUpdate,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        let prefix = node.home_network_prefix;
+        let Some(serving) = update.options.serving_maar.filter(|_| update.lifetime != 0) else {
+            let text = format!("{identifier} is gone: {prefix} is free again");
+            outputs.push(Output::Event(
+                Event::new("anchor_released", text)
+                    .with("identifier", identifier)
+                    .with("prefix", prefix),
+            ));
+            self.remove(identifier);
+            return;
+        };
+        // It has come back meanwhile and our own update is on its way: that one is
+        // newer, and its answer decides.
+        if node.phase == Phase::Registering {
+            return;
+        }
+        node.phase = Phase::Anchored { serving };
+        node.registered = true;
+        node.previous.clear();
+        node.exchange = None;
+        node.refresh_at = None;
+        node.advertise_at = None;
+        // RFC 8885 section 3.5 (a): from here on the CMD says when this ends.
+        node.expires_at = None;
+        let text = format!("{identifier} is served by {serving}: {prefix} is tunnelled there");
+        let event = Event::new("node_anchored", text)
+            .with("identifier", identifier)
+            .with("prefix", prefix)
+            .with("serving", serving);
+        outputs.push(Output::Event(event));
+        self.assure_tunnel_id(serving);
+        self.reschedule(identifier);
+    }
+}

@@ -1,0 +1,2 @@
+//! Traffic generator and benches of Kedge.
+fn main() {}
