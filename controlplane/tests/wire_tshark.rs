@@ -68,6 +68,16 @@ const FIELDS: &[&str] = &[
 struct Decoded(HashMap<&'static str, String>);
 
 impl Decoded {
+    fn from_line(line: &str) -> Self {
+        // Versions differ in whether colons go between the octets of an address.
+        let value = |field: &str, text: &str| match field {
+            "mip6.mnlli.lli" | "icmpv6.opt.src_linkaddr" => text.replace(':', ""),
+            _ => text.to_owned(),
+        };
+        let values = FIELDS.iter().zip(line.split('\t'));
+        Decoded(values.map(|(field, text)| (*field, value(field, text))).collect())
+    }
+
     #[track_caller]
     fn get(&self, field: &str) -> &str {
         self.0
@@ -136,18 +146,7 @@ fn decode(packets: &[Vec<u8>]) -> Vec<Decoded> {
         String::from_utf8_lossy(&output.stderr)
     );
     let text = String::from_utf8(output.stdout).unwrap();
-    let decoded: Vec<_> = text
-        .lines()
-        .map(|line| {
-            Decoded(
-                FIELDS
-                    .iter()
-                    .copied()
-                    .zip(line.split('\t').map(str::to_owned))
-                    .collect(),
-            )
-        })
-        .collect();
+    let decoded: Vec<_> = text.lines().map(Decoded::from_line).collect();
     assert_eq!(decoded.len(), packets.len(), "{text}");
     decoded
 }
