@@ -2,6 +2,8 @@
 
 use std::net::Ipv6Addr;
 
+use ipnet::Ipv6Net;
+
 use super::check::Checked;
 use super::fsm::{Cmd, Output};
 use super::state::{Binding, BindingPhase, Previous, PreviousPhase, Release};
@@ -76,6 +78,16 @@ impl Cmd {
                 });
                 outputs.push(binding_event("binding_refreshed", &checked, "stays at"));
             }
+            // A renewal by a MAAR that the node has left, before it heard so, is no move back.
+            Some(_) if checked.handoff_indicator == handoff_indicator::RE_REGISTRATION => {
+                return self.refuse(
+                    from,
+                    update,
+                    Status::BCE_PBU_PREFIX_SET_DO_NOT_MATCH,
+                    now,
+                    outputs,
+                );
+            }
             Some(_) => {
                 self.counters.add("bindings_moved");
                 outputs.push(binding_event("binding_moved", &checked, "moved to"));
@@ -100,7 +112,8 @@ impl Cmd {
         for previous in released {
             self.release(
                 &identifier,
-                previous,
+                previous.address,
+                previous.prefix,
                 checked.access_technology_type,
                 now,
                 outputs,
@@ -212,13 +225,13 @@ impl Cmd {
     pub(super) fn release(
         &mut self,
         identifier: &MobileNodeIdentifier,
-        previous: Previous,
+        address: Ipv6Addr,
+        prefix: Ipv6Net,
         access_technology_type: u8,
         now: Time,
         outputs: &mut Vec<Output>,
     ) {
         let mut exchange = self.new_exchange(now);
-        let (address, prefix) = (previous.address, previous.prefix);
         outputs.push(self.update_for(
             identifier,
             address,

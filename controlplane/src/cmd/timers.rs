@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fsm::{Cmd, Output};
-use super::state::{Exchange, PreviousPhase};
+use super::state::{BindingPhase, Exchange, PreviousPhase};
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::back_off;
@@ -61,9 +61,19 @@ impl Cmd {
         outputs.push(Output::Event(
             Event::new("binding_deleted", text).with("identifier", identifier),
         ));
-        // RFC 8885 section 3.5 (a): the P-MAARs stopped their timers; they end when told.
-        for previous in binding.previous {
-            self.release(identifier, previous, binding.access_technology_type, now, outputs);
+        // RFC 8885 section 3.5 (a): the P-MAARs stopped their timers; they end when told. So is the
+        // serving one where it did not end the session itself: it may have missed that it serves.
+        let att = binding.access_technology_type;
+        let serving = (binding.phase == BindingPhase::Active).then_some(binding.serving);
+        let own = serving
+            .into_iter()
+            .flat_map(|address| binding.prefixes.iter().map(move |prefix| (address, *prefix)));
+        let previous = binding
+            .previous
+            .iter()
+            .map(|previous| (previous.address, previous.prefix));
+        for (address, prefix) in own.chain(previous) {
+            self.release(identifier, address, prefix, att, now, outputs);
         }
     }
 

@@ -140,6 +140,8 @@ impl Maar {
         let changed = first || node.previous != previous;
         node.exchange = None;
         node.registered = true;
+        node.registered_at = now;
+        node.last_serving = None;
         node.previous = previous;
         node.phase = Phase::Attached;
         node.expires_at = Some(now.after(lifetime));

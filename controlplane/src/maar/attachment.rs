@@ -10,6 +10,9 @@ use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
 use crate::proxy_binding::{handoff_indicator, lifetime_span};
 use crate::time::Time;
 
+/// MAX_UPDATE_RATE: 3 in each second (RFC 6275 section 12).
+const UPDATE_PAUSE: Duration = Duration::from_millis(334);
+
 /// How long a node that the CMD refused has to wait before another attachment is taken to the CMD.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
@@ -39,10 +42,17 @@ impl Maar {
         node.link_layer_address = link_layer_address;
         node.link_local_address = link_local_address;
         match &node.phase {
-            // It asks again, or the advertisement was lost.
+            // It asks again; or it was elsewhere meanwhile, and the CMD's word of that was lost.
+            // The CMD has to hear that it is here, at most MAX_UPDATE_RATE often.
             Phase::Attached => {
                 self.counters.add("attachments_repeated");
+                if node.exchange.is_none() {
+                    node.reattached = true;
+                    node.refresh_at = Some(now.max(node.registered_at.after(UPDATE_PAUSE)));
+                }
                 self.advertise(&identifier, false, now, outputs);
+                self.refresh(&identifier, now, outputs);
+                self.reschedule(&identifier);
             }
             Phase::Registering => self.counters.add("attachments_repeated"),
             Phase::Refused { .. } if node.refresh_at.is_some_and(|not_before| now < not_before) => {
@@ -56,13 +66,7 @@ impl Maar {
                 outputs.push(attached_event(&identifier, node, "back on the link"));
                 self.advertise(&identifier, false, now, outputs);
                 let lifetime = self.binding_lifetime_units();
-                self.register(
-                    &identifier,
-                    handoff_indicator::RE_REGISTRATION,
-                    lifetime,
-                    now,
-                    outputs,
-                );
+                self.register(&identifier, handoff_indicator::UNKNOWN, lifetime, now, outputs);
             }
             phase => {
                 let handoff = if matches!(phase, Phase::Anchored { .. }) {
@@ -115,10 +119,13 @@ impl Maar {
             phase: Phase::Registering,
             home_network_prefix,
             registered: false,
+            last_serving: None,
             previous: Vec::new(),
             sequence: 0,
             exchange: None,
             expires_at: Some(now.after(lifetime_span(self.binding_lifetime_units()))),
+            registered_at: Time::default(),
+            reattached: false,
             refresh_at: None,
             advertise_at: None,
             last_timestamp: 0,
@@ -167,8 +174,14 @@ impl Maar {
         } else if node.phase != Phase::Deregistering {
             // RFC 5213 section 6.9.1.3: nothing is retransmitted for a node that is gone.
             node.exchange = None;
-            node.phase = Phase::Detached;
-            node.expires_at = node.expires_at.or(Some(now.after(binding_lifetime)));
+            node.reattached = false;
+            if let Some(serving) = node.last_serving {
+                node.phase = Phase::Anchored { serving };
+                node.expires_at = None;
+            } else {
+                node.phase = Phase::Detached;
+                node.expires_at = node.expires_at.or(Some(now.after(binding_lifetime)));
+            }
             self.reschedule(identifier);
         }
     }

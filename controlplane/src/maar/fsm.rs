@@ -123,6 +123,7 @@ const COUNTERS: &[&str] = &[
     "updates_sent",
     "updates_retransmitted",
     "updates_accepted",
+    "updates_deferred",
     "updates_refused",
     "updates_refused_stranger",
     "refusals_suppressed",

@@ -36,6 +36,9 @@ pub struct Node {
     pub home_network_prefix: Ipv6Net,
     /// The CMD knows of that prefix. Until then the node is offered nothing, and nothing is forwarded.
     pub registered: bool,
+    /// The MAAR that served it when the CMD last said so; `None` once it is served here. A registration
+    /// that is given up falls back to this.
+    pub last_serving: Option<Ipv6Addr>,
     /// Prefixes anchored elsewhere, while attached here; oldest first.
     pub previous: Vec<Previous>,
     /// Number of the last Proxy Binding Update sent for it.
@@ -44,7 +47,11 @@ pub struct Node {
     pub exchange: Option<Exchange>,
     /// When the binding ends. `None` while anchored here and served elsewhere (RFC 8885 section 3.5 (a)).
     pub expires_at: Option<Time>,
-    /// When to register again; `None` unless attached.
+    /// When the CMD accepted it last.
+    pub registered_at: Time,
+    /// It attached again since: the next registration is one of an attachment, not a mere renewal.
+    pub reattached: bool,
+    /// When to register again; `None` unless attached. For a refused node: not before this.
     pub refresh_at: Option<Time>,
     /// When to send the next unsolicited advertisement; `None` unless attached.
     pub advertise_at: Option<Time>,

@@ -96,7 +96,12 @@ impl Maar {
         self.transmit(identifier, now, outputs);
     }
 
-    fn refresh(&mut self, identifier: &MobileNodeIdentifier, now: Time, outputs: &mut Vec<Output>) {
+    pub(super) fn refresh(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
         let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;
         };
@@ -105,14 +110,14 @@ impl Maar {
         }
         node.refresh_at = None;
         if node.phase == Phase::Attached {
+            let reattached = std::mem::take(&mut node.reattached);
+            let handoff = if reattached {
+                handoff_indicator::UNKNOWN
+            } else {
+                handoff_indicator::RE_REGISTRATION
+            };
             let lifetime = self.binding_lifetime_units();
-            self.register(
-                identifier,
-                handoff_indicator::RE_REGISTRATION,
-                lifetime,
-                now,
-                outputs,
-            );
+            self.register(identifier, handoff, lifetime, now, outputs);
         }
     }
 

@@ -6,6 +6,7 @@ use super::fsm::{Maar, Output};
 use super::state::Phase;
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
+use crate::proxy_binding::handoff_indicator::RE_REGISTRATION;
 use crate::proxy_binding::{acknowledge, check_timestamp, requested_prefixes};
 use crate::time::Time;
 use crate::wire::mobility::{MobilityMessage, ProxyBindingUpdate, Status, update_flags};
@@ -19,6 +20,12 @@ impl Maar {
         outputs: &mut Vec<Output>,
     ) {
         let stranger = !self.settings.cmds.contains(&from);
+        if !stranger && self.own_attachment_pending(update) {
+            // The node is here and the CMD is being told so. Which of the two is newer shows when that
+            // is answered; until then no answer is true. The CMD asks again.
+            self.counters.add("updates_deferred");
+            return;
+        }
         let status = match self.check_update(stranger, update, now) {
             Ok(identifier) => {
                 self.counters.add("updates_accepted");
@@ -50,6 +57,21 @@ impl Maar {
             to: from,
             message: MobilityMessage::ProxyBindingAcknowledgement(answer),
         });
+    }
+
+    /// Whether the node of `update` is attaching here, and the CMD has not answered that yet. A mere
+    /// renewal does not count: the node has left unnoticed.
+    fn own_attachment_pending(&self, update: &ProxyBindingUpdate) -> bool {
+        let identifier = update.options.mobile_node_identifier.as_ref();
+        let Some(node) = identifier.and_then(|it| self.state.nodes.get(it)) else {
+            return false;
+        };
+        let attaching = node.reattached
+            || node
+                .exchange
+                .as_ref()
+                .is_some_and(|it| it.handoff_indicator != RE_REGISTRATION);
+        attaching && matches!(node.phase, Phase::Registering | Phase::Attached)
     }
 
     /// The checks of RFC 5213 section 5.3.1, in its order. Records the timestamp of what it lets pass.
@@ -129,12 +151,9 @@ impl Maar {
             self.remove(identifier);
             return;
         };
-        // It has come back meanwhile and our own update is on its way: that one is
-        // newer, and its answer decides.
-        if node.phase == Phase::Registering {
-            return;
-        }
         node.phase = Phase::Anchored { serving };
+        node.last_serving = Some(serving);
+        node.reattached = false;
         node.registered = true;
         node.previous.clear();
         node.exchange = None;
