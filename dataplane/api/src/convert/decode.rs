@@ -1,0 +1,260 @@
+//! From what travels to the model.
+
+use std::fmt::Write as _;
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+
+use super::ConversionError;
+use crate::model::{
+    DiscardReason, Encapsulation, LinkLayerAddress, NextHop, PrefixEntry, Source, SourcePath, Tables,
+    Transaction, Tunnel,
+};
+use crate::proto;
+
+/// Outer hop limit where the message says 0.
+const DEFAULT_HOP_LIMIT: u8 = 64;
+
+impl TryFrom<&proto::Transaction> for Transaction {
+    type Error = ConversionError;
+
+    fn try_from(message: &proto::Transaction) -> Result<Self, ConversionError> {
+        Ok(Self {
+            expected_generation: message.expected_generation,
+            replace_all: message.replace_all,
+            delete_prefixes: each("delete_prefixes", &message.delete_prefixes, |key| {
+                prefix_key(&key.address, key.length)
+            })?,
+            delete_tunnels: each("delete_tunnels", &message.delete_tunnels, |id| tunnel_id("", *id))?,
+            delete_neighbours: each("delete_neighbours", &message.delete_neighbours, |key| {
+                Ok((port(&key.port)?, address("address", &key.address)?))
+            })?,
+            delete_local_addresses: each(
+                "delete_local_addresses",
+                &message.delete_local_addresses,
+                |octets| address("", octets),
+            )?,
+            put_prefixes: each("put_prefixes", &message.put_prefixes, prefix)?,
+            put_tunnels: each("put_tunnels", &message.put_tunnels, tunnel)?,
+            put_neighbours: each("put_neighbours", &message.put_neighbours, neighbour)?,
+            put_local_addresses: each("put_local_addresses", &message.put_local_addresses, |octets| {
+                address("", octets)
+            })?,
+        })
+    }
+}
+
+impl proto::State {
+    /// The tables, and the generation that they are of.
+    ///
+    /// # Errors
+    /// A field breaks the contract.
+    pub fn decode(&self) -> Result<(u64, Tables), ConversionError> {
+        let tables = Tables {
+            prefixes: each("prefixes", &self.prefixes, prefix)?.into_iter().collect(),
+            tunnels: each("tunnels", &self.tunnels, tunnel)?.into_iter().collect(),
+            neighbours: each("neighbours", &self.neighbours, neighbour)?
+                .into_iter()
+                .collect(),
+            local_addresses: each("local_addresses", &self.local_addresses, |octets| {
+                address("", octets)
+            })?
+            .into_iter()
+            .collect(),
+        };
+        Ok((self.generation, tables))
+    }
+}
+
+/// Converts every item of the repeated field `name`; an error carries its index.
+fn each<T, U>(
+    name: &str,
+    items: &[T],
+    mut convert: impl FnMut(&T) -> Result<U, ConversionError>,
+) -> Result<Vec<U>, ConversionError> {
+    items
+        .iter()
+        .enumerate()
+        .map(|(index, item)| convert(item).map_err(|error| error.inside(&format!("{name}[{index}]"))))
+        .collect()
+}
+
+fn hexadecimal(octets: &[u8]) -> String {
+    // Enough to recognise the value by; a message may carry megabytes here.
+    const SHOWN: usize = 32;
+    let mut text = String::from("0x");
+    for octet in octets.iter().take(SHOWN) {
+        let _ = write!(text, "{octet:02x}");
+    }
+    if octets.len() > SHOWN {
+        let _ = write!(text, "... ({} octets)", octets.len());
+    }
+    text
+}
+
+fn address(field: &str, octets: &[u8]) -> Result<Ipv6Addr, ConversionError> {
+    <[u8; 16]>::try_from(octets)
+        .map(Ipv6Addr::from)
+        .map_err(|_| ConversionError::new(field, hexadecimal(octets), "an address is 16 octets"))
+}
+
+fn link_layer_address(octets: &[u8]) -> Result<LinkLayerAddress, ConversionError> {
+    let field = "link_layer_address";
+    let address = LinkLayerAddress::try_from(octets)
+        .map_err(|_| ConversionError::new(field, hexadecimal(octets), "a link-layer address is 6 octets"))?;
+    // The group bit, and the all-zero address that no interface has.
+    if address[0] & 1 != 0 || address == [0; 6] {
+        return Err(ConversionError::new(
+            field,
+            hexadecimal(octets),
+            "not the address of one interface",
+        ));
+    }
+    Ok(address)
+}
+
+fn port(name: &str) -> Result<String, ConversionError> {
+    if name.is_empty() {
+        return Err(ConversionError::new("port", "\"\"", "a port name is needed"));
+    }
+    Ok(name.to_owned())
+}
+
+fn tunnel_id(field: &str, id: u32) -> Result<u32, ConversionError> {
+    if id == 0 {
+        return Err(ConversionError::new(field, "0", "a tunnel id is 1..=4294967295"));
+    }
+    Ok(id)
+}
+
+fn prefix_key(octets: &[u8], length: u32) -> Result<Ipv6Net, ConversionError> {
+    let address = address("address", octets)?;
+    let prefix = u8::try_from(length)
+        .ok()
+        .and_then(|length| Ipv6Net::new(address, length).ok())
+        .ok_or_else(|| ConversionError::new("length", length.to_string(), "a prefix length is 0..=128"))?;
+    if prefix.trunc() != prefix {
+        return Err(ConversionError::new(
+            "address",
+            prefix.to_string(),
+            "the prefix has host bits set",
+        ));
+    }
+    Ok(prefix)
+}
+
+fn prefix(message: &proto::Prefix) -> Result<(Ipv6Net, PrefixEntry), ConversionError> {
+    let key = prefix_key(&message.address, message.length)?;
+    let next_hop = message
+        .next_hop
+        .as_ref()
+        .and_then(|next_hop| next_hop.kind.as_ref())
+        .ok_or_else(|| ConversionError::new("next_hop", "absent", "a prefix needs a next hop"))?;
+    let next_hop = self::next_hop(next_hop).map_err(|error| error.inside("next_hop"))?;
+    let source = message
+        .source
+        .as_ref()
+        .map(source)
+        .transpose()
+        .map_err(|error| error.inside("source"))?;
+    Ok((key, PrefixEntry { next_hop, source }))
+}
+
+fn next_hop(kind: &proto::next_hop::Kind) -> Result<NextHop, ConversionError> {
+    use proto::next_hop::Kind;
+    match kind {
+        Kind::Deliver(deliver) => (|| {
+            Ok(NextHop::Deliver {
+                port: port(&deliver.port)?,
+                link_layer_address: link_layer_address(&deliver.link_layer_address)?,
+            })
+        })()
+        .map_err(|error: ConversionError| error.inside("deliver")),
+        Kind::Tunnel(id) => Ok(NextHop::Tunnel(tunnel_id("tunnel", *id)?)),
+        Kind::Gateway(gateway) => (|| {
+            Ok(NextHop::Gateway {
+                port: port(&gateway.port)?,
+                address: address("address", &gateway.address)?,
+            })
+        })()
+        .map_err(|error: ConversionError| error.inside("gateway")),
+        Kind::OnLink(on_link) => Ok(NextHop::OnLink {
+            port: port(&on_link.port).map_err(|error| error.inside("on_link"))?,
+        }),
+        Kind::Discard(discard) => match proto::DiscardReason::try_from(discard.reason) {
+            Ok(proto::DiscardReason::NodeAbsent) => Ok(NextHop::Discard(DiscardReason::NodeAbsent)),
+            Ok(proto::DiscardReason::Unallocated) => Ok(NextHop::Discard(DiscardReason::Unallocated)),
+            Ok(proto::DiscardReason::Prohibited) => Ok(NextHop::Discard(DiscardReason::Prohibited)),
+            Ok(proto::DiscardReason::Unspecified) | Err(_) => Err(ConversionError::new(
+                "discard.reason",
+                discard.reason.to_string(),
+                "not a reason to discard",
+            )),
+        },
+    }
+}
+
+fn source(message: &proto::Source) -> Result<Source, ConversionError> {
+    let path = match message.path {
+        Some(proto::source::Path::Native(true)) => SourcePath::Native,
+        Some(proto::source::Path::Native(false)) => {
+            return Err(ConversionError::new(
+                "native",
+                "false",
+                "native is true or another path is given",
+            ));
+        }
+        Some(proto::source::Path::Tunnel(id)) => SourcePath::Tunnel(tunnel_id("tunnel", id)?),
+        None => {
+            return Err(ConversionError::new(
+                "path",
+                "absent",
+                "native or a tunnel is needed",
+            ));
+        }
+    };
+    Ok(Source {
+        port: port(&message.port)?,
+        link_layer_address: link_layer_address(&message.link_layer_address)?,
+        path,
+    })
+}
+
+fn tunnel(message: &proto::Tunnel) -> Result<(u32, Tunnel), ConversionError> {
+    let id = tunnel_id("id", message.id)?;
+    let encapsulation = match proto::Encapsulation::try_from(message.encapsulation) {
+        Ok(proto::Encapsulation::Ipv6InIpv6) => Encapsulation::Ipv6InIpv6,
+        Ok(proto::Encapsulation::Unspecified) | Err(_) => {
+            let value = message.encapsulation.to_string();
+            return Err(ConversionError::new(
+                "encapsulation",
+                value,
+                "not a known encapsulation",
+            ));
+        }
+    };
+    let hop_limit = match message.hop_limit {
+        0 => DEFAULT_HOP_LIMIT,
+        given => u8::try_from(given)
+            .map_err(|_| ConversionError::new("hop_limit", given.to_string(), "a hop limit is 0..=255"))?,
+    };
+    let mtu = u16::try_from(message.mtu)
+        .map_err(|_| ConversionError::new("mtu", message.mtu.to_string(), "an MTU is 0..=65535"))?;
+    let local = address("local", &message.local)?;
+    let remote = address("remote", &message.remote)?;
+    Ok((
+        id,
+        Tunnel {
+            encapsulation,
+            local,
+            remote,
+            hop_limit,
+            mtu,
+        },
+    ))
+}
+
+fn neighbour(message: &proto::Neighbour) -> Result<((String, Ipv6Addr), LinkLayerAddress), ConversionError> {
+    let key = (port(&message.port)?, address("address", &message.address)?);
+    Ok((key, link_layer_address(&message.link_layer_address)?))
+}

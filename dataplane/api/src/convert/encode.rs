@@ -1,0 +1,159 @@
+//! From the model to what travels; cannot fail.
+
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+
+use crate::model::{
+    DiscardReason, Encapsulation, LinkLayerAddress, NextHop, PrefixEntry, Source, SourcePath, Tables,
+    Transaction, Tunnel,
+};
+use crate::proto;
+
+impl From<&Transaction> for proto::Transaction {
+    fn from(transaction: &Transaction) -> Self {
+        Self {
+            expected_generation: transaction.expected_generation,
+            replace_all: transaction.replace_all,
+            delete_prefixes: transaction.delete_prefixes.iter().map(prefix_key).collect(),
+            delete_tunnels: transaction.delete_tunnels.clone(),
+            delete_neighbours: transaction
+                .delete_neighbours
+                .iter()
+                .map(|(port, neighbour)| proto::NeighbourKey {
+                    port: port.clone(),
+                    address: address(neighbour),
+                })
+                .collect(),
+            delete_local_addresses: transaction.delete_local_addresses.iter().map(address).collect(),
+            put_prefixes: transaction
+                .put_prefixes
+                .iter()
+                .map(|(key, entry)| prefix(key, entry))
+                .collect(),
+            put_tunnels: transaction
+                .put_tunnels
+                .iter()
+                .map(|(id, entry)| tunnel(*id, entry))
+                .collect(),
+            put_neighbours: transaction
+                .put_neighbours
+                .iter()
+                .map(|(key, to)| neighbour(key, to))
+                .collect(),
+            put_local_addresses: transaction.put_local_addresses.iter().map(address).collect(),
+        }
+    }
+}
+
+impl proto::State {
+    /// `tables` as of `generation`.
+    #[must_use]
+    pub fn encode(generation: u64, tables: &Tables) -> Self {
+        Self {
+            generation,
+            prefixes: tables
+                .prefixes
+                .iter()
+                .map(|(key, entry)| prefix(key, entry))
+                .collect(),
+            tunnels: tables
+                .tunnels
+                .iter()
+                .map(|(id, entry)| tunnel(*id, entry))
+                .collect(),
+            neighbours: tables
+                .neighbours
+                .iter()
+                .map(|(key, to)| neighbour(key, to))
+                .collect(),
+            local_addresses: tables.local_addresses.iter().map(address).collect(),
+        }
+    }
+}
+
+fn address(address: &Ipv6Addr) -> Vec<u8> {
+    address.octets().to_vec()
+}
+
+fn prefix_key(prefix: &Ipv6Net) -> proto::PrefixKey {
+    proto::PrefixKey {
+        address: address(&prefix.addr()),
+        length: u32::from(prefix.prefix_len()),
+    }
+}
+
+fn prefix(key: &Ipv6Net, entry: &PrefixEntry) -> proto::Prefix {
+    proto::Prefix {
+        address: address(&key.addr()),
+        length: u32::from(key.prefix_len()),
+        next_hop: Some(proto::NextHop {
+            kind: Some(next_hop(&entry.next_hop)),
+        }),
+        source: entry.source.as_ref().map(source),
+    }
+}
+
+fn next_hop(next_hop: &NextHop) -> proto::next_hop::Kind {
+    use proto::next_hop::Kind;
+    match next_hop {
+        NextHop::Deliver {
+            port,
+            link_layer_address,
+        } => Kind::Deliver(proto::Deliver {
+            port: port.clone(),
+            link_layer_address: link_layer_address.to_vec(),
+        }),
+        NextHop::Tunnel(id) => Kind::Tunnel(*id),
+        NextHop::Gateway {
+            port,
+            address: gateway,
+        } => Kind::Gateway(proto::Gateway {
+            port: port.clone(),
+            address: address(gateway),
+        }),
+        NextHop::OnLink { port } => Kind::OnLink(proto::OnLink { port: port.clone() }),
+        NextHop::Discard(reason) => {
+            let reason = match reason {
+                DiscardReason::NodeAbsent => proto::DiscardReason::NodeAbsent,
+                DiscardReason::Unallocated => proto::DiscardReason::Unallocated,
+                DiscardReason::Prohibited => proto::DiscardReason::Prohibited,
+            };
+            Kind::Discard(proto::Discard {
+                reason: reason.into(),
+            })
+        }
+    }
+}
+
+fn source(source: &Source) -> proto::Source {
+    proto::Source {
+        port: source.port.clone(),
+        link_layer_address: source.link_layer_address.to_vec(),
+        path: Some(match source.path {
+            SourcePath::Native => proto::source::Path::Native(true),
+            SourcePath::Tunnel(id) => proto::source::Path::Tunnel(id),
+        }),
+    }
+}
+
+fn tunnel(id: u32, tunnel: &Tunnel) -> proto::Tunnel {
+    proto::Tunnel {
+        id,
+        encapsulation: match tunnel.encapsulation {
+            Encapsulation::Ipv6InIpv6 => proto::Encapsulation::Ipv6InIpv6.into(),
+        },
+        local: address(&tunnel.local),
+        remote: address(&tunnel.remote),
+        hop_limit: u32::from(tunnel.hop_limit),
+        mtu: u32::from(tunnel.mtu),
+    }
+}
+
+fn neighbour((port, neighbour): &(String, Ipv6Addr), to: &LinkLayerAddress) -> proto::Neighbour {
+    proto::Neighbour {
+        port: port.clone(),
+        address: address(neighbour),
+        link_layer_address: to.to_vec(),
+    }
+}

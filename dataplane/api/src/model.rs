@@ -1,0 +1,120 @@
+//! The tables of a data plane as values.
+
+mod transaction;
+
+pub use transaction::Transaction;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+
+/// EUI-48.
+pub type LinkLayerAddress = [u8; 6];
+
+/// Everything that a data plane is told: what it must forward, and how.
+///
+/// The control plane derives one of these; the difference between it and what
+/// a data plane has is a [`Transaction`]. Ordered, so that equal states are
+/// equal and show alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// The forwarding table.
+    pub prefixes: BTreeMap<Ipv6Net, PrefixEntry>,
+    /// Tunnels by id; 0 is none.
+    pub tunnels: BTreeMap<u32, Tunnel>,
+    /// Resolved neighbours by port and address.
+    pub neighbours: BTreeMap<(String, Ipv6Addr), LinkLayerAddress>,
+    /// Addresses of this node; packets to them go to the kernel or are decapsulated.
+    pub local_addresses: BTreeSet<Ipv6Addr>,
+}
+
+/// What a prefix leads to, and what may come from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefixEntry {
+    /// For packets to it.
+    pub next_hop: NextHop,
+    /// For packets from it on the access side; `None`: refused there.
+    pub source: Option<Source>,
+}
+
+/// Where packets to a prefix go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextHop {
+    /// A point-to-point link to one node.
+    Deliver {
+        /// Port name.
+        port: String,
+        /// The node's.
+        link_layer_address: LinkLayerAddress,
+    },
+    /// Into this tunnel.
+    Tunnel(u32),
+    /// By this router.
+    Gateway {
+        /// Port name.
+        port: String,
+        /// The router's address.
+        address: Ipv6Addr,
+    },
+    /// Each destination is itself a neighbour on this port.
+    OnLink {
+        /// Port name.
+        port: String,
+    },
+    /// Nowhere.
+    Discard(DiscardReason),
+}
+
+/// Why packets to a prefix are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiscardReason {
+    /// Bound here, but attached nowhere.
+    NodeAbsent,
+    /// In a pool, given to nobody.
+    Unallocated,
+    /// By policy.
+    Prohibited,
+}
+
+/// Who may send from a prefix, and where that goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Port name.
+    pub port: String,
+    /// The node's.
+    pub link_layer_address: LinkLayerAddress,
+    /// Where its packets go.
+    pub path: SourcePath,
+}
+
+/// Where packets from a prefix go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourcePath {
+    /// By their destination.
+    Native,
+    /// To the anchor of the prefix, whatever the destination.
+    Tunnel(u32),
+}
+
+/// A tunnel to one peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// What the packets look like outside.
+    pub encapsulation: Encapsulation,
+    /// Our end.
+    pub local: Ipv6Addr,
+    /// The peer's end, the only permitted outer source.
+    pub remote: Ipv6Addr,
+    /// Outer hop limit, 1..=255.
+    pub hop_limit: u8,
+    /// Largest inner packet in octets; 0 = what the egress port leaves.
+    pub mtu: u16,
+}
+
+/// Tunnel types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encapsulation {
+    /// RFC 2473.
+    Ipv6InIpv6,
+}

@@ -1,0 +1,138 @@
+//! The difference between two states of the tables.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+
+use super::{LinkLayerAddress, PrefixEntry, Tables, Tunnel};
+
+/// Changes that a data plane carries out together or not at all.
+///
+/// Deletions come before additions; an addition replaces the entry with the
+/// same key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// Refused unless the data plane is at this generation; 0 = whatever is there.
+    pub expected_generation: u64,
+    /// Empty all tables first.
+    pub replace_all: bool,
+    /// Prefixes to forget.
+    pub delete_prefixes: Vec<Ipv6Net>,
+    /// Ids of tunnels to forget.
+    pub delete_tunnels: Vec<u32>,
+    /// Neighbours to forget, by port and address.
+    pub delete_neighbours: Vec<(String, Ipv6Addr)>,
+    /// Local addresses to forget.
+    pub delete_local_addresses: Vec<Ipv6Addr>,
+    /// Prefixes to add or replace.
+    pub put_prefixes: Vec<(Ipv6Net, PrefixEntry)>,
+    /// Tunnels to add or replace, by id.
+    pub put_tunnels: Vec<(u32, Tunnel)>,
+    /// Neighbours to add or replace, by port and address.
+    pub put_neighbours: Vec<((String, Ipv6Addr), LinkLayerAddress)>,
+    /// Local addresses to add.
+    pub put_local_addresses: Vec<Ipv6Addr>,
+}
+
+impl Transaction {
+    /// What turns `have` into `want`, for a data plane at any generation.
+    #[must_use]
+    pub fn between(have: &Tables, want: &Tables) -> Self {
+        let (delete_prefixes, put_prefixes) = difference(&have.prefixes, &want.prefixes);
+        let (delete_tunnels, put_tunnels) = difference(&have.tunnels, &want.tunnels);
+        let (delete_neighbours, put_neighbours) = difference(&have.neighbours, &want.neighbours);
+        Self {
+            expected_generation: 0,
+            replace_all: false,
+            delete_prefixes,
+            delete_tunnels,
+            delete_neighbours,
+            delete_local_addresses: have
+                .local_addresses
+                .difference(&want.local_addresses)
+                .copied()
+                .collect(),
+            put_prefixes,
+            put_tunnels,
+            put_neighbours,
+            put_local_addresses: want
+                .local_addresses
+                .difference(&have.local_addresses)
+                .copied()
+                .collect(),
+        }
+    }
+
+    /// What makes a data plane have `want` and nothing else, whatever it has now.
+    #[must_use]
+    pub fn replacing(want: &Tables) -> Self {
+        Self {
+            replace_all: true,
+            ..Self::between(&Tables::default(), want)
+        }
+    }
+
+    /// Whether this changes nothing. A transaction that empties the tables changes something.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.replace_all && self.entries() == 0
+    }
+
+    /// Deletions and additions together.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.delete_prefixes.len()
+            + self.delete_tunnels.len()
+            + self.delete_neighbours.len()
+            + self.delete_local_addresses.len()
+            + self.put_prefixes.len()
+            + self.put_tunnels.len()
+            + self.put_neighbours.len()
+            + self.put_local_addresses.len()
+    }
+}
+
+impl Tables {
+    /// Carries `transaction` out. Checks nothing: deleting what is absent has no
+    /// effect here, and `expected_generation` is the data plane's to compare.
+    pub fn apply(&mut self, transaction: &Transaction) {
+        if transaction.replace_all {
+            *self = Self::default();
+        }
+        for key in &transaction.delete_prefixes {
+            self.prefixes.remove(key);
+        }
+        for key in &transaction.delete_tunnels {
+            self.tunnels.remove(key);
+        }
+        for key in &transaction.delete_neighbours {
+            self.neighbours.remove(key);
+        }
+        for key in &transaction.delete_local_addresses {
+            self.local_addresses.remove(key);
+        }
+        self.prefixes.extend(transaction.put_prefixes.iter().cloned());
+        self.tunnels.extend(transaction.put_tunnels.iter().cloned());
+        self.neighbours.extend(transaction.put_neighbours.iter().cloned());
+        self.local_addresses
+            .extend(transaction.put_local_addresses.iter().copied());
+    }
+}
+
+fn difference<K: Ord + Clone, V: PartialEq + Clone>(
+    have: &BTreeMap<K, V>,
+    want: &BTreeMap<K, V>,
+) -> (Vec<K>, Vec<(K, V)>) {
+    let delete = have
+        .keys()
+        .filter(|key| !want.contains_key(*key))
+        .cloned()
+        .collect();
+    let put = want
+        .iter()
+        .filter(|(key, value)| have.get(*key) != Some(*value))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    (delete, put)
+}

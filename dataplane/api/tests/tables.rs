@@ -1,0 +1,256 @@
+//! Tables, their differences and their form on the wire.
+#![allow(missing_docs, reason = "a test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+use kedge_dataplane_api::model::{
+    DiscardReason, Encapsulation, LinkLayerAddress, NextHop, PrefixEntry, Source, SourcePath, Tables,
+    Transaction, Tunnel,
+};
+use kedge_dataplane_api::proto;
+use proptest::prelude::*;
+
+fn port() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("access".to_owned()),
+        Just("core".to_owned()),
+        Just("core-2".to_owned())
+    ]
+}
+
+/// Few distinct values, so that two random states overlap.
+fn address() -> impl Strategy<Value = Ipv6Addr> {
+    prop_oneof![
+        (0u16..6).prop_map(|host| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host)),
+        any::<u128>().prop_map(Ipv6Addr::from)
+    ]
+}
+
+fn link_layer_address() -> impl Strategy<Value = LinkLayerAddress> {
+    any::<[u8; 5]>().prop_map(|low| [2, low[0], low[1], low[2], low[3], low[4]])
+}
+
+fn prefix() -> impl Strategy<Value = Ipv6Net> {
+    (address(), 0u8..=128).prop_map(|(address, length)| Ipv6Net::new(address, length).unwrap().trunc())
+}
+
+fn next_hop() -> impl Strategy<Value = NextHop> {
+    prop_oneof![
+        (port(), link_layer_address()).prop_map(|(port, link_layer_address)| NextHop::Deliver {
+            port,
+            link_layer_address
+        }),
+        (1..=u32::MAX).prop_map(NextHop::Tunnel),
+        (port(), address()).prop_map(|(port, address)| NextHop::Gateway { port, address }),
+        port().prop_map(|port| NextHop::OnLink { port }),
+        prop_oneof![
+            Just(DiscardReason::NodeAbsent),
+            Just(DiscardReason::Unallocated),
+            Just(DiscardReason::Prohibited)
+        ]
+        .prop_map(NextHop::Discard),
+    ]
+}
+
+fn source() -> impl Strategy<Value = Source> {
+    let path = prop_oneof![
+        Just(SourcePath::Native),
+        (1..=u32::MAX).prop_map(SourcePath::Tunnel)
+    ];
+    (port(), link_layer_address(), path).prop_map(|(port, link_layer_address, path)| Source {
+        port,
+        link_layer_address,
+        path,
+    })
+}
+
+fn entry() -> impl Strategy<Value = PrefixEntry> {
+    (next_hop(), prop::option::of(source())).prop_map(|(next_hop, source)| PrefixEntry { next_hop, source })
+}
+
+fn tunnel() -> impl Strategy<Value = Tunnel> {
+    (address(), address(), 1u8..=255, any::<u16>()).prop_map(|(local, remote, hop_limit, mtu)| Tunnel {
+        encapsulation: Encapsulation::Ipv6InIpv6,
+        local,
+        remote,
+        hop_limit,
+        mtu,
+    })
+}
+
+fn tables() -> impl Strategy<Value = Tables> {
+    (
+        prop::collection::btree_map(prefix(), entry(), 0..12),
+        prop::collection::btree_map(1u32..8, tunnel(), 0..6),
+        prop::collection::btree_map((port(), address()), link_layer_address(), 0..8),
+        prop::collection::btree_set(address(), 0..6),
+    )
+        .prop_map(|(prefixes, tunnels, neighbours, local_addresses)| Tables {
+            prefixes,
+            tunnels,
+            neighbours,
+            local_addresses,
+        })
+}
+
+proptest! {
+    #[test]
+    fn difference_turns_one_state_into_another(have in tables(), want in tables()) {
+        let mut tables = have.clone();
+        let transaction = Transaction::between(&have, &want);
+        prop_assert_eq!(transaction.is_empty(), have == want);
+        tables.apply(&transaction);
+        prop_assert_eq!(&tables, &want);
+        prop_assert!(Transaction::between(&tables, &want).is_empty());
+    }
+
+    #[test]
+    fn replacement_needs_not_know_what_is_there(have in tables(), want in tables()) {
+        let mut tables = have;
+        tables.apply(&Transaction::replacing(&want));
+        prop_assert_eq!(&tables, &want);
+    }
+
+    #[test]
+    fn transaction_survives_the_wire(have in tables(), want in tables(), generation: u64, replace_all: bool) {
+        let transaction = Transaction { expected_generation: generation, replace_all, ..Transaction::between(&have, &want) };
+        let message = proto::Transaction::from(&transaction);
+        prop_assert_eq!(Transaction::try_from(&message), Ok(transaction));
+    }
+
+    #[test]
+    fn state_survives_the_wire(tables in tables(), generation: u64) {
+        prop_assert_eq!(proto::State::encode(generation, &tables).decode(), Ok((generation, tables)));
+    }
+
+    #[test]
+    fn octet_strings_of_any_length_do_not_panic(octets in prop::collection::vec(any::<u8>(), 0..40), number: u32) {
+        let message = proto::Transaction {
+            delete_prefixes: vec![proto::PrefixKey { address: octets.clone(), length: number }],
+            put_local_addresses: vec![octets.clone()],
+            ..Default::default()
+        };
+        let valid = octets.len() == 16
+            && number <= 128
+            && Ipv6Net::new(Ipv6Addr::from(<[u8; 16]>::try_from(&octets[..]).unwrap()), number as u8)
+                .is_ok_and(|net| net.trunc() == net);
+        prop_assert_eq!(Transaction::try_from(&message).is_ok(), valid);
+    }
+}
+
+fn refusal(message: &proto::Transaction) -> String {
+    Transaction::try_from(message).unwrap_err().to_string()
+}
+
+#[test]
+fn errors_name_the_field_and_the_value() {
+    let good = proto::Prefix {
+        address: vec![0; 16],
+        length: 0,
+        next_hop: Some(proto::NextHop {
+            kind: Some(proto::next_hop::Kind::Tunnel(1)),
+        }),
+        source: None,
+    };
+    let with = |prefix: proto::Prefix| proto::Transaction {
+        put_prefixes: vec![good.clone(), prefix],
+        ..Default::default()
+    };
+    let deliver = proto::next_hop::Kind::Deliver(proto::Deliver {
+        port: "access".into(),
+        link_layer_address: vec![1, 2, 3, 4, 5, 6],
+    });
+    assert_eq!(
+        refusal(&with(proto::Prefix {
+            next_hop: Some(proto::NextHop { kind: Some(deliver) }),
+            ..good.clone()
+        })),
+        "put_prefixes[1].next_hop.deliver.link_layer_address = 0x010203040506: not the address of one interface"
+    );
+    assert_eq!(
+        refusal(&with(proto::Prefix {
+            length: 129,
+            ..good.clone()
+        })),
+        "put_prefixes[1].length = 129: a prefix length is 0..=128"
+    );
+    assert_eq!(
+        refusal(&with(proto::Prefix {
+            address: vec![1; 4],
+            ..good.clone()
+        })),
+        "put_prefixes[1].address = 0x01010101: an address is 16 octets"
+    );
+    assert_eq!(
+        refusal(&with(proto::Prefix {
+            next_hop: None,
+            ..good.clone()
+        })),
+        "put_prefixes[1].next_hop = absent: a prefix needs a next hop"
+    );
+    let host_bits = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).octets().to_vec();
+    assert_eq!(
+        refusal(&with(proto::Prefix {
+            address: host_bits,
+            length: 64,
+            ..good.clone()
+        })),
+        "put_prefixes[1].address = 2001:db8::1/64: the prefix has host bits set"
+    );
+    let discard = proto::next_hop::Kind::Discard(proto::Discard { reason: 9 });
+    assert_eq!(
+        refusal(&with(proto::Prefix {
+            next_hop: Some(proto::NextHop { kind: Some(discard) }),
+            ..good.clone()
+        })),
+        "put_prefixes[1].next_hop.discard.reason = 9: not a reason to discard"
+    );
+    let tunnel = |tunnel: proto::Tunnel| proto::Transaction {
+        put_tunnels: vec![tunnel],
+        ..Default::default()
+    };
+    let whole = proto::Tunnel {
+        id: 1,
+        encapsulation: 1,
+        local: vec![0; 16],
+        remote: vec![0; 16],
+        hop_limit: 0,
+        mtu: 0,
+    };
+    assert_eq!(
+        refusal(&tunnel(proto::Tunnel {
+            hop_limit: 256,
+            ..whole.clone()
+        })),
+        "put_tunnels[0].hop_limit = 256: a hop limit is 0..=255"
+    );
+    assert_eq!(
+        refusal(&tunnel(proto::Tunnel {
+            id: 0,
+            ..whole.clone()
+        })),
+        "put_tunnels[0].id = 0: a tunnel id is 1..=4294967295"
+    );
+    assert_eq!(
+        refusal(&tunnel(proto::Tunnel {
+            encapsulation: 0,
+            ..whole.clone()
+        })),
+        "put_tunnels[0].encapsulation = 0: not a known encapsulation"
+    );
+    let decoded = Transaction::try_from(&tunnel(whole)).unwrap();
+    assert_eq!(decoded.put_tunnels[0].1.hop_limit, 64, "0 stands for the default");
+}
+
+#[test]
+fn an_empty_replacement_is_not_nothing() {
+    let nothing = Tables {
+        prefixes: BTreeMap::new(),
+        local_addresses: BTreeSet::new(),
+        ..Tables::default()
+    };
+    assert!(!Transaction::replacing(&nothing).is_empty());
+    assert!(Transaction::default().is_empty());
+}
