@@ -1,5 +1,11 @@
 //! Kedge and scapy each read what the other writes. Needs scapy (Debian package `python3-scapy`).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, its helper functions too"
+)]
+
 mod wire_samples;
 
 use std::io::Write;

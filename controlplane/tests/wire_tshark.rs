@@ -3,6 +3,12 @@
 //! tshark 4.0 does not know options 65 to 70, nor the D flag, nor does it
 //! verify a Mobility Header's checksum; `wire_scapy.rs` does the last.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, its helper functions too"
+)]
+
 mod wire_samples;
 
 use std::collections::HashMap;
