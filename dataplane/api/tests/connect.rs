@@ -1,5 +1,5 @@
 //! Connecting to what is not there says what is not there.
-#![allow(missing_docs, reason = "a test")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
 use kedge_dataplane_api::{Client, ClientError};
 

@@ -1,5 +1,5 @@
 //! Tables, their differences and their form on the wire.
-#![allow(missing_docs, reason = "a test")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
