@@ -195,7 +195,7 @@ fn write_hex(f: &mut fmt::Formatter<'_>, octets: &[u8], separator: &str) -> fmt:
 }
 
 fn parse_hex(text: &str) -> Option<Vec<u8>> {
-    if text.len() % 2 != 0 || !text.is_ascii() {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
     (0..text.len())

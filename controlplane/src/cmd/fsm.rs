@@ -16,6 +16,10 @@ use crate::time::Time;
 use crate::wire::mobility::{MobilityMessage, MobilityOptions, ProxyBindingUpdate, timestamp_from_time};
 
 /// What happens to a CMD.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one at a time, passed by value once; a box would cost more"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A Mobility Header message, parsed and with a verified checksum.
@@ -30,6 +34,10 @@ pub enum Input {
 }
 
 /// What a CMD wants done.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one at a time, passed by value once; a box would cost more"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Send a Mobility Header message from `node.address`.
@@ -101,6 +109,14 @@ const COUNTERS: &[&str] = &[
     "acknowledgements_not_distributed",
     "messages_unexpected",
 ];
+
+/// A MAAR that anchors a prefix, and what an update to it has to say besides.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Anchor {
+    pub(super) address: Ipv6Addr,
+    pub(super) prefix: Ipv6Net,
+    pub(super) access_technology_type: u8,
+}
 
 /// The state machine of a CMD.
 #[derive(Clone, Debug)]
@@ -227,14 +243,12 @@ impl Cmd {
     pub(super) fn update_for(
         &mut self,
         identifier: &MobileNodeIdentifier,
-        to: Ipv6Addr,
-        prefix: Ipv6Net,
-        access_technology_type: u8,
+        anchor: Anchor,
         serving: Option<(Ipv6Addr, Duration)>,
         exchange: &mut Exchange,
         now: Time,
     ) -> Output {
-        let sequence = self.state.sequences.entry(to).or_default();
+        let sequence = self.state.sequences.entry(anchor.address).or_default();
         *sequence = sequence.wrapping_add(1);
         remember(&mut exchange.sequences, *sequence);
         exchange.transmissions = exchange.transmissions.saturating_add(1);
@@ -245,20 +259,20 @@ impl Cmd {
             lifetime: serving.map_or(0, |(_, lifetime)| lifetime_units(lifetime).max(1)),
             options: MobilityOptions {
                 mobile_node_identifier: Some(identifier.clone()),
-                home_network_prefixes: vec![prefix],
+                home_network_prefixes: vec![anchor.prefix],
                 handoff_indicator: Some(if serving.is_some() {
                     handoff_indicator::BETWEEN_GATEWAYS
                 } else {
                     handoff_indicator::UNKNOWN
                 }),
-                access_technology_type: Some(access_technology_type),
+                access_technology_type: Some(anchor.access_technology_type),
                 timestamp: Some(timestamp_from_time(now)),
                 serving_maar: serving.map(|(address, _)| address),
                 ..MobilityOptions::default()
             },
         };
         Output::Send {
-            to,
+            to: anchor.address,
             message: MobilityMessage::ProxyBindingUpdate(update),
         }
     }

@@ -19,6 +19,7 @@
 
 mod check;
 mod confirmation;
+pub mod driver;
 mod fsm;
 mod registration;
 mod state;

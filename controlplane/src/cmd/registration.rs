@@ -2,10 +2,8 @@
 
 use std::net::Ipv6Addr;
 
-use ipnet::Ipv6Net;
-
 use super::check::Checked;
-use super::fsm::{Cmd, Output};
+use super::fsm::{Anchor, Cmd, Output};
 use super::state::{Binding, BindingPhase, Previous, PreviousPhase, Release};
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
@@ -110,14 +108,13 @@ impl Cmd {
         outputs.push(self.answer(from, update, &identifier, lifetime, now));
         self.tell_previous(&identifier, now, outputs);
         for previous in released {
-            self.release(
-                &identifier,
-                previous.address,
-                previous.prefix,
-                checked.access_technology_type,
-                now,
-                outputs,
-            );
+            let (address, prefix) = (previous.address, previous.prefix);
+            let anchor = Anchor {
+                address,
+                prefix,
+                access_technology_type: checked.access_technology_type,
+            };
+            self.release(&identifier, anchor, now, outputs);
         }
     }
 
@@ -213,8 +210,13 @@ impl Cmd {
             {
                 self.counters.add("previous_updates_sent");
                 let att = binding.access_technology_type;
-                let (to, prefix) = (previous.address, previous.prefix);
-                outputs.push(self.update_for(identifier, to, prefix, att, Some(serving), exchange, now));
+                let (address, prefix) = (previous.address, previous.prefix);
+                let anchor = Anchor {
+                    address,
+                    prefix,
+                    access_technology_type: att,
+                };
+                outputs.push(self.update_for(identifier, anchor, Some(serving), exchange, now));
             }
         }
         self.state.bindings.insert(identifier.clone(), binding);
@@ -225,22 +227,17 @@ impl Cmd {
     pub(super) fn release(
         &mut self,
         identifier: &MobileNodeIdentifier,
-        address: Ipv6Addr,
-        prefix: Ipv6Net,
-        access_technology_type: u8,
+        anchor: Anchor,
         now: Time,
         outputs: &mut Vec<Output>,
     ) {
         let mut exchange = self.new_exchange(now);
-        outputs.push(self.update_for(
-            identifier,
+        outputs.push(self.update_for(identifier, anchor, None, &mut exchange, now));
+        let Anchor {
             address,
             prefix,
             access_technology_type,
-            None,
-            &mut exchange,
-            now,
-        ));
+        } = anchor;
         self.counters.add("releases_sent");
         let text = format!("{identifier}: {address} is told to release {prefix}");
         let event = Event::new("release_sent", text)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fsm::{Cmd, Output};
+use super::fsm::{Anchor, Cmd, Output};
 use super::state::{BindingPhase, Exchange, PreviousPhase};
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
@@ -36,8 +36,13 @@ impl Cmd {
             self.wait_longer(exchange, now);
             self.counters.add("previous_updates_retransmitted");
             let att = binding.access_technology_type;
-            let (to, prefix) = (previous.address, previous.prefix);
-            outputs.push(self.update_for(identifier, to, prefix, att, Some(serving), exchange, now));
+            let (address, prefix) = (previous.address, previous.prefix);
+            let anchor = Anchor {
+                address,
+                prefix,
+                access_technology_type: att,
+            };
+            outputs.push(self.update_for(identifier, anchor, Some(serving), exchange, now));
         }
         self.state.bindings.insert(identifier.clone(), binding);
         self.reindex(identifier, None);
@@ -73,7 +78,16 @@ impl Cmd {
             .iter()
             .map(|previous| (previous.address, previous.prefix));
         for (address, prefix) in own.chain(previous) {
-            self.release(identifier, address, prefix, att, now, outputs);
+            self.release(
+                identifier,
+                Anchor {
+                    address,
+                    prefix,
+                    access_technology_type: att,
+                },
+                now,
+                outputs,
+            );
         }
     }
 
@@ -95,16 +109,12 @@ impl Cmd {
                 return false;
             }
             self.wait_longer(&mut release.exchange, now);
-            let (to, prefix, att) = (release.address, release.prefix, release.access_technology_type);
-            outputs.push(self.update_for(
-                &release.identifier,
-                to,
-                prefix,
-                att,
-                None,
-                &mut release.exchange,
-                now,
-            ));
+            let anchor = Anchor {
+                address: release.address,
+                prefix: release.prefix,
+                access_technology_type: release.access_technology_type,
+            };
+            outputs.push(self.update_for(&release.identifier, anchor, None, &mut release.exchange, now));
             true
         });
         self.state.releases = releases;

@@ -17,6 +17,10 @@ use crate::wire::mobility::{MobilityMessage, MobilityOptions, ProxyBindingUpdate
 use crate::wire::neighbour_discovery::PrefixInformation;
 
 /// What happens to a MAAR.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one at a time, passed by value once; a box would cost more"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A node is on an access link: by Router Solicitation or by the operator's word.
@@ -49,6 +53,10 @@ pub enum Input {
 }
 
 /// What a MAAR wants done.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one at a time, passed by value once; a box would cost more"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Send a Mobility Header message from `node.address`.

@@ -21,6 +21,7 @@
 
 mod acknowledgement;
 mod attachment;
+pub mod driver;
 mod fsm;
 mod pool;
 mod state;

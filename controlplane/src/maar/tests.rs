@@ -1,1 +1,317 @@
+//! What a MAAR refuses or ignores. (What it does: `tests/domain.rs`.)
 
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use kedge_config::{Access, Timers};
+
+use super::{Input, Maar, Output, Phase, Settings, State};
+use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
+use crate::proxy_binding::{UPDATE_FLAGS, acknowledge};
+use crate::time::Time;
+use crate::wire::mobility::{
+    LogicalInterface, MobilityMessage, MobilityOptions, PreviousMaarOption, ProxyBindingAcknowledgement,
+    ProxyBindingUpdate, Status, acknowledgement_flags, timestamp_from_time, update_flags,
+};
+
+const NOW: Time = Time(Duration::from_secs(1_700_000_000));
+const CMD: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xd, 0, 0, 0, 0, 1);
+const OWN: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1);
+const PEER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 1);
+
+fn maar(change: impl FnOnce(&mut Settings)) -> Maar {
+    let mut settings = Settings {
+        address: OWN,
+        cmds: vec![CMD],
+        prefix_pools: vec!["2001:db8:100::/63".parse().unwrap()],
+        peers: Some(vec![PEER]),
+        maximum_nodes: 10,
+        access: Access::default(),
+        timers: Timers::default(),
+    };
+    change(&mut settings);
+    Maar::new(settings, State::default(), NOW)
+}
+
+fn identifier(number: u8) -> MobileNodeIdentifier {
+    MobileNodeIdentifier::nai(&format!("mn{number}@example.net"))
+}
+
+/// Attaches a node; gives the update that this sends, if any.
+fn attach(maar: &mut Maar, number: u8) -> Option<ProxyBindingUpdate> {
+    let link_layer_address = LinkLayerAddress([2, 0, 0, 0, 10, number]);
+    let input = Input::Attached {
+        identifier: identifier(number),
+        port: "access".to_owned(),
+        link_layer_address,
+        link_local_address: link_layer_address.link_local(),
+    };
+    maar.process(input, NOW)
+        .into_iter()
+        .find_map(|output| match output {
+            Output::Send {
+                message: MobilityMessage::ProxyBindingUpdate(update),
+                ..
+            } => Some(update),
+            _ => None,
+        })
+}
+
+fn tell(maar: &mut Maar, from: Ipv6Addr, answer: ProxyBindingAcknowledgement) -> Vec<Output> {
+    maar.process(
+        Input::Message {
+            from,
+            message: MobilityMessage::ProxyBindingAcknowledgement(answer),
+        },
+        NOW,
+    )
+}
+
+fn phase(maar: &Maar, number: u8) -> Phase {
+    maar.state().nodes[&identifier(number)].phase.clone()
+}
+
+fn attached() -> Maar {
+    let mut maar = maar(|_| {});
+    let update = attach(&mut maar, 1).unwrap();
+    tell(&mut maar, CMD, acknowledge(&update, Status::ACCEPTED, 150, NOW));
+    assert_eq!(phase(&maar, 1), Phase::Attached);
+    maar
+}
+
+#[test]
+fn an_answer_that_does_not_fit_does_not_attach() {
+    type Change = fn(&mut ProxyBindingAcknowledgement);
+    let cases: [(&str, Change, Phase); 7] = [
+        (
+            "acknowledgements_unmatched",
+            |it| it.sequence += 1,
+            Phase::Registering,
+        ),
+        (
+            "acknowledgements_unmatched",
+            |it| it.options.mobile_node_identifier = None,
+            Phase::Registering,
+        ),
+        (
+            "acknowledgements_not_distributed",
+            |it| it.flags &= !acknowledgement_flags::DISTRIBUTED,
+            Phase::Refused {
+                status: Status::REASON_UNSPECIFIED,
+            },
+        ),
+        (
+            "acknowledgements_mismatched",
+            |it| it.options.handoff_indicator = Some(1),
+            Phase::Refused {
+                status: Status::REASON_UNSPECIFIED,
+            },
+        ),
+        (
+            "acknowledgements_mismatched",
+            |it| it.options.home_network_prefixes = vec!["2001:db8:100:9::/64".parse().unwrap()],
+            Phase::Refused {
+                status: Status::REASON_UNSPECIFIED,
+            },
+        ),
+        (
+            "registrations_refused",
+            |it| it.status = Status(129),
+            Phase::Refused { status: Status(129) },
+        ),
+        (
+            "registrations_refused",
+            |it| it.status = Status::TIMESTAMP_MISMATCH,
+            Phase::Registering,
+        ),
+    ];
+    for (counter, change, expected) in cases {
+        let mut maar = maar(|_| {});
+        let update = attach(&mut maar, 1).unwrap();
+        let mut answer = acknowledge(&update, Status::ACCEPTED, 150, NOW);
+        change(&mut answer);
+        let outputs = tell(&mut maar, CMD, answer);
+        assert_eq!(maar.counters().get(counter), 1, "{counter}");
+        assert_eq!(phase(&maar, 1), expected, "{counter}");
+        assert!(
+            !outputs.iter().any(|it| matches!(it, Output::Advertise { .. })),
+            "{counter}: nothing is offered"
+        );
+    }
+}
+
+#[test]
+fn an_answer_from_a_stranger_is_ignored() {
+    let mut maar = maar(|_| {});
+    let update = attach(&mut maar, 1).unwrap();
+    assert!(tell(&mut maar, PEER, acknowledge(&update, Status::ACCEPTED, 150, NOW)).is_empty());
+    assert_eq!(maar.counters().get("acknowledgements_stranger"), 1);
+    assert_eq!(phase(&maar, 1), Phase::Registering);
+}
+
+#[test]
+fn a_refused_node_is_withdrawn_and_may_try_again_after_a_second() {
+    let mut maar = attached();
+    let renewal = maar.process(Input::Tick, NOW.after(Duration::from_secs(360)));
+    let update = renewal.into_iter().find_map(|output| match output {
+        Output::Send {
+            message: MobilityMessage::ProxyBindingUpdate(update),
+            ..
+        } => Some(update),
+        _ => None,
+    });
+    let answer = acknowledge(&update.unwrap(), Status(129), 0, NOW);
+    let outputs = tell(&mut maar, CMD, answer);
+    let withdrawn = outputs.iter().find_map(|output| match output {
+        Output::Advertise { prefixes, .. } => Some(prefixes.iter().all(|it| it.valid_lifetime == 0)),
+        _ => None,
+    });
+    assert_eq!(withdrawn, Some(true));
+    assert!(attach(&mut maar, 1).is_none(), "not at once");
+}
+
+#[test]
+fn nodes_and_prefixes_run_out() {
+    let mut maar = maar(|settings| settings.maximum_nodes = 3);
+    assert!(attach(&mut maar, 1).is_some());
+    assert!(attach(&mut maar, 2).is_some());
+    assert!(attach(&mut maar, 3).is_none(), "a /63 has two prefixes");
+    assert_eq!(maar.counters().get("attachments_refused_no_prefix"), 1);
+    let mut maar = self::maar(|settings| settings.maximum_nodes = 1);
+    assert!(attach(&mut maar, 1).is_some());
+    assert!(attach(&mut maar, 2).is_none());
+    assert_eq!(maar.counters().get("attachments_refused_full"), 1);
+}
+
+#[test]
+fn previous_maars_must_be_permitted_peers_with_prefixes_of_their_own() {
+    let mut maar = maar(|_| {});
+    let update = attach(&mut maar, 1).unwrap();
+    let mut answer = acknowledge(&update, Status::ACCEPTED, 150, NOW);
+    let option = |address, prefix: &str| PreviousMaarOption {
+        address,
+        home_network_prefix: prefix.parse().unwrap(),
+        logical_interface: LogicalInterface::default(),
+    };
+    answer.options.previous_maars = vec![
+        option(PEER, "2001:db8:200::/64"),
+        option(PEER, "2001:db8:200::/64"),
+        option(OWN, "2001:db8:200:1::/64"),
+        option(CMD, "2001:db8:200:2::/64"),
+        option(PEER, "2001:db8:100:1::/64"),
+        option(PEER, "::/0"),
+    ];
+    tell(&mut maar, CMD, answer);
+    let previous = &maar.state().nodes[&identifier(1)].previous;
+    assert_eq!(previous.len(), 1);
+    assert_eq!(maar.counters().get("previous_maars_not_permitted"), 4);
+    assert_eq!(maar.state().tunnel_ids.len(), 1);
+}
+
+/// The CMD says that node 1 is at `PEER`.
+fn told(maar: &Maar) -> ProxyBindingUpdate {
+    ProxyBindingUpdate {
+        sequence: 3,
+        flags: UPDATE_FLAGS,
+        lifetime: 100,
+        options: MobilityOptions {
+            mobile_node_identifier: Some(identifier(1)),
+            home_network_prefixes: vec![maar.state().nodes[&identifier(1)].home_network_prefix],
+            handoff_indicator: Some(3),
+            access_technology_type: Some(4),
+            timestamp: Some(timestamp_from_time(NOW)),
+            serving_maar: Some(PEER),
+            ..MobilityOptions::default()
+        },
+    }
+}
+
+fn status_of(maar: &mut Maar, from: Ipv6Addr, update: ProxyBindingUpdate) -> Option<Status> {
+    let message = MobilityMessage::ProxyBindingUpdate(update);
+    maar.process(Input::Message { from, message }, NOW)
+        .into_iter()
+        .find_map(|output| match output {
+            Output::Send {
+                message: MobilityMessage::ProxyBindingAcknowledgement(answer),
+                ..
+            } => Some(answer.status),
+            _ => None,
+        })
+}
+
+#[test]
+fn each_update_that_is_refused_has_its_status_and_changes_nothing() {
+    type Change = fn(&mut ProxyBindingUpdate);
+    let cases: [(&str, Change, u8); 12] = [
+        (
+            "no identifier",
+            |it| it.options.mobile_node_identifier = None,
+            160,
+        ),
+        (
+            "unknown node",
+            |it| it.options.mobile_node_identifier = Some(identifier(2)),
+            153,
+        ),
+        ("no D flag", |it| it.flags &= !update_flags::DISTRIBUTED, 129),
+        (
+            "stale",
+            |it| it.options.timestamp = it.options.timestamp.map(|it| it - 65536),
+            156,
+        ),
+        ("no prefix", |it| it.options.home_network_prefixes.clear(), 158),
+        ("no handoff", |it| it.options.handoff_indicator = None, 161),
+        (
+            "no access type",
+            |it| it.options.access_technology_type = None,
+            162,
+        ),
+        (
+            "wrong prefix",
+            |it| it.options.home_network_prefixes = vec!["2001:db8:900::/64".parse().unwrap()],
+            155,
+        ),
+        ("no serving MAAR", |it| it.options.serving_maar = None, 128),
+        (
+            "a serving MAAR that is no peer",
+            |it| it.options.serving_maar = Some(CMD),
+            129,
+        ),
+        ("itself", |it| it.options.serving_maar = Some(OWN), 129),
+        ("release of a node that is here", |it| it.lifetime = 0, 129),
+    ];
+    for (what, change, status) in cases {
+        let mut maar = attached();
+        let before = maar.state().clone();
+        let mut update = told(&maar);
+        change(&mut update);
+        assert_eq!(status_of(&mut maar, CMD, update), Some(Status(status)), "{what}");
+        assert_eq!(maar.state(), &before, "{what}");
+        assert_eq!(maar.counters().get("updates_refused"), 1, "{what}");
+    }
+    let mut maar = attached();
+    let before = maar.state().clone();
+    let update = told(&maar);
+    assert_eq!(
+        status_of(&mut maar, PEER, update),
+        Some(Status::MAG_NOT_AUTHORIZED_FOR_PROXY_REG)
+    );
+    assert_eq!(maar.state(), &before);
+}
+
+#[test]
+fn an_update_is_followed_once() {
+    let mut maar = attached();
+    let update = told(&maar);
+    assert_eq!(status_of(&mut maar, CMD, update.clone()), Some(Status::ACCEPTED));
+    assert_eq!(phase(&maar, 1), Phase::Anchored { serving: PEER });
+    assert_eq!(
+        status_of(&mut maar, CMD, update),
+        Some(Status::TIMESTAMP_LOWER_THAN_PREV_ACCEPTED)
+    );
+    let mut release = told(&maar);
+    release.lifetime = 0;
+    release.options.timestamp = release.options.timestamp.map(|it| it + 1);
+    assert_eq!(status_of(&mut maar, CMD, release), Some(Status::ACCEPTED));
+    assert!(maar.state().nodes.is_empty());
+}
