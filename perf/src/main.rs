@@ -1,2 +1,44 @@
-//! Traffic generator and benches of Kedge.
-fn main() {}
+//! Benches of Kedge beside its peers, in one run.
+//!
+//! `kedge-perf forward` needs no NIC: a generator (dpdk-testpmd, replaying
+//! prepared frames) drives the device under test over a vhost-user/virtio-user
+//! pair. The devices take turns, round by round, so that a noisy machine is
+//! noisy for all of them; what counts is the ratio within a round.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+mod forward;
+mod frames;
+mod processes;
+mod report;
+mod tables;
+
+/// Benches of Kedge beside its peers, in one run.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Packets per second through one gateway on one core, beside dpdk-testpmd on the same pair.
+    Forward(forward::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Forward(options) => forward::run(&options),
+    }
+}
+
+/// A program of this build: beside this one.
+fn sibling(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let path = own.with_file_name(name);
+    anyhow::ensure!(path.exists(), "{} is not there: build it first (cargo build --release)", path.display());
+    Ok(path)
+}
