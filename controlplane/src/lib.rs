@@ -18,12 +18,19 @@
 //! A state machine never reads a clock, a socket or a random number: [`time::Time`]
 //! goes in as a value. So a recorded run replays as a test.
 
+pub mod access;
+pub mod binding;
 pub mod cmd;
 pub mod counters;
+pub mod dataplane_sync;
+pub mod driver;
 pub mod event;
 pub mod forwarding;
 pub mod identity;
+pub mod kernel;
 pub mod maar;
+pub mod metrics;
+pub mod northbound;
 pub mod proxy_binding;
 pub mod time;
 pub mod wire;

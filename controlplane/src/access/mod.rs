@@ -1,0 +1,7 @@
+//! The access side: who is on a link, and what it is told there.
+
+mod link;
+mod policy;
+
+pub use link::{AccessLink, Advertiser, Solicitation, advertisement};
+pub use policy::{Identity, Policy, PolicyError};

@@ -1,0 +1,135 @@
+//! Saves a state soon after it changed, off the event loop, and not too often.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::{BindingStore, StoreError};
+
+/// Changes within this span are saved together.
+const COALESCE: Duration = Duration::from_millis(20);
+/// Saving takes at most one part in this of the time, however large the state.
+const IDLE_SHARE: u32 = 4;
+
+/// Owns a store and the moment of the next save.
+///
+/// A crash loses at most what changed since the last save: peers send their
+/// updates again, nodes solicit again.
+#[derive(Debug)]
+pub struct Saver<Store> {
+    store: Arc<Store>,
+    due: Option<Instant>,
+    not_before: Instant,
+    running: Option<JoinHandle<(Duration, Result<(), StoreError>)>>,
+}
+
+impl<Store: Send + Sync + 'static> Saver<Store> {
+    /// A saver with nothing to do.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self {
+            store: Arc::new(store),
+            due: None,
+            not_before: Instant::now(),
+            running: None,
+        }
+    }
+
+    /// The state has changed.
+    pub fn changed(&mut self) {
+        if self.due.is_none() {
+            self.due = Some((Instant::now() + COALESCE).max(self.not_before));
+        }
+    }
+
+    /// Waits until there is something for [`Saver::step`] to do.
+    pub async fn ready(&mut self) -> Option<Result<(), StoreError>> {
+        if let Some(running) = &mut self.running {
+            let outcome = running.await;
+            self.running = None;
+            return outcome.ok().map(|(took, result)| {
+                self.not_before = Instant::now() + took * (IDLE_SHARE - 1);
+                self.due = self.due.map(|due| due.max(self.not_before));
+                result
+            });
+        }
+        match self.due {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+        None
+    }
+
+    /// Starts the save that is due, if one is.
+    pub fn step<State>(&mut self, state: &State)
+    where
+        State: Clone + Serialize + Send + 'static,
+        Store: BindingStore<State>,
+    {
+        if self.running.is_some() || self.due.is_none_or(|due| due > Instant::now()) {
+            return;
+        }
+        self.due = None;
+        let (store, state) = (Arc::clone(&self.store), state.clone());
+        self.running = Some(tokio::task::spawn_blocking(move || {
+            let begin = Instant::now();
+            let result = store.save(&state);
+            (begin.elapsed(), result)
+        }));
+    }
+
+    /// Saves now and waits for it: the last thing a daemon does.
+    ///
+    /// # Errors
+    /// That of the store.
+    pub async fn finish<State>(mut self, state: &State) -> Result<(), StoreError>
+    where
+        State: Serialize,
+        Store: BindingStore<State>,
+    {
+        if let Some(running) = self.running.take() {
+            // The newer state follows; what became of the older one does not matter.
+            let _ = running.await;
+        }
+        self.store.save(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Recorder(Arc<Mutex<Vec<u32>>>);
+
+    impl BindingStore<u32> for Recorder {
+        fn load(&self) -> Result<Option<u32>, StoreError> {
+            Ok(self.0.lock().unwrap().last().copied())
+        }
+        fn save(&self, state: &u32) -> Result<(), StoreError> {
+            self.0.lock().unwrap().push(*state);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_are_saved_together_and_the_last_one_counts() {
+        let saved = Arc::new(Mutex::new(Vec::new()));
+        let mut saver = Saver::new(Recorder(Arc::clone(&saved)));
+        for _ in 0..5 {
+            saver.changed();
+        }
+        assert!(saver.ready().await.is_none());
+        saver.step(&7);
+        saver.changed();
+        assert!(matches!(saver.ready().await, Some(Ok(()))));
+        assert_eq!(*saved.lock().unwrap(), [7]);
+        saver.finish(&9).await.unwrap();
+        assert_eq!(*saved.lock().unwrap(), [7, 9]);
+    }
+}

@@ -1,0 +1,199 @@
+//! The daemon of role CMD: the Mobility Header socket, the store and the northbound API.
+
+use std::time::Duration;
+
+use kedge_config::Config;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::{BindingPhase, Cmd, Input, Output, PreviousPhase, Settings, State};
+use crate::binding::{FileStore, Saver};
+use crate::driver::{Endpoint, FromSocket, Heeded, Observer, Parts, restore, wait_until};
+use crate::metrics::{Accumulated, Snapshot};
+use crate::northbound::{Request, proto};
+
+/// Runs until a signal says to stop.
+///
+/// # Errors
+/// What keeps it from starting, or from saving its state at the end.
+pub async fn run(parts: Parts) -> anyhow::Result<()> {
+    let Parts {
+        config,
+        observer,
+        mut requests,
+        mut signals,
+    } = parts;
+    let settings = Settings::from_config(&config).ok_or_else(|| anyhow::anyhow!("[cmd] is missing"))?;
+    let (store, state) = restore::<State>(&config.state_directory(), "cmd", &observer)?;
+    let (endpoint, mut from_socket) = Endpoint::new(config.node.address, observer.clone());
+    let mut daemon = Daemon {
+        machine: Cmd::new(settings, state, observer.clock().now()),
+        endpoint,
+        accumulated: Accumulated::new()?,
+        saver: Saver::new(store),
+        observer,
+        config,
+    };
+    loop {
+        let deadline = daemon
+            .machine
+            .next_deadline()
+            .map(|time| daemon.observer.clock().instant(time));
+        tokio::select! {
+            biased;
+            heeded = signals.next() => if heeded == Heeded::Stop { break },
+            Some(item) = from_socket.recv() => daemon.message(item, &mut from_socket),
+            Some(request) = requests.recv() => daemon.request(request),
+            () = wait_until(deadline) => daemon.process(Input::Tick),
+            saved = daemon.saver.ready() => daemon.save(saved),
+        }
+    }
+    daemon.saver.finish(daemon.machine.state()).await?;
+    Ok(())
+}
+
+struct Daemon {
+    config: Config,
+    observer: Observer,
+    machine: Cmd,
+    endpoint: Endpoint,
+    accumulated: Accumulated,
+    saver: Saver<FileStore>,
+}
+
+impl Daemon {
+    /// One message, and those that wait behind it.
+    fn message(&mut self, first: FromSocket, more: &mut mpsc::Receiver<FromSocket>) {
+        let mut next = Some(first);
+        for _ in 0..64 {
+            let Some(item) = next.take() else { return };
+            if let Some((from, message)) = self.endpoint.take(item) {
+                self.process(Input::Message { from, message });
+            }
+            next = more.try_recv().ok();
+        }
+        if let Some((from, message)) = next.and_then(|item| self.endpoint.take(item)) {
+            self.process(Input::Message { from, message });
+        }
+    }
+
+    fn process(&mut self, input: Input) {
+        let outputs = self.machine.process(input, self.observer.clock().now());
+        for output in outputs {
+            match output {
+                Output::Send { to, message } => self.endpoint.send(to, &message),
+                Output::Event(event) => self.observer.tell(&event),
+            }
+        }
+        self.saver.changed();
+    }
+
+    fn save(&mut self, saved: Option<Result<(), crate::binding::StoreError>>) {
+        if let Some(Err(error)) = saved {
+            let event = crate::event::Event::new("state_not_saved", error.to_string());
+            self.observer.warn(&event);
+            self.saver.changed();
+        }
+        self.saver.step(self.machine.state());
+    }
+
+    fn request(&self, request: Request) {
+        // A caller that has gone does not want its answer.
+        match request {
+            Request::Info(reply) => {
+                drop(reply.send(Ok(crate::driver::info(&self.config, &self.observer, None))))
+            }
+            Request::Bindings(reply) => drop(reply.send(Ok(self.bindings()))),
+            Request::Counters(reply) => {
+                drop(reply.send(Ok(crate::driver::counters(
+                    self.machine.counters(),
+                    &self.endpoint,
+                ))));
+            }
+            Request::Metrics(reply) => drop(reply.send(self.metrics())),
+            Request::Nodes(reply) => drop(reply.send(Err(no_access_side()))),
+            Request::Attach(_, reply) => drop(reply.send(Err(no_access_side()))),
+            Request::Detach(_, reply) => drop(reply.send(Err(no_access_side()))),
+        }
+    }
+
+    fn bindings(&self) -> proto::BindingList {
+        let now = self.observer.clock().now();
+        let bindings = self
+            .machine
+            .state()
+            .bindings
+            .iter()
+            .map(|(identifier, binding)| proto::Binding {
+                identifier: identifier.to_string(),
+                serving_maar: binding.serving.to_string(),
+                prefixes: binding.prefixes.iter().map(ToString::to_string).collect(),
+                previous: binding
+                    .previous
+                    .iter()
+                    .map(|previous| proto::PreviousMaar {
+                        address: previous.address.to_string(),
+                        prefix: previous.prefix.to_string(),
+                        state: match previous.phase {
+                            PreviousPhase::Updating(_) => "updating",
+                            PreviousPhase::Confirmed => "confirmed",
+                            PreviousPhase::Refused => "refused",
+                        }
+                        .to_owned(),
+                    })
+                    .collect(),
+                expires_in_ms: milliseconds(binding.expires_at.since(now)),
+                sequence: binding.sequence.into(),
+                state: phase(binding.phase).to_owned(),
+                access_technology: binding.access_technology_type.into(),
+            });
+        proto::BindingList {
+            bindings: bindings.collect(),
+        }
+    }
+
+    fn metrics(&self) -> Result<String, Status> {
+        let mut bindings = vec![
+            (phase(BindingPhase::Active), 0),
+            (phase(BindingPhase::Deregistered), 0),
+        ];
+        for binding in self.machine.state().bindings.values() {
+            for (name, count) in &mut bindings {
+                *count += i64::from(*name == phase(binding.phase));
+            }
+        }
+        let mut counters: Vec<_> = self.machine.counters().iter().collect();
+        counters.extend(self.endpoint.counters().iter());
+        let snapshot = Snapshot {
+            node: &self.config.node.name,
+            role: "cmd",
+            counters,
+            messages: self
+                .endpoint
+                .messages()
+                .iter()
+                .map(|(key, value)| (*key, *value))
+                .collect(),
+            bindings,
+            dataplane_connected: None,
+        };
+        self.accumulated
+            .render(&snapshot)
+            .map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+fn phase(phase: BindingPhase) -> &'static str {
+    match phase {
+        BindingPhase::Active => "active",
+        BindingPhase::Deregistered => "deregistered",
+    }
+}
+
+fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn no_access_side() -> Status {
+    Status::failed_precondition("this node has role cmd: no mobile node attaches here; ask for its bindings")
+}

@@ -1,0 +1,241 @@
+//! Keeps one data plane at what it should hold.
+//!
+//! Whatever happened before (first start, restart of either side, a lost
+//! connection), the way is the same: read back what the data plane has, send
+//! the difference to what it should have, and then each later difference.
+
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kedge_dataplane_api::{Client, ClientError, Tables, Transaction, proto};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+
+use crate::driver::Observer;
+use crate::event::Event;
+
+/// Wait before the next attempt to connect: doubled from the one to the other.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(1);
+/// A refused transaction is tried again after this, in case the reason has gone.
+const REFUSED_RETRY: Duration = Duration::from_secs(1);
+
+/// What the data plane tells the event loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromDataplane {
+    /// It holds what it should, as of this generation.
+    Synchronised {
+        /// Its generation.
+        generation: u64,
+    },
+    /// The connection is gone.
+    Lost,
+    /// A packet was dropped for want of this neighbour.
+    UnknownNeighbour {
+        /// Port name.
+        port: String,
+        /// Its address.
+        address: Ipv6Addr,
+    },
+}
+
+/// Starts the task. It sends to the data plane at `socket` whatever is put
+/// into the sender that comes back, and goes on for ever.
+#[must_use]
+pub fn start(
+    socket: PathBuf,
+    tables: Tables,
+    observer: Observer,
+) -> (watch::Sender<Tables>, mpsc::Receiver<FromDataplane>) {
+    let (desired, wanted) = watch::channel(tables);
+    let (sender, receiver) = mpsc::channel(256);
+    let task = Task {
+        wanted,
+        sender,
+        observer,
+    };
+    tokio::spawn(task.run(socket));
+    (desired, receiver)
+}
+
+struct Task {
+    wanted: watch::Receiver<Tables>,
+    sender: mpsc::Sender<FromDataplane>,
+    observer: Observer,
+}
+
+/// The event loop has gone, so the process is ending.
+struct Stopped;
+
+/// What is known of the other side.
+struct Mirror {
+    generation: u64,
+    tables: Tables,
+}
+
+impl Task {
+    async fn run(mut self, socket: PathBuf) {
+        let mut retry = FIRST_RETRY;
+        let mut told = false;
+        loop {
+            match Client::connect(&socket).await {
+                Ok(client) => {
+                    told = true;
+                    let begin = Instant::now();
+                    match self.session(&client).await {
+                        Err(Stopped) => return,
+                        Ok(error) => self.lost(&error),
+                    }
+                    // One that fails at once may go on doing so.
+                    if begin.elapsed() > LAST_RETRY {
+                        retry = FIRST_RETRY;
+                    }
+                    if self.sender.send(FromDataplane::Lost).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) if !told => {
+                    told = true;
+                    self.waiting(&socket, &error);
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(retry).await;
+            retry = (retry * 2).min(LAST_RETRY);
+        }
+    }
+
+    fn waiting(&self, socket: &Path, error: &ClientError) {
+        let event = Event::new(
+            "dataplane_waiting",
+            format!("waiting for the data plane: {error}"),
+        );
+        self.observer.warn(&event.with("socket", socket.display()));
+    }
+
+    fn lost(&self, error: &ClientError) {
+        let event = Event::new("dataplane_lost", format!("the data plane is gone: {error}"));
+        self.observer.warn(&event);
+    }
+
+    /// One connection, from its first read-back to the error that ends it.
+    async fn session(&mut self, client: &Client) -> Result<ClientError, Stopped> {
+        let begun = async {
+            let events = client.events().await?;
+            let (generation, tables) = client.read_state().await?;
+            Ok((events, Mirror { generation, tables }))
+        };
+        let (mut events, mut mirror) = match begun.await {
+            Ok(begun) => begun,
+            Err(error) => return Ok(error),
+        };
+        let text = format!(
+            "the data plane is connected at generation {} with {} prefixes",
+            mirror.generation,
+            mirror.tables.prefixes.len()
+        );
+        let event = Event::new("dataplane_connected", text).with("generation", mirror.generation);
+        self.observer.tell(&event);
+        let mut refused = false;
+        loop {
+            match self.synchronise(client, &mut mirror).await {
+                Ok(()) => {
+                    refused = false;
+                    let generation = mirror.generation;
+                    self.tell_loop(FromDataplane::Synchronised { generation }).await?;
+                }
+                Err(ClientError::GenerationMismatch(_)) => {
+                    // Somebody else has written there; their change is undone by the next difference.
+                    match client.read_state().await {
+                        Ok((generation, tables)) => mirror = Mirror { generation, tables },
+                        Err(error) => return Ok(error),
+                    }
+                    continue;
+                }
+                Err(ClientError::Rejected(reason)) => {
+                    if !std::mem::replace(&mut refused, true) {
+                        let text = format!("the data plane refused a transaction: {reason}");
+                        self.observer
+                            .warn(&Event::new("dataplane_refused", text).with("reason", reason));
+                    }
+                }
+                Err(error) => return Ok(error),
+            }
+            let wait = if refused { REFUSED_RETRY } else { Duration::MAX };
+            // What happens first: something to send, an event, or the time to try again.
+            let happened = timeout(wait, async {
+                tokio::select! {
+                    changed = self.wanted.changed() => changed.map(|()| None).map_err(|_| Stopped),
+                    event = events.message() => Ok(Some(event)),
+                }
+            });
+            match happened.await {
+                Err(_) | Ok(Ok(None)) => {}
+                Ok(Err(Stopped)) => return Err(Stopped),
+                Ok(Ok(Some(Ok(Some(event))))) => self.event(event).await?,
+                Ok(Ok(Some(end))) => {
+                    let reason = match end {
+                        Err(status) => status.message().to_owned(),
+                        Ok(_) => "the data plane ended its events".to_owned(),
+                    };
+                    let socket = client.socket().to_owned();
+                    return Ok(ClientError::Lost { socket, reason });
+                }
+            }
+        }
+    }
+
+    /// Sends the difference, if there is one.
+    async fn synchronise(&mut self, client: &Client, mirror: &mut Mirror) -> Result<(), ClientError> {
+        let wanted = self.wanted.borrow_and_update().clone();
+        let mut transaction = Transaction::between(&mirror.tables, &wanted);
+        if transaction.is_empty() {
+            return Ok(());
+        }
+        transaction.expected_generation = mirror.generation;
+        mirror.generation = client.apply(&transaction).await?;
+        mirror.tables = wanted;
+        tracing::debug!(
+            generation = mirror.generation,
+            entries = transaction.entries(),
+            "applied"
+        );
+        Ok(())
+    }
+
+    async fn event(&self, event: proto::Event) -> Result<(), Stopped> {
+        match event.kind {
+            Some(proto::event::Kind::UnknownNeighbour(unknown)) => {
+                let Ok(address) = <[u8; 16]>::try_from(unknown.address.as_slice()) else {
+                    tracing::warn!(address = ?unknown.address, "an unknown neighbour's address is not 16 octets");
+                    return Ok(());
+                };
+                let (port, address) = (unknown.port, Ipv6Addr::from(address));
+                self.tell_loop(FromDataplane::UnknownNeighbour { port, address })
+                    .await
+            }
+            Some(proto::event::Kind::LinkChanged(link)) => {
+                let text = format!("port {} is {}", link.port, if link.up { "up" } else { "down" });
+                let event = Event::new("link_changed", text)
+                    .with("port", link.port)
+                    .with("up", link.up);
+                self.observer.tell(&event);
+                Ok(())
+            }
+            Some(proto::event::Kind::Overflow(overflow)) => {
+                tracing::warn!(
+                    what = overflow.what,
+                    lost = overflow.lost,
+                    "the data plane did not report all events"
+                );
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn tell_loop(&self, what: FromDataplane) -> Result<(), Stopped> {
+        self.sender.send(what).await.map_err(|_| Stopped)
+    }
+}

@@ -1,0 +1,26 @@
+//! What both roles' daemons share: the clock, the Mobility Header socket, the
+//! reactions to bad messages, and the telling of what happens.
+//!
+//! A daemon is one event loop that owns one state machine. Sockets, timers and
+//! the operator's requests become inputs; outputs are carried out. All state is
+//! owned by that loop, so nothing here takes a lock.
+
+mod answers;
+mod clock;
+mod description;
+mod endpoint;
+mod mobility_socket;
+mod observer;
+mod raw;
+mod reaction;
+mod start;
+
+pub use answers::{counters, info, restore};
+pub use clock::Clock;
+pub use description::describe;
+pub use endpoint::{Endpoint, FromSocket, MessageCount};
+pub use mobility_socket::{Datagram, MobilitySocket};
+pub use observer::Observer;
+pub use raw::{Received, receive, register};
+pub use reaction::{RateLimit, Reaction, reaction};
+pub use start::{Heeded, Parts, Signals, run, wait_until};

@@ -1,0 +1,63 @@
+//! The kernel's side of this node, by netlink: the exception interfaces of the
+//! data plane's ports, their addresses and routes, and the neighbours that the
+//! kernel resolves on them.
+
+mod interface;
+mod neighbour;
+mod watch;
+
+pub use interface::{InterfaceSettings, interface_settings};
+pub use neighbour::{NeighbourChange, neighbour_change};
+pub use watch::{Change, Link};
+
+use std::net::Ipv6Addr;
+
+use rtnetlink::Handle;
+
+/// Why the kernel did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// A netlink request failed.
+    #[error("{action} {subject}: {source}")]
+    Netlink {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        subject: String,
+        /// Why not.
+        source: rtnetlink::Error,
+    },
+    /// A file below /proc/sys could not be written.
+    #[error("{path} = {value}: {source}")]
+    Sysctl {
+        /// The file.
+        path: String,
+        /// What was to be written.
+        value: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// A connection to the kernel's routing netlink. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    handle: Handle,
+}
+
+fn netlink(action: &'static str, subject: impl ToString) -> impl FnOnce(rtnetlink::Error) -> KernelError {
+    let subject = subject.to_string();
+    move |source| KernelError::Netlink {
+        action,
+        subject,
+        source,
+    }
+}
+
+/// As [`Ipv6Addr::is_unicast_link_local`], of an address as netlink has it.
+fn ipv6(address: std::net::IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        std::net::IpAddr::V6(address) => Some(address),
+        std::net::IpAddr::V4(_) => None,
+    }
+}

@@ -1,0 +1,357 @@
+//! The daemon of role MAAR: everything that the state machine touches.
+//!
+//! ```text
+//!  Mobility Header ─┐                       ┌─► Mobility Header
+//!  solicitations ───┤                       ├─► advertisements
+//!  operator ────────┼─► Input ─► Maar ─► Output ─► events
+//!  timers ──────────┘              │ state
+//!  kernel's neighbours ────────────┴─► forwarding::desired ─► data plane
+//! ```
+//!
+//! One file for each side: `interfaces` (the kernel), `attachment` (who is on
+//! a link), `answers` (what the operator asks).
+
+mod answers;
+mod attachment;
+mod interfaces;
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kedge_dataplane_api::Tables;
+use tokio::sync::{mpsc, watch};
+
+use self::interfaces::Interfaces;
+use super::{Input, Maar, Output, Settings, State};
+use crate::access::{AccessLink, Advertiser, Policy, Solicitation, advertisement};
+use crate::binding::{FileStore, Saver, StoreError};
+use crate::counters::Counters;
+use crate::dataplane_sync::{self, FromDataplane};
+use crate::driver::{Endpoint, FromSocket, Heeded, Observer, Parts, restore, wait_until};
+use crate::event::Event;
+use crate::identity::LinkLayerAddress;
+use crate::kernel::{Change, Kernel};
+use crate::metrics::Accumulated;
+use crate::wire::neighbour_discovery::PrefixInformation;
+use crate::{forwarding, kernel};
+use kedge_config::Config;
+
+/// How often gateways are probed, and the kernel's tables are read as a whole.
+const PROBE: Duration = Duration::from_secs(15);
+/// An interface that could not be configured is tried again after this.
+const CONFIGURE_RETRY: Duration = Duration::from_secs(1);
+/// Inputs in a row before the data plane is told: a burst of messages makes one transaction.
+const BURST: u32 = 64;
+
+/// Names of the counters.
+const COUNTERS: &[&str] = &[
+    "solicitations",
+    "solicitations_unspecified_source",
+    "solicitations_invalid",
+    "solicitations_unknown_node_refused",
+    "solicitations_without_link_layer_address",
+    "advertisements_without_link",
+    "advertisements_not_sent",
+    "neighbour_requests",
+];
+
+/// Runs until a signal says to stop.
+///
+/// # Errors
+/// What keeps it from starting, or from saving its state at the end.
+pub async fn run(parts: Parts) -> anyhow::Result<()> {
+    let Parts {
+        config,
+        observer,
+        mut requests,
+        mut signals,
+    } = parts;
+    let settings = Settings::from_config(&config).ok_or_else(|| anyhow::anyhow!("[maar] is missing"))?;
+    let policy = Policy::load(config.access.policy_file.as_deref(), config.access.unknown_nodes)?;
+    let (store, state) = restore::<State>(&config.state_directory(), "maar", &observer)?;
+    let (kernel, mut changes) =
+        Kernel::open().map_err(|error| anyhow::anyhow!("the kernel's netlink cannot be opened: {error}"))?;
+    let (solicit, mut solicitations) = mpsc::channel(256);
+    let (endpoint, mut from_socket) = Endpoint::new(config.node.address, observer.clone());
+    let mut interfaces = Interfaces::new(kernel::interface_settings(&config), kernel.clone());
+    // What the kernel knows already is known before the data plane is compared.
+    interfaces.read_all().await?;
+    let machine = Maar::new(settings, state, observer.clock().now());
+    let tables = forwarding::desired(&config, machine.state(), interfaces.core_neighbours());
+    let (desired, mut from_dataplane) =
+        dataplane_sync::start(config.dataplane_socket(), tables, observer.clone());
+    let mut daemon = Daemon {
+        advertiser: Advertiser::start(kernel),
+        counters: Counters::new(COUNTERS),
+        accumulated: Accumulated::new()?,
+        saver: Saver::new(store),
+        links: BTreeMap::new(),
+        dataplane: None,
+        unsettled: 0,
+        solicit,
+        config,
+        observer,
+        machine,
+        endpoint,
+        policy,
+        interfaces,
+        desired,
+    };
+    daemon.configure_pending().await;
+    let mut probe = tokio::time::interval(PROBE);
+    probe.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        if daemon.unsettled >= BURST {
+            daemon.settle();
+        }
+        let deadline = daemon
+            .machine
+            .next_deadline()
+            .map(|time| daemon.observer.clock().instant(time));
+        let configure = daemon.interfaces.retry_at();
+        tokio::select! {
+            biased;
+            heeded = signals.next() => match heeded {
+                Heeded::Stop => break,
+                Heeded::Reload => daemon.reload(),
+            },
+            Some(item) = from_socket.recv() => daemon.message(item),
+            Some(solicitation) = solicitations.recv() => daemon.solicitation(solicitation),
+            Some(change) = changes.recv() => daemon.change(change).await,
+            Some(request) = requests.recv() => daemon.request(request),
+            Some(item) = from_dataplane.recv() => daemon.dataplane(item),
+            () = wait_until(deadline) => daemon.process(Input::Tick),
+            () = std::future::ready(()), if daemon.unsettled > 0 => daemon.settle(),
+            () = wait_until(configure) => daemon.configure_pending().await,
+            _ = probe.tick() => daemon.probe().await,
+            saved = daemon.saver.ready() => daemon.save(saved),
+        }
+    }
+    daemon.saver.finish(daemon.machine.state()).await?;
+    Ok(())
+}
+
+struct Daemon {
+    config: Config,
+    observer: Observer,
+    machine: Maar,
+    endpoint: Endpoint,
+    policy: Policy,
+    interfaces: Interfaces,
+    /// Open access links by port.
+    links: BTreeMap<String, Arc<AccessLink>>,
+    advertiser: Advertiser,
+    solicit: mpsc::Sender<Solicitation>,
+    desired: watch::Sender<Tables>,
+    /// The generation of a data plane that holds what it should.
+    dataplane: Option<u64>,
+    counters: Counters,
+    accumulated: Accumulated,
+    saver: Saver<FileStore>,
+    /// Changes since the desired tables were computed.
+    unsettled: u32,
+}
+
+impl Daemon {
+    fn message(&mut self, item: FromSocket) {
+        if let Some((from, message)) = self.endpoint.take(item) {
+            self.process(Input::Message { from, message });
+        }
+    }
+
+    /// One step of the state machine, and everything that follows from it.
+    fn process(&mut self, input: Input) {
+        let outputs = self.machine.process(input, self.observer.clock().now());
+        for output in outputs {
+            match output {
+                Output::Send { to, message } => self.endpoint.send(to, &message),
+                Output::Advertise {
+                    port,
+                    link_local_address,
+                    link_layer_address,
+                    prefixes,
+                } => self.advertise(&port, link_local_address, link_layer_address, prefixes),
+                Output::Event(event) => {
+                    if let Some(micros) = event.field("duration_us").and_then(|value| value.parse().ok()) {
+                        self.accumulated.registration(micros);
+                    }
+                    self.observer.tell(&event);
+                }
+            }
+        }
+        self.unsettled += 1;
+        self.saver.changed();
+    }
+
+    fn advertise(
+        &mut self,
+        port: &str,
+        to: Ipv6Addr,
+        link_layer_address: LinkLayerAddress,
+        prefixes: Vec<PrefixInformation>,
+    ) {
+        let Some(link) = self.links.get(port) else {
+            self.counters.add("advertisements_without_link");
+            return;
+        };
+        let router = self.config.access.router_link_local_address;
+        let shown = |prefix: &PrefixInformation| {
+            format!(
+                "{} preferred {} s valid {} s",
+                prefix.prefix, prefix.preferred_lifetime, prefix.valid_lifetime
+            )
+        };
+        let text = prefixes.iter().map(shown).collect::<Vec<_>>().join(", ");
+        let listed = prefixes
+            .iter()
+            .map(|prefix| prefix.prefix.to_string())
+            .collect::<Vec<_>>()
+            .join(",");
+        let octets = match advertisement(&self.config, port, prefixes).emit(router, to) {
+            Ok(octets) => octets,
+            Err(error) => {
+                self.counters.add("advertisements_not_sent");
+                tracing::error!(%error, port, "an advertisement cannot be written");
+                return;
+            }
+        };
+        if !self
+            .advertiser
+            .send(Arc::clone(link), to, link_layer_address, octets)
+        {
+            self.counters.add("advertisements_not_sent");
+            return;
+        }
+        let event = Event::new("advertisement_sent", format!("RA to {to} on {port}: {text}"))
+            .with("port", port)
+            .with("to", to)
+            .with("prefixes", listed);
+        self.observer.tell(&event);
+    }
+
+    /// Derives what the data plane should hold, and passes it on if it is something new.
+    fn settle(&mut self) {
+        self.unsettled = 0;
+        let tables = forwarding::desired(
+            &self.config,
+            self.machine.state(),
+            self.interfaces.core_neighbours(),
+        );
+        self.desired.send_if_modified(|known| {
+            let different = *known != tables;
+            *known = tables;
+            different
+        });
+    }
+
+    fn dataplane(&mut self, item: FromDataplane) {
+        match item {
+            FromDataplane::Synchronised { generation } => self.dataplane = Some(generation),
+            FromDataplane::Lost => self.dataplane = None,
+            FromDataplane::UnknownNeighbour { port, address } => {
+                self.counters.add("neighbour_requests");
+                self.interfaces.resolve(&port, address);
+            }
+        }
+    }
+
+    async fn change(&mut self, change: Change) {
+        let neighbours = matches!(change, Change::Neighbour(_));
+        let gone = self.interfaces.take(change);
+        if let Some(port) = gone {
+            self.links.remove(&port);
+            let text = format!("the exception interface of port {port} is gone");
+            self.observer
+                .warn(&Event::new("interface_gone", text).with("port", port));
+        }
+        if neighbours {
+            self.unsettled += 1;
+        } else {
+            self.configure_pending().await;
+        }
+    }
+
+    /// Configures the interfaces that are new or different, and opens their access links.
+    async fn configure_pending(&mut self) {
+        for configured in self.interfaces.configure_pending(CONFIGURE_RETRY).await {
+            let event = match configured.result {
+                Ok(()) => {
+                    let text = format!(
+                        "{} is configured for port {}",
+                        configured.link.name, configured.port
+                    );
+                    Event::new("interface_configured", text)
+                }
+                Err(error) => {
+                    let text = format!("{} cannot be configured: {error}", configured.link.name);
+                    let event = Event::new("interface_not_configured", text).with("port", &configured.port);
+                    self.observer.warn(&event);
+                    continue;
+                }
+            };
+            self.observer.tell(&event.with("port", &configured.port));
+            if configured.access {
+                self.open_access_link(configured.link, configured.port);
+            }
+        }
+        self.unsettled += 1;
+    }
+
+    fn open_access_link(&mut self, link: kernel::Link, port: String) {
+        let wanted = self.config.access.router_link_layer_address.parse().ok();
+        if link.link_layer_address != wanted {
+            tracing::warn!(
+                interface = link.name,
+                "its link-layer address is not access.router_link_layer_address: nodes will see their router change"
+            );
+        }
+        let router = self.config.access.router_link_local_address;
+        match AccessLink::open(link, port.clone(), router, self.solicit.clone()) {
+            Ok(link) => {
+                self.links.insert(port, Arc::new(link));
+            }
+            Err(error) => {
+                self.interfaces.failed(&port, CONFIGURE_RETRY);
+                let text = format!("the access link of port {port} cannot be opened: {error}");
+                self.observer
+                    .warn(&Event::new("interface_not_configured", text).with("port", port));
+            }
+        }
+    }
+
+    /// Has the kernel make sure of the gateways, and catches up with whatever changes were missed.
+    async fn probe(&mut self) {
+        if let Err(error) = self.interfaces.read_all().await {
+            tracing::warn!(%error, "the kernel's tables cannot be read");
+        }
+        self.interfaces.probe_gateways();
+        self.configure_pending().await;
+    }
+
+    fn reload(&mut self) {
+        let access = &self.config.access;
+        let event = match Policy::load(access.policy_file.as_deref(), access.unknown_nodes) {
+            Ok(policy) => {
+                self.policy = policy;
+                let text = format!("policy read again: {} nodes", self.policy.len());
+                Event::new("policy_reloaded", text).with("nodes", self.policy.len())
+            }
+            Err(error) => {
+                let text = format!("policy unchanged, the file was refused: {error}");
+                Event::new("policy_refused", text)
+            }
+        };
+        self.observer.tell(&event);
+    }
+
+    fn save(&mut self, saved: Option<Result<(), StoreError>>) {
+        if let Some(Err(error)) = saved {
+            self.observer
+                .warn(&Event::new("state_not_saved", error.to_string()));
+            self.saver.changed();
+        }
+        self.saver.step(self.machine.state());
+    }
+}

@@ -1,0 +1,173 @@
+//! What the operator asks of a MAAR.
+
+use tonic::Status;
+
+use super::Daemon;
+use crate::driver::{counters, info};
+use crate::identity::MobileNodeIdentifier;
+use crate::maar::{Node, Phase};
+use crate::metrics::Snapshot;
+use crate::northbound::{Request, proto};
+
+/// Every word for a phase.
+const PHASES: [&str; 6] = [
+    "registering",
+    "attached",
+    "detached",
+    "anchored",
+    "refused",
+    "deregistering",
+];
+
+impl Daemon {
+    pub(super) fn request(&mut self, request: Request) {
+        // A caller that has gone does not want its answer.
+        match request {
+            Request::Info(reply) => drop(reply.send(Ok(info(&self.config, &self.observer, self.dataplane)))),
+            Request::Nodes(reply) => drop(reply.send(Ok(self.nodes()))),
+            Request::Bindings(reply) => drop(reply.send(Ok(self.bindings()))),
+            Request::Counters(reply) => {
+                let mut all = counters(self.machine.counters(), &self.endpoint);
+                all.counters
+                    .extend(self.counters.iter().map(|(name, value)| proto::Counter {
+                        name: name.to_owned(),
+                        value,
+                    }));
+                drop(reply.send(Ok(all)));
+            }
+            Request::Metrics(reply) => drop(reply.send(self.metrics())),
+            Request::Attach(request, reply) => {
+                let answer = self.attach(&request);
+                drop(reply.send(answer));
+            }
+            Request::Detach(request, reply) => {
+                let answer = self.detach(&request);
+                drop(reply.send(answer));
+            }
+        }
+    }
+
+    pub(super) fn state_of(&self, identifier: &MobileNodeIdentifier) -> Option<String> {
+        let node = self.machine.state().nodes.get(identifier)?;
+        Some(word(&node.phase).to_owned())
+    }
+
+    fn nodes(&self) -> proto::NodeList {
+        let nodes = self
+            .machine
+            .state()
+            .nodes
+            .iter()
+            .map(|(identifier, node)| proto::Node {
+                identifier: identifier.to_string(),
+                state: word(&node.phase).to_owned(),
+                port: node.port.clone(),
+                link_layer_address: node.link_layer_address.to_string(),
+                link_local_address: node.link_local_address.to_string(),
+                serving_maar: self.serving(node),
+                prefixes: self.prefixes(node),
+            });
+        proto::NodeList {
+            nodes: nodes.collect(),
+        }
+    }
+
+    /// Where a node is now, as far as this MAAR knows.
+    fn serving(&self, node: &Node) -> String {
+        match node.phase {
+            Phase::Registering | Phase::Attached => self.config.node.address.to_string(),
+            Phase::Anchored { serving } => serving.to_string(),
+            Phase::Detached | Phase::Refused { .. } | Phase::Deregistering => String::new(),
+        }
+    }
+
+    fn prefixes(&self, node: &Node) -> Vec<proto::NodePrefix> {
+        let own = proto::NodePrefix {
+            prefix: node.home_network_prefix.to_string(),
+            anchor: self.config.node.address.to_string(),
+            preferred: node.phase == Phase::Attached,
+        };
+        let previous = node.previous.iter().map(|previous| proto::NodePrefix {
+            prefix: previous.prefix.to_string(),
+            anchor: previous.address.to_string(),
+            preferred: false,
+        });
+        std::iter::once(own).chain(previous).collect()
+    }
+
+    fn bindings(&self) -> proto::BindingList {
+        let now = self.observer.clock().now();
+        let bindings = self
+            .machine
+            .state()
+            .nodes
+            .iter()
+            .map(|(identifier, node)| proto::Binding {
+                identifier: identifier.to_string(),
+                serving_maar: self.serving(node),
+                prefixes: vec![node.home_network_prefix.to_string()],
+                previous: node
+                    .previous
+                    .iter()
+                    .map(|previous| proto::PreviousMaar {
+                        address: previous.address.to_string(),
+                        prefix: previous.prefix.to_string(),
+                        state: "confirmed".to_owned(),
+                    })
+                    .collect(),
+                expires_in_ms: node.expires_at.map_or(0, |at| {
+                    u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX)
+                }),
+                sequence: node.sequence.into(),
+                state: if node.phase == Phase::Deregistering {
+                    "deregistered"
+                } else {
+                    "active"
+                }
+                .to_owned(),
+                access_technology: self.config.access.access_technology_type.into(),
+            });
+        proto::BindingList {
+            bindings: bindings.collect(),
+        }
+    }
+
+    fn metrics(&self) -> Result<String, Status> {
+        let mut bindings: Vec<_> = PHASES.iter().map(|name| (*name, 0)).collect();
+        for node in self.machine.state().nodes.values() {
+            for (name, count) in &mut bindings {
+                *count += i64::from(*name == word(&node.phase));
+            }
+        }
+        let mut all: Vec<_> = self.machine.counters().iter().collect();
+        all.extend(self.endpoint.counters().iter());
+        all.extend(self.counters.iter());
+        let snapshot = Snapshot {
+            node: &self.config.node.name,
+            role: "maar",
+            counters: all,
+            messages: self
+                .endpoint
+                .messages()
+                .iter()
+                .map(|(key, value)| (*key, *value))
+                .collect(),
+            bindings,
+            dataplane_connected: Some(self.dataplane.is_some()),
+        };
+        self.accumulated
+            .render(&snapshot)
+            .map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+fn word(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Registering => "registering",
+        Phase::Attached => "attached",
+        Phase::Detached => "detached",
+        Phase::Anchored { .. } => "anchored",
+        Phase::Refused { .. } => "refused",
+        Phase::Deregistering => "deregistering",
+    }
+}

@@ -1,0 +1,230 @@
+//! `/metrics` for Prometheus. The event loop owns what is counted; a scrape asks it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::{Method, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::driver::MessageCount;
+use crate::northbound::Request;
+
+/// From the first update to the CMD's answer, seconds: half a millisecond to a minute.
+const HANDOVER_BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+];
+
+/// What accumulates between scrapes.
+#[derive(Clone, Debug)]
+pub struct Accumulated {
+    registry: Registry,
+    registration: Histogram,
+}
+
+/// What is read at the moment of a scrape.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot<'a> {
+    /// `node.name`.
+    pub node: &'a str,
+    /// `maar` or `cmd`.
+    pub role: &'a str,
+    /// Counters by name, of the state machine and of the driver.
+    pub counters: Vec<(&'static str, u64)>,
+    /// Messages by direction, name, result.
+    pub messages: Vec<(MessageCount, u64)>,
+    /// Bindings (at a MAAR: nodes) by state.
+    pub bindings: Vec<(&'static str, i64)>,
+    /// Whether the data plane is connected; `None` without one.
+    pub dataplane_connected: Option<bool>,
+}
+
+impl Accumulated {
+    /// Nothing yet.
+    ///
+    /// # Errors
+    /// A name that Prometheus does not accept; cannot happen with those used here.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let registration = Histogram::with_opts(
+            HistogramOpts::new(
+                "kedge_controlplane_registration_duration_seconds",
+                "From the first Proxy Binding Update of a registration to its acknowledgement",
+            )
+            .buckets(HANDOVER_BUCKETS.to_vec()),
+        )?;
+        registry.register(Box::new(registration.clone()))?;
+        Ok(Self {
+            registry,
+            registration,
+        })
+    }
+
+    /// A registration that took `micros` microseconds.
+    pub fn registration(&self, micros: u64) {
+        self.registration.observe(micros as f64 / 1e6);
+    }
+
+    /// The text of a scrape.
+    ///
+    /// # Errors
+    /// That of the encoder.
+    pub fn render(&self, snapshot: &Snapshot<'_>) -> Result<String, prometheus::Error> {
+        let now = Registry::new();
+        let events = IntCounterVec::new(
+            Opts::new("kedge_controlplane_events_total", "What happened, by name"),
+            &["event"],
+        )?;
+        for (name, value) in &snapshot.counters {
+            events.with_label_values(&[name]).inc_by(*value);
+        }
+        let messages = IntCounterVec::new(
+            Opts::new(
+                "kedge_controlplane_mobility_messages_total",
+                "Mobility Header messages; result is that of an acknowledgement",
+            ),
+            &["direction", "message", "result"],
+        )?;
+        for ((direction, message, result), value) in &snapshot.messages {
+            messages
+                .with_label_values(&[direction, message, result])
+                .inc_by(*value);
+        }
+        let bindings = IntGaugeVec::new(
+            Opts::new("kedge_controlplane_bindings", "Mobile nodes known, by state"),
+            &["state"],
+        )?;
+        for (state, value) in &snapshot.bindings {
+            bindings.with_label_values(&[state]).set(*value);
+        }
+        let info = IntGaugeVec::new(
+            Opts::new("kedge_controlplane_build_info", "Always 1"),
+            &["version", "node", "role"],
+        )?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION"), snapshot.node, snapshot.role])
+            .set(1);
+        now.register(Box::new(events))?;
+        now.register(Box::new(messages))?;
+        now.register(Box::new(bindings))?;
+        now.register(Box::new(info))?;
+        if let Some(connected) = snapshot.dataplane_connected {
+            let gauge = prometheus::IntGauge::new(
+                "kedge_controlplane_dataplane_connected",
+                "1 while the data plane takes transactions",
+            )?;
+            gauge.set(connected.into());
+            now.register(Box::new(gauge))?;
+        }
+        let mut text = Vec::new();
+        for registry in [&self.registry, &now] {
+            TextEncoder::new().encode(&registry.gather(), &mut text)?;
+        }
+        String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+}
+
+/// Listens at `address` and serves `/metrics` until the returned task is aborted.
+///
+/// # Errors
+/// That of the operating system, such as an address in use.
+pub async fn serve(
+    address: SocketAddr,
+    requests: mpsc::Sender<Request>,
+) -> std::io::Result<tokio::task::JoinHandle<()>> {
+    let listener = TcpListener::bind(address).await?;
+    Ok(tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(connection(stream, requests.clone()))),
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a scrape failed");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }))
+}
+
+async fn connection(stream: TcpStream, requests: mpsc::Sender<Request>) {
+    let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let requests = requests.clone();
+        async move {
+            let answer = match (request.method(), request.uri().path()) {
+                (&Method::GET, "/metrics") => scrape(requests).await,
+                (_, "/metrics") => (StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned()),
+                _ => (StatusCode::NOT_FOUND, "only /metrics is here\n".to_owned()),
+            };
+            Ok::<_, Infallible>(response(answer))
+        }
+    });
+    if let Err(error) = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+    {
+        tracing::debug!(%error, "a scrape ended early");
+    }
+}
+
+fn response((status, text): (StatusCode, String)) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    let kind = hyper::header::HeaderValue::from_static(prometheus::TEXT_FORMAT);
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);
+    response
+}
+
+async fn scrape(requests: mpsc::Sender<Request>) -> (StatusCode, String) {
+    let (reply, answer) = oneshot::channel();
+    let sent = requests.send(Request::Metrics(reply)).await.is_ok();
+    match answer.await {
+        Ok(Ok(text)) if sent => (StatusCode::OK, text),
+        Ok(Err(status)) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("{}\n", status.message()),
+        ),
+        _ => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the control plane is stopping\n".to_owned(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrape_has_every_part() {
+        let accumulated = Accumulated::new().unwrap();
+        accumulated.registration(1500);
+        let text = accumulated
+            .render(&Snapshot {
+                node: "maar1",
+                role: "maar",
+                counters: vec![("attachments", 3)],
+                messages: vec![(("sent", "PBU", ""), 2)],
+                bindings: vec![("attached", 1)],
+                dataplane_connected: Some(true),
+            })
+            .unwrap();
+        for line in [
+            "kedge_controlplane_events_total{event=\"attachments\"} 3",
+            "kedge_controlplane_mobility_messages_total{direction=\"sent\",message=\"PBU\",result=\"\"} 2",
+            "kedge_controlplane_bindings{state=\"attached\"} 1",
+            "kedge_controlplane_dataplane_connected 1",
+            "kedge_controlplane_registration_duration_seconds_bucket{le=\"0.0025\"} 1",
+            "kedge_controlplane_registration_duration_seconds_bucket{le=\"0.001\"} 0",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is not in\n{text}"
+            );
+        }
+    }
+}

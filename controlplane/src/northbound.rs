@@ -1,0 +1,46 @@
+//! What operators and programs ask of a running control plane: gRPC on a Unix socket.
+//!
+//! A call becomes a [`Request`] to the event loop, which owns all state, and
+//! comes back with the answer; so a reader sees one consistent moment.
+
+mod service;
+mod socket;
+
+pub use service::serve;
+pub use socket::{Socket, SocketError};
+
+use tokio::sync::oneshot;
+
+/// The generated protobuf and gRPC types.
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    unreachable_pub,
+    reason = "generated code"
+)]
+pub mod proto {
+    tonic::include_proto!("kedge.controlplane.v1");
+}
+
+/// Where an answer goes: the value, or why there is none.
+pub type Reply<T> = oneshot::Sender<Result<T, tonic::Status>>;
+
+/// A call, as the event loop sees it.
+#[derive(Debug)]
+pub enum Request {
+    /// GetInfo.
+    Info(Reply<proto::Info>),
+    /// ListNodes.
+    Nodes(Reply<proto::NodeList>),
+    /// ListBindings.
+    Bindings(Reply<proto::BindingList>),
+    /// Attach.
+    Attach(proto::AttachRequest, Reply<proto::AttachReply>),
+    /// Detach.
+    Detach(proto::DetachRequest, Reply<proto::DetachReply>),
+    /// GetCounters.
+    Counters(Reply<proto::Counters>),
+    /// A scrape of `/metrics`: the text.
+    Metrics(Reply<String>),
+}
