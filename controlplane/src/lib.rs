@@ -20,6 +20,7 @@
 
 pub mod access;
 pub mod binding;
+pub mod cli;
 pub mod cmd;
 pub mod counters;
 pub mod dataplane_sync;

@@ -1,2 +1,7 @@
-//! Filled in by its owner.
-fn main() {}
+//! The operator's command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kedge_controlplane::cli::main()
+}

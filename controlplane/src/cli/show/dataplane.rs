@@ -1,0 +1,294 @@
+//! What the data plane holds and counts.
+
+use std::collections::BTreeMap;
+
+use kedge_dataplane_api::model::{DiscardReason, Encapsulation, NextHop, PrefixEntry, SourcePath};
+use serde_json::{Value, json};
+
+use super::{address, hexadecimal};
+use crate::cli::connect::{Failure, dataplane};
+use crate::cli::node::Node;
+use crate::cli::output::Output;
+use crate::cli::table::Table;
+
+pub(super) async fn tunnels(node: &Node, output: Output) -> Result<(), Failure> {
+    let client = dataplane(node).await?;
+    let ((_, tables), status) = (client.read_state().await?, client.status().await?);
+    let counts: BTreeMap<_, _> = status.tunnels.iter().map(|count| (count.id, count)).collect();
+    let mut table = Table::new(&[
+        ">ID",
+        "TYPE",
+        "LOCAL",
+        "REMOTE",
+        ">HOP LIMIT",
+        ">MTU",
+        ">ENCAPSULATED",
+        ">BYTES",
+        ">DECAPSULATED",
+        ">BYTES",
+    ]);
+    let mut values = Vec::new();
+    for (id, tunnel) in &tables.tunnels {
+        let count = counts.get(id).copied().copied().unwrap_or_default();
+        let kind = match tunnel.encapsulation {
+            Encapsulation::Ipv6InIpv6 => "ipv6-in-ipv6",
+        };
+        table.row([
+            id.to_string(),
+            kind.to_owned(),
+            tunnel.local.to_string(),
+            tunnel.remote.to_string(),
+            tunnel.hop_limit.to_string(),
+            if tunnel.mtu == 0 {
+                "port's".to_owned()
+            } else {
+                tunnel.mtu.to_string()
+            },
+            count.encapsulated_packets.to_string(),
+            count.encapsulated_bytes.to_string(),
+            count.decapsulated_packets.to_string(),
+            count.decapsulated_bytes.to_string(),
+        ]);
+        values.push(json!({
+            "id": id,
+            "type": kind,
+            "local": tunnel.local,
+            "remote": tunnel.remote,
+            "hop_limit": tunnel.hop_limit,
+            "mtu": tunnel.mtu,
+            "encapsulated_packets": count.encapsulated_packets,
+            "encapsulated_bytes": count.encapsulated_bytes,
+            "decapsulated_packets": count.decapsulated_packets,
+            "decapsulated_bytes": count.decapsulated_bytes,
+        }));
+    }
+    output.table(&table, "no tunnels", &values.into())
+}
+
+pub(super) async fn prefixes(node: &Node, output: Output) -> Result<(), Failure> {
+    let client = dataplane(node).await?;
+    let ((_, tables), status) = (client.read_state().await?, client.status().await?);
+    let counts: BTreeMap<_, _> = status
+        .prefixes
+        .iter()
+        .map(|count| (format!("{}/{}", address(&count.address), count.length), count))
+        .collect();
+    let mut table = Table::new(&[
+        "PREFIX",
+        "NEXT HOP",
+        "SOURCE",
+        ">PACKETS TO",
+        ">BYTES TO",
+        ">PACKETS FROM",
+        ">BYTES FROM",
+    ]);
+    let mut values = Vec::new();
+    for (prefix, entry) in &tables.prefixes {
+        let count = counts.get(&prefix.to_string());
+        let shown = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
+        table.row([
+            prefix.to_string(),
+            next_hop_text(&entry.next_hop),
+            source_text(entry),
+            shown(count.map(|count| count.to_packets)),
+            shown(count.map(|count| count.to_bytes)),
+            shown(count.map(|count| count.from_packets)),
+            shown(count.map(|count| count.from_bytes)),
+        ]);
+        let source = entry.source.as_ref().map(|source| {
+            json!({
+                "port": source.port,
+                "link_layer_address": hexadecimal(&source.link_layer_address, ":"),
+                "tunnel": match source.path { SourcePath::Native => Value::Null, SourcePath::Tunnel(id) => json!(id) },
+            })
+        });
+        values.push(json!({
+            "prefix": prefix,
+            "next_hop": next_hop_value(&entry.next_hop),
+            "source": source,
+            "to_packets": count.map_or(0, |count| count.to_packets),
+            "to_bytes": count.map_or(0, |count| count.to_bytes),
+            "from_packets": count.map_or(0, |count| count.from_packets),
+            "from_bytes": count.map_or(0, |count| count.from_bytes),
+        }));
+    }
+    output.table(&table, "no prefixes", &values.into())
+}
+
+fn discard(reason: DiscardReason) -> &'static str {
+    match reason {
+        DiscardReason::NodeAbsent => "node_absent",
+        DiscardReason::Unallocated => "unallocated",
+        DiscardReason::Prohibited => "prohibited",
+    }
+}
+
+fn next_hop_text(next_hop: &NextHop) -> String {
+    match next_hop {
+        NextHop::Deliver {
+            port,
+            link_layer_address,
+        } => format!("deliver on {port} to {}", hexadecimal(link_layer_address, ":")),
+        NextHop::Tunnel(id) => format!("tunnel {id}"),
+        NextHop::Gateway { port, address } => format!("gateway {address} on {port}"),
+        NextHop::OnLink { port } => format!("on-link {port}"),
+        NextHop::Discard(reason) => format!("discard {}", discard(*reason)),
+    }
+}
+
+/// Always the same keys; those that do not apply are null.
+fn next_hop_value(next_hop: &NextHop) -> Value {
+    let value = |kind: &str,
+                 port: Option<&str>,
+                 address: Option<String>,
+                 tunnel: Option<u32>,
+                 reason: Option<&str>| {
+        json!({"kind": kind, "port": port, "address": address, "tunnel": tunnel, "reason": reason})
+    };
+    match next_hop {
+        NextHop::Deliver {
+            port,
+            link_layer_address,
+        } => value(
+            "deliver",
+            Some(port),
+            Some(hexadecimal(link_layer_address, ":")),
+            None,
+            None,
+        ),
+        NextHop::Tunnel(id) => value("tunnel", None, None, Some(*id), None),
+        NextHop::Gateway { port, address } => {
+            value("gateway", Some(port), Some(address.to_string()), None, None)
+        }
+        NextHop::OnLink { port } => value("on_link", Some(port), None, None, None),
+        NextHop::Discard(reason) => value("discard", None, None, None, Some(discard(*reason))),
+    }
+}
+
+fn source_text(entry: &PrefixEntry) -> String {
+    entry.source.as_ref().map_or_else(String::new, |source| {
+        let path = match source.path {
+            SourcePath::Native => "native".to_owned(),
+            SourcePath::Tunnel(id) => format!("tunnel {id}"),
+        };
+        format!("{} from {}", path, source.port)
+    })
+}
+
+pub(super) async fn ports(node: &Node, output: Output) -> Result<(), Failure> {
+    let status = dataplane(node).await?.status().await?;
+    let mut table = Table::new(&[
+        "PORT",
+        "SIDE",
+        "LINK",
+        "DEVICE",
+        "EXCEPTION",
+        "LINK-LAYER ADDRESS",
+        ">MTU",
+        ">VLAN",
+        ">QUEUES",
+        ">RX PACKETS",
+        ">TX PACKETS",
+        ">RX MISSED",
+        ">RX ERRORS",
+        ">TX ERRORS",
+    ]);
+    let mut values = Vec::new();
+    for port in &status.ports {
+        table.row([
+            port.name.clone(),
+            port.side.clone(),
+            if port.link_up { "up" } else { "down" }.to_owned(),
+            port.device.clone(),
+            port.exception_interface.clone(),
+            hexadecimal(&port.link_layer_address, ":"),
+            port.mtu.to_string(),
+            if port.vlan == 0 {
+                String::new()
+            } else {
+                port.vlan.to_string()
+            },
+            port.queues.to_string(),
+            port.rx_packets.to_string(),
+            port.tx_packets.to_string(),
+            port.rx_missed.to_string(),
+            port.rx_errors.to_string(),
+            port.tx_errors.to_string(),
+        ]);
+        values.push(json!({
+            "name": port.name,
+            "side": port.side,
+            "device": port.device,
+            "exception_interface": port.exception_interface,
+            "link_layer_address": hexadecimal(&port.link_layer_address, ":"),
+            "mtu": port.mtu,
+            "vlan": port.vlan,
+            "link_up": port.link_up,
+            "queues": port.queues,
+            "rx_packets": port.rx_packets,
+            "rx_bytes": port.rx_bytes,
+            "tx_packets": port.tx_packets,
+            "tx_bytes": port.tx_bytes,
+            "rx_missed": port.rx_missed,
+            "rx_errors": port.rx_errors,
+            "tx_errors": port.tx_errors,
+            "rx_no_buffer": port.rx_no_buffer,
+        }));
+    }
+    output.table(&table, "no ports", &values.into())
+}
+
+pub(super) async fn drops(node: &Node, output: Output) -> Result<(), Failure> {
+    let status = dataplane(node).await?.status().await?;
+    let mut table = Table::new(&["REASON", ">PACKETS"]);
+    // People look for what does happen; programs get every reason.
+    for drop in status.drops.iter().filter(|drop| drop.packets > 0) {
+        table.row([drop.reason.clone(), drop.packets.to_string()]);
+    }
+    let values: serde_json::Map<_, _> = status
+        .drops
+        .iter()
+        .map(|drop| (drop.reason.clone(), json!(drop.packets)))
+        .collect();
+    output.table(&table, "nothing was dropped", &values.into())
+}
+
+pub(super) async fn workers(node: &Node, output: Output) -> Result<(), Failure> {
+    let status = dataplane(node).await?.status().await?;
+    let mut table = Table::new(&[
+        ">WORKER",
+        ">CORE",
+        ">LOAD",
+        ">RX PACKETS",
+        ">TX PACKETS",
+        ">BURSTS",
+        ">EMPTY POLLS",
+        ">SLEEPS",
+    ]);
+    let mut values = Vec::new();
+    for worker in &status.workers {
+        table.row([
+            worker.index.to_string(),
+            worker.core.to_string(),
+            format!("{:.1} %", worker.load * 100.0),
+            worker.rx_packets.to_string(),
+            worker.tx_packets.to_string(),
+            worker.bursts.to_string(),
+            worker.empty_polls.to_string(),
+            worker.sleeps.to_string(),
+        ]);
+        values.push(json!({
+            "index": worker.index,
+            "core": worker.core,
+            "load": worker.load,
+            "rx_packets": worker.rx_packets,
+            "tx_packets": worker.tx_packets,
+            "bursts": worker.bursts,
+            "empty_polls": worker.empty_polls,
+            "busy_cycles": worker.busy_cycles,
+            "idle_cycles": worker.idle_cycles,
+            "sleeps": worker.sleeps,
+        }));
+    }
+    output.table(&table, "no workers", &values.into())
+}
