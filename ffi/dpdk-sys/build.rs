@@ -12,11 +12,10 @@ const OLDEST: &str = "22.11";
 const LIBRARIES: [&str; 4] = ["rte_eal", "rte_mempool", "rte_mbuf", "rte_ethdev"];
 
 /// All that is taken from DPDK's headers; the rest is in shims.h.
-const FUNCTIONS: [&str; 21] = [
+const FUNCTIONS: [&str; 18] = [
     "rte_dev_probe",
     "rte_eal_cleanup",
     "rte_eal_get_runtime_dir",
-    "rte_eal_has_hugepages",
     "rte_eal_init",
     "rte_eth_allmulticast_enable",
     "rte_eth_dev_adjust_nb_rx_tx_desc",
@@ -24,9 +23,7 @@ const FUNCTIONS: [&str; 21] = [
     "rte_eth_dev_set_mtu",
     "rte_eth_dev_start",
     "rte_eth_promiscuous_enable",
-    "rte_eth_stats_reset",
     "rte_get_tsc_hz",
-    "rte_mempool_avail_count",
     "rte_mempool_free",
     "rte_mempool_in_use_count",
     "rte_pktmbuf_pool_create",
@@ -36,12 +33,7 @@ const FUNCTIONS: [&str; 21] = [
     "dpdk_.*",
 ];
 
-const CONSTANTS: [&str; 4] = [
-    "RTE_MAX_ETHPORTS",
-    "RTE_MAX_LCORE",
-    "RTE_MEMPOOL_CACHE_MAX_SIZE",
-    "RTE_PKTMBUF_HEADROOM",
-];
+const CONSTANTS: [&str; 3] = ["DPDK_.*", "RTE_MEMPOOL_CACHE_MAX_SIZE", "RTE_PKTMBUF_HEADROOM"];
 
 fn main() -> ExitCode {
     match build() {
@@ -159,7 +151,6 @@ fn bindings(flags: &[String]) -> Result<(), String> {
     for constant in CONSTANTS {
         builder = builder.allowlist_var(constant);
     }
-    builder = builder.allowlist_var("DPDK_.*");
     let bindings = builder.generate().map_err(|error| format!("bindgen: {error}"))?;
     let directory = env::var_os("OUT_DIR")
         .map(PathBuf::from)

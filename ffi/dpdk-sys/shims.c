@@ -56,11 +56,6 @@ const char *dpdk_version(void)
 	return rte_version();
 }
 
-unsigned int dpdk_lcore_id(void)
-{
-	return rte_lcore_id();
-}
-
 bool dpdk_has_lcore_id(void)
 {
 	return rte_lcore_id() != LCORE_ID_ANY;

@@ -80,7 +80,6 @@ struct dpdk_port_stats {
 /* Process and thread. */
 int dpdk_errno(void);
 const char *dpdk_version(void); /* static */
-unsigned int dpdk_lcore_id(void);
 bool dpdk_has_lcore_id(void);
 uint64_t dpdk_cycles(void);
 

@@ -191,9 +191,13 @@ impl Eal {
         // SAFETY: called once in this process (`INITIALISED`), with `count`
         // NUL-terminated strings and a null pointer after them, never freed.
         if unsafe { dpdk_sys::rte_eal_init(count, pointers.as_mut_ptr()) } < 0 {
+            let reason = Errno::last();
+            if let Some(directory) = runtime_directory() {
+                remove_if_empty(&directory);
+            }
             return Err(EalError::Refused {
                 arguments: readable,
-                reason: Errno::last(),
+                reason,
             });
         }
         let shared = Shared {
@@ -262,7 +266,7 @@ impl Drop for Shared {
 
 /// Where EAL puts its files; it makes the directory even when it puts none.
 fn runtime_directory() -> Option<PathBuf> {
-    // SAFETY: EAL is initialised; the string is static and NUL-terminated.
+    // SAFETY: reads a static buffer, NUL-terminated, empty until EAL fills it in.
     let directory = unsafe {
         let text = dpdk_sys::rte_eal_get_runtime_dir();
         if text.is_null() {
@@ -270,7 +274,8 @@ fn runtime_directory() -> Option<PathBuf> {
         }
         CStr::from_ptr(text)
     };
-    Some(PathBuf::from(directory.to_str().ok()?))
+    let directory = directory.to_str().ok()?;
+    (!directory.is_empty()).then(|| PathBuf::from(directory))
 }
 
 /// Leaves nothing behind that this process alone used. Other processes' directories

@@ -67,8 +67,8 @@ impl Mbuf {
     /// Owns `mbuf`.
     ///
     /// # Safety
-    /// The caller owns it, it has one segment and one reference, and [`live::add`]
-    /// has counted it on this thread.
+    /// The caller owns it, it is whole ([`is_whole`]), and [`live::add`] has counted
+    /// it on this thread.
     #[inline]
     pub(crate) unsafe fn from_raw(mbuf: NonNull<dpdk_mbuf>) -> Self {
         Self(mbuf)
@@ -92,9 +92,10 @@ impl Mbuf {
     #[must_use]
     pub fn data(&self) -> &[u8] {
         let header = self.header();
-        // SAFETY: DPDK and the methods below keep data_off + data_len <= buf_len,
-        // the size of the buffer at buf_addr. The buffer is mapped memory, always
-        // initialised, and belongs to this mbuf alone while `self` is borrowed.
+        // SAFETY: data_off + data_len <= buf_len, the size of the buffer at buf_addr:
+        // checked at reception (`is_whole`), true of fresh mbufs, kept by the methods
+        // below. The buffer is mapped memory, always initialised, and belongs to this
+        // mbuf alone while `self` is borrowed.
         unsafe {
             let start = header.buf_addr.cast::<u8>().add(usize::from(header.data_off));
             std::slice::from_raw_parts(start, usize::from(header.data_len))
@@ -149,8 +150,7 @@ impl Mbuf {
     #[inline]
     #[must_use]
     pub fn is_single_segment(&self) -> bool {
-        let header = self.header();
-        header.nb_segs == 1 && header.refcnt == 1
+        is_whole(self.header())
     }
 
     /// Adds `count` octets in front, and returns them to be written.
@@ -297,6 +297,16 @@ impl Mbuf {
         }
         live::sub(count);
     }
+}
+
+/// The packet is in one buffer, nobody else refers to it, and it lies within it:
+/// what every `Mbuf` relies on, and drivers do not always promise. One cache line
+/// tells, which the driver has just written.
+#[inline]
+pub(crate) fn is_whole(header: &dpdk_mbuf) -> bool {
+    header.nb_segs == 1
+        && header.refcnt == 1
+        && u32::from(header.data_off) + u32::from(header.data_len) <= u32::from(header.buf_len)
 }
 
 /// The one place where both lengths are written.

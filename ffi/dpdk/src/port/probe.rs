@@ -1,6 +1,6 @@
 //! Finding a port by its device.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::sync::{Arc, OnceLock};
 
 use crate::eal::Eal;
@@ -53,6 +53,7 @@ impl Port {
     /// See [`ProbeError`].
     pub fn probe(eal: &Eal, device: &str) -> Result<Self, ProbeError> {
         let argument = c_device(device, device)?;
+        let name = port_name(device)?;
         let mut control = eal.control();
         // SAFETY: EAL is initialised (`eal`), the lock keeps other control operations
         // out, and the string is copied.
@@ -65,7 +66,7 @@ impl Port {
                 },
             },
         )?;
-        Self::take(eal, &mut control.open_ports, device, true)
+        Self::take(eal, &mut control.open_ports, device, &name, true)
     }
 
     /// Takes the port of a PCI device that DPDK found when it started, because
@@ -75,13 +76,18 @@ impl Port {
     /// [`ProbeError::NoPort`] if DPDK did not take the device: it is not allowed,
     /// or still bound to a driver of the kernel. [`ProbeError::InUse`].
     pub fn by_pci(eal: &Eal, address: &str) -> Result<Self, ProbeError> {
+        let name = port_name(address)?;
         let mut control = eal.control();
-        Self::take(eal, &mut control.open_ports, address, false)
+        Self::take(eal, &mut control.open_ports, address, &name, false)
     }
 
-    fn take(eal: &Eal, open_ports: &mut Vec<u16>, device: &str, detach: bool) -> Result<Self, ProbeError> {
-        // Ports are named after the device, without its options.
-        let name = c_device(device, device.split(',').next().unwrap_or_default())?;
+    fn take(
+        eal: &Eal,
+        open_ports: &mut Vec<u16>,
+        device: &str,
+        name: &CStr,
+        detach: bool,
+    ) -> Result<Self, ProbeError> {
         let mut number = 0;
         // SAFETY: EAL is initialised, the string is only read, `number` outlives the call.
         Errno::check(unsafe { dpdk_sys::dpdk_port_find(name.as_ptr(), &raw mut number) }).map_err(
@@ -135,6 +141,11 @@ impl Port {
     pub fn handle(&self) -> PortHandle {
         PortHandle::new(Arc::clone(&self.shared))
     }
+}
+
+/// Ports are named after the device, without its options.
+fn port_name(device: &str) -> Result<CString, ProbeError> {
+    c_device(device, device.split(',').next().unwrap_or_default())
 }
 
 fn c_device(device: &str, part: &str) -> Result<CString, ProbeError> {

@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use dpdk_sys::dpdk_mbuf;
 
 use crate::live;
-use crate::mbuf::Mbuf;
+use crate::mbuf::{self, Mbuf};
 use crate::port::Shared;
 
 /// One receive queue, in one thread's hands at a time. Keeps its port open.
@@ -18,7 +18,7 @@ pub struct RxQueue {
     // Copies for the hot path, so that it does not follow the pointer.
     port: u16,
     queue: u16,
-    /// Packets that were not one whole buffer of their own.
+    /// Packets that were not whole; see `mbuf::is_whole`.
     refused: u64,
     _shared: Arc<Shared>,
     // DPDK's bursts on one queue exclude each other: not Sync.
@@ -76,7 +76,7 @@ impl RxQueue {
             // ours now. kept <= index, so what is overwritten was read before.
             unsafe {
                 let mbuf = *spare.add(index);
-                if (*mbuf).nb_segs == 1 && (*mbuf).refcnt == 1 {
+                if mbuf::is_whole(&*mbuf) {
                     *spare.add(kept) = mbuf;
                     kept += 1;
                 } else {
@@ -88,15 +88,16 @@ impl RxQueue {
             live::sub(received - kept);
             self.refused = self.refused.saturating_add((received - kept) as u64);
         }
-        // SAFETY: the first `kept` of the spare elements are initialised, each an
-        // mbuf of one segment and one reference that this thread owns and has counted.
+        // SAFETY: the first `kept` of the spare elements are initialised, each a whole
+        // mbuf that this thread owns and has counted.
         unsafe { packets.set_len(length + kept) };
         kept
     }
 
-    /// Packets that arrived in several buffers, or shared theirs, and were dropped.
+    /// Packets dropped because they arrived in several buffers, shared theirs, or
+    /// claimed more octets than it has.
     ///
-    /// Zero on a port whose MTU fits the pool's buffers.
+    /// Zero on a port whose frames fit the pool's buffers.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused
