@@ -163,7 +163,7 @@ impl Daemon {
             }
         }
         let mut counters: Vec<_> = self.machine.counters().iter().collect();
-        counters.extend(self.endpoint.counters().iter());
+        counters.extend(self.endpoint.counters());
         let snapshot = Snapshot {
             node: &self.config.node.name,
             role: "cmd",

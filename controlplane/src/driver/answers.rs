@@ -64,7 +64,7 @@ pub fn info(config: &Config, observer: &Observer, dataplane: Option<u64>) -> pro
 /// All counters of a daemon: the state machine's, the socket's, and messages by kind.
 #[must_use]
 pub fn counters(machine: &Counters, endpoint: &Endpoint) -> proto::Counters {
-    let named = machine.iter().chain(endpoint.counters().iter());
+    let named = machine.iter().chain(endpoint.counters());
     let mut all: Vec<_> = named.map(|(name, value)| (name.to_owned(), value)).collect();
     for ((direction, message, result), value) in endpoint.messages() {
         let mut name = format!("{direction}_{}", message.to_lowercase().replace([' ', '-'], "_"));

@@ -204,9 +204,13 @@ impl Endpoint {
     }
 
     /// What went wrong, by name.
-    #[must_use]
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let kernel = self.socket.as_ref().and_then(|socket| socket.dropped_by_kernel());
+        // A wrong checksum never gets past the kernel, so it is counted there.
+        self.counters.iter().chain(std::iter::once((
+            "mobility_dropped_by_kernel",
+            kernel.unwrap_or_default(),
+        )))
     }
 
     /// How many messages went which way.

@@ -33,6 +33,8 @@ pub struct Datagram {
 #[derive(Debug)]
 pub struct MobilitySocket {
     socket: AsyncFd<Socket>,
+    /// Names the socket in the kernel's tables.
+    inode: u64,
 }
 
 impl MobilitySocket {
@@ -51,8 +53,10 @@ impl MobilitySocket {
         // Best effort: the system's limit may be lower.
         let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
         socket.bind(&SocketAddrV6::new(address, 0, 0, 0).into())?;
+        let inode = nix::sys::stat::fstat(&socket)?.st_ino;
         Ok(Self {
             socket: raw::register(socket)?,
+            inode,
         })
     }
 
@@ -76,5 +80,37 @@ impl MobilitySocket {
     pub fn send(&self, to: Ipv6Addr, octets: &[u8]) -> io::Result<()> {
         let to = SocketAddrV6::new(to, 0, 0, 0).into();
         self.socket.get_ref().send_to(octets, &to).map(|_| ())
+    }
+
+    /// How many messages the kernel has dropped at this socket: their checksum
+    /// was wrong, or the receive buffer was full. `None` if it does not say.
+    #[must_use]
+    pub fn dropped_by_kernel(&self) -> Option<u64> {
+        dropped(&std::fs::read_to_string("/proc/self/net/raw6").ok()?, self.inode)
+    }
+}
+
+/// The last column of the line of the socket `inode`, which is the tenth.
+fn dropped(table: &str, inode: u64) -> Option<u64> {
+    let inode = inode.to_string();
+    let line = table
+        .lines()
+        .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>())
+        .find(|columns| columns.get(9) == Some(&inode.as_str()))?;
+    line.last()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_s_table_of_raw_sockets() {
+        let table = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+  135: B80D01200000000A0000000001000000:0087 00000000000000000000000000000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 31337 2 0000000000000000 4
+";
+        assert_eq!(dropped(table, 31337), Some(4));
+        assert_eq!(dropped(table, 31338), None);
+        assert_eq!(dropped("", 1), None);
     }
 }

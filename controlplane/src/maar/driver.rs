@@ -239,11 +239,22 @@ impl Daemon {
             self.machine.state(),
             self.interfaces.core_neighbours(),
         );
+        let mut peers = Vec::new();
         self.desired.send_if_modified(|known| {
-            let different = *known != tables;
+            if *known == tables {
+                return false;
+            }
+            let new = tables
+                .tunnels
+                .iter()
+                .filter(|(id, _)| !known.tunnels.contains_key(id));
+            peers.extend(new.map(|(_, tunnel)| tunnel.remote));
             *known = tables;
-            different
+            true
         });
+        if !peers.is_empty() {
+            self.interfaces.probe(&peers);
+        }
     }
 
     fn dataplane(&mut self, item: FromDataplane) {
@@ -321,12 +332,20 @@ impl Daemon {
         }
     }
 
-    /// Has the kernel make sure of the gateways, and catches up with whatever changes were missed.
+    /// Has the kernel make sure of the gateways and of the peers, and catches up with whatever changes were missed.
     async fn probe(&mut self) {
         if let Err(error) = self.interfaces.read_all().await {
             tracing::warn!(%error, "the kernel's tables cannot be read");
         }
-        self.interfaces.probe_gateways();
+        let mut others: Vec<Ipv6Addr> = self
+            .desired
+            .borrow()
+            .tunnels
+            .values()
+            .map(|tunnel| tunnel.remote)
+            .collect();
+        others.extend(self.config.maar.iter().flat_map(|maar| &maar.cmd));
+        self.interfaces.probe(&others);
         self.configure_pending().await;
     }
 

@@ -140,7 +140,7 @@ impl Daemon {
             }
         }
         let mut all: Vec<_> = self.machine.counters().iter().collect();
-        all.extend(self.endpoint.counters().iter());
+        all.extend(self.endpoint.counters());
         all.extend(self.counters.iter());
         let snapshot = Snapshot {
             node: &self.config.node.name,

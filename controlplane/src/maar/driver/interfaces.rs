@@ -29,6 +29,8 @@ struct Interface {
     /// As it was when it was configured; it is done again when it is different.
     configured: Option<Link>,
     retry_at: Option<Instant>,
+    /// What was told last of why it cannot be configured.
+    told: String,
 }
 
 /// An interface that was configured, or not.
@@ -46,6 +48,7 @@ impl Interfaces {
             link: None,
             configured: None,
             retry_at: None,
+            told: String::new(),
         };
         Self {
             kernel,
@@ -159,7 +162,7 @@ impl Interfaces {
         }
     }
 
-    /// Configures what is new, different, or due again.
+    /// Configures what is new, different, or due again. A failure is reported once, not at each attempt.
     pub(super) async fn configure_pending(&mut self, retry: Duration) -> Vec<Configured> {
         let mut done = Vec::new();
         for interface in &mut self.all {
@@ -182,6 +185,12 @@ impl Interfaces {
                 for (_, gateway) in &interface.settings.routes {
                     resolve(&self.kernel, link.index, *gateway);
                 }
+            }
+            let reason = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            let repeated = !reason.is_empty() && reason == interface.told;
+            interface.told = reason;
+            if repeated {
+                continue;
             }
             done.push(Configured {
                 link,
@@ -206,12 +215,24 @@ impl Interfaces {
         }
     }
 
-    /// Has the kernel make sure that every gateway is where it was.
-    pub(super) fn probe_gateways(&self) {
-        for interface in &self.all {
+    /// Has the kernel make sure that every gateway is where it was, and those of
+    /// `others` that are on the link of a core port.
+    pub(super) fn probe(&self, others: &[Ipv6Addr]) {
+        for interface in self
+            .all
+            .iter()
+            .filter(|interface| interface.settings.side == Side::Core)
+        {
             let Some(link) = &interface.link else { continue };
-            for (_, gateway) in &interface.settings.routes {
-                resolve(&self.kernel, link.index, *gateway);
+            let gateways = interface.settings.routes.iter().map(|(_, gateway)| gateway);
+            let on_link = others.iter().filter(|other| {
+                let addresses = interface.settings.addresses.iter();
+                addresses
+                    .filter(|address| address.prefix_len() < 128)
+                    .any(|address| address.contains(*other))
+            });
+            for address in gateways.chain(on_link) {
+                resolve(&self.kernel, link.index, *address);
             }
         }
     }
