@@ -1,0 +1,264 @@
+//! What the control thread owns: tables, snapshots to come, and all readings.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use dpdk::Mempool;
+use kedge_config::Side;
+use kedge_dataplane_api::model::Transaction;
+use kedge_dataplane_api::proto;
+use parking_lot::Mutex;
+
+use crate::assemble::{entry_counts, totals};
+use crate::events::EventHub;
+use crate::port::OpenPort;
+use crate::readings::Readings;
+use crate::snapshot::{ApplyError, Compiler, Publisher};
+use crate::worker::WorkerShared;
+
+/// A transaction that was not carried out; the tables are as before.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("expected_generation = {expected}: the tables are at generation {current}")]
+    Generation { expected: u64, current: u64 },
+    #[error("{0}")]
+    Invalid(#[from] ApplyError),
+}
+
+/// The control side of the data plane, shared by all that serve it.
+pub(crate) struct Control {
+    name: String,
+    started: Instant,
+    tables: Mutex<TableState>,
+    ports: Vec<OpenPort>,
+    links: Vec<AtomicBool>,
+    workers: Vec<WorkerReadings>,
+    events: EventHub,
+    pool: Mempool,
+    applied: AtomicU64,
+    refused: AtomicU64,
+}
+
+struct TableState {
+    compiler: Compiler,
+    publisher: Publisher,
+    published_at: Instant,
+}
+
+/// What is read of one worker.
+pub(crate) struct WorkerReadings {
+    pub(crate) shared: Arc<WorkerShared>,
+    pub(crate) counters: Arc<crate::counters::Counters>,
+    load: Mutex<Load>,
+}
+
+#[derive(Debug, Default)]
+struct Load {
+    busy: u64,
+    idle: u64,
+    /// Share of the time between the last two visits.
+    ratio: f64,
+}
+
+impl WorkerReadings {
+    pub(crate) fn new(shared: Arc<WorkerShared>, counters: Arc<crate::counters::Counters>) -> Self {
+        Self { shared, counters, load: Mutex::default() }
+    }
+}
+
+impl Control {
+    pub(crate) fn new(
+        name: &str,
+        compiler: Compiler,
+        publisher: Publisher,
+        ports: Vec<OpenPort>,
+        workers: Vec<WorkerReadings>,
+        pool: Mempool,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            name: name.to_owned(),
+            started: now,
+            tables: Mutex::new(TableState { compiler, publisher, published_at: now }),
+            links: ports.iter().map(|_| AtomicBool::new(false)).collect(),
+            ports,
+            workers,
+            events: EventHub::new(),
+            pool,
+            applied: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn events(&self) -> &EventHub {
+        &self.events
+    }
+
+    pub(crate) fn ports(&self) -> &[OpenPort] {
+        &self.ports
+    }
+
+    pub(crate) fn workers(&self) -> &[WorkerReadings] {
+        &self.workers
+    }
+
+    /// Carries a transaction out: all of it, in one snapshot, or nothing.
+    pub(crate) fn apply(&self, transaction: &Transaction) -> Result<u64, Refusal> {
+        let mut guard = self.tables.lock();
+        let state = &mut *guard;
+        let current = state.compiler.generation();
+        let expected = transaction.expected_generation;
+        if expected != 0 && expected != current {
+            self.count_refused();
+            return Err(Refusal::Generation { expected, current });
+        }
+        match state.compiler.apply(transaction) {
+            Ok(snapshot) => {
+                let generation = snapshot.generation();
+                state.publisher.publish(snapshot);
+                state.published_at = Instant::now();
+                self.applied.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(generation, entries = transaction.entries(), "transaction applied");
+                Ok(generation)
+            }
+            Err(error) => {
+                self.count_refused();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// A transaction was refused before it came here.
+    pub(crate) fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All tables, as they travel.
+    pub(crate) fn state(&self) -> proto::State {
+        let state = self.tables.lock();
+        proto::State::encode(state.compiler.generation(), state.compiler.tables())
+    }
+
+    /// Frees snapshots that no worker reads any more.
+    pub(crate) fn collect(&self) {
+        self.tables.lock().publisher.collect();
+    }
+
+    /// Takes the links' state over; reports what has changed.
+    pub(crate) fn set_links(&self, links: &[bool], report: bool) {
+        for ((port, known), up) in self.ports.iter().zip(&self.links).zip(links) {
+            if known.swap(*up, Ordering::Relaxed) != *up && report {
+                tracing::info!(port = port.name, up, "link changed");
+                self.events.link_changed(&port.name, *up);
+            }
+        }
+    }
+
+    /// Port names with their links.
+    pub(crate) fn status_of_links(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.ports.iter().zip(&self.links).map(|(port, up)| (port.name.as_str(), up.load(Ordering::Relaxed)))
+    }
+
+    /// To be called every second: loads are over the time between two calls.
+    pub(crate) fn measure_load(&self) {
+        for worker in &self.workers {
+            let busy = worker.shared.counters.busy_cycles.load(Ordering::Relaxed);
+            let idle = worker.shared.counters.idle_cycles.load(Ordering::Relaxed);
+            let mut load = worker.load.lock();
+            let spent = busy.wrapping_sub(load.busy);
+            let total = spent.saturating_add(idle.wrapping_sub(load.idle));
+            let ratio = if total == 0 { 0.0 } else { spent as f64 / total as f64 };
+            *load = Load { busy, idle, ratio };
+        }
+    }
+
+    /// Everything countable; with `entries`, what is counted by prefix and by tunnel too.
+    pub(crate) fn readings(&self, entries: bool) -> Readings {
+        let mut status = proto::Status {
+            name: self.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: milliseconds(self.started),
+            process_id: std::process::id(),
+            ports: self.ports.iter().zip(&self.links).map(|(port, up)| port_status(port, up)).collect(),
+            workers: self.workers.iter().enumerate().map(|(index, worker)| worker_status(index, worker)).collect(),
+            ..proto::Status::default()
+        };
+        let counters: Vec<&crate::counters::Counters> =
+            self.workers.iter().map(|worker| worker.counters.as_ref()).collect();
+        totals(&counters, &mut status);
+        let state = self.tables.lock();
+        status.generation = state.compiler.generation();
+        status.generation_age_ms = milliseconds(state.published_at);
+        let tables = state.compiler.tables();
+        let sizes = vec![
+            ("prefixes", tables.prefixes.len()),
+            ("tunnels", tables.tunnels.len()),
+            ("neighbours", tables.neighbours.len()),
+            ("local_addresses", tables.local_addresses.len()),
+        ];
+        if entries {
+            entry_counts(&state.compiler, &counters, &mut status);
+        }
+        Readings {
+            status,
+            entries: sizes,
+            retired_snapshots: state.publisher.retired(),
+            buffers: self.pool.size(),
+            buffers_in_use: self.pool.in_use(),
+            transactions: vec![
+                ("applied", self.applied.load(Ordering::Relaxed)),
+                ("refused", self.refused.load(Ordering::Relaxed)),
+            ],
+            events: self.events.counts().to_vec(),
+        }
+    }
+}
+
+fn milliseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn port_status(port: &OpenPort, up: &AtomicBool) -> proto::PortStatus {
+    // A driver that has no counters is no reason to show nothing.
+    let stats = port.handle.stats().unwrap_or_default();
+    proto::PortStatus {
+        name: port.name.clone(),
+        side: match port.side {
+            Side::Access => "access".to_owned(),
+            Side::Core => "core".to_owned(),
+        },
+        device: port.device.clone(),
+        exception_interface: port.exception.clone().unwrap_or_default(),
+        link_layer_address: port.link_layer_address.to_vec(),
+        mtu: u32::from(port.mtu),
+        link_up: up.load(Ordering::Relaxed),
+        queues: u32::from(port.queues),
+        rx_packets: stats.rx_packets,
+        rx_bytes: stats.rx_octets,
+        tx_packets: stats.tx_packets,
+        tx_bytes: stats.tx_octets,
+        rx_missed: stats.rx_missed,
+        rx_errors: stats.rx_errors,
+        tx_errors: stats.tx_errors,
+        rx_no_buffer: stats.rx_no_mbuf,
+        vlan: u32::from(port.vlan.unwrap_or(0)),
+    }
+}
+
+fn worker_status(index: usize, worker: &WorkerReadings) -> proto::WorkerStatus {
+    let counters = &worker.shared.counters;
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    proto::WorkerStatus {
+        index: u32::try_from(index).unwrap_or(u32::MAX),
+        core: u32::try_from(worker.shared.core).unwrap_or(u32::MAX),
+        rx_packets: read(&counters.rx_packets),
+        tx_packets: read(&counters.tx_packets),
+        bursts: read(&counters.bursts),
+        empty_polls: read(&counters.empty_polls),
+        busy_cycles: read(&counters.busy_cycles),
+        idle_cycles: read(&counters.idle_cycles),
+        load: worker.load.lock().ratio,
+        sleeps: read(&counters.sleeps),
+    }
+}

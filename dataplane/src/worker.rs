@@ -1,0 +1,204 @@
+//! The loop, and nothing else.
+//!
+//! One round polls every queue of the worker once. A burst goes through the
+//! pipeline with one snapshot and leaves in bursts, one for each port. There is
+//! no lock, no allocation and no log in here; the only system call is the sleep
+//! of an idle worker in mode `adaptive`.
+
+mod idle;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arrayvec::ArrayVec;
+use dpdk::{Eal, Mbuf, RxQueue, TxQueue};
+use kedge_config::PollMode;
+
+use crate::drops::DropReason;
+use crate::events::{EventRing, MissingNeighbour};
+use crate::pipeline::{BURST, Output, Pipeline};
+use crate::port::WorkerPort;
+use crate::snapshot::Subscriber;
+use idle::Idle;
+
+/// Rounds between two looks at the flag that ends the worker. A power of two.
+const ROUNDS: u64 = 256;
+/// How often a burst that a device did not take is offered again.
+const RETRIES: usize = 2;
+
+/// What a worker counts of itself; it alone writes, anyone reads.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct WorkerCounters {
+    pub(crate) rx_packets: AtomicU64,
+    pub(crate) tx_packets: AtomicU64,
+    pub(crate) bursts: AtomicU64,
+    pub(crate) empty_polls: AtomicU64,
+    pub(crate) sleeps: AtomicU64,
+    pub(crate) busy_cycles: AtomicU64,
+    pub(crate) idle_cycles: AtomicU64,
+}
+
+/// Adds without a locked instruction: there is one writer.
+#[inline]
+fn add(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+}
+
+/// What the control thread and a worker share.
+#[derive(Debug)]
+pub(crate) struct WorkerShared {
+    /// Where it runs.
+    pub(crate) core: usize,
+    /// Its counters.
+    pub(crate) counters: WorkerCounters,
+    /// What it noticed.
+    pub(crate) events: EventRing,
+}
+
+/// All that a worker owns.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<WorkerShared>,
+    pub(crate) poll: PollMode,
+    pub(crate) ports: Vec<WorkerPort>,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) subscriber: Subscriber,
+    pub(crate) stop: Arc<AtomicBool>,
+    /// Packets in several segments that the receive queues have refused so far.
+    pub(crate) refused: u64,
+}
+
+impl Worker {
+    /// Runs until told to stop; to be called on the worker's own thread.
+    pub(crate) fn run(mut self, eal: &Eal) {
+        let core = self.shared.core;
+        if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+            tracing::warn!(core, "the worker cannot be pinned to its core; it runs anywhere");
+        }
+        // A sleep of 10 microseconds would otherwise take 60.
+        if let Err(error) = nix::sys::prctl::set_timerslack(1_000) {
+            tracing::debug!(core, %error, "the timer slack stays as it is");
+        }
+        let registration = dpdk::register_thread(eal);
+        if let Err(error) = &registration {
+            tracing::warn!(core, %error, "the worker takes packet buffers the slow way");
+        }
+        tracing::info!(core, "worker running");
+        self.rounds();
+        tracing::info!(core, "worker ended");
+        // Before the thread's place in DPDK is given back.
+        drop(self);
+    }
+
+    fn rounds(&mut self) {
+        let mut burst: ArrayVec<Mbuf, BURST> = ArrayVec::new();
+        let mut output: Output<Mbuf> = Output::default();
+        let mut idle = Idle::new(self.poll);
+        let mut round: u64 = 0;
+        let mut before = dpdk::cycles();
+        loop {
+            round = round.wrapping_add(1);
+            // An idle worker's rounds are long: it looks every time.
+            if round.is_multiple_of(ROUNDS) || idle.is_sleeping() {
+                self.count_refused();
+                if self.stop.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+            let busy = self.round(before, &mut burst, &mut output);
+            if busy {
+                idle.reset();
+            } else if idle.wait() {
+                add(&self.shared.counters.sleeps, 1);
+            }
+            let now = dpdk::cycles();
+            let counters = &self.shared.counters;
+            let cycles = if busy { &counters.busy_cycles } else { &counters.idle_cycles };
+            add(cycles, now.wrapping_sub(before));
+            before = now;
+        }
+    }
+
+    /// Polls every queue once; whether there was a packet.
+    #[inline]
+    fn round(&mut self, now: u64, burst: &mut ArrayVec<Mbuf, BURST>, output: &mut Output<Mbuf>) -> bool {
+        let mut busy = false;
+        for at in 0..self.ports.len() {
+            let mut queue = 0;
+            while let Some(port) = self.ports.get_mut(at)
+                && let Some(receive) = port.receive.get_mut(queue)
+            {
+                queue += 1;
+                let received = receive.receive(burst);
+                if received == 0 {
+                    add(&self.shared.counters.empty_polls, 1);
+                    continue;
+                }
+                busy = true;
+                add(&self.shared.counters.bursts, 1);
+                add(&self.shared.counters.rx_packets, received as u64);
+                let index = port.index;
+                self.pipeline.process(&self.subscriber.read(), index, now, burst, output);
+                self.flush(output);
+            }
+            let Some(port) = self.ports.get_mut(at) else { continue };
+            if let Some((from_kernel, _)) = &mut port.exception
+                && from_kernel.receive(burst) > 0
+            {
+                busy = true;
+                let index = port.index;
+                self.pipeline.from_kernel(&self.subscriber.read(), index, burst, output);
+                self.flush(output);
+            }
+        }
+        busy
+    }
+
+    /// Receive queues take single buffers only, and drop the rest: counted from time to time.
+    fn count_refused(&mut self) {
+        let receive = self.ports.iter().flat_map(|port| &port.receive).map(RxQueue::refused).sum::<u64>();
+        if receive > self.refused {
+            self.pipeline.counters.add_drops(DropReason::MultiSegment, receive - self.refused);
+            self.refused = receive;
+        }
+    }
+
+    /// Sends what the pipeline has put out.
+    #[inline]
+    fn flush(&mut self, output: &mut Output<Mbuf>) {
+        for port in &mut self.ports {
+            if let Some(burst) = output.transmit.get_mut(port.index)
+                && !burst.is_empty()
+            {
+                let sent = transmit(&mut port.transmit, burst, &mut self.pipeline);
+                add(&self.shared.counters.tx_packets, sent as u64);
+            }
+            if let Some(burst) = output.punt.get_mut(port.index)
+                && !burst.is_empty()
+                && let Some((_, to_kernel)) = &mut port.exception
+            {
+                transmit(to_kernel, burst, &mut self.pipeline);
+            }
+        }
+        for missing in output.events.drain(..) {
+            self.shared.events.push(MissingNeighbour { port: missing.port, address: missing.address });
+        }
+    }
+}
+
+/// Sends a burst; what the device does not take after some more tries is dropped and counted.
+#[inline]
+fn transmit<const N: usize>(queue: &mut TxQueue, burst: &mut ArrayVec<Mbuf, N>, pipeline: &mut Pipeline) -> usize {
+    let mut sent = queue.transmit(burst);
+    for _ in 0..RETRIES {
+        if burst.is_empty() {
+            return sent;
+        }
+        sent += queue.transmit(burst);
+    }
+    if !burst.is_empty() {
+        pipeline.counters.add_drops(DropReason::TransmitQueueFull, burst.len() as u64);
+        Mbuf::free_burst(burst);
+    }
+    sent
+}
