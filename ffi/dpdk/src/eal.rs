@@ -141,7 +141,6 @@ pub struct Eal {
 #[derive(Debug)]
 struct Shared {
     control: Mutex<Control>,
-    runtime_directory: Option<PathBuf>,
 }
 
 /// What control operations change; DPDK's own are not safe against each other.
@@ -192,17 +191,18 @@ impl Eal {
         // NUL-terminated strings and a null pointer after them, never freed.
         if unsafe { dpdk_sys::rte_eal_init(count, pointers.as_mut_ptr()) } < 0 {
             let reason = Errno::last();
-            if let Some(directory) = runtime_directory() {
-                remove_if_empty(&directory);
-            }
+            remove_runtime_directory();
+            remove_parent_directory();
             return Err(EalError::Refused {
                 arguments: readable,
                 reason,
             });
         }
+        // EAL puts nothing into it (see `arguments`). Gone now, it is not left
+        // behind by a process that is killed.
+        remove_runtime_directory();
         let shared = Shared {
             control: Mutex::default(),
-            runtime_directory: runtime_directory(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -258,9 +258,7 @@ impl Drop for Shared {
         // SAFETY: EAL is initialised; every pool, port and thread registration
         // holds an `Eal`, and this was the last; no mbuf is left.
         unsafe { dpdk_sys::rte_eal_cleanup() };
-        if let Some(directory) = &self.runtime_directory {
-            remove_if_empty(directory);
-        }
+        remove_parent_directory();
     }
 }
 
@@ -278,13 +276,17 @@ fn runtime_directory() -> Option<PathBuf> {
     (!directory.is_empty()).then(|| PathBuf::from(directory))
 }
 
-/// Leaves nothing behind that this process alone used. Other processes' directories
-/// share the parent, which goes only when it is empty.
-fn remove_if_empty(directory: &Path) {
-    if fs::remove_dir(directory).is_ok()
-        && let Some(parent) = directory.parent()
-    {
-        // Another process's directory in it is no fault.
+fn remove_runtime_directory() {
+    if let Some(directory) = runtime_directory() {
+        // It goes only if it is empty. Whatever is in it is not ours to delete.
+        let _ = fs::remove_dir(directory);
+    }
+}
+
+/// The directory that all of the machine's DPDK processes share; it goes only if
+/// it is empty. Not when starting: others that start may be about to use it.
+fn remove_parent_directory() {
+    if let Some(parent) = runtime_directory().as_deref().and_then(Path::parent) {
         let _ = fs::remove_dir(parent);
     }
 }

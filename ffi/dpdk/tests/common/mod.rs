@@ -46,6 +46,13 @@ pub(crate) fn pool(eal: &Eal, name: &str, count: u32) -> Mempool {
     Mempool::new(eal, &config).unwrap()
 }
 
+/// EAL's memory without huge pages is mapped: it has started and not ended.
+pub(crate) fn running() -> bool {
+    std::fs::read_to_string("/proc/self/maps")
+        .unwrap()
+        .contains("nohuge")
+}
+
 /// A packet that holds `octets`.
 pub(crate) fn packet(pool: &Mempool, octets: &[u8]) -> Mbuf {
     let mut mbuf = pool.alloc().unwrap();
