@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 /// Shows and steers the daemons of a Kedge node.
 #[derive(Debug, Parser)]
@@ -32,7 +32,7 @@ pub(super) enum Command {
     /// Shows what a daemon knows.
     Show {
         /// What to show.
-        #[arg(value_enum)]
+        #[command(subcommand)]
         what: What,
     },
     /// Tells a MAAR that a node is on an access link.
@@ -70,7 +70,7 @@ pub(super) struct Attach {
 }
 
 /// What can be shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub(super) enum What {
     /// Mobile nodes attached or anchored here (role maar).
     Nodes,

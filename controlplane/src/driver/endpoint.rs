@@ -13,7 +13,7 @@ use super::description::{describe, short_name};
 use super::{Datagram, MobilitySocket, Observer, RateLimit, Reaction, reaction};
 use crate::counters::Counters;
 use crate::event::Event;
-use crate::wire::mobility::{MobilityError, MobilityMessage, emit, parse};
+use crate::wire::mobility::{MAXIMUM_OCTETS, MobilityError, MobilityMessage, emit, parse};
 
 /// How long to wait before an address that is not there is tried again.
 const BIND_RETRY: Duration = Duration::from_millis(200);
@@ -45,7 +45,9 @@ pub struct Endpoint {
     address: Ipv6Addr,
     observer: Observer,
     socket: Option<Arc<MobilitySocket>>,
-    limit: RateLimit,
+    answers: RateLimit,
+    /// Of refused messages that are told and not only counted, so that a flood does not fill the log.
+    told: RateLimit,
     counters: Counters,
     messages: BTreeMap<MessageCount, u64>,
 }
@@ -72,7 +74,8 @@ impl Endpoint {
             address,
             observer,
             socket: None,
-            limit: RateLimit::default(),
+            answers: RateLimit::default(),
+            told: RateLimit::default(),
             counters: Counters::new(COUNTERS),
             messages: BTreeMap::new(),
         };
@@ -97,7 +100,17 @@ impl Endpoint {
 
     fn receive(&mut self, datagram: &Datagram) -> Option<(Ipv6Addr, MobilityMessage)> {
         let from = datagram.source;
-        let parsed = parse(from, self.address, &datagram.octets);
+        let parsed = if datagram.octets.len() > MAXIMUM_OCTETS + 8 {
+            // The socket cut it off, so its checksum says nothing.
+            let header_len = datagram
+                .octets
+                .get(1)
+                .map_or(0, |units| (usize::from(*units) + 1) * 8);
+            let octets = datagram.octets.len();
+            Err(MobilityError::Oversized { octets, header_len })
+        } else {
+            parse(from, self.address, &datagram.octets)
+        };
         if let Some(reaction) = reaction(&parsed) {
             self.react(from, datagram, &reaction);
         }
@@ -116,6 +129,9 @@ impl Endpoint {
             }
             Err(error) => {
                 self.counters.add(counter_of(&error));
+                if !self.told.allow(self.observer.clock().now()) {
+                    return None;
+                }
                 let text = format!("message from {from} refused: {error}");
                 let event = Event::new("message_refused", text)
                     .with("from", from)
@@ -127,7 +143,7 @@ impl Endpoint {
     }
 
     fn react(&mut self, from: Ipv6Addr, datagram: &Datagram, reaction: &Reaction) {
-        if from.is_unspecified() || from.is_multicast() || !self.limit.allow(self.observer.clock().now()) {
+        if from.is_unspecified() || from.is_multicast() || !self.answers.allow(self.observer.clock().now()) {
             self.counters.add("answers_suppressed");
             return;
         }

@@ -10,8 +10,7 @@ use tokio::io::unix::AsyncFd;
 use super::raw;
 use crate::wire::mobility::{MAXIMUM_OCTETS, NEXT_HEADER};
 
-/// One octet of slack beyond what any header can claim, so that a longer
-/// message is told from a whole one.
+/// Somewhat more than any header can claim, so that a longer message is told from a whole one.
 const RECEIVE_OCTETS: usize = MAXIMUM_OCTETS + 8;
 
 /// Space for bursts of updates while the event loop is busy.

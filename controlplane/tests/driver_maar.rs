@@ -1,0 +1,390 @@
+//! The daemon of role MAAR between a kernel host that solicits, a CMD, and a
+//! data plane that only keeps its tables. Needs root.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
+mod driver_support;
+#[allow(unreachable_pub, reason = "shared with no other test")]
+#[path = "driver_support/dataplane.rs"]
+mod fake;
+
+use driver_support::{Daemon, Namespace, eventually};
+use fake::FakeDataplane;
+use ipnet::Ipv6Net;
+use kedge_dataplane_api::model::{DiscardReason, NextHop, SourcePath};
+
+const NODE: [u8; 6] = [2, 0, 0, 0, 0x0a, 1];
+const GATEWAY: &str = "2001:db8:ca::1";
+
+/// One access link with a host, one core link with a router that is the CMD too.
+struct Scene {
+    maar: Daemon,
+    cmd: Daemon,
+    dataplane: Option<FakeDataplane>,
+    gateway: Namespace,
+    inside: Namespace,
+    node: Namespace,
+    directory: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new(access: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (inside, gateway, node) = (
+            Namespace::new("maar"),
+            Namespace::new("core"),
+            Namespace::new("node"),
+        );
+        gateway.address("2001:db8:d::1/128", "lo");
+        let known = "[cmd]\n[[cmd.known_maar]]\naddress = \"2001:db8:a::1\"\nprefix_pools = [\"2001:db8:100::/48\"]\n";
+        let cmd = Daemon::start(&gateway, directory.path(), "cmd", "cmd", "2001:db8:d::1", known);
+        let dataplane = FakeDataplane::start(&directory.path().join("maar1/run/dataplane.sock"));
+        let text = format!(
+            r#"
+            [dataplane]
+            [[port]]
+            name = "access"
+            device = "net_null0"
+            side = "access"
+            exception = "kacc"
+            link_layer_address = "00:00:5e:00:52:13"
+            [[port]]
+            name = "core"
+            device = "net_null1"
+            side = "core"
+            exception = "kcore"
+            addresses = ["2001:db8:ca::2/64"]
+            [[route]]
+            prefix = "::/0"
+            port = "core"
+            gateway = "{GATEWAY}"
+            [maar]
+            cmd = ["2001:db8:d::1"]
+            prefix_pools = ["2001:db8:100::/48"]
+            {access}
+            "#
+        );
+        let maar = Daemon::start(&inside, directory.path(), "maar1", "maar", "2001:db8:a::1", &text);
+        let scene = Self {
+            maar,
+            cmd,
+            dataplane: Some(dataplane),
+            gateway,
+            inside,
+            node,
+            directory,
+        };
+        // As when the data plane makes them: after the control plane has started.
+        scene.core_link();
+        scene.access_link();
+        scene
+    }
+
+    fn core_link(&self) {
+        self.inside.ip(&[
+            "link",
+            "add",
+            "kcore",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "core",
+            "netns",
+            &self.gateway.name,
+        ]);
+        self.gateway.address("2001:db8:ca::1/64", "core");
+        self.gateway.ip(&["link", "set", "core", "up"]);
+        self.gateway.ip(&[
+            "-6",
+            "route",
+            "add",
+            "2001:db8:a::/64",
+            "via",
+            "2001:db8:ca::2",
+            "dev",
+            "core",
+        ]);
+    }
+
+    fn access_link(&self) {
+        self.inside.ip(&[
+            "link",
+            "add",
+            "kacc",
+            "address",
+            "00:00:5e:00:52:13",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "mn0",
+            "address",
+            "02:00:00:00:0a:01",
+            "netns",
+            &self.node.name,
+        ]);
+    }
+
+    /// The host comes up and does what any host does.
+    fn node_appears(&self) {
+        eventually("the access link", || {
+            self.maar.log().contains("kacc is configured").then_some(())
+        });
+        eventually("signalling", || {
+            self.maar.log().contains("signalling as").then_some(())
+        });
+        self.node.ip(&["link", "set", "mn0", "up"]);
+    }
+
+    fn dataplane(&self) -> &FakeDataplane {
+        self.dataplane.as_ref().unwrap()
+    }
+
+    /// Waits for the entry that delivers to the node.
+    fn wait_for_delivery(&self) -> Ipv6Net {
+        let prefix: Ipv6Net = "2001:db8:100::/64".parse().unwrap();
+        eventually("delivery to the node", || {
+            let tables = self.dataplane().tables();
+            let entry = tables.prefixes.get(&prefix)?;
+            (entry.next_hop
+                == NextHop::Deliver {
+                    port: "access".to_owned(),
+                    link_layer_address: NODE,
+                })
+            .then(|| {
+                let source = entry.source.as_ref().unwrap();
+                assert_eq!(
+                    (source.link_layer_address, source.path),
+                    (NODE, SourcePath::Native)
+                );
+            })
+        });
+        prefix
+    }
+}
+
+/// A host that was told nothing gets its prefix, its router and its delivery;
+/// both daemons may be killed, and everything is as before.
+#[test]
+fn a_host_is_served_and_restarts_are_not_felt() {
+    let mut scene = Scene::new("");
+    scene.node_appears();
+    scene.wait_for_delivery();
+    let address = eventually("the host's address", || {
+        let shown = scene
+            .node
+            .ip(&["-6", "address", "show", "dev", "mn0", "scope", "global"]);
+        shown.contains("2001:db8:100::ff:fe00:a01/64").then_some(shown)
+    });
+    assert!(address.contains("preferred_lft 1"), "{address}");
+    let route = scene.node.ip(&["-6", "route", "show", "default"]);
+    assert!(
+        route.contains("via fe80::200:5eff:fe00:5213") && route.contains("mtu 1460"),
+        "{route}"
+    );
+    let nodes = scene.maar.json(&["show", "nodes"]);
+    assert_eq!(nodes[0]["identifier"], "eui48:02-00-00-00-0a-01");
+    assert_eq!(nodes[0]["state"], "attached");
+    assert_eq!(nodes[0]["prefixes"][0]["preferred"], true);
+    assert_eq!(
+        scene.cmd.json(&["show", "bindings"])[0]["serving_maar"],
+        "2001:db8:a::1"
+    );
+    // The gateway was resolved without a packet that needed it.
+    let gateway = ("core".to_owned(), GATEWAY.parse().unwrap());
+    eventually("the gateway", || {
+        scene
+            .dataplane()
+            .tables()
+            .neighbours
+            .contains_key(&gateway)
+            .then_some(())
+    });
+
+    // The router that the host sees is a router in its Neighbour Advertisements too.
+    let neighbour = eventually("the router's entry at the host", || {
+        let shown = scene.node.ip(&[
+            "-6",
+            "neighbour",
+            "show",
+            "fe80::200:5eff:fe00:5213",
+            "dev",
+            "mn0",
+        ]);
+        shown.contains("router").then_some(shown)
+    });
+    assert!(neighbour.contains("00:00:5e:00:52:13"), "{neighbour}");
+
+    // kill -9 of the data plane: it comes back empty and is refilled.
+    let before = scene.dataplane().tables();
+    drop(scene.dataplane.take());
+    eventually("the loss", || {
+        (!scene.maar.json(&["show", "info"])["controlplane"]["dataplane_connected"]
+            .as_bool()
+            .unwrap())
+        .then_some(())
+    });
+    scene.dataplane = Some(FakeDataplane::start(&scene.maar.run.join("dataplane.sock")));
+    eventually("the refill", || {
+        (scene.dataplane().tables() == before).then_some(())
+    });
+
+    // kill -9 of the control plane: what it reads back is what it wants, so it changes nothing.
+    let sent = scene.dataplane().inner.lock().unwrap().transactions.len();
+    let stored = scene.directory.path().join("maar1/state/maar.json");
+    eventually("the save", || {
+        std::fs::read_to_string(&stored)
+            .ok()?
+            .contains("\"attached\"")
+            .then_some(())
+    });
+    scene.maar.kill_and_restart();
+    eventually("the data plane", || {
+        scene.maar.json(&["show", "info"])["controlplane"]["dataplane_connected"]
+            .as_bool()
+            .unwrap()
+            .then_some(())
+    });
+    {
+        let inner = scene.dataplane().inner.lock().unwrap();
+        let deleted: Vec<_> = inner.transactions[sent..]
+            .iter()
+            .flat_map(|one| &one.delete_prefixes)
+            .collect();
+        assert!(deleted.is_empty(), "{deleted:?}");
+    }
+    assert_eq!(scene.dataplane().tables().prefixes, before.prefixes);
+    assert_eq!(scene.maar.json(&["show", "nodes"])[0]["state"], "attached");
+
+    // What the operator sees of the data plane.
+    let drops = scene.maar.json(&["show", "drops"]);
+    assert_eq!(drops["no_route"], 3);
+    let prefixes = scene.maar.json(&["show", "prefixes"]);
+    let entry = prefixes
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| entry["prefix"] == "2001:db8:100::/64")
+        .unwrap();
+    assert_eq!(entry["next_hop"]["kind"], "deliver");
+    assert_eq!(entry["source"]["link_layer_address"], "02:00:00:00:0a:01");
+}
+
+/// The operator's word, the kernel's neighbours, and interfaces that are made anew.
+#[test]
+fn detachment_neighbours_and_new_interfaces() {
+    let scene = Scene::new("");
+    scene.node_appears();
+    let prefix = scene.wait_for_delivery();
+    let gone = scene.maar.json(&["detach", "eui48:02-00-00-00-0a-01"]);
+    assert_eq!(gone["state"], "detached");
+    eventually("the prefix of an absent node", || {
+        let entry = scene.dataplane().tables().prefixes.get(&prefix)?.next_hop.clone();
+        (entry == NextHop::Discard(DiscardReason::NodeAbsent)).then_some(())
+    });
+    let back = scene.maar.json(&["attach", "eui48:02-00-00-00-0a-01"]);
+    assert!(
+        back["state"] == "registering" || back["state"] == "attached",
+        "{back}"
+    );
+    scene.wait_for_delivery();
+    let output = scene
+        .maar
+        .kedge(&["attach", "mn9@example.net", "--port", "nonsense"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("nonsense") && text.contains("access"), "{text}");
+
+    // A neighbour that a packet needed is resolved; when it is gone, it is forgotten.
+    scene.gateway.address("2001:db8:ca::99/64", "core");
+    let key = ("core".to_owned(), "2001:db8:ca::99".parse().unwrap());
+    assert!(!scene.dataplane().tables().neighbours.contains_key(&key));
+    scene.dataplane().unknown_neighbour("core", key.1);
+    eventually("the neighbour", || {
+        scene
+            .dataplane()
+            .tables()
+            .neighbours
+            .contains_key(&key)
+            .then_some(())
+    });
+    scene
+        .inside
+        .ip(&["-6", "neighbour", "delete", "2001:db8:ca::99", "dev", "kcore"]);
+    eventually("its end", || {
+        (!scene.dataplane().tables().neighbours.contains_key(&key)).then_some(())
+    });
+
+    // The data plane starts again, so its interfaces are others: signalling and advertisements go on.
+    scene.inside.ip(&["link", "delete", "kcore"]);
+    scene.inside.ip(&["link", "delete", "kacc"]);
+    eventually("their end", || {
+        scene
+            .maar
+            .log()
+            .contains("interface of port access is gone")
+            .then_some(())
+    });
+    scene.core_link();
+    scene.access_link();
+    let solicitations = scene.maar.counter("solicitations");
+    scene.node.ip(&["link", "set", "mn0", "up"]);
+    eventually("another solicitation", || {
+        (scene.maar.counter("solicitations") > solicitations).then_some(())
+    });
+    eventually("the host's address", || {
+        let shown = scene
+            .node
+            .ip(&["-6", "address", "show", "dev", "mn0", "scope", "global"]);
+        shown.contains("2001:db8:100::ff:fe00:a01/64").then_some(())
+    });
+    let answers = scene.maar.counter("received_pba_accepted");
+    let refresh = scene.maar.json(&["detach", "eui48:02-00-00-00-0a-01"]);
+    assert_eq!(refresh["state"], "detached");
+    scene.maar.json(&["attach", "eui48:02-00-00-00-0a-01"]);
+    eventually("an answer", || {
+        (scene.maar.counter("received_pba_accepted") > answers).then_some(())
+    });
+}
+
+/// A policy that refuses strangers, and learns of one by SIGHUP.
+#[test]
+fn a_stranger_is_not_served_until_the_policy_names_it() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let access = format!(
+        "[access]\nunknown_nodes = \"refuse\"\npolicy_file = {:?}\n",
+        file.path()
+    );
+    let scene = Scene::new(&access);
+    scene.node_appears();
+    eventually("the refusal", || {
+        (scene.maar.counter("solicitations_unknown_node_refused") > 0).then_some(())
+    });
+    assert_eq!(scene.maar.json(&["show", "nodes"]), serde_json::json!([]));
+    std::fs::write(file.path(), "[[node]]\nidentifer = 1\n").unwrap();
+    scene.maar.hangup();
+    eventually("the bad file", || {
+        scene.maar.log().contains("policy unchanged").then_some(())
+    });
+    std::fs::write(
+        file.path(),
+        "[[node]]\nidentifier = \"mn1@example.net\"\nlink_layer_address = \"02:00:00:00:0a:01\"\n",
+    )
+    .unwrap();
+    scene.maar.hangup();
+    eventually("the good file", || {
+        scene
+            .maar
+            .log()
+            .contains("policy read again: 1 nodes")
+            .then_some(())
+    });
+    let attached = scene.maar.json(&["attach", "mn1@example.net"]);
+    assert_eq!(attached["identifier"], "mn1@example.net");
+    scene.wait_for_delivery();
+    assert_eq!(
+        scene.maar.json(&["show", "nodes"])[0]["link_layer_address"],
+        "02:00:00:00:0a:01"
+    );
+}
