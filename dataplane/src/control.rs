@@ -11,6 +11,7 @@ use kedge_dataplane_api::proto;
 use parking_lot::Mutex;
 
 use crate::assemble::{entry_counts, totals};
+use crate::counters::Counters;
 use crate::events::EventHub;
 use crate::port::OpenPort;
 use crate::readings::Readings;
@@ -49,7 +50,7 @@ struct TableState {
 /// What is read of one worker.
 pub(crate) struct WorkerReadings {
     pub(crate) shared: Arc<WorkerShared>,
-    pub(crate) counters: Arc<crate::counters::Counters>,
+    pub(crate) counters: Counters,
     load: Mutex<Load>,
 }
 
@@ -62,7 +63,7 @@ struct Load {
 }
 
 impl WorkerReadings {
-    pub(crate) fn new(shared: Arc<WorkerShared>, counters: Arc<crate::counters::Counters>) -> Self {
+    pub(crate) fn new(shared: Arc<WorkerShared>, counters: Counters) -> Self {
         Self { shared, counters, load: Mutex::default() }
     }
 }
@@ -184,8 +185,8 @@ impl Control {
             workers: self.workers.iter().enumerate().map(|(index, worker)| worker_status(index, worker)).collect(),
             ..proto::Status::default()
         };
-        let counters: Vec<&crate::counters::Counters> =
-            self.workers.iter().map(|worker| worker.counters.as_ref()).collect();
+        let counters: Vec<&Counters> =
+            self.workers.iter().map(|worker| &worker.counters).collect();
         totals(&counters, &mut status);
         let state = self.tables.lock();
         status.generation = state.compiler.generation();
@@ -198,7 +199,7 @@ impl Control {
             ("local_addresses", tables.local_addresses.len()),
         ];
         if entries {
-            entry_counts(&state.compiler, &counters, &mut status);
+            entry_counts(&state.compiler, &mut status);
         }
         Readings {
             status,

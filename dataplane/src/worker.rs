@@ -18,7 +18,7 @@ use crate::drops::DropReason;
 use crate::events::{EventRing, MissingNeighbour};
 use crate::pipeline::{BURST, Output, Pipeline};
 use crate::port::WorkerPort;
-use crate::snapshot::Subscriber;
+use crate::snapshot::{Subscriber, SubscriberFactory};
 use idle::Idle;
 
 /// Rounds between two looks at the flag that ends the worker. A power of two.
@@ -62,7 +62,7 @@ pub(crate) struct Worker {
     pub(crate) poll: PollMode,
     pub(crate) ports: Vec<WorkerPort>,
     pub(crate) pipeline: Pipeline,
-    pub(crate) subscriber: Subscriber,
+    pub(crate) snapshots: SubscriberFactory,
     pub(crate) stop: Arc<AtomicBool>,
     /// Packets in several segments that the receive queues have refused so far.
     pub(crate) refused: u64,
@@ -84,13 +84,15 @@ impl Worker {
             tracing::warn!(core, %error, "the worker takes packet buffers the slow way");
         }
         tracing::info!(core, "worker running");
-        self.rounds();
+        let mut subscriber = self.snapshots.subscribe();
+        self.rounds(&mut subscriber);
+        drop(subscriber);
         tracing::info!(core, "worker ended");
         // Before the thread's place in DPDK is given back.
         drop(self);
     }
 
-    fn rounds(&mut self) {
+    fn rounds(&mut self, subscriber: &mut Subscriber) {
         let mut burst: ArrayVec<Mbuf, BURST> = ArrayVec::new();
         let mut output: Output<Mbuf> = Output::default();
         let mut idle = Idle::new(self.poll);
@@ -105,7 +107,7 @@ impl Worker {
                     return;
                 }
             }
-            let busy = self.round(before, &mut burst, &mut output);
+            let busy = self.round(subscriber, before, &mut burst, &mut output);
             if busy {
                 idle.reset();
             } else if idle.wait() {
@@ -121,7 +123,13 @@ impl Worker {
 
     /// Polls every queue once; whether there was a packet.
     #[inline]
-    fn round(&mut self, now: u64, burst: &mut ArrayVec<Mbuf, BURST>, output: &mut Output<Mbuf>) -> bool {
+    fn round(
+        &mut self,
+        subscriber: &mut Subscriber,
+        now: u64,
+        burst: &mut ArrayVec<Mbuf, BURST>,
+        output: &mut Output<Mbuf>,
+    ) -> bool {
         let mut busy = false;
         for at in 0..self.ports.len() {
             let mut queue = 0;
@@ -138,7 +146,7 @@ impl Worker {
                 add(&self.shared.counters.bursts, 1);
                 add(&self.shared.counters.rx_packets, received as u64);
                 let index = port.index;
-                self.pipeline.process(&self.subscriber.read(), index, now, burst, output);
+                self.pipeline.process(&subscriber.read(), index, now, burst, output);
                 self.flush(output);
             }
             let Some(port) = self.ports.get_mut(at) else { continue };
@@ -147,7 +155,7 @@ impl Worker {
             {
                 busy = true;
                 let index = port.index;
-                self.pipeline.from_kernel(&self.subscriber.read(), index, burst, output);
+                self.pipeline.from_kernel(&subscriber.read(), index, burst, output);
                 self.flush(output);
             }
         }

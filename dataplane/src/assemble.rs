@@ -1,0 +1,104 @@
+//! Where the DPDK-free core and the daemon around it are joined.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use dpdk::{Eal, Mempool};
+use kedge_config::{Config, Dataplane, Side};
+use kedge_dataplane_api::proto;
+
+use crate::control::{Control, WorkerReadings};
+use crate::counters::{Counters, Stage};
+use crate::drops::DropReason;
+use crate::events::EventRing;
+use crate::pipeline::{Limits, Pipeline};
+use crate::port::Opened;
+use crate::snapshot::{Compiler, PortDescription, Publisher};
+use crate::worker::{Worker, WorkerCounters, WorkerShared};
+
+/// The control thread's part, and the workers, not started yet.
+pub(crate) fn assemble(
+    config: &Config,
+    dataplane: &Dataplane,
+    eal: &Eal,
+    pool: Mempool,
+    opened: Opened,
+    stop: &Arc<AtomicBool>,
+) -> (Arc<Control>, Vec<Worker>) {
+    let ports = opened.ports.iter().map(|port| PortDescription {
+        name: port.name.clone(),
+        access: port.side == Side::Access,
+        link_layer_address: port.link_layer_address,
+        mtu: port.mtu,
+        vlan: port.vlan,
+        exception: port.exception.is_some(),
+    });
+    let compiler = Compiler::new(ports.collect(), config.node.address, opened.workers.len());
+    let publisher = Publisher::new(compiler.snapshot());
+    let limits = Limits {
+        icmpv6_errors_per_second: dataplane.icmpv6_errors_per_second,
+        punts_per_second: dataplane.punts_per_second,
+        cycles_per_second: dpdk::cycles_per_second(eal),
+    };
+    let mut readings = Vec::new();
+    let mut workers = Vec::new();
+    for (index, (ports, core)) in opened.workers.into_iter().zip(&dataplane.workers).enumerate() {
+        let shared =
+            Arc::new(WorkerShared { core: *core, counters: WorkerCounters::default(), events: EventRing::new() });
+        let pipeline = Pipeline::new(index, limits);
+        readings.push(WorkerReadings::new(Arc::clone(&shared), pipeline.counters.clone()));
+        workers.push(Worker {
+            shared,
+            poll: dataplane.poll,
+            ports,
+            pipeline,
+            snapshots: publisher.factory(),
+            stop: Arc::clone(stop),
+            refused: 0,
+        });
+    }
+    (Arc::new(Control::new(&config.node.name, compiler, publisher, opened.ports, readings, pool)), workers)
+}
+
+/// Drops and stages, over all workers.
+pub(crate) fn totals(workers: &[&Counters], status: &mut proto::Status) {
+    status.drops = DropReason::ALL
+        .iter()
+        .map(|reason| proto::DropCount {
+            reason: reason.name().to_owned(),
+            packets: workers.iter().map(|counters| counters.drops(*reason)).sum(),
+        })
+        .collect();
+    status.stages = Stage::ALL
+        .iter()
+        .map(|stage| proto::StageCount {
+            stage: stage.name().to_owned(),
+            packets: workers.iter().map(|counters| counters.stages(*stage)).sum(),
+        })
+        .collect();
+}
+
+/// Traffic of every tunnel and of every node's prefix.
+pub(crate) fn entry_counts(compiler: &Compiler, status: &mut proto::Status) {
+    status.tunnels = compiler
+        .tunnel_traffic()
+        .map(|(id, traffic)| proto::TunnelCount {
+            id,
+            encapsulated_packets: traffic.to_packets,
+            encapsulated_bytes: traffic.to_bytes,
+            decapsulated_packets: traffic.from_packets,
+            decapsulated_bytes: traffic.from_bytes,
+        })
+        .collect();
+    status.prefixes = compiler
+        .prefix_traffic()
+        .map(|(prefix, traffic)| proto::PrefixCount {
+            address: prefix.network().octets().to_vec(),
+            length: u32::from(prefix.prefix_len()),
+            to_packets: traffic.to_packets,
+            to_bytes: traffic.to_bytes,
+            from_packets: traffic.from_packets,
+            from_bytes: traffic.from_bytes,
+        })
+        .collect();
+}

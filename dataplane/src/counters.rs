@@ -1,0 +1,221 @@
+//! Counters of one worker: plain memory that it alone writes and anyone reads.
+//!
+//! A relaxed load and a relaxed store are ordinary instructions, without a lock
+//! prefix; a reader may see a value a moment old, never a torn one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::drops::DropReason;
+
+/// What a worker did with a packet, beside dropping it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+#[allow(missing_docs, reason = "the name of each says it")]
+pub enum Stage {
+    Parsed,
+    Decapsulated,
+    SourceChecked,
+    Encapsulated,
+    Delivered,
+    Routed,
+    Punted,
+    FromKernel,
+    Icmpv6ErrorSent,
+    Icmpv6ErrorSuppressed,
+}
+
+impl Stage {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Stage; 10] = [
+        Stage::Parsed,
+        Stage::Decapsulated,
+        Stage::SourceChecked,
+        Stage::Encapsulated,
+        Stage::Delivered,
+        Stage::Routed,
+        Stage::Punted,
+        Stage::FromKernel,
+        Stage::Icmpv6ErrorSent,
+        Stage::Icmpv6ErrorSuppressed,
+    ];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Parsed => "parsed",
+            Stage::Decapsulated => "decapsulated",
+            Stage::SourceChecked => "source_checked",
+            Stage::Encapsulated => "encapsulated",
+            Stage::Delivered => "delivered",
+            Stage::Routed => "routed",
+            Stage::Punted => "punted",
+            Stage::FromKernel => "from_kernel",
+            Stage::Icmpv6ErrorSent => "icmpv6_error_sent",
+            Stage::Icmpv6ErrorSuppressed => "icmpv6_error_suppressed",
+        }
+    }
+}
+
+#[derive(Debug)]
+#[repr(align(128))]
+struct Block {
+    drops: [AtomicU64; DropReason::COUNT],
+    stages: [AtomicU64; Stage::ALL.len()],
+}
+
+/// The counters of one worker. Clones are the same counters; only the worker writes.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    block: Arc<Block>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        let block = Block { drops: std::array::from_fn(|_| zero()), stages: std::array::from_fn(|_| zero()) };
+        Self { block: Arc::new(block) }
+    }
+}
+
+impl Counters {
+    /// Counts `count` dropped packets.
+    #[inline]
+    pub fn add_drops(&self, reason: DropReason, count: u64) {
+        if let Some(counter) = self.block.drops.get(reason as usize) {
+            add(counter, count);
+        }
+    }
+
+    /// Counts `count` packets through a stage.
+    #[inline]
+    pub fn stage(&self, stage: Stage, count: u64) {
+        if let Some(counter) = self.block.stages.get(stage as usize) {
+            add(counter, count);
+        }
+    }
+
+    /// Packets dropped so far.
+    #[must_use]
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.block.drops.get(reason as usize).map_or(0, |it| it.load(Ordering::Relaxed))
+    }
+
+    /// Packets through a stage so far.
+    #[must_use]
+    pub fn stages(&self, stage: Stage) -> u64 {
+        self.block.stages.get(stage as usize).map_or(0, |it| it.load(Ordering::Relaxed))
+    }
+}
+
+/// Adds without a locked instruction: there is one writer.
+#[inline]
+fn add(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+}
+
+/// Packets and octets in both directions: into a tunnel and out of it, to a prefix and from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets into the tunnel, or to the prefix.
+    pub to_packets: u64,
+    /// Octets of those, IPv6 header included.
+    pub to_bytes: u64,
+    /// Packets out of the tunnel, or from the prefix.
+    pub from_packets: u64,
+    /// Octets of those, IPv6 header included.
+    pub from_bytes: u64,
+}
+
+impl Traffic {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            to_packets: self.to_packets.wrapping_add(other.to_packets),
+            to_bytes: self.to_bytes.wrapping_add(other.to_bytes),
+            from_packets: self.from_packets.wrapping_add(other.from_packets),
+            from_bytes: self.from_bytes.wrapping_add(other.from_bytes),
+        }
+    }
+
+    /// What came after `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            to_packets: self.to_packets.wrapping_sub(earlier.to_packets),
+            to_bytes: self.to_bytes.wrapping_sub(earlier.to_bytes),
+            from_packets: self.from_packets.wrapping_sub(earlier.from_packets),
+            from_bytes: self.from_bytes.wrapping_sub(earlier.from_bytes),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+#[repr(align(32))]
+struct Cell([AtomicU64; 4]);
+
+/// Cells in one chunk of a bank.
+const CHUNK: usize = 256;
+
+/// Traffic counters by index, for each worker; grown by the control thread, shared with snapshots.
+#[derive(Clone, Debug)]
+pub struct Bank {
+    /// By worker, then by `index / CHUNK`.
+    workers: Vec<Vec<Arc<[Cell]>>>,
+}
+
+impl Bank {
+    /// An empty bank for so many workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self { workers: vec![Vec::new(); workers] }
+    }
+
+    /// Makes room for `index`. Cells that are there stay where they are.
+    pub fn assure(&mut self, index: u32) {
+        let chunks = index as usize / CHUNK + 1;
+        for worker in &mut self.workers {
+            while worker.len() < chunks {
+                worker.push((0..CHUNK).map(|_| Cell::default()).collect());
+            }
+        }
+    }
+
+    /// Counts a packet toward a prefix or into a tunnel.
+    #[inline]
+    pub fn to(&self, worker: usize, index: u32, octets: usize) {
+        self.count(worker, index, octets, 0);
+    }
+
+    /// Counts a packet from a prefix or out of a tunnel.
+    #[inline]
+    pub fn from(&self, worker: usize, index: u32, octets: usize) {
+        self.count(worker, index, octets, 2);
+    }
+
+    #[inline]
+    fn count(&self, worker: usize, index: u32, octets: usize, at: usize) {
+        let index = index as usize;
+        let cell = self.workers.get(worker).and_then(|chunks| chunks.get(index / CHUNK)?.get(index % CHUNK));
+        if let Some([packets, bytes]) = cell.and_then(|cell| cell.0.get(at..at + 2)) {
+            add(packets, 1);
+            add(bytes, octets as u64);
+        }
+    }
+
+    /// The sum over all workers.
+    #[must_use]
+    pub fn read(&self, index: u32) -> Traffic {
+        let index = index as usize;
+        let cells = self.workers.iter().filter_map(|chunks| chunks.get(index / CHUNK)?.get(index % CHUNK));
+        cells.fold(Traffic::default(), |sum, Cell([to_packets, to_bytes, from_packets, from_bytes])| {
+            let load = |it: &AtomicU64| it.load(Ordering::Relaxed);
+            sum.plus(Traffic {
+                to_packets: load(to_packets),
+                to_bytes: load(to_bytes),
+                from_packets: load(from_packets),
+                from_bytes: load(from_bytes),
+            })
+        })
+    }
+}

@@ -1,0 +1,75 @@
+//! A packet buffer with room in front: what the stages need of one.
+//!
+//! Two implementations: `dpdk::Mbuf` in workers, [`HeapFrame`] in tests and
+//! fuzzers. Decisions are made on octets and a snapshot; only encapsulation,
+//! decapsulation and error generation touch the frame itself.
+
+/// A contiguous packet buffer.
+pub trait Frame {
+    /// The packet, from the first octet of the Ethernet header.
+    fn bytes(&self) -> &[u8];
+    /// The packet, to write.
+    fn bytes_mut(&mut self) -> &mut [u8];
+    /// Adds `count` octets of unspecified content in front.
+    ///
+    /// # Errors
+    /// There is not that much headroom; the frame is as before.
+    fn prepend(&mut self, count: usize) -> Result<(), NoRoom>;
+    /// Takes `count` octets off the front.
+    ///
+    /// # Errors
+    /// The frame is shorter; it is as before.
+    fn strip(&mut self, count: usize) -> Result<(), NoRoom>;
+    /// Cuts the frame to its first `length` octets; no effect if it is shorter.
+    fn truncate(&mut self, length: usize);
+    /// Asks the processor to fetch the start of the packet.
+    fn prefetch(&self);
+}
+
+/// The frame has not that much room, or not that many octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no room in the frame")]
+pub struct NoRoom;
+
+/// A frame on the heap, with 128 octets of headroom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeapFrame {
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl HeapFrame {
+    const HEADROOM: usize = 128;
+
+    /// A frame that holds a copy of `octets`.
+    #[must_use]
+    pub fn new(octets: &[u8]) -> Self {
+        let mut buffer = vec![0xa5; Self::HEADROOM];
+        buffer.extend_from_slice(octets);
+        Self { buffer, start: Self::HEADROOM }
+    }
+}
+
+impl Frame for HeapFrame {
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..).unwrap_or_default()
+    }
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buffer.get_mut(self.start..).unwrap_or_default()
+    }
+    fn prepend(&mut self, count: usize) -> Result<(), NoRoom> {
+        self.start = self.start.checked_sub(count).ok_or(NoRoom)?;
+        Ok(())
+    }
+    fn strip(&mut self, count: usize) -> Result<(), NoRoom> {
+        if count > self.bytes().len() {
+            return Err(NoRoom);
+        }
+        self.start += count;
+        Ok(())
+    }
+    fn truncate(&mut self, length: usize) {
+        self.buffer.truncate(self.start.saturating_add(length));
+    }
+    fn prefetch(&self) {}
+}

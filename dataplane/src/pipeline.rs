@@ -1,0 +1,212 @@
+//! A burst's way through the stages.
+//!
+//! ```text
+//!  burst ─► enter: Ethernet, VLAN, IPv6 ─► lanes ─► look_up: all keys at once ─► decide, lane by lane
+//!                                            ▲                                      │
+//!                                            └── decapsulated packets, own errors ──┴─► out, punt, drop
+//! ```
+//!
+//! A packet is looked up once as it came in, once more if it came out of a
+//! tunnel, and once more if it turned into an ICMPv6 error: so `process` makes
+//! at most [`PASSES`] passes, each over what the one before left. Nothing is
+//! allocated; frames move from one fixed array to the next.
+
+mod decide;
+mod output;
+
+use arrayvec::ArrayVec;
+
+pub use output::{MissingNeighbour, Output};
+
+use crate::counters::{Counters, Stage};
+use crate::drops::DropReason;
+use crate::frame::Frame;
+use crate::snapshot::{PortDescription, Snapshot};
+use crate::stage::limit::Limit;
+use crate::stage::parse::{self, ETHERNET_HEADER, Ipv6, VLAN_TAG};
+
+/// Most packets of one burst.
+pub const BURST: usize = 64;
+
+/// As it came in, out of a tunnel, as an error about that.
+const PASSES: usize = 3;
+
+/// How much a worker may do of what is not forwarding.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// ICMPv6 errors sent per second.
+    pub icmpv6_errors_per_second: u32,
+    /// Packets to the kernel per second.
+    pub punts_per_second: u32,
+    /// Of the counter that `process` is given as `now`.
+    pub cycles_per_second: u64,
+}
+
+/// What one worker needs to process packets.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// Written by this worker alone.
+    pub counters: Counters,
+    worker: usize,
+    icmpv6_errors: Limit,
+    punts: Limit,
+}
+
+/// Where a packet of a lane comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// In by its port.
+    Wire,
+    /// Out of the tunnel with this index.
+    Tunnel(u32),
+    /// An error of our own.
+    Own,
+}
+
+/// A packet with what is known of it. The frame is an Ethernet header without tag and the packet, no more.
+struct Lane<F> {
+    frame: F,
+    packet: Ipv6,
+    /// Index of the port by which it came in.
+    port: usize,
+    source_link_layer: [u8; 6],
+    origin: Origin,
+}
+
+/// Lanes of one pass.
+type Lanes<F> = ArrayVec<Lane<F>, BURST>;
+
+impl Pipeline {
+    /// For worker number `worker`.
+    #[must_use]
+    pub fn new(worker: usize, limits: Limits) -> Self {
+        Self {
+            counters: Counters::default(),
+            worker,
+            icmpv6_errors: Limit::new(limits.icmpv6_errors_per_second, limits.cycles_per_second),
+            punts: Limit::new(limits.punts_per_second, limits.cycles_per_second),
+        }
+    }
+
+    /// Takes every frame out of `burst`, all of which came in by port number `port`, and puts it into
+    /// `output` or drops and counts it. `now` is the cycle counter.
+    pub fn process<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        port: usize,
+        now: u64,
+        burst: &mut ArrayVec<F, BURST>,
+        output: &mut Output<F>,
+    ) {
+        for frame in burst.iter() {
+            frame.prefetch();
+        }
+        let Some(description) = snapshot.ports.get(port) else {
+            self.counters.add_drops(DropReason::NotForUs, burst.len() as u64);
+            burst.clear();
+            return;
+        };
+        let mut lanes = Lanes::new();
+        for frame in burst.drain(..) {
+            match enter(frame, port, description) {
+                // A burst has no more frames than there are lanes.
+                Ok(lane) => lanes.push(lane),
+                Err(reason) => self.counters.add_drops(reason, 1),
+            }
+        }
+        self.counters.stage(Stage::Parsed, lanes.len() as u64);
+        for _ in 0..PASSES {
+            if lanes.is_empty() {
+                return;
+            }
+            lanes = self.pass(snapshot, now, lanes, output);
+        }
+    }
+
+    /// Takes every frame out of `burst`, all of which the kernel sent by the exception interface of
+    /// port number `port`, and puts it into `output`, tagged as that port wants.
+    pub fn from_kernel<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        port: usize,
+        burst: &mut ArrayVec<F, BURST>,
+        output: &mut Output<F>,
+    ) {
+        let Some(description) = snapshot.ports.get(port) else { return burst.clear() };
+        self.counters.stage(Stage::FromKernel, burst.len() as u64);
+        for frame in burst.drain(..) {
+            self.send(frame, port, description, output);
+        }
+    }
+
+    /// Looks all lanes up and decides on each; gives those that need another pass.
+    fn pass<F: Frame>(&mut self, snapshot: &Snapshot, now: u64, lanes: Lanes<F>, output: &mut Output<F>) -> Lanes<F> {
+        let mut keys = [0; 2 * BURST];
+        let mut results = [0; 2 * BURST];
+        let mut count = 0;
+        for lane in &lanes {
+            for key in [lane.packet.destination, lane.packet.source] {
+                if let Some(slot) = keys.get_mut(count) {
+                    *slot = key;
+                }
+                count += 1;
+            }
+        }
+        if let (Some(keys), Some(results)) = (keys.get(..count), results.get_mut(..count)) {
+            snapshot.fib.lookup_burst(keys, results);
+        }
+        let mut again = Lanes::new();
+        for (lane, found) in lanes.into_iter().zip(results.chunks_exact(2)) {
+            let &[destination, source] = found else { continue };
+            // A lane leaves at most one lane behind, so there is always room.
+            if let Some(lane) = self.decide(snapshot, now, lane, destination, source, output) {
+                again.push(lane);
+            }
+        }
+        again
+    }
+
+    /// Puts a frame, complete but for a tag, into the output of a port.
+    #[inline]
+    fn send<F: Frame>(&mut self, mut frame: F, port: usize, description: &PortDescription, output: &mut Output<F>) {
+        if let Some(vlan) = description.vlan
+            && !tag(&mut frame, vlan)
+        {
+            return self.counters.add_drops(DropReason::NoHeadroom, 1);
+        }
+        if !output.transmit.get_mut(port).is_some_and(|burst| burst.try_push(frame).is_ok()) {
+            self.counters.add_drops(DropReason::OutputFull, 1);
+        }
+    }
+}
+
+/// Reads a frame and cuts it to an Ethernet header and a packet.
+#[inline]
+fn enter<F: Frame>(mut frame: F, port: usize, description: &PortDescription) -> Result<Lane<F>, DropReason> {
+    let ethernet = parse::ethernet(frame.bytes(), description.link_layer_address, description.vlan)?;
+    if ethernet.header > ETHERNET_HEADER {
+        // Both addresses move over the tag; the ethertype behind it is in place.
+        if let Some(addresses) = frame.bytes_mut().get_mut(..ETHERNET_HEADER - 2 + VLAN_TAG) {
+            addresses.copy_within(..ETHERNET_HEADER - 2, VLAN_TAG);
+        }
+        frame.strip(VLAN_TAG).map_err(|_| DropReason::FrameTooShort)?;
+    }
+    let packet = parse::ipv6(frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default())?;
+    // Padding of short Ethernet frames is no part of the packet.
+    frame.truncate(ETHERNET_HEADER + packet.length);
+    Ok(Lane { frame, packet, port, source_link_layer: ethernet.source, origin: Origin::Wire })
+}
+
+/// Inserts a VLAN tag behind the addresses.
+fn tag<F: Frame>(frame: &mut F, vlan: u16) -> bool {
+    if frame.bytes().len() < ETHERNET_HEADER || frame.prepend(VLAN_TAG).is_err() {
+        return false;
+    }
+    let Some(header) = frame.bytes_mut().get_mut(..ETHERNET_HEADER - 2 + VLAN_TAG) else { return false };
+    header.copy_within(VLAN_TAG.., 0);
+    let [high, low] = vlan.to_be_bytes();
+    if let Some(tag) = header.last_chunk_mut::<VLAN_TAG>() {
+        *tag = [0x81, 0x00, high, low];
+    }
+    true
+}

@@ -1,0 +1,398 @@
+//! What becomes of one packet.
+
+use super::{Lane, Origin, Output, Pipeline};
+use crate::counters::Stage;
+use crate::drops::DropReason;
+use crate::frame::Frame;
+use crate::snapshot::{Adjacency, LinkLayerAddress, NextHop, Route, Snapshot, SourceRule};
+use crate::stage::icmpv6_error::{self, Icmpv6Error};
+use crate::stage::parse::{
+    self, ETHERNET_HEADER, is_link_local, is_link_scope_multicast, is_multicast, is_never_on_the_wire,
+};
+use crate::tunnel::ip6_in_ip6;
+
+const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+/// No inner packet is refused for being larger than a tunnel's MTU below this (RFC 2473 section 7.1).
+const MINIMUM_MTU: u16 = 1280;
+
+/// Why a packet goes no further, and what its sender is told.
+struct Refusal(DropReason, Option<Icmpv6Error>);
+
+impl From<DropReason> for Refusal {
+    fn from(reason: DropReason) -> Self {
+        Self(reason, None)
+    }
+}
+
+/// What to do with a packet that may go on.
+enum Step {
+    /// By this next hop.
+    Forward(NextHop),
+    /// To the kernel.
+    Punt,
+    /// Take the outer headers off; the inner packet begins at this octet of the outer one.
+    Decapsulate { tunnel: u32, inner_offset: usize },
+}
+
+impl Pipeline {
+    /// Does with a lane what the tables say. `destination` and `source` are indexes of routes.
+    /// Gives a lane back if its packet has become another one.
+    #[inline]
+    pub(super) fn decide<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: u64,
+        mut lane: Lane<F>,
+        destination: u32,
+        source: u32,
+        output: &mut Output<F>,
+    ) -> Option<Lane<F>> {
+        let route = snapshot.routes.get(destination);
+        let step = match lane.origin {
+            Origin::Wire => self.admit(snapshot, &lane, route, source),
+            Origin::Tunnel(tunnel) => self.admit_inner(snapshot, &lane, route, source, tunnel),
+            Origin::Own => match route.next_hop {
+                NextHop::Local => Err(DropReason::NoRoute.into()),
+                next_hop => Ok(Step::Forward(next_hop)),
+            },
+        };
+        let refusal = match step {
+            Ok(Step::Punt) => {
+                self.punt(snapshot, now, lane, output);
+                return None;
+            }
+            Ok(Step::Decapsulate { tunnel, inner_offset }) => {
+                return match decapsulate(snapshot, &mut lane, tunnel, inner_offset) {
+                    Ok(()) => {
+                        self.counters.stage(Stage::Decapsulated, 1);
+                        snapshot.tunnel_traffic.from(self.worker, tunnel, lane.packet.length);
+                        Some(lane)
+                    }
+                    Err(reason) => {
+                        self.counters.add_drops(reason, 1);
+                        None
+                    }
+                };
+            }
+            Ok(Step::Forward(next_hop)) => match self.forward(snapshot, lane, next_hop, destination, output) {
+                Ok(()) => return None,
+                Err((back, refusal)) => {
+                    lane = back;
+                    refusal
+                }
+            },
+            Err(refusal) => refusal,
+        };
+        self.refuse(snapshot, now, lane, refusal)
+    }
+
+    /// Whether a packet off the wire may go on, and how.
+    #[inline]
+    fn admit<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        lane: &Lane<F>,
+        route: Route,
+        source: u32,
+    ) -> Result<Step, Refusal> {
+        let packet = &lane.packet;
+        if is_multicast(packet.source) || is_never_on_the_wire(packet.source) {
+            return Err(DropReason::SourceInvalid.into());
+        }
+        if is_multicast(packet.destination) {
+            let stays = is_link_scope_multicast(packet.destination);
+            return if stays { Ok(Step::Punt) } else { Err(DropReason::MulticastUnsupported.into()) };
+        }
+        if is_link_local(packet.destination) {
+            return Ok(Step::Punt);
+        }
+        if is_link_local(packet.source) {
+            // Neighbour discovery and DHCPv6 may come to a global address of ours.
+            return if route.next_hop == NextHop::Local { self.local(snapshot, lane) } else { Err(DropReason::SourceLinkLocal.into()) };
+        }
+        if packet.source == 0 || is_never_on_the_wire(packet.destination) {
+            return Err(DropReason::SourceInvalid.into());
+        }
+        let access = snapshot.ports.get(lane.port).is_some_and(|port| port.access);
+        let mut next_hop = route.next_hop;
+        if access {
+            // BCP 38: only what the binding allows, from the node that has it.
+            let rule = snapshot.routes.get(source).source;
+            let from = |port: u8, address: LinkLayerAddress| {
+                usize::from(port) == lane.port && address == lane.source_link_layer
+            };
+            match rule {
+                SourceRule::Native { port, link_layer_address } if from(port, link_layer_address) => {}
+                SourceRule::Tunnel { port, link_layer_address, tunnel } if from(port, link_layer_address) => {
+                    if next_hop != NextHop::Local {
+                        next_hop = NextHop::Tunnel(tunnel);
+                    }
+                }
+                _ => return Err(DropReason::SourceNotBound.into()),
+            }
+            self.counters.stage(Stage::SourceChecked, 1);
+            snapshot.prefix_traffic.from(self.worker, source, packet.length);
+        }
+        if next_hop == NextHop::Local { self.local(snapshot, lane) } else { Ok(Step::Forward(next_hop)) }
+    }
+
+    /// A packet to an address of this node.
+    fn local<F: Frame>(&self, snapshot: &Snapshot, lane: &Lane<F>) -> Result<Step, Refusal> {
+        let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+        let upper = parse::upper_layer(octets, lane.packet.next_header)?;
+        if upper.next_header != ip6_in_ip6::NEXT_HEADER {
+            return Ok(Step::Punt);
+        }
+        // A node has no business to bring tunnelled packets, whatever its source.
+        let access = snapshot.ports.get(lane.port).is_none_or(|port| port.access);
+        let tunnel = snapshot.peers.lookup(lane.packet.source);
+        let permitted = tunnel != 0 && snapshot.tunnels.get(tunnel).local == lane.packet.destination;
+        if access || !permitted || upper.later_fragment {
+            return Err(DropReason::TunnelUnknownPeer.into());
+        }
+        Ok(Step::Decapsulate { tunnel, inner_offset: upper.offset })
+    }
+
+    /// Whether a packet out of a tunnel may go on, and how.
+    ///
+    /// Either we serve the node that it is for, and the peer anchors its prefix; or we anchor the
+    /// prefix that it is from, and the peer serves the node (RFC 6275 section 10.4.5, RFC 6705 section 13).
+    #[inline]
+    fn admit_inner<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        lane: &Lane<F>,
+        route: Route,
+        source: u32,
+        tunnel: u32,
+    ) -> Result<Step, Refusal> {
+        let packet = &lane.packet;
+        let invalid = |address| is_multicast(address) || is_link_local(address) || is_never_on_the_wire(address) || address == 0;
+        if invalid(packet.source) || invalid(packet.destination) {
+            return Err(DropReason::TunnelInnerSourceInvalid.into());
+        }
+        let for_served = matches!(route.source, SourceRule::Tunnel { tunnel: its, .. } if its == tunnel);
+        let from_anchored = snapshot.routes.get(source).next_hop == NextHop::Tunnel(tunnel);
+        if !for_served && !from_anchored {
+            return Err(DropReason::TunnelInnerSourceInvalid.into());
+        }
+        if from_anchored {
+            snapshot.prefix_traffic.from(self.worker, source, packet.length);
+        }
+        if route.next_hop != NextHop::Local {
+            return Ok(Step::Forward(route.next_hop));
+        }
+        let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+        let upper = parse::upper_layer(octets, packet.next_header)?;
+        if upper.next_header == ip6_in_ip6::NEXT_HEADER { Err(DropReason::TunnelNested.into()) } else { Ok(Step::Punt) }
+    }
+
+    /// Sends a packet by its next hop, or gives it back with the reason why not.
+    #[inline]
+    fn forward<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        mut lane: Lane<F>,
+        next_hop: NextHop,
+        destination: u32,
+        output: &mut Output<F>,
+    ) -> Result<(), (Lane<F>, Refusal)> {
+        let refusal = match next_hop {
+            NextHop::None => Some(Refusal(DropReason::NoRoute, Some(Icmpv6Error::NoRoute))),
+            NextHop::Unallocated => Some(Refusal(DropReason::PrefixUnallocated, Some(Icmpv6Error::NoRoute))),
+            NextHop::Prohibited => {
+                Some(Refusal(DropReason::Prohibited, Some(Icmpv6Error::AdministrativelyProhibited)))
+            }
+            NextHop::NodeAbsent => Some(DropReason::NodeAbsent.into()),
+            NextHop::OnLink { port } => {
+                output.missing(usize::from(port), lane.packet.destination);
+                Some(DropReason::NeighbourUnresolved.into())
+            }
+            NextHop::Local => Some(DropReason::NoRoute.into()),
+            NextHop::Deliver { .. } | NextHop::Tunnel(_) | NextHop::Adjacency(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            return Err((lane, refusal));
+        }
+        if lane.origin != Origin::Own {
+            if lane.packet.hop_limit <= 1 {
+                return Err((lane, Refusal(DropReason::HopLimitExceeded, Some(Icmpv6Error::HopLimitExceeded))));
+            }
+            lane.packet.hop_limit -= 1;
+            if let Some(hop_limit) = lane.frame.bytes_mut().get_mut(ETHERNET_HEADER + 7) {
+                *hop_limit = lane.packet.hop_limit;
+            }
+        }
+        let length = lane.packet.length;
+        let result = match next_hop {
+            NextHop::Deliver { port, link_layer_address } => {
+                self.transmit(snapshot, lane, port, link_layer_address, Stage::Delivered, output)
+            }
+            NextHop::Tunnel(tunnel) => self.encapsulate(snapshot, lane, tunnel, output),
+            NextHop::Adjacency(adjacency) => {
+                let adjacency = snapshot.adjacencies.get(adjacency);
+                self.to_neighbour(snapshot, lane, adjacency, Stage::Routed, output)
+            }
+            _ => Ok(()),
+        };
+        if result.is_ok() && !matches!(next_hop, NextHop::Adjacency(_)) {
+            snapshot.prefix_traffic.to(self.worker, destination, length);
+        }
+        result
+    }
+
+    #[inline]
+    fn encapsulate<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        mut lane: Lane<F>,
+        index: u32,
+        output: &mut Output<F>,
+    ) -> Result<(), (Lane<F>, Refusal)> {
+        let tunnel = snapshot.tunnels.get(index);
+        if tunnel.adjacency == 0 {
+            if tunnel.on_link == u8::MAX {
+                return Err((lane, DropReason::NoRoute.into()));
+            }
+            output.missing(usize::from(tunnel.on_link), tunnel.remote);
+            return Err((lane, DropReason::NeighbourUnresolved.into()));
+        }
+        let inner_length = lane.packet.length;
+        if inner_length > usize::from(tunnel.mtu) {
+            // RFC 2473 section 7.1: what is larger than 1,280 octets is its sender's to make smaller.
+            let refusal = if inner_length > usize::from(MINIMUM_MTU) {
+                Refusal(DropReason::PacketTooBig, Some(Icmpv6Error::PacketTooBig(tunnel.mtu.max(MINIMUM_MTU))))
+            } else {
+                DropReason::TunnelMtuTooSmall.into()
+            };
+            return Err((lane, refusal));
+        }
+        let inner = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+        let Some(header) = ip6_in_ip6::outer_header(&tunnel.header, inner) else {
+            return Err((lane, DropReason::Ipv6Malformed.into()));
+        };
+        if lane.frame.prepend(header.len()).is_err() {
+            return Err((lane, DropReason::NoHeadroom.into()));
+        }
+        // The old Ethernet header is overwritten by the end of the new IPv6 header; the new one is
+        // written on the way out.
+        if let Some(place) = lane.frame.bytes_mut().get_mut(ETHERNET_HEADER..ETHERNET_HEADER + header.len()) {
+            place.copy_from_slice(&header);
+        }
+        lane.packet.length += header.len();
+        let adjacency = snapshot.adjacencies.get(tunnel.adjacency);
+        self.to_neighbour(snapshot, lane, adjacency, Stage::Encapsulated, output)?;
+        snapshot.tunnel_traffic.to(self.worker, index, inner_length);
+        Ok(())
+    }
+
+    #[inline]
+    fn to_neighbour<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        lane: Lane<F>,
+        adjacency: Adjacency,
+        stage: Stage,
+        output: &mut Output<F>,
+    ) -> Result<(), (Lane<F>, Refusal)> {
+        let Some(link_layer_address) = adjacency.link_layer_address else {
+            output.missing(usize::from(adjacency.port), adjacency.address);
+            return Err((lane, DropReason::NeighbourUnresolved.into()));
+        };
+        self.transmit(snapshot, lane, adjacency.port, link_layer_address, stage, output)
+    }
+
+    /// Writes the Ethernet header and sends.
+    #[inline]
+    fn transmit<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        mut lane: Lane<F>,
+        port: u8,
+        destination: LinkLayerAddress,
+        stage: Stage,
+        output: &mut Output<F>,
+    ) -> Result<(), (Lane<F>, Refusal)> {
+        let port = usize::from(port);
+        let Some(description) = snapshot.ports.get(port) else {
+            return Err((lane, DropReason::NoRoute.into()));
+        };
+        if lane.packet.length > usize::from(description.mtu) {
+            let error = Icmpv6Error::PacketTooBig(description.mtu);
+            return Err((lane, Refusal(DropReason::PacketTooBig, Some(error))));
+        }
+        write_ethernet(&mut lane.frame, destination, description.link_layer_address);
+        self.counters.stage(stage, 1);
+        self.send(lane.frame, port, description, output);
+        Ok(())
+    }
+
+    fn punt<F: Frame>(&mut self, snapshot: &Snapshot, now: u64, lane: Lane<F>, output: &mut Output<F>) {
+        if !snapshot.ports.get(lane.port).is_some_and(|port| port.exception) {
+            return self.counters.add_drops(DropReason::NoExceptionInterface, 1);
+        }
+        if !self.punts.take(now) {
+            return self.counters.add_drops(DropReason::PuntRateLimited, 1);
+        }
+        if output.punt.get_mut(lane.port).is_some_and(|burst| burst.try_push(lane.frame).is_ok()) {
+            self.counters.stage(Stage::Punted, 1);
+        } else {
+            self.counters.add_drops(DropReason::OutputFull, 1);
+        }
+    }
+
+    /// Counts a packet as dropped; gives a lane back with the error about it, where there is one to send.
+    fn refuse<F: Frame>(&mut self, snapshot: &Snapshot, now: u64, mut lane: Lane<F>, refusal: Refusal) -> Option<Lane<F>> {
+        let Refusal(reason, error) = refusal;
+        self.counters.add_drops(reason, 1);
+        let error = error.filter(|_| lane.origin != Origin::Own)?;
+        let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+        let (to, from) = (lane.packet.source, snapshot.node_address);
+        if !icmpv6_error::permitted(octets, to, lane.packet.destination, error, lane.packet.next_header) {
+            return None;
+        }
+        if !self.icmpv6_errors.take(now) {
+            self.counters.stage(Stage::Icmpv6ErrorSuppressed, 1);
+            return None;
+        }
+        if !icmpv6_error::build(&mut lane.frame, error, from, to) {
+            return None;
+        }
+        self.counters.stage(Stage::Icmpv6ErrorSent, 1);
+        lane.packet = parse::ipv6(lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default()).ok()?;
+        lane.origin = Origin::Own;
+        Some(lane)
+    }
+}
+
+/// Takes the outer headers off. The frame gets an Ethernet header as if the inner packet had come in with it.
+#[inline]
+fn decapsulate<F: Frame>(
+    snapshot: &Snapshot,
+    lane: &mut Lane<F>,
+    tunnel: u32,
+    inner_offset: usize,
+) -> Result<(), DropReason> {
+    let outer = lane.packet;
+    let own = snapshot.ports.get(lane.port).map_or([0; 6], |port| port.link_layer_address);
+    lane.frame.strip(inner_offset).map_err(|_| DropReason::TunnelInnerMalformed)?;
+    write_ethernet(&mut lane.frame, own, lane.source_link_layer);
+    let inner = lane.frame.bytes_mut().get_mut(ETHERNET_HEADER..).unwrap_or_default();
+    ip6_in_ip6::accept_inner(inner, outer.traffic_class)?;
+    lane.packet = parse::ipv6(inner).map_err(|_| DropReason::TunnelInnerMalformed)?;
+    lane.frame.truncate(ETHERNET_HEADER + lane.packet.length);
+    lane.origin = Origin::Tunnel(tunnel);
+    Ok(())
+}
+
+#[inline]
+fn write_ethernet<F: Frame>(frame: &mut F, destination: LinkLayerAddress, source: LinkLayerAddress) {
+    if let Some((to, rest)) = frame.bytes_mut().split_first_chunk_mut::<6>()
+        && let Some((from, rest)) = rest.split_first_chunk_mut::<6>()
+        && let Some(ethertype) = rest.first_chunk_mut::<2>()
+    {
+        *to = destination;
+        *from = source;
+        *ethertype = ETHERTYPE_IPV6;
+    }
+}

@@ -1,0 +1,52 @@
+//! Where frames go.
+
+use std::net::Ipv6Addr;
+
+use arrayvec::ArrayVec;
+
+use super::BURST;
+use crate::snapshot::MAX_PORTS;
+
+/// Missing neighbours reported for one burst; the same one is asked for again with the next packet.
+const EVENTS: usize = 16;
+
+/// What one burst has led to. Emptied by the worker before the next one.
+#[derive(Debug)]
+pub struct Output<F> {
+    /// By port: to the wire.
+    pub transmit: [ArrayVec<F, BURST>; MAX_PORTS],
+    /// By port: to the kernel.
+    pub punt: [ArrayVec<F, BURST>; MAX_PORTS],
+    /// Neighbours that packets were dropped for want of.
+    pub events: ArrayVec<MissingNeighbour, EVENTS>,
+}
+
+/// A packet was dropped for want of this neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MissingNeighbour {
+    /// Port index.
+    pub port: usize,
+    /// Its address.
+    pub address: Ipv6Addr,
+}
+
+impl<F> Default for Output<F> {
+    fn default() -> Self {
+        Self {
+            transmit: std::array::from_fn(|_| ArrayVec::new()),
+            punt: std::array::from_fn(|_| ArrayVec::new()),
+            events: ArrayVec::new(),
+        }
+    }
+}
+
+impl<F> Output<F> {
+    /// Notes a missing neighbour, once for each burst.
+    pub(super) fn missing(&mut self, port: usize, address: u128) {
+        let it = MissingNeighbour { port, address: address.into() };
+        if !self.events.contains(&it) {
+            // When many are missing at once, the rest is noted with later packets.
+            let _ = self.events.try_push(it);
+        }
+    }
+}

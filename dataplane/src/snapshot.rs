@@ -1,0 +1,29 @@
+//! What workers read, how it is made, and how it reaches them.
+//!
+//! [`Compiler`] owns the tables (names, addresses, options: the contract's
+//! terms) and compiles each transaction into the next [`Snapshot`] (indexes,
+//! flat entries: a worker's terms). [`Publisher`] makes it the one that workers
+//! read; [`Subscriber`] is a worker's end.
+
+mod check;
+mod compile;
+mod publish;
+mod slab;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::ApplyError;
+pub use compile::Compiler;
+pub use slab::Slab;
+pub use types::{
+    Adjacency, LinkLayerAddress, MAX_PORTS, NextHop, PortDescription, Route, Snapshot, SourceRule, Tunnel,
+};
+
+/// The writing end of publication.
+pub type Publisher = publish::Publisher<Snapshot>;
+/// Makes readers.
+pub type SubscriberFactory = publish::SubscriberFactory<Snapshot>;
+/// A worker's end.
+pub type Subscriber = publish::Subscriber<Snapshot>;

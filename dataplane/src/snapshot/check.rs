@@ -1,0 +1,247 @@
+//! Which transactions are refused, and with which words.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+use kedge_dataplane_api::model::{NextHop, PrefixEntry, Source, SourcePath, Tables, Transaction, Tunnel};
+
+use super::PortDescription;
+
+/// Why a transaction was refused; nothing of it was carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// A port that the configuration does not name.
+    #[error("{entry}: there is no port {port:?}")]
+    UnknownPort {
+        /// Which entry.
+        entry: String,
+        /// The port named.
+        port: String,
+    },
+    /// A tunnel that would not be there.
+    #[error("{entry}: there is no tunnel {tunnel}")]
+    UnknownTunnel {
+        /// Which entry.
+        entry: String,
+        /// The tunnel named.
+        tunnel: u32,
+    },
+    /// A prefix with bits set behind its length.
+    #[error("prefix {0}: has host bits set")]
+    HostBits(Ipv6Net),
+    /// Deletion of what is not there.
+    #[error("{0} cannot be deleted: it is not there")]
+    Absent(String),
+    /// A node on the core side, or a router on the access side.
+    #[error("{entry}: port {port:?} is on the wrong side for this")]
+    WrongSide {
+        /// Which entry.
+        entry: String,
+        /// The port named.
+        port: String,
+    },
+    /// A link-layer address that no single node can have.
+    #[error("{entry}: {address:02x?} is no unicast link-layer address")]
+    LinkLayerAddress {
+        /// Which entry.
+        entry: String,
+        /// The address.
+        address: [u8; 6],
+    },
+    /// An address that cannot be used there.
+    #[error("{entry}: {address} cannot be used: {why}")]
+    Address {
+        /// Which entry.
+        entry: String,
+        /// The address.
+        address: Ipv6Addr,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Two tunnels with the same peer.
+    #[error("tunnels {first} and {second} both lead to {remote}")]
+    SamePeer {
+        /// The lower id.
+        first: u32,
+        /// The higher id.
+        second: u32,
+        /// The peer.
+        remote: Ipv6Addr,
+    },
+    /// A tunnel id that means none.
+    #[error("0 is no tunnel id")]
+    TunnelZero,
+}
+
+/// Checks `transaction` against what is there. The work grows with the transaction, and with the
+/// number of tunnels when it changes tunnels, never with the number of prefixes, unless it deletes
+/// a tunnel, which any of them might name.
+pub(super) fn check(transaction: &Transaction, have: &Tables, ports: &[PortDescription]) -> Result<(), ApplyError> {
+    deletions(transaction, have)?;
+    for (prefix, entry) in &transaction.put_prefixes {
+        prefix_entry(*prefix, entry, ports)?;
+    }
+    for (id, tunnel) in &transaction.put_tunnels {
+        self::tunnel(*id, tunnel)?;
+    }
+    for ((port, address), link_layer_address) in &transaction.put_neighbours {
+        let entry = || format!("neighbour {address} on {port}");
+        known_port(port, ports, entry)?;
+        unicast(*link_layer_address, entry)?;
+        if address.is_multicast() || address.is_unspecified() {
+            return Err(ApplyError::Address { entry: entry(), address: *address, why: "no unicast address" });
+        }
+    }
+    for address in &transaction.put_local_addresses {
+        if address.is_multicast() || address.is_unspecified() {
+            let entry = format!("local address {address}");
+            return Err(ApplyError::Address { entry, address: *address, why: "no unicast address" });
+        }
+    }
+    references(transaction, have)
+}
+
+fn deletions(transaction: &Transaction, have: &Tables) -> Result<(), ApplyError> {
+    let absent = |what: String| Err(ApplyError::Absent(what));
+    let gone = transaction.replace_all;
+    for prefix in &transaction.delete_prefixes {
+        if gone || !have.prefixes.contains_key(prefix) {
+            return absent(format!("prefix {prefix}"));
+        }
+    }
+    for id in &transaction.delete_tunnels {
+        if gone || !have.tunnels.contains_key(id) {
+            return absent(format!("tunnel {id}"));
+        }
+    }
+    for key in &transaction.delete_neighbours {
+        if gone || !have.neighbours.contains_key(key) {
+            return absent(format!("neighbour {} on {}", key.1, key.0));
+        }
+    }
+    for address in &transaction.delete_local_addresses {
+        if gone || !have.local_addresses.contains(address) {
+            return absent(format!("local address {address}"));
+        }
+    }
+    Ok(())
+}
+
+fn prefix_entry(prefix: Ipv6Net, entry: &PrefixEntry, ports: &[PortDescription]) -> Result<(), ApplyError> {
+    let name = || format!("prefix {prefix}");
+    if prefix.trunc() != prefix {
+        return Err(ApplyError::HostBits(prefix));
+    }
+    match &entry.next_hop {
+        NextHop::Deliver { port, link_layer_address } => {
+            side(port, true, ports, name)?;
+            unicast(*link_layer_address, name)?;
+        }
+        NextHop::Gateway { port, address } => {
+            side(port, false, ports, name)?;
+            if address.is_multicast() || address.is_unspecified() {
+                return Err(ApplyError::Address { entry: name(), address: *address, why: "no unicast address" });
+            }
+        }
+        NextHop::OnLink { port } => known_port(port, ports, name)?,
+        NextHop::Tunnel(_) | NextHop::Discard(_) => {}
+    }
+    if let Some(Source { port, link_layer_address, .. }) = &entry.source {
+        side(port, true, ports, name)?;
+        unicast(*link_layer_address, name)?;
+    }
+    Ok(())
+}
+
+fn tunnel(id: u32, tunnel: &Tunnel) -> Result<(), ApplyError> {
+    let entry = || format!("tunnel {id}");
+    if id == 0 {
+        return Err(ApplyError::TunnelZero);
+    }
+    for address in [tunnel.local, tunnel.remote] {
+        if address.is_multicast() || address.is_unspecified() || address.is_loopback() || address.is_unicast_link_local() {
+            return Err(ApplyError::Address { entry: entry(), address, why: "no global unicast address" });
+        }
+    }
+    // RFC 2473 section 4.1.2.
+    if tunnel.local == tunnel.remote {
+        return Err(ApplyError::Address { entry: entry(), address: tunnel.remote, why: "both ends are the same" });
+    }
+    Ok(())
+}
+
+/// What may break by a deletion as much as by an addition.
+fn references(transaction: &Transaction, have: &Tables) -> Result<(), ApplyError> {
+    let lost = transaction.replace_all || !transaction.delete_tunnels.is_empty();
+    let locals_change = transaction.replace_all || !transaction.delete_local_addresses.is_empty();
+    let changed;
+    let tunnels = if lost || locals_change || !transaction.put_tunnels.is_empty() {
+        // Prefixes and neighbours, of which there may be very many, are left out.
+        let mut after = if transaction.replace_all { Tables::default() } else { without_prefixes(have) };
+        after.apply(&Transaction { put_prefixes: Vec::new(), put_neighbours: Vec::new(), ..transaction.clone() });
+        changed = after;
+        peers(&changed)?;
+        &changed.tunnels
+    } else {
+        &have.tunnels
+    };
+    let named = |prefix: &Ipv6Net, entry: &PrefixEntry| {
+        let next_hop = if let NextHop::Tunnel(id) = entry.next_hop { Some(id) } else { None };
+        let source = entry.source.as_ref().and_then(|it| if let SourcePath::Tunnel(id) = it.path { Some(id) } else { None });
+        let missing = [next_hop, source].into_iter().flatten().find(|id| !tunnels.contains_key(id));
+        missing.map_or(Ok(()), |tunnel| Err(ApplyError::UnknownTunnel { entry: format!("prefix {prefix}"), tunnel }))
+    };
+    transaction.put_prefixes.iter().try_for_each(|(prefix, entry)| named(prefix, entry))?;
+    if !transaction.replace_all && lost {
+        let mut replaced: BTreeSet<Ipv6Net> = transaction.delete_prefixes.iter().copied().collect();
+        replaced.extend(transaction.put_prefixes.iter().map(|(prefix, _)| *prefix));
+        let mut others = have.prefixes.iter().filter(|(prefix, _)| !replaced.contains(*prefix));
+        others.try_for_each(|(prefix, entry)| named(prefix, entry))?;
+    }
+    Ok(())
+}
+
+fn without_prefixes(tables: &Tables) -> Tables {
+    Tables {
+        tunnels: tables.tunnels.clone(),
+        local_addresses: tables.local_addresses.clone(),
+        ..Tables::default()
+    }
+}
+
+fn peers(after: &Tables) -> Result<(), ApplyError> {
+    let mut peers = BTreeMap::new();
+    for (id, tunnel) in &after.tunnels {
+        if !after.local_addresses.contains(&tunnel.local) {
+            let entry = format!("tunnel {id}");
+            return Err(ApplyError::Address { entry, address: tunnel.local, why: "no local address" });
+        }
+        if let Some(first) = peers.insert(tunnel.remote, *id) {
+            return Err(ApplyError::SamePeer { first, second: *id, remote: tunnel.remote });
+        }
+    }
+    Ok(())
+}
+
+fn known_port(port: &str, ports: &[PortDescription], entry: impl Fn() -> String) -> Result<(), ApplyError> {
+    if ports.iter().any(|it| it.name == port) {
+        return Ok(());
+    }
+    Err(ApplyError::UnknownPort { entry: entry(), port: port.to_owned() })
+}
+
+fn side(port: &str, access: bool, ports: &[PortDescription], entry: impl Fn() -> String) -> Result<(), ApplyError> {
+    known_port(port, ports, &entry)?;
+    if ports.iter().any(|it| it.name == port && it.access == access) {
+        return Ok(());
+    }
+    Err(ApplyError::WrongSide { entry: entry(), port: port.to_owned() })
+}
+
+fn unicast(address: [u8; 6], entry: impl Fn() -> String) -> Result<(), ApplyError> {
+    if address[0] & 1 == 0 && address != [0; 6] {
+        return Ok(());
+    }
+    Err(ApplyError::LinkLayerAddress { entry: entry(), address })
+}

@@ -1,0 +1,402 @@
+//! Tables to snapshots, change by change.
+//!
+//! The table of routes has one entry for each address or prefix that anything
+//! is known of. Where several tables know of the same address, the first of
+//! these counts: local address, prefix of length 128, neighbour. What a
+//! transaction touches is compiled again ([`Compiler::compile_key`]); what
+//! depends on it (the egress of tunnels) is resolved again when it may have
+//! changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+use std::time::Instant;
+
+use ipnet::Ipv6Net;
+use kedge_dataplane_api::model::{self, DiscardReason, PrefixEntry, SourcePath, Tables, Transaction};
+
+use super::check::{ApplyError, check};
+use super::slab::{Indexes, Slab};
+use super::types::{Adjacency, NextHop, PortDescription, Route, Snapshot, SourceRule, Tunnel};
+use crate::counters::{Bank, Traffic};
+use crate::fib::{Fib, NO_MATCH};
+use crate::tunnel::ip6_in_ip6;
+
+/// An index, and what its counters read when it was given out.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    index: u32,
+    before: Traffic,
+}
+
+/// A gateway or a neighbour.
+#[derive(Clone, Copy, Debug)]
+struct KnownAdjacency {
+    index: u32,
+    /// Prefixes that name it as their gateway.
+    gateways: u32,
+}
+
+/// Owns the tables and makes snapshots of them. Lives on the control thread.
+#[derive(Debug)]
+pub struct Compiler {
+    tables: Tables,
+    snapshot: Snapshot,
+    routes: BTreeMap<Ipv6Net, Counted>,
+    route_indexes: Indexes,
+    tunnels: BTreeMap<u32, Counted>,
+    tunnel_indexes: Indexes,
+    adjacencies: BTreeMap<(String, Ipv6Addr), KnownAdjacency>,
+    adjacency_indexes: Indexes,
+}
+
+impl Compiler {
+    /// Empty tables for these ports; `node_address` is the source of ICMPv6 errors.
+    #[must_use]
+    pub fn new(ports: Vec<PortDescription>, node_address: Ipv6Addr, workers: usize) -> Self {
+        let snapshot = Snapshot {
+            generation: 0,
+            made_at: Instant::now(),
+            fib: Fib::default(),
+            peers: Fib::default(),
+            routes: Slab::default(),
+            tunnels: Slab::default(),
+            adjacencies: Slab::default(),
+            ports: ports.into(),
+            node_address: node_address.into(),
+            prefix_traffic: Bank::new(workers),
+            tunnel_traffic: Bank::new(workers),
+        };
+        Self {
+            tables: Tables::default(),
+            snapshot,
+            routes: BTreeMap::new(),
+            route_indexes: Indexes::default(),
+            tunnels: BTreeMap::new(),
+            tunnel_indexes: Indexes::default(),
+            adjacencies: BTreeMap::new(),
+            adjacency_indexes: Indexes::default(),
+        }
+    }
+
+    /// What is in the tables.
+    #[must_use]
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// The newest generation.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.snapshot.generation
+    }
+
+    /// The newest snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot.clone()
+    }
+
+    /// Traffic of every tunnel, since it was put.
+    pub fn tunnel_traffic(&self) -> impl Iterator<Item = (u32, Traffic)> + '_ {
+        let bank = &self.snapshot.tunnel_traffic;
+        self.tunnels.iter().map(|(id, it)| (*id, bank.read(it.index).since(it.before)))
+    }
+
+    /// Traffic of every prefix of a node, here or anchored here, since it was put.
+    pub fn prefix_traffic(&self) -> impl Iterator<Item = (Ipv6Net, Traffic)> + '_ {
+        let bank = &self.snapshot.prefix_traffic;
+        let nodes = self.tables.prefixes.iter().filter(|(_, entry)| {
+            entry.source.is_some()
+                || matches!(entry.next_hop, model::NextHop::Deliver { .. } | model::NextHop::Tunnel(_))
+        });
+        nodes.filter_map(|(prefix, _)| {
+            let it = self.routes.get(prefix)?;
+            Some((*prefix, bank.read(it.index).since(it.before)))
+        })
+    }
+
+    /// Carries `transaction` out and gives the snapshot that contains it.
+    ///
+    /// # Errors
+    /// The transaction is refused as a whole. (`expected_generation` is for the caller to compare.)
+    pub fn apply(&mut self, transaction: &Transaction) -> Result<Snapshot, ApplyError> {
+        check(transaction, &self.tables, &self.snapshot.ports)?;
+        let touched = Touched::by(transaction, &self.tables);
+        let before = touched.entries(&self.tables);
+        self.tables.apply(transaction);
+        let infrastructure = touched.infrastructure(&before, &self.tables);
+        self.compile_adjacencies(&touched, &before);
+        // Tunnels first: prefixes name them by index. Those that change are resolved once more below,
+        // when the way to their peers is known.
+        for id in &touched.tunnels {
+            self.drop_peer(before.tunnels.get(id));
+        }
+        for id in &touched.tunnels {
+            self.compile_tunnel(*id);
+        }
+        for prefix in &touched.keys {
+            self.compile_key(*prefix);
+        }
+        for id in &touched.tunnels {
+            self.resolve_tunnel(*id);
+        }
+        if infrastructure {
+            let ids: Vec<u32> = self.tables.tunnels.keys().copied().collect();
+            for id in ids {
+                self.resolve_tunnel(id);
+            }
+        }
+        self.snapshot.generation += 1;
+        self.snapshot.made_at = Instant::now();
+        Ok(self.snapshot.clone())
+    }
+
+    fn port_index(&self, name: &str) -> Option<u8> {
+        let index = self.snapshot.ports.iter().position(|port| port.name == name)?;
+        u8::try_from(index).ok()
+    }
+
+    /// Counts who names each gateway, and brings each touched adjacency up to date.
+    fn compile_adjacencies(&mut self, touched: &Touched, have: &Tables) {
+        let gateway = |entry: Option<&PrefixEntry>| match entry.map(|entry| &entry.next_hop) {
+            Some(model::NextHop::Gateway { port, address }) => Some((port.clone(), *address)),
+            _ => None,
+        };
+        let mut keys: BTreeSet<(String, Ipv6Addr)> = touched.neighbours.clone();
+        for prefix in &touched.prefixes {
+            let (before, after) = (gateway(have.prefixes.get(prefix)), gateway(self.tables.prefixes.get(prefix)));
+            if let Some(it) = before.as_ref().and_then(|key| self.adjacencies.get_mut(key)) {
+                it.gateways = it.gateways.saturating_sub(1);
+            }
+            if let Some(key) = &after {
+                self.assure_adjacency(key).gateways += 1;
+            }
+            keys.extend(before.into_iter().chain(after));
+        }
+        for key in keys {
+            let neighbour = self.tables.neighbours.get(&key).copied();
+            let named = self.adjacencies.get(&key).is_some_and(|it| it.gateways > 0);
+            if neighbour.is_none() && !named {
+                if let Some(it) = self.adjacencies.remove(&key) {
+                    self.snapshot.adjacencies.set(it.index, Adjacency::default());
+                    self.adjacency_indexes.give(it.index);
+                }
+                continue;
+            }
+            let Some(port) = self.port_index(&key.0) else { continue };
+            let index = self.assure_adjacency(&key).index;
+            let adjacency = Adjacency { port, link_layer_address: neighbour, address: key.1.into() };
+            self.snapshot.adjacencies.set(index, adjacency);
+        }
+    }
+
+    fn assure_adjacency(&mut self, key: &(String, Ipv6Addr)) -> &mut KnownAdjacency {
+        let indexes = &mut self.adjacency_indexes;
+        let new = || KnownAdjacency { index: indexes.take(), gateways: 0 };
+        self.adjacencies.entry(key.clone()).or_insert_with(new)
+    }
+
+    /// Compiles what is known of one prefix or address.
+    fn compile_key(&mut self, key: Ipv6Net) {
+        let Some(route) = self.route(key) else {
+            if let Some(counted) = self.routes.remove(&key) {
+                self.snapshot.fib = self.snapshot.fib.with(key, NO_MATCH);
+                self.snapshot.routes.set(counted.index, Route::default());
+                self.route_indexes.give(counted.index);
+            }
+            return;
+        };
+        let index = match self.routes.get(&key) {
+            Some(counted) => counted.index,
+            None => {
+                let index = self.route_indexes.take();
+                self.snapshot.prefix_traffic.assure(index);
+                let before = self.snapshot.prefix_traffic.read(index);
+                self.routes.insert(key, Counted { index, before });
+                self.snapshot.fib = self.snapshot.fib.with(key, index);
+                index
+            }
+        };
+        self.snapshot.routes.set(index, route);
+    }
+
+    fn route(&self, key: Ipv6Net) -> Option<Route> {
+        let only = |next_hop| Some(Route { next_hop, source: SourceRule::Refused });
+        if key.prefix_len() == 128 && self.tables.local_addresses.contains(&key.addr()) {
+            return only(NextHop::Local);
+        }
+        if let Some(entry) = self.tables.prefixes.get(&key) {
+            return Some(Route { next_hop: self.next_hop(entry), source: self.source(entry) });
+        }
+        // Link-local addresses mean nothing without their port.
+        if key.prefix_len() == 128 && !key.addr().is_unicast_link_local() {
+            let mut on_ports = self.snapshot.ports.iter().map(|port| (port.name.clone(), key.addr()));
+            let known = on_ports.find(|key| self.tables.neighbours.contains_key(key));
+            let adjacency = known.and_then(|key| self.adjacencies.get(&key))?;
+            return only(NextHop::Adjacency(adjacency.index));
+        }
+        None
+    }
+
+    fn next_hop(&self, entry: &PrefixEntry) -> NextHop {
+        match &entry.next_hop {
+            model::NextHop::Deliver { port, link_layer_address } => self.port_index(port).map_or(NextHop::None, |port| {
+                NextHop::Deliver { port, link_layer_address: *link_layer_address }
+            }),
+            model::NextHop::Tunnel(id) => NextHop::Tunnel(self.tunnel_index(*id)),
+            model::NextHop::Gateway { port, address } => {
+                let adjacency = self.adjacencies.get(&(port.clone(), *address));
+                adjacency.map_or(NextHop::None, |it| NextHop::Adjacency(it.index))
+            }
+            model::NextHop::OnLink { port } => self.port_index(port).map_or(NextHop::None, |port| NextHop::OnLink { port }),
+            model::NextHop::Discard(DiscardReason::NodeAbsent) => NextHop::NodeAbsent,
+            model::NextHop::Discard(DiscardReason::Unallocated) => NextHop::Unallocated,
+            model::NextHop::Discard(DiscardReason::Prohibited) => NextHop::Prohibited,
+        }
+    }
+
+    fn source(&self, entry: &PrefixEntry) -> SourceRule {
+        let Some(source) = &entry.source else { return SourceRule::Refused };
+        let Some(port) = self.port_index(&source.port) else { return SourceRule::Refused };
+        let link_layer_address = source.link_layer_address;
+        match source.path {
+            SourcePath::Native => SourceRule::Native { port, link_layer_address },
+            SourcePath::Tunnel(id) => {
+                SourceRule::Tunnel { port, link_layer_address, tunnel: self.tunnel_index(id) }
+            }
+        }
+    }
+
+    fn tunnel_index(&self, id: u32) -> u32 {
+        self.tunnels.get(&id).map_or(0, |it| it.index)
+    }
+
+    /// Forgets the peer of a tunnel as it was. Of all that change, before any is compiled: two may
+    /// swap their peers in one transaction.
+    fn drop_peer(&mut self, before: Option<&model::Tunnel>) {
+        if let Some(before) = before {
+            self.snapshot.peers = self.snapshot.peers.with(host(before.remote), NO_MATCH);
+        }
+    }
+
+    /// Compiles a tunnel that was put or deleted.
+    fn compile_tunnel(&mut self, id: u32) {
+        let Some(remote) = self.tables.tunnels.get(&id).map(|tunnel| tunnel.remote) else {
+            if let Some(counted) = self.tunnels.remove(&id) {
+                self.snapshot.tunnels.set(counted.index, Tunnel::default());
+                self.tunnel_indexes.give(counted.index);
+            }
+            return;
+        };
+        let index = match self.tunnels.get(&id) {
+            Some(counted) => counted.index,
+            None => {
+                let index = self.tunnel_indexes.take();
+                self.snapshot.tunnel_traffic.assure(index);
+                let before = self.snapshot.tunnel_traffic.read(index);
+                self.tunnels.insert(id, Counted { index, before });
+                index
+            }
+        };
+        self.snapshot.peers = self.snapshot.peers.with(host(remote), index);
+    }
+
+    /// Finds where a tunnel leaves, and fills in what follows from that.
+    fn resolve_tunnel(&mut self, id: u32) {
+        let (Some(tunnel), Some(counted)) = (self.tables.tunnels.get(&id), self.tunnels.get(&id)) else { return };
+        let route = self.snapshot.routes.get(self.snapshot.fib.lookup(tunnel.remote.into()));
+        let (adjacency, on_link) = match route.next_hop {
+            NextHop::Adjacency(adjacency) => (adjacency, u8::MAX),
+            NextHop::OnLink { port } => (0, port),
+            // A tunnel in a tunnel, or to nowhere.
+            _ => (0, u8::MAX),
+        };
+        let port = if adjacency == 0 { on_link } else { self.snapshot.adjacencies.get(adjacency).port };
+        let egress = self.snapshot.ports.get(usize::from(port)).map_or(1500, |port| port.mtu);
+        let room = egress.saturating_sub(ip6_in_ip6::OVERHEAD);
+        let compiled = Tunnel {
+            header: ip6_in_ip6::template(tunnel.local, tunnel.remote, tunnel.hop_limit),
+            local: tunnel.local.into(),
+            remote: tunnel.remote.into(),
+            adjacency,
+            on_link,
+            mtu: if tunnel.mtu == 0 { room } else { tunnel.mtu.min(room) },
+        };
+        self.snapshot.tunnels.set(counted.index, compiled);
+    }
+}
+
+/// What a transaction touches.
+struct Touched {
+    /// Prefixes of the table of prefixes.
+    prefixes: BTreeSet<Ipv6Net>,
+    /// All keys of the forwarding table: those, neighbours and local addresses.
+    keys: BTreeSet<Ipv6Net>,
+    /// Deleted ones first, so that a peer can pass from one to another.
+    tunnels: Vec<u32>,
+    neighbours: BTreeSet<(String, Ipv6Addr)>,
+}
+
+impl Touched {
+    fn by(transaction: &Transaction, have: &Tables) -> Self {
+        let mut prefixes: BTreeSet<Ipv6Net> = transaction.delete_prefixes.iter().copied().collect();
+        prefixes.extend(transaction.put_prefixes.iter().map(|(prefix, _)| *prefix));
+        let mut neighbours: BTreeSet<_> = transaction.delete_neighbours.iter().cloned().collect();
+        neighbours.extend(transaction.put_neighbours.iter().map(|(key, _)| key.clone()));
+        let mut locals: BTreeSet<Ipv6Addr> = transaction.delete_local_addresses.iter().copied().collect();
+        locals.extend(transaction.put_local_addresses.iter().copied());
+        let mut tunnels = transaction.delete_tunnels.clone();
+        if transaction.replace_all {
+            prefixes.extend(have.prefixes.keys());
+            neighbours.extend(have.neighbours.keys().cloned());
+            locals.extend(&have.local_addresses);
+            tunnels.extend(have.tunnels.keys());
+        }
+        for (id, _) in &transaction.put_tunnels {
+            if !tunnels.contains(id) {
+                tunnels.push(*id);
+            }
+        }
+        let mut keys = prefixes.clone();
+        keys.extend(neighbours.iter().map(|(_, address)| host(*address)));
+        keys.extend(locals.into_iter().map(host));
+        Self { prefixes, keys, tunnels, neighbours }
+    }
+
+    /// The touched prefixes and tunnels, as they are in `tables`.
+    fn entries(&self, tables: &Tables) -> Tables {
+        let prefixes = self.prefixes.iter().filter_map(|it| tables.prefixes.get_key_value(it));
+        let tunnels = self.tunnels.iter().filter_map(|it| tables.tunnels.get_key_value(it));
+        Tables {
+            prefixes: prefixes.map(|(key, entry)| (*key, entry.clone())).collect(),
+            tunnels: tunnels.map(|(key, entry)| (*key, entry.clone())).collect(),
+            ..Tables::default()
+        }
+    }
+
+    /// Whether the way to a peer may have changed: a node's own prefixes are not on it.
+    fn infrastructure(&self, have: &Tables, want: &Tables) -> bool {
+        let of_node = |entry: Option<&PrefixEntry>| {
+            entry.is_none_or(|entry| {
+                matches!(
+                    entry.next_hop,
+                    model::NextHop::Deliver { .. } | model::NextHop::Tunnel(_) | model::NextHop::Discard(_)
+                )
+            })
+        };
+        self.keys.len() > self.prefixes.len()
+            || self.prefixes.iter().any(|it| !of_node(have.prefixes.get(it)) || !of_node(want.prefixes.get(it)))
+    }
+}
+
+fn host(address: Ipv6Addr) -> Ipv6Net {
+    Ipv6Net::from(address)
+}
+
+impl Snapshot {
+    /// Which generation this is.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+}

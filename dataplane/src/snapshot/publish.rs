@@ -1,0 +1,258 @@
+//! Publication: one pointer, swapped; readers never wait; old versions die where they were made.
+//!
+//! A [`Subscriber`] pins crossbeam's epoch for the length of a burst and reads
+//! the pointer once; `&mut self` in [`Subscriber::read`] makes a second read in
+//! the same burst a compile error. [`Publisher::publish`] swaps the pointer and
+//! defers, for the old version, a function that only hands its address back
+//! through a bounded queue: whichever thread happens to run it frees nothing.
+//! [`Publisher::collect`] takes the addresses out and frees the versions, on the
+//! control thread.
+//!
+//! What would go wrong without each part: without the pin, a version could be
+//! freed under a reader; without the hand-back, a worker would run destructors
+//! (crossbeam lets any participant run deferred functions); without the bound,
+//! a worker could have to allocate.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam::epoch::{Atomic, Collector, Guard, LocalHandle, Owned};
+use crossbeam::queue::ArrayQueue;
+
+/// Versions that may be out at once: retired, but not yet freed.
+const OUTSTANDING: usize = 4096;
+
+struct Slot<T> {
+    current: Atomic<T>,
+    collector: Collector,
+    /// Addresses of versions that no reader can hold any more.
+    retired: Arc<ArrayQueue<usize>>,
+}
+
+// SAFETY: `current` owns a T that any thread may read (T: Sync) and that the publisher's thread,
+// whichever that is, frees (T: Send). The rest is Send and Sync by itself.
+#[allow(unsafe_code)]
+unsafe impl<T: Send + Sync> Send for Slot<T> {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl<T: Send + Sync> Sync for Slot<T> {}
+
+/// The writing end. There is one.
+pub struct Publisher<T: Send + Sync + 'static> {
+    slot: Arc<Slot<T>>,
+    /// Versions swapped out whose address has not come back yet.
+    outstanding: usize,
+}
+
+/// Makes readers; for any thread.
+pub struct SubscriberFactory<T: Send + Sync + 'static> {
+    slot: Arc<Slot<T>>,
+}
+
+/// A reading end; stays on the thread that made it.
+pub struct Subscriber<T: Send + Sync + 'static> {
+    slot: Arc<Slot<T>>,
+    handle: LocalHandle,
+}
+
+/// A version, held for a burst.
+pub struct Reading<'a, T> {
+    guard: Guard,
+    value: &'a T,
+}
+
+impl<T: Send + Sync + 'static> Publisher<T> {
+    /// Publishes a first version.
+    pub fn new(first: T) -> Self {
+        let slot = Slot {
+            current: Atomic::new(first),
+            collector: Collector::new(),
+            retired: Arc::new(ArrayQueue::new(OUTSTANDING)),
+        };
+        Self { slot: Arc::new(slot), outstanding: 0 }
+    }
+
+    /// What makes readers.
+    #[must_use]
+    pub fn factory(&self) -> SubscriberFactory<T> {
+        SubscriberFactory { slot: self.slot.clone() }
+    }
+
+    /// Versions that were replaced and not freed yet.
+    #[must_use]
+    pub fn retired(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Makes `next` the version that every later read gives. Waits only when [`OUTSTANDING`] older
+    /// versions are held back by readers that never end their bursts.
+    pub fn publish(&mut self, next: T) {
+        self.collect();
+        while self.outstanding >= OUTSTANDING {
+            std::thread::yield_now();
+            self.collect();
+        }
+        let handle = self.slot.collector.register();
+        let guard = handle.pin();
+        let old = self.slot.current.swap(Owned::new(next), Ordering::AcqRel, &guard);
+        self.outstanding += 1;
+        let retired = self.slot.retired.clone();
+        let address = old.as_raw() as usize;
+        // SAFETY: the function may run on any thread at any later time: it owns what it uses (an
+        // address and a shared queue). It cannot find the queue full, for there are at most
+        // OUTSTANDING addresses not collected. It runs only after every reader that was pinned at
+        // the swap has unpinned, so that the address it hands back is of a version nobody holds.
+        #[allow(unsafe_code)]
+        unsafe {
+            guard.defer_unchecked(move || retired.push(address));
+        }
+        guard.flush();
+    }
+
+    /// Frees the versions that no reader holds any more; says how many are still held.
+    pub fn collect(&mut self) -> usize {
+        if self.outstanding > 0 {
+            // Pinning and flushing is what moves the epoch on.
+            self.slot.collector.register().pin().flush();
+        }
+        while let Some(address) = self.slot.retired.pop() {
+            self.outstanding -= 1;
+            // SAFETY: the address is of a `T` that `Owned::new` put on the heap and `publish` swapped
+            // out; each comes back once, after its last reader (see there).
+            #[allow(unsafe_code)]
+            drop(unsafe { Owned::<T>::from_raw(address as *mut T) });
+        }
+        self.outstanding
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for Publisher<T> {
+    /// Waits for the readers to let go of what was retired. The last version stays as long as there
+    /// are readers, and is freed with the last of them.
+    fn drop(&mut self) {
+        while self.collect() > 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl<T> Drop for Slot<T> {
+    fn drop(&mut self) {
+        let current = std::mem::replace(&mut self.current, Atomic::null());
+        // SAFETY: the last of publisher, factories and subscribers is gone, so nobody reads; the
+        // pointer is of a `T` from `Owned::new`, never null before this.
+        #[allow(unsafe_code)]
+        drop(unsafe { current.into_owned() });
+    }
+}
+
+impl<T: Send + Sync + 'static> Clone for SubscriberFactory<T> {
+    fn clone(&self) -> Self {
+        Self { slot: self.slot.clone() }
+    }
+}
+
+impl<T: Send + Sync + 'static> SubscriberFactory<T> {
+    /// A reader for the calling thread.
+    #[must_use]
+    pub fn subscribe(&self) -> Subscriber<T> {
+        Subscriber { handle: self.slot.collector.register(), slot: self.slot.clone() }
+    }
+}
+
+impl<T: Send + Sync + 'static> Subscriber<T> {
+    /// The newest version, for one burst.
+    #[inline]
+    pub fn read(&mut self) -> Reading<'_, T> {
+        let guard = self.handle.pin();
+        let current = self.slot.current.load(Ordering::Acquire, &guard);
+        // SAFETY: never null while a slot lives. The version stays for as long as `guard` is pinned,
+        // which is as long as `Reading` lives: it owns the guard, and gives the reference out only
+        // under a borrow of itself.
+        #[allow(unsafe_code)]
+        let value = unsafe { &*current.as_raw() };
+        Reading { guard, value }
+    }
+}
+
+impl<T> Reading<'_, T> {
+    /// Ends the reading. (So does dropping it.)
+    pub fn end(self) {
+        drop(self.guard);
+    }
+}
+
+impl<T> std::ops::Deref for Reading<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        self.value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
+    use std::thread::ThreadId;
+
+    use super::*;
+
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    static FREED: AtomicUsize = AtomicUsize::new(0);
+
+    /// Two halves that always agree, and a note of the thread on which it must die.
+    struct Version {
+        left: u64,
+        right: u64,
+        home: ThreadId,
+    }
+
+    impl Version {
+        fn new(number: u64) -> Self {
+            MADE.fetch_add(1, Ordering::SeqCst);
+            Self { left: number, right: !number, home: std::thread::current().id() }
+        }
+    }
+
+    impl Drop for Version {
+        fn drop(&mut self) {
+            FREED.fetch_add(1, Ordering::SeqCst);
+            assert_eq!(self.home, std::thread::current().id(), "freed off the control thread");
+            // A reader that still held it would now see halves that disagree.
+            self.left = 0;
+            self.right = 0;
+        }
+    }
+
+    #[test]
+    fn readers_see_whole_versions_in_order_and_free_none() {
+        let versions = if cfg!(miri) { 50 } else { 20_000 };
+        let mut publisher = Publisher::new(Version::new(1));
+        let stop = Arc::new(AtomicBool::new(false));
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                let (factory, stop) = (publisher.factory(), stop.clone());
+                std::thread::spawn(move || {
+                    let mut subscriber = factory.subscribe();
+                    let mut last = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        let version = subscriber.read();
+                        assert_eq!(version.left, !version.right, "a torn or freed version");
+                        assert!(version.left >= last, "time ran backward");
+                        last = version.left;
+                    }
+                })
+            })
+            .collect();
+        for number in 2..=versions {
+            publisher.publish(Version::new(number));
+        }
+        stop.store(true, Ordering::Relaxed);
+        for reader in readers {
+            reader.join().unwrap();
+        }
+        drop(publisher);
+        assert_eq!(MADE.load(Ordering::SeqCst), FREED.load(Ordering::SeqCst));
+    }
+}

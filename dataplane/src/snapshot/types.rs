@@ -1,0 +1,159 @@
+//! What a worker reads: small, flat, resolved beforehand.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::slab::Slab;
+use crate::counters::Bank;
+use crate::fib::Fib;
+
+/// Most ports of one data plane.
+pub const MAX_PORTS: usize = 16;
+
+/// EUI-48.
+pub type LinkLayerAddress = [u8; 6];
+
+/// One consistent view of all tables. Immutable; versions share what did not change.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Grows by one with every transaction; 0 is the empty one at the start.
+    pub generation: u64,
+    /// When it was made.
+    pub made_at: Instant,
+    /// Destination and source prefixes, neighbours and local addresses: address -> index into `routes`.
+    pub fib: Fib,
+    /// Outer source of a permitted peer -> index into `tunnels`.
+    pub peers: Fib,
+    /// What a match leads to. Index 0 is no match.
+    pub routes: Slab<Route>,
+    /// Tunnels; index 0 is none.
+    pub tunnels: Slab<Tunnel>,
+    /// Routers and other neighbours, resolved or not.
+    pub adjacencies: Slab<Adjacency>,
+    /// The ports, by index.
+    pub ports: Arc<[PortDescription]>,
+    /// Source of ICMPv6 errors.
+    pub node_address: u128,
+    /// Traffic by route.
+    pub prefix_traffic: Bank,
+    /// Traffic by tunnel.
+    pub tunnel_traffic: Bank,
+}
+
+/// What a worker has to know of a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortDescription {
+    /// Its name in the contract.
+    pub name: String,
+    /// Mobile nodes are here: sources are checked.
+    pub access: bool,
+    /// Its link-layer address.
+    pub link_layer_address: LinkLayerAddress,
+    /// Largest IPv6 packet, octets.
+    pub mtu: u16,
+    /// Tag of every frame, if any.
+    pub vlan: Option<u16>,
+    /// Whether there is an interface to the kernel.
+    pub exception: bool,
+}
+
+/// What a match leads to, and what may come from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// For packets to it.
+    pub next_hop: NextHop,
+    /// For packets from it.
+    pub source: SourceRule,
+}
+
+/// For packets to a prefix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NextHop {
+    /// Nothing is known.
+    #[default]
+    None,
+    /// To this node on this access port.
+    Deliver {
+        /// Port index.
+        port: u8,
+        /// The node's.
+        link_layer_address: LinkLayerAddress,
+    },
+    /// Into this tunnel.
+    Tunnel(u32),
+    /// By this router, or to this neighbour.
+    Adjacency(u32),
+    /// To a neighbour on this port that is not known yet.
+    OnLink {
+        /// Port index.
+        port: u8,
+    },
+    /// An address of this node.
+    Local,
+    /// Dropped without a word.
+    NodeAbsent,
+    /// Dropped with ICMPv6 no route.
+    Unallocated,
+    /// Dropped with ICMPv6 administratively prohibited.
+    Prohibited,
+}
+
+/// For packets from a prefix on the access side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceRule {
+    /// None may come.
+    #[default]
+    Refused,
+    /// From this node, by their destination.
+    Native {
+        /// Port index.
+        port: u8,
+        /// The node's.
+        link_layer_address: LinkLayerAddress,
+    },
+    /// From this node, to the anchor.
+    Tunnel {
+        /// Port index.
+        port: u8,
+        /// The node's.
+        link_layer_address: LinkLayerAddress,
+        /// Which tunnel.
+        tunnel: u32,
+    },
+}
+
+const _: () = assert!(size_of::<Route>() <= 24, "two and a half to a cache line");
+
+/// A tunnel, with its header prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// The outer IPv6 header with length, traffic class and flow label to fill in.
+    pub header: [u8; 40],
+    /// The only permitted destination of what comes in.
+    pub local: u128,
+    /// The peer.
+    pub remote: u128,
+    /// Where it leaves; 0 is nowhere yet.
+    pub adjacency: u32,
+    /// The port on which an unknown neighbour has to be found first; `u8::MAX` is none.
+    pub on_link: u8,
+    /// Largest inner packet, octets.
+    pub mtu: u16,
+}
+
+impl Default for Tunnel {
+    fn default() -> Self {
+        Self { header: [0; 40], local: 0, remote: 0, adjacency: 0, on_link: u8::MAX, mtu: 0 }
+    }
+}
+
+/// A neighbour on a core port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Adjacency {
+    /// Port index.
+    pub port: u8,
+    /// Not known until the control plane says.
+    pub link_layer_address: Option<LinkLayerAddress>,
+    /// Its address.
+    pub address: u128,
+}

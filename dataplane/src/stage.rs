@@ -1,0 +1,5 @@
+//! The steps of a packet's way, one file each.
+
+pub mod icmpv6_error;
+pub mod limit;
+pub mod parse;
