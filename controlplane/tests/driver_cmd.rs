@@ -4,7 +4,7 @@
 
 mod driver_support;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -33,11 +33,16 @@ struct Scene {
     mobility: Socket,
     icmp: Socket,
     directory: tempfile::TempDir,
-    _namespace: Namespace,
+    namespace: Namespace,
 }
 
 impl Scene {
     fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With more keys of `[node]`.
+    fn with(node: &str) -> Self {
         let namespace = Namespace::new("cmd");
         namespace.address("2001:db8:d::1/128", "lo");
         namespace.address("2001:db8:a::1/128", "lo");
@@ -48,7 +53,7 @@ impl Scene {
             "cmd",
             "cmd",
             &CMD.to_string(),
-            CONFIG,
+            &format!("{node}{CONFIG}"),
         );
         eventually("the Mobility Header socket", || {
             cmd.log().contains("signalling as").then_some(())
@@ -70,7 +75,7 @@ impl Scene {
             mobility,
             icmp,
             directory,
-            _namespace: namespace,
+            namespace,
         }
     }
 
@@ -252,4 +257,42 @@ fn bindings_survive() {
     );
     let aside = std::fs::read_to_string(file.with_extension("json.corrupt")).unwrap();
     assert_eq!(aside, text[..text.len() / 2]);
+}
+
+/// What Prometheus scrapes.
+#[test]
+fn metrics() {
+    let mut scene = Scene::with("metrics = \"[::1]:9110\"\n");
+    scene.register("mn1@example.net", 1);
+    let ask = |request: &str| {
+        scene.namespace.inside(|| {
+            let mut stream = std::net::TcpStream::connect("[::1]:9110").unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        })
+    };
+    let answer = ask("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    for line in [
+        "kedge_controlplane_bindings{state=\"active\"} 1",
+        "kedge_controlplane_bindings{state=\"deregistered\"} 0",
+        "kedge_controlplane_events_total{event=\"bindings_created\"} 1",
+        "kedge_controlplane_events_total{event=\"mobility_error_truncated\"} 0",
+        "kedge_controlplane_mobility_messages_total{direction=\"received\",message=\"PBU\",result=\"\"} 1",
+        "kedge_controlplane_mobility_messages_total{direction=\"sent\",message=\"PBA\",result=\"accepted\"} 1",
+    ] {
+        assert!(
+            answer.lines().any(|found| found == line),
+            "{line} is not in\n{answer}"
+        );
+    }
+    let other = ask("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert!(other.starts_with("HTTP/1.1 404"), "{other}");
+    let post = ask("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    assert!(post.starts_with("HTTP/1.1 405"), "{post}");
+    let nonsense = ask("\u{1}\u{2}nonsense\r\n\r\n");
+    assert!(nonsense.starts_with("HTTP/1.1 400"), "{nonsense}");
+    assert!(scene.cmd.lives());
 }

@@ -8,10 +8,15 @@ mod driver_support;
 #[path = "driver_support/dataplane.rs"]
 mod fake;
 
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddrV6;
+use std::process::{Command, Stdio};
+
 use driver_support::{Daemon, Namespace, eventually};
 use fake::FakeDataplane;
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{DiscardReason, NextHop, SourcePath};
+use socket2::{Domain, Protocol, Socket, Type};
 
 const NODE: [u8; 6] = [2, 0, 0, 0, 0x0a, 1];
 const GATEWAY: &str = "2001:db8:ca::1";
@@ -387,4 +392,113 @@ fn a_stranger_is_not_served_until_the_policy_names_it() {
         scene.maar.json(&["show", "nodes"])[0]["link_layer_address"],
         "02:00:00:00:0a:01"
     );
+}
+
+/// Solicitations that RFC 4861 section 6.1.1 refuses, or that name nobody, attach nobody.
+#[test]
+fn bad_solicitations_attach_nobody() {
+    let scene = Scene::new("");
+    eventually("the access link", || {
+        scene.maar.log().contains("kacc is configured").then_some(())
+    });
+    // A host that solicits nothing itself: its address is there at once, and it takes no advertisements.
+    scene
+        .node
+        .run(&["sysctl", "-qw", "net.ipv6.conf.mn0.accept_ra=0"]);
+    scene
+        .node
+        .run(&["sysctl", "-qw", "net.ipv6.conf.mn0.addr_gen_mode=1"]);
+    scene.node.ip(&["link", "set", "mn0", "up"]);
+    scene.node.address("fe80::77/64", "mn0");
+    let send = |hops: u32, message: &[u8]| {
+        scene.node.inside(|| {
+            let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6)).unwrap();
+            socket.bind_device(Some(b"mn0")).unwrap();
+            socket.set_multicast_hops_v6(hops).unwrap();
+            let routers = SocketAddrV6::new("ff02::2".parse().unwrap(), 0, 0, 0);
+            socket.send_to(message, &routers.into()).unwrap();
+        });
+    };
+    let plain = [133, 0, 0, 0, 0, 0, 0, 0];
+    let source_link_layer_address = |address: [u8; 6]| [&plain[..], &[1, 1], &address].concat();
+    for (number, (hops, message)) in [
+        (64, source_link_layer_address(NODE)),
+        (255, plain[..7].to_vec()),
+        (255, [&plain[..], &[1, 0, 0, 0, 0, 0, 0, 0]].concat()),
+        (255, [133, 9, 0, 0, 0, 0, 0, 0].to_vec()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        send(hops, &message);
+        scene
+            .maar
+            .wait_for_counter("solicitations_invalid", number as u64 + 1);
+    }
+    // A group is nobody's address; without any address, and none in the identifier, there is nobody.
+    send(255, &source_link_layer_address([1, 0, 0, 0, 0, 1]));
+    scene
+        .maar
+        .wait_for_counter("solicitations_without_link_layer_address", 1);
+    assert_eq!(scene.maar.json(&["show", "nodes"]), serde_json::json!([]));
+    send(255, &source_link_layer_address(NODE));
+    eventually("the good one", || {
+        (scene.maar.json(&["show", "nodes"])[0]["link_local_address"] == "fe80::77").then_some(())
+    });
+}
+
+/// What `kedge watch` shows: the events of both daemons, one JSON object on each line.
+#[test]
+fn a_watcher_sees_both_daemons() {
+    let scene = Scene::new("");
+    scene.node_appears();
+    scene.wait_for_delivery();
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_kedge"))
+        .args(["--json", "watch", "--run-directory"])
+        .arg(&scene.maar.run)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if sender.send(value).is_err() {
+                return;
+            }
+        }
+    });
+    let mut seen: Vec<serde_json::Value> = Vec::new();
+    // It subscribes a moment after it has started: make events until the first is seen.
+    let wanted = [
+        "node_detached",
+        "node_attached",
+        "message_sent",
+        "message_received",
+        "advertisement_sent",
+        "dataplane_unknown_neighbour",
+    ];
+    eventually("all kinds of events", || {
+        scene.maar.json(&["detach", "eui48:02-00-00-00-0a-01"]);
+        scene.maar.json(&["attach", "eui48:02-00-00-00-0a-01"]);
+        scene
+            .dataplane()
+            .unknown_neighbour("core", "2001:db8:ca::98".parse().unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        seen.extend(receiver.try_iter());
+        wanted
+            .iter()
+            .all(|kind| seen.iter().any(|event| event["kind"] == *kind))
+            .then_some(())
+    });
+    let sent = seen.iter().find(|event| event["kind"] == "message_sent").unwrap();
+    assert_eq!(sent["gateway"], "maar1");
+    assert_eq!(sent["fields"]["message"], "PBU");
+    assert_eq!(sent["fields"]["prefixes"], "2001:db8:100::/64");
+    assert_eq!(sent["fields"]["identifier"], "eui48:02-00-00-00-0a-01");
+    assert!(sent["unix_us"].as_u64().unwrap() > 1_600_000_000_000_000);
+    let pid = nix::unistd::Pid::from_raw(watch.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert!(watch.wait().unwrap().success());
 }

@@ -11,6 +11,8 @@ use super::{BindingStore, StoreError};
 
 /// Changes within this span are saved together.
 const COALESCE: Duration = Duration::from_millis(20);
+/// After a failure the next attempt waits this long.
+const RETRY: Duration = Duration::from_secs(1);
 /// Saving takes at most one part in this of the time, however large the state.
 const IDLE_SHARE: u32 = 4;
 
@@ -24,6 +26,8 @@ pub struct Saver<Store> {
     due: Option<Instant>,
     not_before: Instant,
     running: Option<JoinHandle<(Duration, Result<(), StoreError>)>>,
+    /// Why the last save failed, if it did.
+    failed: Option<String>,
 }
 
 impl<Store: Send + Sync + 'static> Saver<Store> {
@@ -35,6 +39,7 @@ impl<Store: Send + Sync + 'static> Saver<Store> {
             due: None,
             not_before: Instant::now(),
             running: None,
+            failed: None,
         }
     }
 
@@ -45,22 +50,37 @@ impl<Store: Send + Sync + 'static> Saver<Store> {
         }
     }
 
-    /// Waits until there is something for [`Saver::step`] to do.
-    pub async fn ready(&mut self) -> Option<Result<(), StoreError>> {
+    /// Waits until there is something for [`Saver::step`] to do. A save that
+    /// failed is tried again; its error comes out once, not at each attempt.
+    pub async fn ready(&mut self) -> Option<StoreError> {
         if let Some(running) = &mut self.running {
             let outcome = running.await;
             self.running = None;
-            return outcome.ok().map(|(took, result)| {
-                self.not_before = Instant::now() + took * (IDLE_SHARE - 1);
-                self.due = self.due.map(|due| due.max(self.not_before));
-                result
-            });
+            return match outcome {
+                Ok((took, result)) => self.ended(took, result),
+                Err(_) => None,
+            };
         }
         match self.due {
             Some(due) => tokio::time::sleep_until(due).await,
             None => std::future::pending().await,
         }
         None
+    }
+
+    fn ended(&mut self, took: Duration, result: Result<(), StoreError>) -> Option<StoreError> {
+        let now = Instant::now();
+        let Err(error) = result else {
+            self.failed = None;
+            self.not_before = now + took * (IDLE_SHARE - 1);
+            self.due = self.due.map(|due| due.max(self.not_before));
+            return None;
+        };
+        self.not_before = now + RETRY;
+        self.due = Some(self.not_before);
+        let reason = error.to_string();
+        let repeated = self.failed.replace(reason) == Some(error.to_string());
+        (!repeated).then_some(error)
     }
 
     /// Starts the save that is due, if one is.
@@ -127,9 +147,33 @@ mod tests {
         assert!(saver.ready().await.is_none());
         saver.step(&7);
         saver.changed();
-        assert!(matches!(saver.ready().await, Some(Ok(()))));
+        assert!(saver.ready().await.is_none());
         assert_eq!(*saved.lock().unwrap(), [7]);
         saver.finish(&9).await.unwrap();
         assert_eq!(*saved.lock().unwrap(), [7, 9]);
+    }
+
+    /// A full disk is told once, and written to again when there is room.
+    #[tokio::test]
+    async fn a_failure_is_told_once_and_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let blocked = directory.path().join("blocked");
+        std::fs::write(&blocked, "a file where the directory should be").unwrap();
+        let store = crate::binding::FileStore::new(&blocked, "cmd");
+        let mut saver = Saver::new(store.clone());
+        saver.changed();
+        assert!(saver.ready().await.is_none());
+        saver.step(&7_u32);
+        assert!(saver.ready().await.is_some());
+        let again = Instant::now();
+        assert!(saver.ready().await.is_none());
+        assert!(again.elapsed() > RETRY / 2);
+        saver.step(&7_u32);
+        assert!(saver.ready().await.is_none(), "the same error again");
+        std::fs::remove_file(&blocked).unwrap();
+        assert!(saver.ready().await.is_none());
+        saver.step(&7_u32);
+        assert!(saver.ready().await.is_none());
+        assert_eq!(BindingStore::<u32>::load(&store).unwrap(), Some(7));
     }
 }

@@ -7,8 +7,9 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{BindingPhase, Cmd, Input, Output, PreviousPhase, Settings, State};
-use crate::binding::{FileStore, Saver};
+use crate::binding::{FileStore, Saver, StoreError};
 use crate::driver::{Endpoint, FromSocket, Heeded, Observer, Parts, restore, wait_until};
+use crate::event::Event;
 use crate::metrics::{Accumulated, Snapshot};
 use crate::northbound::{Request, proto};
 
@@ -45,7 +46,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
             Some(item) = from_socket.recv() => daemon.message(item, &mut from_socket),
             Some(request) = requests.recv() => daemon.request(request),
             () = wait_until(deadline) => daemon.process(Input::Tick),
-            saved = daemon.saver.ready() => daemon.save(saved),
+            failed = daemon.saver.ready() => daemon.save(failed),
         }
     }
     daemon.saver.finish(daemon.machine.state()).await?;
@@ -88,11 +89,10 @@ impl Daemon {
         self.saver.changed();
     }
 
-    fn save(&mut self, saved: Option<Result<(), crate::binding::StoreError>>) {
-        if let Some(Err(error)) = saved {
-            let event = crate::event::Event::new("state_not_saved", error.to_string());
-            self.observer.warn(&event);
-            self.saver.changed();
+    fn save(&mut self, failed: Option<StoreError>) {
+        if let Some(error) = failed {
+            let text = format!("bindings would not survive a restart: {error}");
+            self.observer.warn(&Event::new("state_not_saved", text));
         }
         self.saver.step(self.machine.state());
     }

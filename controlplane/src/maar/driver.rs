@@ -126,7 +126,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
             () = std::future::ready(()), if daemon.unsettled > 0 => daemon.settle(),
             () = wait_until(configure) => daemon.configure_pending().await,
             _ = probe.tick() => daemon.probe().await,
-            saved = daemon.saver.ready() => daemon.save(saved),
+            failed = daemon.saver.ready() => daemon.save(failed),
         }
     }
     daemon.saver.finish(daemon.machine.state()).await?;
@@ -365,11 +365,10 @@ impl Daemon {
         self.observer.tell(&event);
     }
 
-    fn save(&mut self, saved: Option<Result<(), StoreError>>) {
-        if let Some(Err(error)) = saved {
-            self.observer
-                .warn(&Event::new("state_not_saved", error.to_string()));
-            self.saver.changed();
+    fn save(&mut self, failed: Option<StoreError>) {
+        if let Some(error) = failed {
+            let text = format!("bindings would not survive a restart: {error}");
+            self.observer.warn(&Event::new("state_not_saved", text));
         }
         self.saver.step(self.machine.state());
     }
