@@ -85,7 +85,8 @@ impl Task {
                     let begin = Instant::now();
                     match self.session(&client).await {
                         Err(Stopped) => return,
-                        Ok(error) => self.lost(&error),
+                        Ok(Some(error)) => self.lost(&error),
+                        Ok(None) => {}
                     }
                     // One that fails at once may go on doing so.
                     if begin.elapsed() > LAST_RETRY {
@@ -119,16 +120,20 @@ impl Task {
         self.observer.warn(&event);
     }
 
-    /// One connection, from its first read-back to the error that ends it.
-    async fn session(&mut self, client: &Client) -> Result<ClientError, Stopped> {
+    /// One connection, from its first read-back to the error that ends it; no
+    /// error where it did not get so far.
+    async fn session(&mut self, client: &Client) -> Result<Option<ClientError>, Stopped> {
         let begun = async {
             let events = client.events().await?;
             let (generation, tables) = client.read_state().await?;
-            Ok((events, Mirror { generation, tables }))
+            Ok::<_, ClientError>((events, Mirror { generation, tables }))
         };
         let (mut events, mut mirror) = match begun.await {
             Ok(begun) => begun,
-            Err(error) => return Ok(error),
+            Err(error) => {
+                tracing::debug!(%error, "the data plane does not answer");
+                return Ok(None);
+            }
         };
         let text = format!(
             "the data plane is connected at generation {} with {} prefixes",
@@ -149,7 +154,7 @@ impl Task {
                     // Somebody else has written there; their change is undone by the next difference.
                     match client.read_state().await {
                         Ok((generation, tables)) => mirror = Mirror { generation, tables },
-                        Err(error) => return Ok(error),
+                        Err(error) => return Ok(Some(error)),
                     }
                     continue;
                 }
@@ -160,7 +165,7 @@ impl Task {
                             .warn(&Event::new("dataplane_refused", text).with("reason", reason));
                     }
                 }
-                Err(error) => return Ok(error),
+                Err(error) => return Ok(Some(error)),
             }
             let wait = if refused { REFUSED_RETRY } else { Duration::MAX };
             // What happens first: something to send, an event, or the time to try again.
@@ -180,7 +185,7 @@ impl Task {
                         Ok(_) => "the data plane ended its events".to_owned(),
                     };
                     let socket = client.socket().to_owned();
-                    return Ok(ClientError::Lost { socket, reason });
+                    return Ok(Some(ClientError::Lost { socket, reason }));
                 }
             }
         }

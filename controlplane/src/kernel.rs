@@ -39,6 +39,21 @@ pub enum KernelError {
     },
 }
 
+impl KernelError {
+    /// Whether the interface has gone: no failure, but the data plane's end.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::Sysctl { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            Self::Netlink {
+                source: rtnetlink::Error::NetlinkError(error),
+                ..
+            } => error.to_io().raw_os_error() == Some(nix::errno::Errno::ENODEV as i32),
+            Self::Netlink { .. } => false,
+        }
+    }
+}
+
 /// A connection to the kernel's routing netlink. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Kernel {

@@ -29,7 +29,7 @@ use crate::access::{AccessLink, Advertiser, Policy, Solicitation, advertisement}
 use crate::binding::{FileStore, Saver, StoreError};
 use crate::counters::Counters;
 use crate::dataplane_sync::{self, FromDataplane};
-use crate::driver::{Endpoint, FromSocket, Heeded, Observer, Parts, restore, wait_until};
+use crate::driver::{Endpoint, FromSocket, Heeded, Observer, Parts, RateLimit, restore, wait_until};
 use crate::event::Event;
 use crate::identity::LinkLayerAddress;
 use crate::kernel::{Change, Kernel};
@@ -90,6 +90,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         links: BTreeMap::new(),
         dataplane: None,
         unsettled: 0,
+        told: RateLimit::default(),
         solicit,
         config,
         observer,
@@ -150,6 +151,8 @@ struct Daemon {
     counters: Counters,
     accumulated: Accumulated,
     saver: Saver<FileStore>,
+    /// Of refused solicitations that are told and not only counted, so that a flood does not fill the log.
+    told: RateLimit,
     /// Changes since the desired tables were computed.
     unsettled: u32,
 }
@@ -259,7 +262,12 @@ impl Daemon {
 
     fn dataplane(&mut self, item: FromDataplane) {
         match item {
-            FromDataplane::Synchronised { generation } => self.dataplane = Some(generation),
+            FromDataplane::Synchronised { generation } => {
+                // Not before: a solicitation that nobody transmits is repeated only a second later.
+                if self.dataplane.replace(generation).is_none() {
+                    self.probe_neighbours();
+                }
+            }
             FromDataplane::Lost => self.dataplane = None,
             FromDataplane::UnknownNeighbour { port, address } => {
                 self.counters.add("neighbour_requests");
@@ -302,7 +310,13 @@ impl Daemon {
                     continue;
                 }
             };
-            self.observer.tell(&event.with("port", &configured.port));
+            if self.dataplane.is_some() {
+                self.probe_neighbours();
+            }
+            // The data plane changes its interface a few times while it starts.
+            if configured.first {
+                self.observer.tell(&event.with("port", &configured.port));
+            }
             if configured.access {
                 self.open_access_link(configured.link, configured.port);
             }
@@ -311,13 +325,6 @@ impl Daemon {
     }
 
     fn open_access_link(&mut self, link: kernel::Link, port: String) {
-        let wanted = self.config.access.router_link_layer_address.parse().ok();
-        if link.link_layer_address != wanted {
-            tracing::warn!(
-                interface = link.name,
-                "its link-layer address is not access.router_link_layer_address: nodes will see their router change"
-            );
-        }
         let router = self.config.access.router_link_local_address;
         match AccessLink::open(link, port.clone(), router, self.solicit.clone()) {
             Ok(link) => {
@@ -337,6 +344,21 @@ impl Daemon {
         if let Err(error) = self.interfaces.read_all().await {
             tracing::warn!(%error, "the kernel's tables cannot be read");
         }
+        self.probe_neighbours();
+        // Not when it opens: the data plane sets the address a moment after it made the interface.
+        let wanted = self.config.access.router_link_layer_address.parse().ok();
+        for (port, link) in &self.links {
+            if link.link.link_layer_address != wanted {
+                tracing::warn!(
+                    port,
+                    "its link-layer address is not access.router_link_layer_address: nodes will see their router change"
+                );
+            }
+        }
+        self.configure_pending().await;
+    }
+
+    fn probe_neighbours(&self) {
         let mut others: Vec<Ipv6Addr> = self
             .desired
             .borrow()
@@ -346,7 +368,6 @@ impl Daemon {
             .collect();
         others.extend(self.config.maar.iter().flat_map(|maar| &maar.cmd));
         self.interfaces.probe(&others);
-        self.configure_pending().await;
     }
 
     fn reload(&mut self) {

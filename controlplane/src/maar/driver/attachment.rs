@@ -27,8 +27,7 @@ impl Daemon {
             Err(error) => {
                 self.counters.add("solicitations_invalid");
                 let text = format!("solicitation from {source} on {port} refused: {error}");
-                self.observer
-                    .tell(&Event::new("solicitation_refused", text).with("port", port));
+                self.tell_refusal(&Event::new("solicitation_refused", text).with("port", port));
                 return;
             }
         };
@@ -56,7 +55,7 @@ impl Daemon {
                 let event = Event::new("node_unknown", text)
                     .with("port", port)
                     .with("link_layer_address", link_layer_address);
-                self.observer.tell(&event);
+                self.tell_refusal(&event);
                 return;
             }
         };
@@ -66,6 +65,12 @@ impl Daemon {
             link_layer_address,
             link_local_address: source,
         });
+    }
+
+    fn tell_refusal(&mut self, event: &Event) {
+        if self.told.allow(self.observer.clock().now()) {
+            self.observer.tell(event);
+        }
     }
 
     /// The operator says that a node has attached.

@@ -29,6 +29,8 @@ struct Interface {
     /// As it was when it was configured; it is done again when it is different.
     configured: Option<Link>,
     retry_at: Option<Instant>,
+    /// Number of the interface that was last told to be configured.
+    announced: Option<u32>,
     /// What was told last of why it cannot be configured.
     told: String,
 }
@@ -38,6 +40,8 @@ pub(super) struct Configured {
     pub(super) link: Link,
     pub(super) port: String,
     pub(super) access: bool,
+    /// The first time since it was made.
+    pub(super) first: bool,
     pub(super) result: Result<(), KernelError>,
 }
 
@@ -48,6 +52,7 @@ impl Interfaces {
             link: None,
             configured: None,
             retry_at: None,
+            announced: None,
             told: String::new(),
         };
         Self {
@@ -181,10 +186,12 @@ impl Interfaces {
                 ..link.clone()
             };
             interface.configured = result.is_ok().then_some(configured);
+            if result.as_ref().is_err_and(KernelError::is_gone) {
+                continue;
+            }
+            let first = interface.announced != Some(link.index);
             if result.is_ok() {
-                for (_, gateway) in &interface.settings.routes {
-                    resolve(&self.kernel, link.index, *gateway);
-                }
+                interface.announced = Some(link.index);
             }
             let reason = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
             let repeated = !reason.is_empty() && reason == interface.told;
@@ -196,6 +203,7 @@ impl Interfaces {
                 link,
                 port: interface.settings.port.clone(),
                 access: interface.settings.side == Side::Access,
+                first,
                 result,
             });
         }
