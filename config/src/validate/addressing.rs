@@ -1,0 +1,79 @@
+//! Pools, peers and prefixes: what must not overlap.
+
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+
+use super::Findings;
+use super::node::is_global_unicast;
+use crate::Config;
+
+pub(super) fn check(config: &Config, findings: &mut Findings) {
+    for (index, route) in config.routes.iter().enumerate() {
+        host_bits(&format!("route[{index}].prefix"), route.prefix, findings);
+    }
+    let mut pools: Vec<(String, Ipv6Net)> = Vec::new();
+    if let Some(maar) = &config.maar {
+        if maar.cmd.is_empty() || maar.cmd.len() > 8 {
+            findings.add("maar.cmd", maar.cmd.len(), "must have 1 to 8 addresses");
+        }
+        for (index, address) in maar.cmd.iter().enumerate() {
+            peer(&format!("maar.cmd[{index}]"), *address, config.node.address, findings);
+        }
+        for (index, address) in maar.peers.iter().flatten().enumerate() {
+            peer(&format!("maar.peers[{index}]"), *address, config.node.address, findings);
+        }
+        if maar.prefix_pools.is_empty() {
+            findings.add("maar.prefix_pools", "[]", "a MAAR gives prefixes out of at least one pool");
+        }
+        let named = maar.prefix_pools.iter().enumerate();
+        pools.extend(named.map(|(index, pool)| (format!("maar.prefix_pools[{index}]"), *pool)));
+    }
+    if let Some(cmd) = &config.cmd {
+        if cmd.known_maars.is_empty() {
+            findings.add("cmd.known_maar", "", "a CMD needs at least one");
+        }
+        for (index, maar) in cmd.known_maars.iter().enumerate() {
+            let key = format!("cmd.known_maar[{index}].address");
+            peer(&key, maar.address, config.node.address, findings);
+            if cmd.known_maars.iter().take(index).any(|other| other.address == maar.address) {
+                findings.add(key, maar.address, "another known_maar has this address");
+            }
+            let named = maar.prefix_pools.iter().enumerate();
+            pools.extend(named.map(|(at, pool)| (format!("cmd.known_maar[{index}].prefix_pools[{at}]"), *pool)));
+        }
+    }
+    for (index, (key, pool)) in pools.iter().enumerate() {
+        host_bits(key, *pool, findings);
+        if !(16..=64).contains(&pool.prefix_len()) {
+            findings.add(key, pool, "must have a length of 16 to 64: home network prefixes are /64");
+        }
+        for (other_key, other) in pools.iter().take(index) {
+            if pool.contains(&other.addr()) || other.contains(&pool.addr()) {
+                findings.add(key, pool, format!("overlaps {other_key} = {other}"));
+            }
+        }
+        if pool.contains(&config.node.address) {
+            findings.add(key, pool, format!("contains node.address = {}", config.node.address));
+        }
+        for port in &config.ports {
+            for address in port.addresses.iter().filter(|address| pool.contains(&address.addr())) {
+                findings.add(key, pool, format!("contains {address}, an address of port {:?}", port.name));
+            }
+        }
+    }
+}
+
+fn peer(key: &str, address: Ipv6Addr, own: Ipv6Addr, findings: &mut Findings) {
+    if !is_global_unicast(address) {
+        findings.add(key, address, "must be a global unicast address");
+    } else if address == own {
+        findings.add(key, address, "is node.address");
+    }
+}
+
+fn host_bits(key: &str, prefix: Ipv6Net, findings: &mut Findings) {
+    if prefix.trunc() != prefix {
+        findings.add(key, prefix, format!("has bits set behind its length; {} is meant?", prefix.trunc()));
+    }
+}

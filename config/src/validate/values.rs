@@ -1,0 +1,80 @@
+//! Numbers and what they have to do with each other.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Findings, is_link_layer_address};
+use crate::Config;
+
+pub(super) fn check(config: &Config, findings: &mut Findings) {
+    if let Some(dataplane) = &config.dataplane {
+        if dataplane.workers.is_empty() || dataplane.workers.len() > 128 {
+            findings.add("dataplane.workers", dataplane.workers.len(), "must name 1 to 128 cores");
+        }
+        let mut cores = BTreeSet::new();
+        for core in &dataplane.workers {
+            if !cores.insert(core) {
+                findings.add("dataplane.workers", core, "is named twice; each worker needs a core of its own");
+            }
+        }
+        findings.range("dataplane.memory_mib", dataplane.memory_mib, 64, 65_536, "MiB");
+        findings.range("dataplane.packet_buffers", dataplane.packet_buffers, 1024, 16_777_215, "");
+        findings.range("dataplane.icmpv6_errors_per_second", dataplane.icmpv6_errors_per_second, 1, 100_000, "");
+        findings.range("dataplane.punts_per_second", dataplane.punts_per_second, 1, 1_000_000, "");
+        if let Some(argument) = dataplane.eal_arguments.iter().find(|argument| argument.contains('\0')) {
+            findings.add("dataplane.eal_arguments", format!("{argument:?}"), "contains a NUL octet");
+        }
+    }
+    if let Some(maar) = &config.maar {
+        findings.range("maar.maximum_nodes", maar.maximum_nodes, 1, 10_000_000, "");
+    }
+    if let Some(cmd) = &config.cmd {
+        findings.range("cmd.maximum_previous_maars", cmd.maximum_previous_maars, 1, 64, "");
+        findings.range("cmd.maximum_bindings", cmd.maximum_bindings, 1, 100_000_000, "");
+    }
+    access(config, findings);
+    timers(config, findings);
+}
+
+fn access(config: &Config, findings: &mut Findings) {
+    let access = &config.access;
+    if !access.router_link_local_address.is_unicast_link_local() {
+        let key = "access.router_link_local_address";
+        findings.add(key, access.router_link_local_address, "must be in fe80::/10");
+    }
+    if !is_link_layer_address(&access.router_link_layer_address) {
+        let value = format!("{:?}", access.router_link_layer_address);
+        findings.add("access.router_link_layer_address", value, "must be a unicast address such as 00:00:5e:00:52:13");
+    }
+    findings.range("access.preferred_lifetime", access.preferred_lifetime, 1, u32::MAX, "seconds");
+    if access.valid_lifetime < access.preferred_lifetime {
+        let reason = format!("must be at least access.preferred_lifetime = {}", access.preferred_lifetime);
+        findings.add("access.valid_lifetime", access.valid_lifetime, reason);
+    }
+    findings.range("access.router_lifetime", access.router_lifetime, 1, 9000, "seconds");
+    findings.range("access.advertisement_interval", access.advertisement_interval, 4, 1800, "seconds");
+    if access.router_lifetime < access.advertisement_interval {
+        let reason = format!("must be at least access.advertisement_interval = {}", access.advertisement_interval);
+        findings.add("access.router_lifetime", access.router_lifetime, reason);
+    }
+    findings.range("access.access_technology_type", access.access_technology_type, 1, 255, "");
+}
+
+fn timers(config: &Config, findings: &mut Findings) {
+    let timers = &config.timers;
+    let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let lifetime = ms(timers.binding_lifetime);
+    findings.range("timers.binding_lifetime_ms", lifetime, 4000, 262_140_000, "ms");
+    if lifetime % 4000 != 0 {
+        findings.add("timers.binding_lifetime_ms", lifetime, "must be a multiple of 4000: its unit on the wire is 4 s");
+    }
+    let (initial, maximum) = (ms(timers.initial_bindack_timeout), ms(timers.max_bindack_timeout));
+    findings.range("timers.initial_bindack_timeout_ms", initial, 10, 60_000, "ms");
+    findings.range("timers.max_bindack_timeout_ms", maximum, 10, 600_000, "ms");
+    if maximum < initial {
+        let reason = format!("must be at least timers.initial_bindack_timeout_ms = {initial}");
+        findings.add("timers.max_bindack_timeout_ms", maximum, reason);
+    }
+    findings.range("timers.timestamp_validity_window_ms", ms(timers.timestamp_validity_window), 1, 60_000, "ms");
+    findings.range("timers.min_delay_before_bce_delete_ms", ms(timers.min_delay_before_bce_delete), 0, 600_000, "ms");
+}
