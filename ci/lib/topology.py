@@ -1,0 +1,384 @@
+"""A domain in network namespaces: hosts of the kernel, and Kedge's real daemons between them.
+
+    cn ── core ──┬── maar1 ──┐
+         (kernel │── maar2 ──┤ radio (three bridges) ┄┄ mn
+         router) │── maar3 ──┘
+                 └── cmd
+
+A move is what a radio does: the mobile node's link goes down, its far end is
+plugged into another bridge, and the link comes up. The node's kernel does the rest.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+MAARS = (1, 2, 3)
+ROUTER_MAC = "00:00:5e:00:52:13"
+NODE_MAC = "02:00:00:00:0a:01"
+NODE = "mn1@example.net"
+CN = "2001:db8:cc::2"
+CMD = "2001:db8:d::1"
+
+
+def maar_address(index):
+    return f"2001:db8:{'abc'[index - 1]}::1"
+
+
+def pool(index):
+    return f"2001:db8:{index}00::/48"
+
+
+class Failure(Exception):
+    """Something that the demo needs does not work; the text says what."""
+
+
+def run(*command, check=True, **options):
+    """Runs a command; its output comes back as text, its failure as a Failure."""
+    result = subprocess.run(command, text=True, capture_output=True, **options)
+    if check and result.returncode != 0:
+        raise Failure(f"{' '.join(command)}: {result.stderr.strip() or result.stdout.strip()}")
+    return result.stdout
+
+
+class Daemon:
+    """One running process of Kedge's."""
+
+    def __init__(self, name, role, command, log):
+        self.name, self.role, self.command, self.log = name, role, command, log
+        self.process = None
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def alive(self):
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self, how=signal.SIGKILL):
+        if self.alive():
+            self.process.send_signal(how)
+        self.process.wait()
+
+    def report(self):
+        return {"name": self.name, "role": self.role, "pid": self.process.pid}
+
+
+class Domain:
+    """The namespaces, the configurations and the daemons. Use it with `with`: it removes what it made."""
+
+    def __init__(self, prefix=None, binaries=None, log_level="info"):
+        self.prefix = prefix or f"kedge{os.getpid()}"
+        self.binaries = pathlib.Path(binaries or REPOSITORY / "target" / "release")
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{self.prefix}-"))
+        self.log_level = log_level
+        self.namespaces = []
+        self.daemons = {}
+        self.others = []
+        self.at = None
+
+    def __enter__(self):
+        try:
+            self.build()
+            return self
+        except BaseException:
+            self.remove()
+            raise
+
+    def __exit__(self, *_):
+        self.remove()
+
+    # Namespaces
+
+    def name(self, host):
+        return f"{self.prefix}-{host}"
+
+    def inside(self, host):
+        """The beginning of a command that runs on `host`."""
+        return ["ip", "netns", "exec", self.name(host)]
+
+    def on(self, host, *command, **options):
+        return run(*self.inside(host), *command, **options)
+
+    def ip(self, host, *arguments):
+        return run("ip", "-n", self.name(host), *arguments)
+
+    def sysctl(self, host, **values):
+        for key, value in values.items():
+            self.on(host, "sysctl", "-qw", f"net.ipv6.conf.{key.replace('__', '.')}={value}")
+
+    def namespace(self, host):
+        run("ip", "netns", "add", self.name(host))
+        self.namespaces.append(host)
+        # Duplicate address detection would add a second of silence to each step of the set-up.
+        self.sysctl(host, all__accept_dad=0, default__accept_dad=0, default__dad_transmits=0)
+        self.ip(host, "link", "set", "lo", "up")
+
+    def link(self, first, first_device, second, second_device):
+        run("ip", "link", "add", first_device, "netns", self.name(first), "type", "veth",
+            "peer", "name", second_device, "netns", self.name(second))
+        for host, device in ((first, first_device), (second, second_device)):
+            # A veth leaves checksums and segments to a device that is not there; a packet reader
+            # such as DPDK would see neither done.
+            self.on(host, "ethtool", "-K", device, "tx", "off", "rx", "off", "tso", "off", "gso", "off", "gro", "off")
+
+    def build(self):
+        for host in ["cn", "core", "radio", "mn", "cmd"] + [f"maar{index}" for index in MAARS]:
+            self.namespace(host)
+        self.on("core", "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+        self.attach_host("cn", "2001:db8:cc", CN)
+        self.attach_host("cmd", "2001:db8:cd", "2001:db8:cd::2")
+        self.ip("cmd", "addr", "add", f"{CMD}/128", "dev", "lo", "nodad")
+        self.ip("cmd", "route", "replace", "default", "via", "2001:db8:cd::1", "src", CMD)
+        self.ip("core", "route", "add", f"{CMD}/128", "via", "2001:db8:cd::2")
+        for index in MAARS:
+            self.build_maar(index)
+        self.build_node()
+
+    def attach_host(self, host, net, address):
+        self.link(host, "eth0", "core", f"to-{host}")
+        self.ip("core", "addr", "add", f"{net}::1/64", "dev", f"to-{host}", "nodad")
+        self.ip("core", "link", "set", f"to-{host}", "up")
+        self.ip(host, "addr", "add", f"{address}/64", "dev", "eth0", "nodad")
+        self.ip(host, "link", "set", "eth0", "up")
+        self.ip(host, "route", "add", "default", "via", f"{net}::1")
+
+    def build_maar(self, index):
+        host, net = f"maar{index}", f"2001:db8:ca{index}"
+        # The kernel keeps off the interfaces that DPDK reads; it has the exception interfaces.
+        self.sysctl(host, default__disable_ipv6=1)
+        self.link(host, "core0", "core", f"to-{host}")
+        self.link(host, "acc0", "radio", f"acc{index}")
+        for device in ("core0", "acc0"):
+            self.ip(host, "link", "set", device, "up")
+        self.sysctl(host, default__disable_ipv6=0)
+        self.ip("core", "addr", "add", f"{net}::1/64", "dev", f"to-{host}", "nodad")
+        self.ip("core", "link", "set", f"to-{host}", "up")
+        for target in (pool(index), f"{maar_address(index)}/128"):
+            self.ip("core", "route", "add", target, "via", f"{net}::2")
+        self.ip("radio", "link", "add", f"br{index}", "type", "bridge", "mcast_snooping", "0", "stp_state", "0")
+        self.sysctl("radio", **{f"br{index}__disable_ipv6": 1, f"acc{index}__disable_ipv6": 1})
+        for device in (f"br{index}", f"acc{index}"):
+            self.ip("radio", "link", "set", device, "up")
+        self.ip("radio", "link", "set", f"acc{index}", "master", f"br{index}")
+
+    def build_node(self):
+        self.link("mn", "eth0", "radio", "air")
+        self.sysctl("radio", air__disable_ipv6=1)
+        self.ip("mn", "link", "set", "eth0", "address", NODE_MAC)
+        # The node is a plain host with SLAAC. It may use an address at once after its link came
+        # back, which radios with optimistic or no duplicate address detection allow.
+        self.sysctl("mn", eth0__accept_dad=0, eth0__dad_transmits=0, eth0__router_solicitation_delay=0,
+                    eth0__addr_gen_mode=0)
+        self.ip("mn", "link", "set", "eth0", "up")
+
+    # Configurations and daemons
+
+    def write_configurations(self):
+        policy = self.directory / "policy.toml"
+        policy.write_text(f'[[node]]\nidentifier = "{NODE}"\nlink_layer_address = "{NODE_MAC}"\n')
+        for index in MAARS:
+            net = f"2001:db8:ca{index}"
+            (self.directory / f"maar{index}.toml").write_text(f"""
+[node]
+name = "maar{index}"
+role = "maar"
+address = "{maar_address(index)}"
+run_directory = "{self.run_directory(f'maar{index}')}"
+state_directory = "{self.directory / f'maar{index}.state'}"
+metrics = "[::1]:9110"
+
+[dataplane]
+workers = [{index % (os.cpu_count() or 1)}]
+poll = "adaptive"
+huge_pages = "never"
+memory_mib = 64
+packet_buffers = 8192
+metrics = "[::1]:9111"
+
+[[port]]
+name = "core"
+device = "net_af_packet0,iface=core0"
+side = "core"
+exception = "kcore"
+addresses = ["{net}::2/64"]
+
+[[port]]
+name = "access"
+device = "net_af_packet1,iface=acc0"
+side = "access"
+exception = "kacc"
+
+[[route]]
+prefix = "::/0"
+port = "core"
+gateway = "{net}::1"
+
+[maar]
+cmd = ["{CMD}"]
+prefix_pools = ["{pool(index)}"]
+
+[access]
+policy_file = "{policy}"
+""")
+        known = "".join(
+            f'\n[[cmd.known_maar]]\naddress = "{maar_address(index)}"\nprefix_pools = ["{pool(index)}"]\n' for index in MAARS
+        )
+        (self.directory / "cmd.toml").write_text(f"""
+[node]
+name = "cmd"
+role = "cmd"
+address = "{CMD}"
+run_directory = "{self.run_directory('cmd')}"
+state_directory = "{self.directory / 'cmd.state'}"
+metrics = "[::1]:9110"
+
+[cmd]
+mode = "proxy"
+{known}""")
+
+    def run_directory(self, host):
+        return self.directory / f"{host}.run"
+
+    def daemon(self, host, program):
+        name = f"{host}-{program.removeprefix('kedge-')}"
+        role = "cmd" if host == "cmd" else "maar"
+        command = [*self.inside(host), str(self.binaries / program), "--config", str(self.directory / f"{host}.toml"),
+                   "--log", self.log_level]
+        self.daemons[name] = Daemon(name, role, command, self.directory / f"{name}.log")
+        return self.daemons[name]
+
+    def start(self):
+        """Starts all daemons and waits until each MAAR's control plane has its data plane."""
+        self.write_configurations()
+        self.daemon("cmd", "kedge-controlplane").start()
+        for index in MAARS:
+            self.daemon(f"maar{index}", "kedge-dataplane").start()
+            self.daemon(f"maar{index}", "kedge-controlplane").start()
+        for index in MAARS:
+            self.wait_ready(index)
+
+    def wait_ready(self, index, seconds=30):
+        def ready():
+            info = self.kedge(f"maar{index}", "show", "info", check=False)
+            return info and info["controlplane"]["dataplane_connected"] and self.resolved(index)
+        self.wait(ready, seconds, f"maar{index} did not become ready")
+
+    def resolved(self, index):
+        """Whether the gateway can reach the core: its own ping goes through its data plane."""
+        return self.on(f"maar{index}", "ping", "-6", "-c1", "-W1", "-I", maar_address(index), CMD, check=False).find("1 received") >= 0
+
+    def wait(self, condition, seconds, message):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            dead = [daemon for daemon in self.daemons.values() if daemon.process and not daemon.alive()]
+            if dead:
+                raise Failure(f"{message}: {dead[0].name} has ended; it said:\n{tail(dead[0].log)}")
+            if time.monotonic() > deadline:
+                logs = "\n".join(f"--- {name}\n{tail(daemon.log)}" for name, daemon in self.daemons.items())
+                raise Failure(f"{message} within {seconds} s\n{logs}")
+            time.sleep(0.05)
+
+    def kedge(self, host, *arguments, check=True):
+        """What `kedge --json` says on a node, as values; None where it fails and `check` is off."""
+        command = [str(self.binaries / "kedge"), "--run-directory", str(self.run_directory(host)), "--json", *arguments]
+        result = subprocess.run([*self.inside(host), *command], text=True, capture_output=True)
+        if result.returncode != 0:
+            if check:
+                raise Failure(f"{' '.join(command)}: {result.stderr.strip()}")
+            return None
+        return json.loads(result.stdout) if result.stdout.strip() else None
+
+    def popen(self, host, *command, **options):
+        """A helper process on a host; it ends with the domain."""
+        process = subprocess.Popen([*self.inside(host), *command], text=True, start_new_session=True, **options)
+        self.others.append(process)
+        return process
+
+    # The node
+
+    def plug(self, index, trigger="solicitation"):
+        """Moves the node's link to the access link of a MAAR.
+
+        When a link comes back, the kernel of the node sends MLD reports but no Router Solicitation;
+        network managers send it. So does rdisc6 here, at the first plugging the kernel itself. With the
+        trigger "operator" nobody solicits: the MAAR is told by `kedge attach`, as an access point would.
+        """
+        roaming = self.at is not None
+        if roaming:
+            self.ip("radio", "link", "set", "air", "down")
+        self.ip("radio", "link", "set", "air", "master", f"br{index}")
+        self.ip("radio", "link", "set", "air", "up")
+        self.at = index
+        if trigger == "operator":
+            self.kedge(f"maar{index}", "attach", NODE, "--port", "access", "--link-layer-address", NODE_MAC)
+        elif roaming:
+            self.popen("mn", "rdisc6", "-q", "-1", "-r", "3", "-w", "300", "eth0",
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def unplug(self):
+        self.ip("radio", "link", "set", "air", "down")
+
+    def node_addresses(self):
+        """The node's global addresses: (address, deprecated)."""
+        interfaces = json.loads(self.on("mn", "ip", "-j", "-6", "addr", "show", "dev", "eth0", "scope", "global"))
+        found = [info for interface in interfaces for info in interface.get("addr_info", []) if info.get("local")]
+        return [(info["local"], bool(info.get("deprecated"))) for info in found]
+
+    def preferred_address(self, index, seconds=10):
+        """Waits until the node prefers an address of a MAAR's pool."""
+        wanted = f"2001:db8:{index}00:"
+        match = lambda: [it for it, deprecated in self.node_addresses() if it.startswith(wanted) and not deprecated]
+        self.wait(match, seconds, f"the node got no address from maar{index}")
+        return match()[0]
+
+    # The end
+
+    def remove(self):
+        """Ends and removes everything. May be called at any point, and twice."""
+        for process in self.others:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        self.others = []
+        running = [daemon for daemon in self.daemons.values() if daemon.alive()]
+        for daemon in running:
+            daemon.process.terminate()
+        for daemon in running:
+            try:
+                daemon.process.wait(5)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+        remove_namespaces([self.name(host) for host in self.namespaces])
+        self.namespaces = []
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def remove_namespaces(names):
+    for name in names:
+        pids = run("ip", "netns", "pids", name, check=False).split()
+        for pid in pids:
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        run("ip", "netns", "del", name, check=False)
+
+
+def first(answer):
+    return answer[0] if isinstance(answer, list) else answer
+
+
+def tail(path, lines=25):
+    try:
+        return "\n".join(pathlib.Path(path).read_text(errors="replace").splitlines()[-lines:])
+    except FileNotFoundError:
+        return ""
