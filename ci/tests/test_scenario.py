@@ -1,0 +1,315 @@
+#!/usr/bin/env python3
+"""The main job, with assertions: the demo's own run, its figures, and what must survive bad input and kill -9.
+
+Needs root, for network namespaces, and the release binaries (ci/test builds them).
+"""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "lib"))
+
+import topology  # noqa: E402
+from topology import CMD, CN, NODE, Domain, maar_address, pool  # noqa: E402
+
+DEMO = HERE.parent / "lib" / "demo.py"
+SCAPY = "/usr/bin/python3"
+
+
+def setUpModule():
+    if os.geteuid() != 0:
+        raise RuntimeError("the scenario makes network namespaces: run it as root")
+    for name in ("kedge-dataplane", "kedge-controlplane", "kedge"):
+        path = topology.REPOSITORY / "target" / "release" / name
+        if not path.exists():
+            raise RuntimeError(f"{path} is not there: cargo build --release")
+
+
+def namespaces(prefix="kedge"):
+    return [line.split()[0] for line in topology.run("ip", "netns", "list").splitlines() if line.startswith(prefix)]
+
+
+class TheDemo(unittest.TestCase):
+    """One run of the demo; each test looks at another side of its report."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.before = namespaces()
+        with tempfile.TemporaryDirectory() as directory:
+            path = pathlib.Path(directory) / "report.json"
+            run = subprocess.run([sys.executable, str(DEMO), "--seconds-per-stay", "3", "--report", str(path)],
+                                 capture_output=True, text=True, timeout=240)
+            cls.output = run.stdout + run.stderr
+            cls.code = run.returncode
+            cls.report = json.loads(path.read_text()) if path.exists() else {"moves": []}
+
+    def test_it_succeeds(self):
+        self.assertEqual(self.code, 0, self.output)
+
+    def test_the_node_goes_round(self):
+        moves = [(move["from"], move["to"]) for move in self.report["moves"]]
+        self.assertEqual(moves, [("maar1", "maar2"), ("maar2", "maar3"), ("maar3", "maar1")], self.output)
+
+    def test_tcp_survives_every_move_without_a_wrong_octet(self):
+        self.assertTrue(all(move["tcp_survived"] for move in self.report["moves"]), self.output)
+        self.assertTrue(self.report["tcp"]["ok"])
+
+    def test_new_flows_go_directly_and_old_ones_by_tunnel(self):
+        self.assertTrue(self.report["direct_path_for_new_flows"], self.output)
+        self.assertTrue(self.report["tunnelled_old_flows"], self.output)
+
+    def test_nothing_is_lost_but_during_the_silence_of_a_move(self):
+        for move in self.report["moves"]:
+            self.assertGreater(move["udp_sent"], 500, self.output)
+            self.assertEqual((move["udp_reordered"], move["udp_duplicated"]), (0, 0), move)
+            for way, figures in move["directions"].items():
+                # 200 datagrams a second: what a silence can swallow, and one at each of its ends.
+                bound = figures["longest_silence_ms"] / 1000 * 200 + 2
+                self.assertLessEqual(figures["lost"], bound, f"{move['from']} -> {move['to']}, {way}: {figures}")
+
+    def test_delivery_resumes_after_the_attachment(self):
+        for move in self.report["moves"]:
+            self.assertIsNotNone(move["attach_to_delivery_ms"], self.output)
+
+    def test_all_daemons_are_reported(self):
+        daemons = {(daemon["name"], daemon["role"]) for daemon in self.report["daemons"]}
+        expected = {("cmd-controlplane", "cmd")}
+        expected |= {(f"maar{index}-{plane}", "maar") for index in (1, 2, 3) for plane in ("controlplane", "dataplane")}
+        self.assertEqual(daemons, expected)
+
+    def test_nothing_is_left_behind(self):
+        self.assertEqual(namespaces(), self.before)
+        for daemon in self.report["daemons"]:
+            self.assertFalse(pathlib.Path(f"/proc/{daemon['pid']}").exists(), daemon)
+
+    def test_ctrl_c_cleans_up(self):
+        demo = subprocess.Popen([sys.executable, str(DEMO)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        time.sleep(2.5)
+        demo.send_signal(signal.SIGINT)
+        demo.communicate(timeout=60)
+        self.assertEqual(demo.returncode, 130)
+        self.assertEqual(namespaces(), self.before)
+
+
+class TheDomain(unittest.TestCase):
+    """A domain with the node at MAAR2, anchored at MAAR1 too; each test does something bad to it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.domain = Domain(prefix=f"kedgetest{os.getpid()}")
+        cls.addClassCleanup(cls.domain.remove)
+        cls.domain.build()
+        cls.domain.start()
+        cls.domain.plug(1)
+        cls.home = cls.domain.preferred_address(1)
+        cls.domain.plug(2)
+        cls.address = cls.domain.preferred_address(2)
+
+    # What the tests ask
+
+    def answers(self, source, count=3):
+        output = self.domain.on("mn", "ping", "-6", "-i", "0.2", "-c", str(count), "-W", "2", "-I", source, CN, check=False)
+        return f" {count} received" in output
+
+    def works(self):
+        """Old and new address both reach the correspondent."""
+        return self.answers(self.home) and self.answers(self.address)
+
+    def assert_alive(self):
+        for name, daemon in self.domain.daemons.items():
+            self.assertTrue(daemon.alive(), f"{name} has ended:\n{topology.tail(daemon.log)}")
+
+    def counter(self, host, name):
+        return self.domain.kedge(host, "show", "counters").get(name, 0)
+
+    def drops(self, host, reason):
+        return self.domain.kedge(host, "show", "drops").get(reason, 0)
+
+    def bindings(self):
+        keep = ("identifier", "serving_maar", "prefixes", "state")
+        return [{key: binding[key] for key in keep} for binding in self.domain.kedge("cmd", "show", "bindings")]
+
+    def scapy(self, host, program, *arguments):
+        """Runs a scapy program on a host; what it prints comes back."""
+        return self.domain.on(host, SCAPY, "-c", "from scapy.all import *\nimport sys\nconf.verb = 0\n" + program, *arguments)
+
+    # kill -9
+
+    def test_a_data_plane_that_is_killed_is_refilled(self):
+        self.assertTrue(self.works())
+        daemon = self.domain.daemons["maar2-dataplane"]
+        daemon.kill()
+        daemon.start()
+        self.domain.wait(self.works, 20, "after kill -9 of the data plane traffic did not flow again")
+
+    def test_a_control_plane_that_is_killed_comes_back_with_its_bindings(self):
+        before = self.bindings()
+        for name in ("maar1-controlplane", "cmd-controlplane"):
+            self.domain.daemons[name].kill()
+        # Headless: the data plane goes on forwarding its last state.
+        self.assertTrue(self.works())
+        for name in ("maar1-controlplane", "cmd-controlplane"):
+            self.domain.daemons[name].start()
+        self.domain.wait(lambda: self.domain.kedge("cmd", "show", "bindings", check=False), 10, "the CMD did not come back")
+        self.assertEqual(self.bindings(), before)
+        self.domain.wait_ready(1)
+        self.assertTrue(self.works())
+        # And the domain still moves nodes.
+        self.domain.plug(3)
+        self.domain.preferred_address(3)
+        self.domain.plug(2)
+        self.domain.preferred_address(2)
+        self.assertTrue(self.works())
+
+    # Bad signalling
+
+    UPDATE = """
+def update(source, timestamp=None, prefix="2001:db8:900::"):
+    import struct, time, socket
+    seconds = time.time() if timestamp is None else timestamp
+    stamp = struct.pack("!Q", (int(seconds) << 16) | int(seconds % 1 * 65536))
+    hnp = bytes([0, 64]) + socket.inet_pton(socket.AF_INET6, prefix)
+    def option(kind, data): return bytes([kind, len(data)]) + data
+    def pad(count): return b"" if count == 0 else b"\\0" if count == 1 else bytes([1, count - 2]) + bytes(count - 2)
+    body = bytes([59, 0, 5, 0, 0, 0]) + struct.pack("!HHH", 9, 0x8210, 150)
+    for kind, data, (x, y) in [(8, b"\\1thief@example.net", (1, 0)), (22, hnp, (8, 4)), (23, b"\\0\\4", (1, 0)),
+                               (24, b"\\0\\4", (1, 0)), (27, stamp, (8, 2))]:
+        body += pad((y - len(body)) % x) + option(kind, data)
+    body += pad(-len(body) % 8)
+    return bytes([59, len(body) // 8 - 1]) + body[2:]
+"""
+
+    def refusal(self, host, source, **options):
+        """Sends the CMD an update from a host; gives the status that it answers."""
+        program = self.UPDATE + f"""
+import socket
+s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, 135)
+s.settimeout(3)
+s.bind(("{source}", 0))
+s.sendto(update("{source}", {options.get('timestamp')}), ("{CMD}", 0))
+while True:
+    answer, peer = s.recvfrom(2048)
+    if answer[2] == 6: break
+print(answer[6])
+"""
+        return int(self.scapy(host, program).strip())
+
+    def test_an_update_from_a_stranger_is_refused_with_154_and_leaves_nothing(self):
+        before, count = self.bindings(), self.counter("cmd", "updates_refused_stranger")
+        self.assertEqual(self.refusal("cn", CN), 154)
+        self.assertEqual(self.bindings(), before)
+        self.assertEqual(self.counter("cmd", "updates_refused_stranger"), count + 1)
+
+    def test_a_prefix_of_another_pool_is_refused_with_155(self):
+        count = self.counter("cmd", "updates_refused")
+        self.assertEqual(self.refusal("maar3", maar_address(3)), 155)
+        self.assertEqual(self.counter("cmd", "updates_refused"), count + 1)
+
+    def test_a_stale_timestamp_is_refused_with_156(self):
+        self.assertEqual(self.refusal("maar3", maar_address(3), timestamp=1_000_000_000), 156)
+
+    def test_malformed_mobility_headers_are_counted_and_harm_nobody(self):
+        before = self.bindings()
+        program = self.UPDATE + f"""
+import os, random, socket
+random.seed(1)
+good = update("{CN}")
+s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, 135)
+s.bind(("{CN}", 0))
+for target in {[CMD, maar_address(1), maar_address(2)]!r}:
+    messages = [good[:end] for end in range(8, len(good), 8)]
+    messages += [bytes([59, 255]) + good[2:], bytes([6]) + good[1:], good[:2] + bytes([77]) + good[3:]]
+    messages += [bytes([59, 1, 5, 0, 0, 0]) + os.urandom(10) for _ in range(20)]
+    for _ in range(200):
+        broken = bytearray(good)
+        for _ in range(4):
+            broken[random.randrange(6, len(broken))] = random.randrange(256)
+        messages.append(bytes(broken))
+    for message in messages:
+        s.sendto(message, (target, 0))
+"""
+        self.scapy("cn", program)
+        time.sleep(0.5)
+        self.assert_alive()
+        self.assertEqual(self.bindings(), before)
+        counters = self.domain.kedge("cmd", "show", "counters")
+        refused = {name: value for name, value in counters.items() if name.startswith("mobility_") and value}
+        self.assertTrue(any("truncated" in name or "header" in name or "option" in name for name in refused), counters)
+        self.assertTrue(self.works())
+
+    # Bad packets
+
+    def test_a_source_that_is_not_the_nodes_is_dropped_and_counted(self):
+        before = self.drops("maar2", "source_not_bound")
+        self.scapy("mn", f"""
+frame = Ether(dst="{topology.ROUTER_MAC}", src="{topology.NODE_MAC}")
+sendp([frame / IPv6(src="2001:db8:bad::1", dst="{CN}") / UDP(sport=1, dport=9)] * 5, iface="eth0")
+# The right prefix, but another node's link-layer address.
+sendp([Ether(dst="{topology.ROUTER_MAC}", src="02:00:00:00:0a:99") / IPv6(src="{self.address}", dst="{CN}") / UDP(dport=9)] * 5, iface="eth0")
+""")
+        self.domain.wait(lambda: self.drops("maar2", "source_not_bound") == before + 10, 5, "ten packets were not dropped as source_not_bound")
+
+    def test_tunnelled_packets_from_a_stranger_are_dropped_and_counted(self):
+        unknown, inner = (self.drops("maar1", "tunnel_unknown_peer"), self.drops("maar1", "tunnel_inner_source_invalid"))
+        self.scapy("cn", f"""
+inner = IPv6(src="{self.home}", dst="2001:db8:cd::2") / UDP(dport=9) / b"x"
+send([IPv6(src="{CN}", dst="{maar_address(1)}") / inner] * 4)
+# Nested, and with the encapsulation limit option in front.
+send([IPv6(src="{CN}", dst="{maar_address(1)}") / IPv6ExtHdrDestOpt(options=[HBHOptUnknown(otype=4, optlen=1, optdata=b"\\x04")]) / IPv6(src="{CN}", dst="{maar_address(1)}") / inner] * 3)
+""")
+        self.domain.wait(lambda: self.drops("maar1", "tunnel_unknown_peer") == unknown + 7, 5, "seven tunnelled packets of a stranger were not dropped")
+        # A peer of ours, but an inner source that it does not serve.
+        self.scapy("maar3", f"""
+import socket
+payload = raw(IPv6(src="2001:db8:100:77::1", dst="{CN}") / UDP(dport=9) / b"x")
+s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, 41)
+s.bind(("{maar_address(3)}", 0))
+for _ in range(5): s.sendto(payload, ("{maar_address(1)}", 0))
+""")
+        after = lambda: (self.drops("maar1", "tunnel_unknown_peer") - unknown - 7
+                         + self.drops("maar1", "tunnel_inner_source_invalid") - inner)
+        self.domain.wait(lambda: after() == 5, 5, "five packets with a foreign inner source were not dropped")
+
+    def test_hop_limit_and_unallocated_prefixes_are_answered(self):
+        output = self.domain.on("cn", "ping", "-6", "-c1", "-W2", "-t", "2", self.home, check=False)
+        self.assertIn("Time exceeded", output)
+        output = self.domain.on("cn", "ping", "-6", "-c1", "-W2", "2001:db8:100:ffff::1", check=False)
+        self.assertIn("No route", output)
+
+    def test_a_large_packet_to_a_tunnelled_prefix_is_told_the_mtu(self):
+        output = self.domain.on("cn", "ping", "-6", "-M", "do", "-s", "1452", "-c1", "-W2", self.home, check=False)
+        self.assertIn("mtu=1460", output.replace(" ", ""), output)
+
+    # What operators look at
+
+    def test_the_command_line_tells_people_and_programs_the_same(self):
+        nodes = self.domain.kedge("maar2", "show", "nodes")
+        self.assertEqual([(it["identifier"], it["state"]) for it in nodes], [(NODE, "attached")])
+        self.assertEqual({it["prefix"][:12] for it in nodes[0]["prefixes"]} & {"2001:db8:200", "2001:db8:100"},
+                         {"2001:db8:200", "2001:db8:100"})
+        text = self.domain.on("maar2", str(self.domain.binaries / "kedge"), "--run-directory",
+                              str(self.domain.run_directory("maar2")), "show", "nodes")
+        self.assertIn(NODE, text)
+        for what in ("bindings", "tunnels", "prefixes", "ports", "drops", "workers", "info"):
+            self.assertTrue(self.domain.kedge("maar2", "show", what), what)
+
+    def test_metrics_of_both_daemons_are_served(self):
+        fetch = "import urllib.request, sys; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
+        for port, names in ((9111, ("kedge_dataplane_drops_total", "kedge_dataplane_port_receive_packets_total",
+                                    "kedge_dataplane_snapshot_generation", "kedge_dataplane_held_packets")),
+                            (9110, ("kedge_controlplane",))):
+            text = self.domain.on("maar2", SCAPY, "-c", fetch, f"http://[::1]:{port}/metrics")
+            for name in names:
+                self.assertIn(name, text)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
