@@ -1,5 +1,7 @@
 //! Examples are accepted; each rule refuses what breaks it, with the key, the value and the reason.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
 use kedge_config::Config;
 use proptest::prelude::*;
 

@@ -1,6 +1,8 @@
 //! A whole domain in virtual time: one CMD, three MAARs, a network that delays,
 //! loses and cuts, and nodes that move. No socket, no clock, no thread.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::Ipv6Addr;
 use std::time::Duration;

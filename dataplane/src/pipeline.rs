@@ -132,7 +132,9 @@ impl Pipeline {
         burst: &mut ArrayVec<F, BURST>,
         output: &mut Output<F>,
     ) {
-        let Some(description) = snapshot.ports.get(port) else { return burst.clear() };
+        let Some(description) = snapshot.ports.get(port) else {
+            return burst.clear();
+        };
         self.counters.stage(Stage::FromKernel, burst.len() as u64);
         for frame in burst.drain(..) {
             self.send(frame, port, description, output);
@@ -140,7 +142,13 @@ impl Pipeline {
     }
 
     /// Looks all lanes up and decides on each; gives those that need another pass.
-    fn pass<F: Frame>(&mut self, snapshot: &Snapshot, now: u64, lanes: Lanes<F>, output: &mut Output<F>) -> Lanes<F> {
+    fn pass<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: u64,
+        lanes: Lanes<F>,
+        output: &mut Output<F>,
+    ) -> Lanes<F> {
         let mut keys = [0; 2 * BURST];
         let mut results = [0; 2 * BURST];
         let mut count = 0;
@@ -168,13 +176,23 @@ impl Pipeline {
 
     /// Puts a frame, complete but for a tag, into the output of a port.
     #[inline]
-    fn send<F: Frame>(&mut self, mut frame: F, port: usize, description: &PortDescription, output: &mut Output<F>) {
+    fn send<F: Frame>(
+        &mut self,
+        mut frame: F,
+        port: usize,
+        description: &PortDescription,
+        output: &mut Output<F>,
+    ) {
         if let Some(vlan) = description.vlan
             && !tag(&mut frame, vlan)
         {
             return self.counters.add_drops(DropReason::NoHeadroom, 1);
         }
-        if !output.transmit.get_mut(port).is_some_and(|burst| burst.try_push(frame).is_ok()) {
+        if output
+            .transmit
+            .get_mut(port)
+            .is_none_or(|burst| burst.try_push(frame).is_err())
+        {
             self.counters.add_drops(DropReason::OutputFull, 1);
         }
     }
@@ -194,7 +212,13 @@ fn enter<F: Frame>(mut frame: F, port: usize, description: &PortDescription) -> 
     let packet = parse::ipv6(frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default())?;
     // Padding of short Ethernet frames is no part of the packet.
     frame.truncate(ETHERNET_HEADER + packet.length);
-    Ok(Lane { frame, packet, port, source_link_layer: ethernet.source, origin: Origin::Wire })
+    Ok(Lane {
+        frame,
+        packet,
+        port,
+        source_link_layer: ethernet.source,
+        origin: Origin::Wire,
+    })
 }
 
 /// Inserts a VLAN tag behind the addresses.
@@ -202,7 +226,9 @@ fn tag<F: Frame>(frame: &mut F, vlan: u16) -> bool {
     if frame.bytes().len() < ETHERNET_HEADER || frame.prepend(VLAN_TAG).is_err() {
         return false;
     }
-    let Some(header) = frame.bytes_mut().get_mut(..ETHERNET_HEADER - 2 + VLAN_TAG) else { return false };
+    let Some(header) = frame.bytes_mut().get_mut(..ETHERNET_HEADER - 2 + VLAN_TAG) else {
+        return false;
+    };
     header.copy_within(VLAN_TAG.., 0);
     let [high, low] = vlan.to_be_bytes();
     if let Some(tag) = header.last_chunk_mut::<VLAN_TAG>() {

@@ -65,7 +65,9 @@ impl Pipeline {
                 return match decapsulate(snapshot, &mut lane, tunnel, inner_offset) {
                     Ok(()) => {
                         self.counters.stage(Stage::Decapsulated, 1);
-                        snapshot.tunnel_traffic.from(self.worker, tunnel, lane.packet.length);
+                        snapshot
+                            .tunnel_traffic
+                            .from(self.worker, tunnel, lane.packet.length);
                         Some(lane)
                     }
                     Err(reason) => {
@@ -74,13 +76,15 @@ impl Pipeline {
                     }
                 };
             }
-            Ok(Step::Forward(next_hop)) => match self.forward(snapshot, lane, next_hop, destination, output) {
-                Ok(()) => return None,
-                Err((back, refusal)) => {
-                    lane = back;
-                    refusal
+            Ok(Step::Forward(next_hop)) => {
+                match self.forward(snapshot, lane, next_hop, destination, output) {
+                    Ok(()) => return None,
+                    Err((back, refusal)) => {
+                        lane = back;
+                        refusal
+                    }
                 }
-            },
+            }
             Err(refusal) => refusal,
         };
         self.refuse(snapshot, now, lane, refusal)
@@ -101,14 +105,22 @@ impl Pipeline {
         }
         if is_multicast(packet.destination) {
             let stays = is_link_scope_multicast(packet.destination);
-            return if stays { Ok(Step::Punt) } else { Err(DropReason::MulticastUnsupported.into()) };
+            return if stays {
+                Ok(Step::Punt)
+            } else {
+                Err(DropReason::MulticastUnsupported.into())
+            };
         }
         if is_link_local(packet.destination) {
             return Ok(Step::Punt);
         }
         if is_link_local(packet.source) {
             // Neighbour discovery and DHCPv6 may come to a global address of ours.
-            return if route.next_hop == NextHop::Local { self.local(snapshot, lane) } else { Err(DropReason::SourceLinkLocal.into()) };
+            return if route.next_hop == NextHop::Local {
+                self.local(snapshot, lane)
+            } else {
+                Err(DropReason::SourceLinkLocal.into())
+            };
         }
         if packet.source == 0 || is_never_on_the_wire(packet.destination) {
             return Err(DropReason::SourceInvalid.into());
@@ -122,8 +134,15 @@ impl Pipeline {
                 usize::from(port) == lane.port && address == lane.source_link_layer
             };
             match rule {
-                SourceRule::Native { port, link_layer_address } if from(port, link_layer_address) => {}
-                SourceRule::Tunnel { port, link_layer_address, tunnel } if from(port, link_layer_address) => {
+                SourceRule::Native {
+                    port,
+                    link_layer_address,
+                } if from(port, link_layer_address) => {}
+                SourceRule::Tunnel {
+                    port,
+                    link_layer_address,
+                    tunnel,
+                } if from(port, link_layer_address) => {
                     if next_hop != NextHop::Local {
                         next_hop = NextHop::Tunnel(tunnel);
                     }
@@ -133,7 +152,11 @@ impl Pipeline {
             self.counters.stage(Stage::SourceChecked, 1);
             snapshot.prefix_traffic.from(self.worker, source, packet.length);
         }
-        if next_hop == NextHop::Local { self.local(snapshot, lane) } else { Ok(Step::Forward(next_hop)) }
+        if next_hop == NextHop::Local {
+            self.local(snapshot, lane)
+        } else {
+            Ok(Step::Forward(next_hop))
+        }
     }
 
     /// A packet to an address of this node.
@@ -150,7 +173,10 @@ impl Pipeline {
         if access || !permitted || upper.later_fragment {
             return Err(DropReason::TunnelUnknownPeer.into());
         }
-        Ok(Step::Decapsulate { tunnel, inner_offset: upper.offset })
+        Ok(Step::Decapsulate {
+            tunnel,
+            inner_offset: upper.offset,
+        })
     }
 
     /// Whether a packet out of a tunnel may go on, and how.
@@ -167,7 +193,9 @@ impl Pipeline {
         tunnel: u32,
     ) -> Result<Step, Refusal> {
         let packet = &lane.packet;
-        let invalid = |address| is_multicast(address) || is_link_local(address) || is_never_on_the_wire(address) || address == 0;
+        let invalid = |address| {
+            is_multicast(address) || is_link_local(address) || is_never_on_the_wire(address) || address == 0
+        };
         if invalid(packet.source) || invalid(packet.destination) {
             return Err(DropReason::TunnelInnerSourceInvalid.into());
         }
@@ -184,7 +212,11 @@ impl Pipeline {
         }
         let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
         let upper = parse::upper_layer(octets, packet.next_header)?;
-        if upper.next_header == ip6_in_ip6::NEXT_HEADER { Err(DropReason::TunnelNested.into()) } else { Ok(Step::Punt) }
+        if upper.next_header == ip6_in_ip6::NEXT_HEADER {
+            Err(DropReason::TunnelNested.into())
+        } else {
+            Ok(Step::Punt)
+        }
     }
 
     /// Sends a packet by its next hop, or gives it back with the reason why not.
@@ -200,9 +232,10 @@ impl Pipeline {
         let refusal = match next_hop {
             NextHop::None => Some(Refusal(DropReason::NoRoute, Some(Icmpv6Error::NoRoute))),
             NextHop::Unallocated => Some(Refusal(DropReason::PrefixUnallocated, Some(Icmpv6Error::NoRoute))),
-            NextHop::Prohibited => {
-                Some(Refusal(DropReason::Prohibited, Some(Icmpv6Error::AdministrativelyProhibited)))
-            }
+            NextHop::Prohibited => Some(Refusal(
+                DropReason::Prohibited,
+                Some(Icmpv6Error::AdministrativelyProhibited),
+            )),
             NextHop::NodeAbsent => Some(DropReason::NodeAbsent.into()),
             NextHop::OnLink { port } => {
                 output.missing(usize::from(port), lane.packet.destination);
@@ -216,7 +249,10 @@ impl Pipeline {
         }
         if lane.origin != Origin::Own {
             if lane.packet.hop_limit <= 1 {
-                return Err((lane, Refusal(DropReason::HopLimitExceeded, Some(Icmpv6Error::HopLimitExceeded))));
+                return Err((
+                    lane,
+                    Refusal(DropReason::HopLimitExceeded, Some(Icmpv6Error::HopLimitExceeded)),
+                ));
             }
             lane.packet.hop_limit -= 1;
             if let Some(hop_limit) = lane.frame.bytes_mut().get_mut(ETHERNET_HEADER + 7) {
@@ -225,13 +261,14 @@ impl Pipeline {
         }
         let length = lane.packet.length;
         let result = match next_hop {
-            NextHop::Deliver { port, link_layer_address } => {
-                self.transmit(snapshot, lane, port, link_layer_address, Stage::Delivered, output)
-            }
+            NextHop::Deliver {
+                port,
+                link_layer_address,
+            } => self.transmit(snapshot, lane, port, link_layer_address, Stage::Delivered, output),
             NextHop::Tunnel(tunnel) => self.encapsulate(snapshot, lane, tunnel, output),
             NextHop::Adjacency(adjacency) => {
                 let adjacency = snapshot.adjacencies.get(adjacency);
-                self.to_neighbour(snapshot, lane, adjacency, Stage::Routed, output)
+                self.pass_to_neighbour(snapshot, lane, adjacency, Stage::Routed, output)
             }
             _ => Ok(()),
         };
@@ -261,7 +298,10 @@ impl Pipeline {
         if inner_length > usize::from(tunnel.mtu) {
             // RFC 2473 section 7.1: what is larger than 1,280 octets is its sender's to make smaller.
             let refusal = if inner_length > usize::from(MINIMUM_MTU) {
-                Refusal(DropReason::PacketTooBig, Some(Icmpv6Error::PacketTooBig(tunnel.mtu.max(MINIMUM_MTU))))
+                Refusal(
+                    DropReason::PacketTooBig,
+                    Some(Icmpv6Error::PacketTooBig(tunnel.mtu.max(MINIMUM_MTU))),
+                )
             } else {
                 DropReason::TunnelMtuTooSmall.into()
             };
@@ -276,18 +316,22 @@ impl Pipeline {
         }
         // The old Ethernet header is overwritten by the end of the new IPv6 header; the new one is
         // written on the way out.
-        if let Some(place) = lane.frame.bytes_mut().get_mut(ETHERNET_HEADER..ETHERNET_HEADER + header.len()) {
+        if let Some(place) = lane
+            .frame
+            .bytes_mut()
+            .get_mut(ETHERNET_HEADER..ETHERNET_HEADER + header.len())
+        {
             place.copy_from_slice(&header);
         }
         lane.packet.length += header.len();
         let adjacency = snapshot.adjacencies.get(tunnel.adjacency);
-        self.to_neighbour(snapshot, lane, adjacency, Stage::Encapsulated, output)?;
+        self.pass_to_neighbour(snapshot, lane, adjacency, Stage::Encapsulated, output)?;
         snapshot.tunnel_traffic.to(self.worker, index, inner_length);
         Ok(())
     }
 
     #[inline]
-    fn to_neighbour<F: Frame>(
+    fn pass_to_neighbour<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
         lane: Lane<F>,
@@ -334,7 +378,11 @@ impl Pipeline {
         if !self.punts.take(now) {
             return self.counters.add_drops(DropReason::PuntRateLimited, 1);
         }
-        if output.punt.get_mut(lane.port).is_some_and(|burst| burst.try_push(lane.frame).is_ok()) {
+        if output
+            .punt
+            .get_mut(lane.port)
+            .is_some_and(|burst| burst.try_push(lane.frame).is_ok())
+        {
             self.counters.stage(Stage::Punted, 1);
         } else {
             self.counters.add_drops(DropReason::OutputFull, 1);
@@ -342,13 +390,25 @@ impl Pipeline {
     }
 
     /// Counts a packet as dropped; gives a lane back with the error about it, where there is one to send.
-    fn refuse<F: Frame>(&mut self, snapshot: &Snapshot, now: u64, mut lane: Lane<F>, refusal: Refusal) -> Option<Lane<F>> {
+    fn refuse<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: u64,
+        mut lane: Lane<F>,
+        refusal: Refusal,
+    ) -> Option<Lane<F>> {
         let Refusal(reason, error) = refusal;
         self.counters.add_drops(reason, 1);
         let error = error.filter(|_| lane.origin != Origin::Own)?;
         let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
         let (to, from) = (lane.packet.source, snapshot.node_address);
-        if !icmpv6_error::permitted(octets, to, lane.packet.destination, error, lane.packet.next_header) {
+        if !icmpv6_error::permitted(
+            octets,
+            to,
+            lane.packet.destination,
+            error,
+            lane.packet.next_header,
+        ) {
             return None;
         }
         if !self.icmpv6_errors.take(now) {
@@ -374,10 +434,19 @@ fn decapsulate<F: Frame>(
     inner_offset: usize,
 ) -> Result<(), DropReason> {
     let outer = lane.packet;
-    let own = snapshot.ports.get(lane.port).map_or([0; 6], |port| port.link_layer_address);
-    lane.frame.strip(inner_offset).map_err(|_| DropReason::TunnelInnerMalformed)?;
+    let own = snapshot
+        .ports
+        .get(lane.port)
+        .map_or([0; 6], |port| port.link_layer_address);
+    lane.frame
+        .strip(inner_offset)
+        .map_err(|_| DropReason::TunnelInnerMalformed)?;
     write_ethernet(&mut lane.frame, own, lane.source_link_layer);
-    let inner = lane.frame.bytes_mut().get_mut(ETHERNET_HEADER..).unwrap_or_default();
+    let inner = lane
+        .frame
+        .bytes_mut()
+        .get_mut(ETHERNET_HEADER..)
+        .unwrap_or_default();
     ip6_in_ip6::accept_inner(inner, outer.traffic_class)?;
     lane.packet = parse::ipv6(inner).map_err(|_| DropReason::TunnelInnerMalformed)?;
     lane.frame.truncate(ETHERNET_HEADER + lane.packet.length);

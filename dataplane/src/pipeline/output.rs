@@ -43,7 +43,10 @@ impl<F> Default for Output<F> {
 impl<F> Output<F> {
     /// Notes a missing neighbour, once for each burst.
     pub(super) fn missing(&mut self, port: usize, address: u128) {
-        let it = MissingNeighbour { port, address: address.into() };
+        let it = MissingNeighbour {
+            port,
+            address: address.into(),
+        };
         if !self.events.contains(&it) {
             // When many are missing at once, the rest is noted with later packets.
             let _ = self.events.try_push(it);

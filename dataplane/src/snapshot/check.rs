@@ -77,7 +77,11 @@ pub enum ApplyError {
 /// Checks `transaction` against what is there. The work grows with the transaction, and with the
 /// number of tunnels when it changes tunnels, never with the number of prefixes, unless it deletes
 /// a tunnel, which any of them might name.
-pub(super) fn check(transaction: &Transaction, have: &Tables, ports: &[PortDescription]) -> Result<(), ApplyError> {
+pub(super) fn check(
+    transaction: &Transaction,
+    have: &Tables,
+    ports: &[PortDescription],
+) -> Result<(), ApplyError> {
     deletions(transaction, have)?;
     for (prefix, entry) in &transaction.put_prefixes {
         prefix_entry(*prefix, entry, ports)?;
@@ -90,13 +94,21 @@ pub(super) fn check(transaction: &Transaction, have: &Tables, ports: &[PortDescr
         known_port(port, ports, entry)?;
         unicast(*link_layer_address, entry)?;
         if address.is_multicast() || address.is_unspecified() {
-            return Err(ApplyError::Address { entry: entry(), address: *address, why: "no unicast address" });
+            return Err(ApplyError::Address {
+                entry: entry(),
+                address: *address,
+                why: "no unicast address",
+            });
         }
     }
     for address in &transaction.put_local_addresses {
         if address.is_multicast() || address.is_unspecified() {
             let entry = format!("local address {address}");
-            return Err(ApplyError::Address { entry, address: *address, why: "no unicast address" });
+            return Err(ApplyError::Address {
+                entry,
+                address: *address,
+                why: "no unicast address",
+            });
         }
     }
     references(transaction, have)
@@ -134,20 +146,32 @@ fn prefix_entry(prefix: Ipv6Net, entry: &PrefixEntry, ports: &[PortDescription])
         return Err(ApplyError::HostBits(prefix));
     }
     match &entry.next_hop {
-        NextHop::Deliver { port, link_layer_address } => {
+        NextHop::Deliver {
+            port,
+            link_layer_address,
+        } => {
             side(port, true, ports, name)?;
             unicast(*link_layer_address, name)?;
         }
         NextHop::Gateway { port, address } => {
             side(port, false, ports, name)?;
             if address.is_multicast() || address.is_unspecified() {
-                return Err(ApplyError::Address { entry: name(), address: *address, why: "no unicast address" });
+                return Err(ApplyError::Address {
+                    entry: name(),
+                    address: *address,
+                    why: "no unicast address",
+                });
             }
         }
         NextHop::OnLink { port } => known_port(port, ports, name)?,
         NextHop::Tunnel(_) | NextHop::Discard(_) => {}
     }
-    if let Some(Source { port, link_layer_address, .. }) = &entry.source {
+    if let Some(Source {
+        port,
+        link_layer_address,
+        ..
+    }) = &entry.source
+    {
         side(port, true, ports, name)?;
         unicast(*link_layer_address, name)?;
     }
@@ -160,13 +184,25 @@ fn tunnel(id: u32, tunnel: &Tunnel) -> Result<(), ApplyError> {
         return Err(ApplyError::TunnelZero);
     }
     for address in [tunnel.local, tunnel.remote] {
-        if address.is_multicast() || address.is_unspecified() || address.is_loopback() || address.is_unicast_link_local() {
-            return Err(ApplyError::Address { entry: entry(), address, why: "no global unicast address" });
+        if address.is_multicast()
+            || address.is_unspecified()
+            || address.is_loopback()
+            || address.is_unicast_link_local()
+        {
+            return Err(ApplyError::Address {
+                entry: entry(),
+                address,
+                why: "no global unicast address",
+            });
         }
     }
     // RFC 2473 section 4.1.2.
     if tunnel.local == tunnel.remote {
-        return Err(ApplyError::Address { entry: entry(), address: tunnel.remote, why: "both ends are the same" });
+        return Err(ApplyError::Address {
+            entry: entry(),
+            address: tunnel.remote,
+            why: "both ends are the same",
+        });
     }
     Ok(())
 }
@@ -178,8 +214,16 @@ fn references(transaction: &Transaction, have: &Tables) -> Result<(), ApplyError
     let changed;
     let tunnels = if lost || locals_change || !transaction.put_tunnels.is_empty() {
         // Prefixes and neighbours, of which there may be very many, are left out.
-        let mut after = if transaction.replace_all { Tables::default() } else { without_prefixes(have) };
-        after.apply(&Transaction { put_prefixes: Vec::new(), put_neighbours: Vec::new(), ..transaction.clone() });
+        let mut after = if transaction.replace_all {
+            Tables::default()
+        } else {
+            without_prefixes(have)
+        };
+        after.apply(&Transaction {
+            put_prefixes: Vec::new(),
+            put_neighbours: Vec::new(),
+            ..transaction.clone()
+        });
         changed = after;
         peers(&changed)?;
         &changed.tunnels
@@ -187,16 +231,40 @@ fn references(transaction: &Transaction, have: &Tables) -> Result<(), ApplyError
         &have.tunnels
     };
     let named = |prefix: &Ipv6Net, entry: &PrefixEntry| {
-        let next_hop = if let NextHop::Tunnel(id) = entry.next_hop { Some(id) } else { None };
-        let source = entry.source.as_ref().and_then(|it| if let SourcePath::Tunnel(id) = it.path { Some(id) } else { None });
-        let missing = [next_hop, source].into_iter().flatten().find(|id| !tunnels.contains_key(id));
-        missing.map_or(Ok(()), |tunnel| Err(ApplyError::UnknownTunnel { entry: format!("prefix {prefix}"), tunnel }))
+        let next_hop = if let NextHop::Tunnel(id) = entry.next_hop {
+            Some(id)
+        } else {
+            None
+        };
+        let source = entry.source.as_ref().and_then(|it| {
+            if let SourcePath::Tunnel(id) = it.path {
+                Some(id)
+            } else {
+                None
+            }
+        });
+        let missing = [next_hop, source]
+            .into_iter()
+            .flatten()
+            .find(|id| !tunnels.contains_key(id));
+        missing.map_or(Ok(()), |tunnel| {
+            Err(ApplyError::UnknownTunnel {
+                entry: format!("prefix {prefix}"),
+                tunnel,
+            })
+        })
     };
-    transaction.put_prefixes.iter().try_for_each(|(prefix, entry)| named(prefix, entry))?;
+    transaction
+        .put_prefixes
+        .iter()
+        .try_for_each(|(prefix, entry)| named(prefix, entry))?;
     if !transaction.replace_all && lost {
         let mut replaced: BTreeSet<Ipv6Net> = transaction.delete_prefixes.iter().copied().collect();
         replaced.extend(transaction.put_prefixes.iter().map(|(prefix, _)| *prefix));
-        let mut others = have.prefixes.iter().filter(|(prefix, _)| !replaced.contains(*prefix));
+        let mut others = have
+            .prefixes
+            .iter()
+            .filter(|(prefix, _)| !replaced.contains(*prefix));
         others.try_for_each(|(prefix, entry)| named(prefix, entry))?;
     }
     Ok(())
@@ -215,10 +283,18 @@ fn peers(after: &Tables) -> Result<(), ApplyError> {
     for (id, tunnel) in &after.tunnels {
         if !after.local_addresses.contains(&tunnel.local) {
             let entry = format!("tunnel {id}");
-            return Err(ApplyError::Address { entry, address: tunnel.local, why: "no local address" });
+            return Err(ApplyError::Address {
+                entry,
+                address: tunnel.local,
+                why: "no local address",
+            });
         }
         if let Some(first) = peers.insert(tunnel.remote, *id) {
-            return Err(ApplyError::SamePeer { first, second: *id, remote: tunnel.remote });
+            return Err(ApplyError::SamePeer {
+                first,
+                second: *id,
+                remote: tunnel.remote,
+            });
         }
     }
     Ok(())
@@ -228,20 +304,34 @@ fn known_port(port: &str, ports: &[PortDescription], entry: impl Fn() -> String)
     if ports.iter().any(|it| it.name == port) {
         return Ok(());
     }
-    Err(ApplyError::UnknownPort { entry: entry(), port: port.to_owned() })
+    Err(ApplyError::UnknownPort {
+        entry: entry(),
+        port: port.to_owned(),
+    })
 }
 
-fn side(port: &str, access: bool, ports: &[PortDescription], entry: impl Fn() -> String) -> Result<(), ApplyError> {
+fn side(
+    port: &str,
+    access: bool,
+    ports: &[PortDescription],
+    entry: impl Fn() -> String,
+) -> Result<(), ApplyError> {
     known_port(port, ports, &entry)?;
     if ports.iter().any(|it| it.name == port && it.access == access) {
         return Ok(());
     }
-    Err(ApplyError::WrongSide { entry: entry(), port: port.to_owned() })
+    Err(ApplyError::WrongSide {
+        entry: entry(),
+        port: port.to_owned(),
+    })
 }
 
 fn unicast(address: [u8; 6], entry: impl Fn() -> String) -> Result<(), ApplyError> {
     if address[0] & 1 == 0 && address != [0; 6] {
         return Ok(());
     }
-    Err(ApplyError::LinkLayerAddress { entry: entry(), address })
+    Err(ApplyError::LinkLayerAddress {
+        entry: entry(),
+        address,
+    })
 }

@@ -99,7 +99,9 @@ impl Compiler {
     /// Traffic of every tunnel, since it was put.
     pub fn tunnel_traffic(&self) -> impl Iterator<Item = (u32, Traffic)> + '_ {
         let bank = &self.snapshot.tunnel_traffic;
-        self.tunnels.iter().map(|(id, it)| (*id, bank.read(it.index).since(it.before)))
+        self.tunnels
+            .iter()
+            .map(|(id, it)| (*id, bank.read(it.index).since(it.before)))
     }
 
     /// Traffic of every prefix of a node, here or anchored here, since it was put.
@@ -107,7 +109,10 @@ impl Compiler {
         let bank = &self.snapshot.prefix_traffic;
         let nodes = self.tables.prefixes.iter().filter(|(_, entry)| {
             entry.source.is_some()
-                || matches!(entry.next_hop, model::NextHop::Deliver { .. } | model::NextHop::Tunnel(_))
+                || matches!(
+                    entry.next_hop,
+                    model::NextHop::Deliver { .. } | model::NextHop::Tunnel(_)
+                )
         });
         nodes.filter_map(|(prefix, _)| {
             let it = self.routes.get(prefix)?;
@@ -164,7 +169,10 @@ impl Compiler {
         };
         let mut keys: BTreeSet<(String, Ipv6Addr)> = touched.neighbours.clone();
         for prefix in &touched.prefixes {
-            let (before, after) = (gateway(have.prefixes.get(prefix)), gateway(self.tables.prefixes.get(prefix)));
+            let (before, after) = (
+                gateway(have.prefixes.get(prefix)),
+                gateway(self.tables.prefixes.get(prefix)),
+            );
             if let Some(it) = before.as_ref().and_then(|key| self.adjacencies.get_mut(key)) {
                 it.gateways = it.gateways.saturating_sub(1);
             }
@@ -183,16 +191,25 @@ impl Compiler {
                 }
                 continue;
             }
-            let Some(port) = self.port_index(&key.0) else { continue };
+            let Some(port) = self.port_index(&key.0) else {
+                continue;
+            };
             let index = self.assure_adjacency(&key).index;
-            let adjacency = Adjacency { port, link_layer_address: neighbour, address: key.1.into() };
+            let adjacency = Adjacency {
+                port,
+                link_layer_address: neighbour,
+                address: key.1.into(),
+            };
             self.snapshot.adjacencies.set(index, adjacency);
         }
     }
 
     fn assure_adjacency(&mut self, key: &(String, Ipv6Addr)) -> &mut KnownAdjacency {
         let indexes = &mut self.adjacency_indexes;
-        let new = || KnownAdjacency { index: indexes.take(), gateways: 0 };
+        let new = || KnownAdjacency {
+            index: indexes.take(),
+            gateways: 0,
+        };
         self.adjacencies.entry(key.clone()).or_insert_with(new)
     }
 
@@ -221,16 +238,28 @@ impl Compiler {
     }
 
     fn route(&self, key: Ipv6Net) -> Option<Route> {
-        let only = |next_hop| Some(Route { next_hop, source: SourceRule::Refused });
+        let only = |next_hop| {
+            Some(Route {
+                next_hop,
+                source: SourceRule::Refused,
+            })
+        };
         if key.prefix_len() == 128 && self.tables.local_addresses.contains(&key.addr()) {
             return only(NextHop::Local);
         }
         if let Some(entry) = self.tables.prefixes.get(&key) {
-            return Some(Route { next_hop: self.next_hop(entry), source: self.source(entry) });
+            return Some(Route {
+                next_hop: self.next_hop(entry),
+                source: self.source(entry),
+            });
         }
         // Link-local addresses mean nothing without their port.
         if key.prefix_len() == 128 && !key.addr().is_unicast_link_local() {
-            let mut on_ports = self.snapshot.ports.iter().map(|port| (port.name.clone(), key.addr()));
+            let mut on_ports = self
+                .snapshot
+                .ports
+                .iter()
+                .map(|port| (port.name.clone(), key.addr()));
             let known = on_ports.find(|key| self.tables.neighbours.contains_key(key));
             let adjacency = known.and_then(|key| self.adjacencies.get(&key))?;
             return only(NextHop::Adjacency(adjacency.index));
@@ -240,15 +269,23 @@ impl Compiler {
 
     fn next_hop(&self, entry: &PrefixEntry) -> NextHop {
         match &entry.next_hop {
-            model::NextHop::Deliver { port, link_layer_address } => self.port_index(port).map_or(NextHop::None, |port| {
-                NextHop::Deliver { port, link_layer_address: *link_layer_address }
-            }),
+            model::NextHop::Deliver {
+                port,
+                link_layer_address,
+            } => self
+                .port_index(port)
+                .map_or(NextHop::None, |port| NextHop::Deliver {
+                    port,
+                    link_layer_address: *link_layer_address,
+                }),
             model::NextHop::Tunnel(id) => NextHop::Tunnel(self.tunnel_index(*id)),
             model::NextHop::Gateway { port, address } => {
                 let adjacency = self.adjacencies.get(&(port.clone(), *address));
                 adjacency.map_or(NextHop::None, |it| NextHop::Adjacency(it.index))
             }
-            model::NextHop::OnLink { port } => self.port_index(port).map_or(NextHop::None, |port| NextHop::OnLink { port }),
+            model::NextHop::OnLink { port } => self
+                .port_index(port)
+                .map_or(NextHop::None, |port| NextHop::OnLink { port }),
             model::NextHop::Discard(DiscardReason::NodeAbsent) => NextHop::NodeAbsent,
             model::NextHop::Discard(DiscardReason::Unallocated) => NextHop::Unallocated,
             model::NextHop::Discard(DiscardReason::Prohibited) => NextHop::Prohibited,
@@ -256,14 +293,23 @@ impl Compiler {
     }
 
     fn source(&self, entry: &PrefixEntry) -> SourceRule {
-        let Some(source) = &entry.source else { return SourceRule::Refused };
-        let Some(port) = self.port_index(&source.port) else { return SourceRule::Refused };
+        let Some(source) = &entry.source else {
+            return SourceRule::Refused;
+        };
+        let Some(port) = self.port_index(&source.port) else {
+            return SourceRule::Refused;
+        };
         let link_layer_address = source.link_layer_address;
         match source.path {
-            SourcePath::Native => SourceRule::Native { port, link_layer_address },
-            SourcePath::Tunnel(id) => {
-                SourceRule::Tunnel { port, link_layer_address, tunnel: self.tunnel_index(id) }
-            }
+            SourcePath::Native => SourceRule::Native {
+                port,
+                link_layer_address,
+            },
+            SourcePath::Tunnel(id) => SourceRule::Tunnel {
+                port,
+                link_layer_address,
+                tunnel: self.tunnel_index(id),
+            },
         }
     }
 
@@ -303,16 +349,29 @@ impl Compiler {
 
     /// Finds where a tunnel leaves, and fills in what follows from that.
     fn resolve_tunnel(&mut self, id: u32) {
-        let (Some(tunnel), Some(counted)) = (self.tables.tunnels.get(&id), self.tunnels.get(&id)) else { return };
-        let route = self.snapshot.routes.get(self.snapshot.fib.lookup(tunnel.remote.into()));
+        let (Some(tunnel), Some(counted)) = (self.tables.tunnels.get(&id), self.tunnels.get(&id)) else {
+            return;
+        };
+        let route = self
+            .snapshot
+            .routes
+            .get(self.snapshot.fib.lookup(tunnel.remote.into()));
         let (adjacency, on_link) = match route.next_hop {
             NextHop::Adjacency(adjacency) => (adjacency, u8::MAX),
             NextHop::OnLink { port } => (0, port),
             // A tunnel in a tunnel, or to nowhere.
             _ => (0, u8::MAX),
         };
-        let port = if adjacency == 0 { on_link } else { self.snapshot.adjacencies.get(adjacency).port };
-        let egress = self.snapshot.ports.get(usize::from(port)).map_or(1500, |port| port.mtu);
+        let port = if adjacency == 0 {
+            on_link
+        } else {
+            self.snapshot.adjacencies.get(adjacency).port
+        };
+        let egress = self
+            .snapshot
+            .ports
+            .get(usize::from(port))
+            .map_or(1500, |port| port.mtu);
         let room = egress.saturating_sub(ip6_in_ip6::OVERHEAD);
         let compiled = Tunnel {
             header: ip6_in_ip6::template(tunnel.local, tunnel.remote, tunnel.hop_limit),
@@ -320,7 +379,11 @@ impl Compiler {
             remote: tunnel.remote.into(),
             adjacency,
             on_link,
-            mtu: if tunnel.mtu == 0 { room } else { tunnel.mtu.min(room) },
+            mtu: if tunnel.mtu == 0 {
+                room
+            } else {
+                tunnel.mtu.min(room)
+            },
         };
         self.snapshot.tunnels.set(counted.index, compiled);
     }
@@ -360,13 +423,24 @@ impl Touched {
         let mut keys = prefixes.clone();
         keys.extend(neighbours.iter().map(|(_, address)| host(*address)));
         keys.extend(locals.into_iter().map(host));
-        Self { prefixes, keys, tunnels, neighbours }
+        Self {
+            prefixes,
+            keys,
+            tunnels,
+            neighbours,
+        }
     }
 
     /// The touched prefixes and tunnels, as they are in `tables`.
     fn entries(&self, tables: &Tables) -> Tables {
-        let prefixes = self.prefixes.iter().filter_map(|it| tables.prefixes.get_key_value(it));
-        let tunnels = self.tunnels.iter().filter_map(|it| tables.tunnels.get_key_value(it));
+        let prefixes = self
+            .prefixes
+            .iter()
+            .filter_map(|it| tables.prefixes.get_key_value(it));
+        let tunnels = self
+            .tunnels
+            .iter()
+            .filter_map(|it| tables.tunnels.get_key_value(it));
         Tables {
             prefixes: prefixes.map(|(key, entry)| (*key, entry.clone())).collect(),
             tunnels: tunnels.map(|(key, entry)| (*key, entry.clone())).collect(),
@@ -385,7 +459,10 @@ impl Touched {
             })
         };
         self.keys.len() > self.prefixes.len()
-            || self.prefixes.iter().any(|it| !of_node(have.prefixes.get(it)) || !of_node(want.prefixes.get(it)))
+            || self
+                .prefixes
+                .iter()
+                .any(|it| !of_node(have.prefixes.get(it)) || !of_node(want.prefixes.get(it)))
     }
 }
 

@@ -69,13 +69,18 @@ impl<T: Send + Sync + 'static> Publisher<T> {
             collector: Collector::new(),
             retired: Arc::new(ArrayQueue::new(OUTSTANDING)),
         };
-        Self { slot: Arc::new(slot), outstanding: 0 }
+        Self {
+            slot: Arc::new(slot),
+            outstanding: 0,
+        }
     }
 
     /// What makes readers.
     #[must_use]
     pub fn factory(&self) -> SubscriberFactory<T> {
-        SubscriberFactory { slot: self.slot.clone() }
+        SubscriberFactory {
+            slot: self.slot.clone(),
+        }
     }
 
     /// Versions that were replaced and not freed yet.
@@ -148,7 +153,9 @@ impl<T> Drop for Slot<T> {
 
 impl<T: Send + Sync + 'static> Clone for SubscriberFactory<T> {
     fn clone(&self) -> Self {
-        Self { slot: self.slot.clone() }
+        Self {
+            slot: self.slot.clone(),
+        }
     }
 }
 
@@ -156,7 +163,10 @@ impl<T: Send + Sync + 'static> SubscriberFactory<T> {
     /// A reader for the calling thread.
     #[must_use]
     pub fn subscribe(&self) -> Subscriber<T> {
-        Subscriber { handle: self.slot.collector.register(), slot: self.slot.clone() }
+        Subscriber {
+            handle: self.slot.collector.register(),
+            slot: self.slot.clone(),
+        }
     }
 }
 
@@ -211,14 +221,22 @@ mod tests {
     impl Version {
         fn new(number: u64) -> Self {
             MADE.fetch_add(1, Ordering::SeqCst);
-            Self { left: number, right: !number, home: std::thread::current().id() }
+            Self {
+                left: number,
+                right: !number,
+                home: std::thread::current().id(),
+            }
         }
     }
 
     impl Drop for Version {
         fn drop(&mut self) {
             FREED.fetch_add(1, Ordering::SeqCst);
-            assert_eq!(self.home, std::thread::current().id(), "freed off the control thread");
+            assert_eq!(
+                self.home,
+                std::thread::current().id(),
+                "freed off the control thread"
+            );
             // A reader that still held it would now see halves that disagree.
             self.left = 0;
             self.right = 0;

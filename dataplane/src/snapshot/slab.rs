@@ -13,7 +13,9 @@ pub struct Slab<T> {
 
 impl<T: Copy + Default> Default for Slab<T> {
     fn default() -> Self {
-        Self { chunks: Arc::new(Vec::new()) }
+        Self {
+            chunks: Arc::new(Vec::new()),
+        }
     }
 }
 
@@ -23,7 +25,9 @@ impl<T: Copy + Default> Slab<T> {
     #[must_use]
     pub fn get(&self, index: u32) -> T {
         let index = index as usize;
-        self.chunks.get(index / CHUNK).map_or_else(T::default, |chunk| chunk.get(index % CHUNK).copied().unwrap_or_default())
+        self.chunks.get(index / CHUNK).map_or_else(T::default, |chunk| {
+            chunk.get(index % CHUNK).copied().unwrap_or_default()
+        })
     }
 
     /// Puts an entry, in this version only.
@@ -74,6 +78,9 @@ mod tests {
         second.set(1, 11);
         assert_eq!((first.get(1), first.get(300), first.get(9_999)), (10, 30, 0));
         assert_eq!((second.get(1), second.get(300)), (11, 30));
-        assert!(Arc::ptr_eq(&first.chunks[2], &second.chunks[2]), "what did not change is shared");
+        assert!(
+            Arc::ptr_eq(&first.chunks[2], &second.chunks[2]),
+            "what did not change is shared"
+        );
     }
 }

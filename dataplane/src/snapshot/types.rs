@@ -143,7 +143,14 @@ pub struct Tunnel {
 
 impl Default for Tunnel {
     fn default() -> Self {
-        Self { header: [0; 40], local: 0, remote: 0, adjacency: 0, on_link: u8::MAX, mtu: 0 }
+        Self {
+            header: [0; 40],
+            local: 0,
+            remote: 0,
+            adjacency: 0,
+            on_link: u8::MAX,
+            mtu: 0,
+        }
     }
 }
 
