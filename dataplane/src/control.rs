@@ -64,7 +64,11 @@ struct Load {
 
 impl WorkerReadings {
     pub(crate) fn new(shared: Arc<WorkerShared>, counters: Counters) -> Self {
-        Self { shared, counters, load: Mutex::default() }
+        Self {
+            shared,
+            counters,
+            load: Mutex::default(),
+        }
     }
 }
 
@@ -81,7 +85,11 @@ impl Control {
         Self {
             name: name.to_owned(),
             started: now,
-            tables: Mutex::new(TableState { compiler, publisher, published_at: now }),
+            tables: Mutex::new(TableState {
+                compiler,
+                publisher,
+                published_at: now,
+            }),
             links: ports.iter().map(|_| AtomicBool::new(false)).collect(),
             ports,
             workers,
@@ -158,7 +166,10 @@ impl Control {
 
     /// Port names with their links.
     pub(crate) fn status_of_links(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.ports.iter().zip(&self.links).map(|(port, up)| (port.name.as_str(), up.load(Ordering::Relaxed)))
+        self.ports
+            .iter()
+            .zip(&self.links)
+            .map(|(port, up)| (port.name.as_str(), up.load(Ordering::Relaxed)))
     }
 
     /// To be called every second: loads are over the time between two calls.
@@ -169,7 +180,11 @@ impl Control {
             let mut load = worker.load.lock();
             let spent = busy.wrapping_sub(load.busy);
             let total = spent.saturating_add(idle.wrapping_sub(load.idle));
-            let ratio = if total == 0 { 0.0 } else { spent as f64 / total as f64 };
+            let ratio = if total == 0 {
+                0.0
+            } else {
+                spent as f64 / total as f64
+            };
             *load = Load { busy, idle, ratio };
         }
     }
@@ -181,12 +196,21 @@ impl Control {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: milliseconds(self.started),
             process_id: std::process::id(),
-            ports: self.ports.iter().zip(&self.links).map(|(port, up)| port_status(port, up)).collect(),
-            workers: self.workers.iter().enumerate().map(|(index, worker)| worker_status(index, worker)).collect(),
+            ports: self
+                .ports
+                .iter()
+                .zip(&self.links)
+                .map(|(port, up)| port_status(port, up))
+                .collect(),
+            workers: self
+                .workers
+                .iter()
+                .enumerate()
+                .map(|(index, worker)| worker_status(index, worker))
+                .collect(),
             ..proto::Status::default()
         };
-        let counters: Vec<&Counters> =
-            self.workers.iter().map(|worker| &worker.counters).collect();
+        let counters: Vec<&Counters> = self.workers.iter().map(|worker| &worker.counters).collect();
         totals(&counters, &mut status);
         let state = self.tables.lock();
         status.generation = state.compiler.generation();

@@ -120,25 +120,44 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     tracing::info!(version = dpdk::version(), "DPDK started");
     let pool = mempool(&eal, config, dataplane)?;
     let opened = port::open(&eal, &pool, config, dataplane.workers.len())?;
-    let watches: Vec<LinkWatch> = opened.ports.iter().map(|port| LinkWatch::new(port.handle.clone())).collect();
+    let watches: Vec<LinkWatch> = opened
+        .ports
+        .iter()
+        .map(|port| LinkWatch::new(port.handle.clone()))
+        .collect();
 
     let stop = Arc::new(AtomicBool::new(false));
     let (control, workers) = assemble(config, dataplane, &eal, pool, opened, &stop);
-    let mut threads = Threads { stop, handles: Vec::new() };
+    let mut threads = Threads {
+        stop,
+        handles: Vec::new(),
+    };
     for worker in workers {
         let eal = eal.clone();
         let thread = std::thread::Builder::new()
             .name(format!("worker-{}", worker.shared.core))
             .spawn(move || worker.run(&eal))
-            .map_err(|error| DaemonError::System { what: "a worker's thread cannot be started", error })?;
+            .map_err(|error| DaemonError::System {
+                what: "a worker's thread cannot be started",
+                error,
+            })?;
         threads.handles.push(thread);
     }
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| DaemonError::System { what: "the control thread's runtime cannot be made", error })?;
-    let result = runtime.block_on(serve(Arc::clone(&control), &mut socket, metrics, &watches, &threads));
+        .map_err(|error| DaemonError::System {
+            what: "the control thread's runtime cannot be made",
+            error,
+        })?;
+    let result = runtime.block_on(serve(
+        Arc::clone(&control),
+        &mut socket,
+        metrics,
+        &watches,
+        &threads,
+    ));
     drop(runtime);
     drop(threads);
     tracing::info!("ended");
@@ -196,10 +215,16 @@ async fn serve(
     }
 
     control.set_links(&port::links(watches), false);
-    for port in control.status_of_links().filter(|(_, up)| !up).map(|(port, _)| port) {
+    for port in control
+        .status_of_links()
+        .filter(|(_, up)| !up)
+        .map(|(port, _)| port)
+    {
         tracing::warn!(port, "the link is down");
     }
-    let listener = socket.take_listener().ok_or_else(|| DaemonError::ServerEnded("no listener".to_owned()))?;
+    let listener = socket
+        .take_listener()
+        .ok_or_else(|| DaemonError::ServerEnded("no listener".to_owned()))?;
     let (stop_server, stopped) = tokio::sync::oneshot::channel::<()>();
     let stopped = async move {
         // An error says that the sender is gone, which means the same.
@@ -258,19 +283,34 @@ async fn chores(control: &Control, watches: &[LinkWatch], threads: &Threads) -> 
 
 /// The cores that are left for everything but workers; all, if none is.
 fn other_cores(workers: &[usize]) -> Result<Vec<usize>, DaemonError> {
-    let available: Vec<usize> =
-        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+    let available: Vec<usize> = core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|core| core.id)
+        .collect();
     if let Some(core) = workers.iter().find(|core| !available.contains(core)) {
-        return Err(DaemonError::Core { core: *core, available });
+        return Err(DaemonError::Core {
+            core: *core,
+            available,
+        });
     }
-    Ok(available.into_iter().filter(|core| !workers.contains(core)).collect())
+    Ok(available
+        .into_iter()
+        .filter(|core| !workers.contains(core))
+        .collect())
 }
 
-fn eal_config(config: &Config, dataplane: &Dataplane, main_cores: Vec<usize>) -> Result<EalConfig, DaemonError> {
+fn eal_config(
+    config: &Config,
+    dataplane: &Dataplane,
+    main_cores: Vec<usize>,
+) -> Result<EalConfig, DaemonError> {
     let huge_pages = match dataplane.huge_pages {
         kedge_config::HugePages::Never => HugePages::Never,
         kedge_config::HugePages::Auto if !dpdk::huge_pages_available() => HugePages::Never,
-        kedge_config::HugePages::Require if !dpdk::huge_pages_available() => return Err(DaemonError::NoHugePages),
+        kedge_config::HugePages::Require if !dpdk::huge_pages_available() => {
+            return Err(DaemonError::NoHugePages);
+        }
         kedge_config::HugePages::Auto | kedge_config::HugePages::Require => HugePages::Use,
     };
     let pci = port::pci_devices(config);
@@ -279,7 +319,11 @@ fn eal_config(config: &Config, dataplane: &Dataplane, main_cores: Vec<usize>) ->
         file_prefix: format!("kedge-{}", config.node.name),
         huge_pages,
         memory_mib: dataplane.memory_mib,
-        pci: if pci.is_empty() { PciDevices::None } else { PciDevices::Only(pci) },
+        pci: if pci.is_empty() {
+            PciDevices::None
+        } else {
+            PciDevices::Only(pci)
+        },
         main_cores,
         max_simd_bits: None,
         log_level: LogLevel::Warning,

@@ -47,7 +47,10 @@ pub(crate) struct EventRing {
 
 impl EventRing {
     pub(crate) fn new() -> Self {
-        Self { missing: ArrayQueue::new(RING), lost: AtomicU64::new(0) }
+        Self {
+            missing: ArrayQueue::new(RING),
+            lost: AtomicU64::new(0),
+        }
     }
 
     /// Called by the worker; never waits.
@@ -88,25 +91,37 @@ impl EventHub {
         };
         Box::pin(BroadcastStream::new(receiver).map(|item| {
             Ok(item.unwrap_or_else(|BroadcastStreamRecvError::Lagged(lost)| {
-                event(proto::event::Kind::Overflow(proto::Overflow { what: "subscriber".to_owned(), lost }))
+                event(proto::event::Kind::Overflow(proto::Overflow {
+                    what: "subscriber".to_owned(),
+                    lost,
+                }))
             }))
         }))
     }
 
     pub(crate) fn link_changed(&self, port: &str, up: bool) {
         self.link_changed.fetch_add(1, Ordering::Relaxed);
-        self.send(proto::event::Kind::LinkChanged(proto::LinkChanged { port: port.to_owned(), up }));
+        self.send(proto::event::Kind::LinkChanged(proto::LinkChanged {
+            port: port.to_owned(),
+            up,
+        }));
     }
 
     fn unknown_neighbour(&self, port: &str, address: Ipv6Addr) {
         self.unknown_neighbour.fetch_add(1, Ordering::Relaxed);
         let address = address.octets().to_vec();
-        self.send(proto::event::Kind::UnknownNeighbour(proto::UnknownNeighbour { port: port.to_owned(), address }));
+        self.send(proto::event::Kind::UnknownNeighbour(proto::UnknownNeighbour {
+            port: port.to_owned(),
+            address,
+        }));
     }
 
     fn overflow(&self, what: &str, lost: u64) {
         self.lost.fetch_add(lost, Ordering::Relaxed);
-        self.send(proto::event::Kind::Overflow(proto::Overflow { what: what.to_owned(), lost }));
+        self.send(proto::event::Kind::Overflow(proto::Overflow {
+            what: what.to_owned(),
+            lost,
+        }));
     }
 
     /// Ends all streams.
@@ -118,7 +133,10 @@ impl EventHub {
     pub(crate) fn counts(&self) -> [(&'static str, u64); 3] {
         [
             ("link_changed", self.link_changed.load(Ordering::Relaxed)),
-            ("unknown_neighbour", self.unknown_neighbour.load(Ordering::Relaxed)),
+            (
+                "unknown_neighbour",
+                self.unknown_neighbour.load(Ordering::Relaxed),
+            ),
             ("overflow", self.lost.load(Ordering::Relaxed)),
         ]
     }
@@ -132,8 +150,13 @@ impl EventHub {
 }
 
 fn event(kind: proto::event::Kind) -> proto::Event {
-    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    proto::Event { unix_ms: u64::try_from(unix_ms).unwrap_or(u64::MAX), kind: Some(kind) }
+    let unix_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis());
+    proto::Event {
+        unix_ms: u64::try_from(unix_ms).unwrap_or(u64::MAX),
+        kind: Some(kind),
+    }
 }
 
 /// Empties the rings into the hub, without repetitions. The control thread's.
@@ -152,7 +175,8 @@ impl EventCollector {
         hub: &EventHub,
         now: Instant,
     ) {
-        self.reported.retain(|_, at| now.saturating_duration_since(*at) < REPETITION);
+        self.reported
+            .retain(|_, at| now.saturating_duration_since(*at) < REPETITION);
         let mut lost = 0;
         for (index, ring) in rings.enumerate() {
             // At most one ring's content for each visit: a worker that fills it meanwhile waits for the next.
@@ -191,12 +215,17 @@ mod tests {
     use proto::event::Kind;
 
     fn missing(host: u16) -> MissingNeighbour {
-        MissingNeighbour { port: 0, address: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host) }
+        MissingNeighbour {
+            port: 0,
+            address: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host),
+        }
     }
 
     fn next(stream: &mut EventStream) -> Option<Kind> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(stream.next()).and_then(|event| event.unwrap().kind)
+        runtime
+            .block_on(stream.next())
+            .and_then(|event| event.unwrap().kind)
     }
 
     #[test]
@@ -208,11 +237,21 @@ mod tests {
         for milliseconds in [0, 50, 99, 150] {
             ring.push(missing(1));
             ring.push(missing(1));
-            collector.collect([&ring].into_iter(), &ports, &hub, start + Duration::from_millis(milliseconds));
+            collector.collect(
+                [&ring].into_iter(),
+                &ports,
+                &hub,
+                start + Duration::from_millis(milliseconds),
+            );
         }
         assert_eq!(hub.counts()[1], ("unknown_neighbour", 2), "at 0 ms and at 150 ms");
-        let Some(Kind::UnknownNeighbour(event)) = next(&mut watcher) else { panic!("no event") };
-        assert_eq!((event.port.as_str(), event.address), ("core", missing(1).address.octets().to_vec()));
+        let Some(Kind::UnknownNeighbour(event)) = next(&mut watcher) else {
+            panic!("no event")
+        };
+        assert_eq!(
+            (event.port.as_str(), event.address),
+            ("core", missing(1).address.octets().to_vec())
+        );
         assert!(matches!(next(&mut watcher), Some(Kind::UnknownNeighbour(_))));
         hub.close();
         assert_eq!(next(&mut watcher), None, "closing ends the stream");
@@ -230,7 +269,10 @@ mod tests {
         for _ in 0..RING {
             assert!(matches!(next(&mut watcher), Some(Kind::UnknownNeighbour(_))));
         }
-        let lost = Kind::Overflow(proto::Overflow { what: "unknown_neighbour".to_owned(), lost: 44 });
+        let lost = Kind::Overflow(proto::Overflow {
+            what: "unknown_neighbour".to_owned(),
+            lost: 44,
+        });
         assert_eq!(next(&mut watcher), Some(lost));
         collector.collect([&ring].into_iter(), &["core".to_owned()], &hub, Instant::now());
         assert_eq!(hub.counts()[2], ("overflow", 44), "a loss is reported once");
@@ -243,7 +285,10 @@ mod tests {
         for turn in 0..WATCHER_BACKLOG + 10 {
             hub.link_changed("core", turn % 2 == 0);
         }
-        let lost = Kind::Overflow(proto::Overflow { what: "subscriber".to_owned(), lost: 10 });
+        let lost = Kind::Overflow(proto::Overflow {
+            what: "subscriber".to_owned(),
+            lost: 10,
+        });
         assert_eq!(next(&mut slow), Some(lost));
         assert!(matches!(next(&mut slow), Some(Kind::LinkChanged(_))));
     }

@@ -29,7 +29,10 @@ fn filter(text: &str) -> Result<String, String> {
         Ok(level) => format!("{},kedge_dataplane={level}", level.min(LevelFilter::INFO)),
         Err(_) => text.to_owned(),
     };
-    EnvFilter::builder().parse(&directives).map(|_| directives).map_err(|error| error.to_string())
+    EnvFilter::builder()
+        .parse(&directives)
+        .map(|_| directives)
+        .map_err(|error| error.to_string())
 }
 
 fn main() -> ExitCode {

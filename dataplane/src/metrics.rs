@@ -23,7 +23,14 @@ impl<R: Fn() -> Readings> ReadingsCollector<R> {
         // What an empty reading has are the names that this collector claims.
         let descriptions = all_families(&Readings::default())
             .into_iter()
-            .map(|family| Desc::new(family.name().to_owned(), family.help().to_owned(), vec![], Default::default()))
+            .map(|family| {
+                Desc::new(
+                    family.name().to_owned(),
+                    family.help().to_owned(),
+                    vec![],
+                    Default::default(),
+                )
+            })
             .collect::<prometheus::Result<_>>()?;
         Ok(Self { read, descriptions })
     }
@@ -49,43 +56,123 @@ fn all_families(readings: &Readings) -> Vec<MetricFamily> {
 fn ports(readings: &Readings) -> Vec<MetricFamily> {
     type Value = fn(&kedge_dataplane_api::proto::PortStatus) -> u64;
     const COUNTERS: [(&str, &str, Value); 8] = [
-        ("port_receive_packets_total", "Packets that the device has received.", |port| port.rx_packets),
-        ("port_receive_bytes_total", "Octets that the device has received.", |port| port.rx_bytes),
-        ("port_transmit_packets_total", "Packets that the device has sent.", |port| port.tx_packets),
-        ("port_transmit_bytes_total", "Octets that the device has sent.", |port| port.tx_bytes),
-        ("port_receive_missed_total", "Packets that found no free receive descriptor.", |port| port.rx_missed),
-        ("port_receive_errors_total", "Packets received with errors.", |port| port.rx_errors),
-        ("port_transmit_errors_total", "Packets that could not be sent.", |port| port.tx_errors),
-        ("port_receive_no_buffer_total", "Packets that found no free buffer.", |port| port.rx_no_buffer),
+        (
+            "port_receive_packets_total",
+            "Packets that the device has received.",
+            |port| port.rx_packets,
+        ),
+        (
+            "port_receive_bytes_total",
+            "Octets that the device has received.",
+            |port| port.rx_bytes,
+        ),
+        (
+            "port_transmit_packets_total",
+            "Packets that the device has sent.",
+            |port| port.tx_packets,
+        ),
+        (
+            "port_transmit_bytes_total",
+            "Octets that the device has sent.",
+            |port| port.tx_bytes,
+        ),
+        (
+            "port_receive_missed_total",
+            "Packets that found no free receive descriptor.",
+            |port| port.rx_missed,
+        ),
+        (
+            "port_receive_errors_total",
+            "Packets received with errors.",
+            |port| port.rx_errors,
+        ),
+        (
+            "port_transmit_errors_total",
+            "Packets that could not be sent.",
+            |port| port.tx_errors,
+        ),
+        (
+            "port_receive_no_buffer_total",
+            "Packets that found no free buffer.",
+            |port| port.rx_no_buffer,
+        ),
     ];
     let status = &readings.status;
     let mut families: Vec<MetricFamily> = COUNTERS
         .iter()
         .map(|(name, help, value)| {
-            let metrics = status.ports.iter().map(|port| counter(&[("port", &port.name)], value(port)));
+            let metrics = status
+                .ports
+                .iter()
+                .map(|port| counter(&[("port", &port.name)], value(port)));
             family(name, help, MetricType::COUNTER, metrics.collect())
         })
         .collect();
-    let up = status.ports.iter().map(|port| gauge(&[("port", &port.name)], f64::from(u8::from(port.link_up))));
-    families.push(family("port_link_up", "Whether the port's link is up.", MetricType::GAUGE, up.collect()));
+    let up = status
+        .ports
+        .iter()
+        .map(|port| gauge(&[("port", &port.name)], f64::from(u8::from(port.link_up))));
+    families.push(family(
+        "port_link_up",
+        "Whether the port's link is up.",
+        MetricType::GAUGE,
+        up.collect(),
+    ));
     families
 }
 
 fn workers(readings: &Readings) -> Vec<MetricFamily> {
     type Value = fn(&kedge_dataplane_api::proto::WorkerStatus) -> u64;
     const COUNTERS: [(&str, &str, Value); 7] = [
-        ("worker_receive_packets_total", "Packets that the worker has received.", |worker| worker.rx_packets),
-        ("worker_transmit_packets_total", "Packets that the worker has sent.", |worker| worker.tx_packets),
-        ("worker_bursts_total", "Polls of a queue that gave packets.", |worker| worker.bursts),
-        ("worker_empty_polls_total", "Polls of a queue that gave none.", |worker| worker.empty_polls),
-        ("worker_sleeps_total", "Times that the worker slept for want of packets.", |worker| worker.sleeps),
-        ("worker_busy_cycles_total", "Processor cycles spent on packets.", |worker| worker.busy_cycles),
-        ("worker_idle_cycles_total", "Processor cycles spent waiting for packets.", |worker| worker.idle_cycles),
+        (
+            "worker_receive_packets_total",
+            "Packets that the worker has received.",
+            |worker| worker.rx_packets,
+        ),
+        (
+            "worker_transmit_packets_total",
+            "Packets that the worker has sent.",
+            |worker| worker.tx_packets,
+        ),
+        (
+            "worker_bursts_total",
+            "Polls of a queue that gave packets.",
+            |worker| worker.bursts,
+        ),
+        (
+            "worker_empty_polls_total",
+            "Polls of a queue that gave none.",
+            |worker| worker.empty_polls,
+        ),
+        (
+            "worker_sleeps_total",
+            "Times that the worker slept for want of packets.",
+            |worker| worker.sleeps,
+        ),
+        (
+            "worker_busy_cycles_total",
+            "Processor cycles spent on packets.",
+            |worker| worker.busy_cycles,
+        ),
+        (
+            "worker_idle_cycles_total",
+            "Processor cycles spent waiting for packets.",
+            |worker| worker.idle_cycles,
+        ),
     ];
     let status = &readings.status;
-    let labels: Vec<(String, String)> =
-        status.workers.iter().map(|worker| (worker.index.to_string(), worker.core.to_string())).collect();
-    let named = || status.workers.iter().zip(&labels).map(|(status, (worker, core))| (status, [("worker", worker.as_str()), ("core", core.as_str())]));
+    let labels: Vec<(String, String)> = status
+        .workers
+        .iter()
+        .map(|worker| (worker.index.to_string(), worker.core.to_string()))
+        .collect();
+    let named = || {
+        status
+            .workers
+            .iter()
+            .zip(&labels)
+            .map(|(status, (worker, core))| (status, [("worker", worker.as_str()), ("core", core.as_str())]))
+    };
     let mut families: Vec<MetricFamily> = COUNTERS
         .iter()
         .map(|(name, help, value)| {
@@ -93,29 +180,75 @@ fn workers(readings: &Readings) -> Vec<MetricFamily> {
             family(name, help, MetricType::COUNTER, metrics.collect())
         })
         .collect();
-    let load = named().map(|(worker, labels)| gauge(&labels, worker.load)).collect();
-    families.push(family("worker_load_ratio", "Share of the last second spent on packets.", MetricType::GAUGE, load));
+    let load = named()
+        .map(|(worker, labels)| gauge(&labels, worker.load))
+        .collect();
+    families.push(family(
+        "worker_load_ratio",
+        "Share of the last second spent on packets.",
+        MetricType::GAUGE,
+        load,
+    ));
     families
 }
 
 fn tables(readings: &Readings) -> Vec<MetricFamily> {
     use MetricType::{COUNTER, GAUGE};
     let status = &readings.status;
-    let drops = status.drops.iter().map(|drop| counter(&[("reason", &drop.reason)], drop.packets)).collect();
-    let stages = status.stages.iter().map(|stage| counter(&[("stage", &stage.stage)], stage.packets)).collect();
-    let entries = readings.entries.iter().map(|(table, count)| gauge(&[("table", table)], *count as f64)).collect();
-    let transactions =
-        readings.transactions.iter().map(|(result, count)| counter(&[("result", result)], *count)).collect();
-    let events = readings.events.iter().map(|(kind, count)| counter(&[("kind", kind)], *count)).collect();
+    let drops = status
+        .drops
+        .iter()
+        .map(|drop| counter(&[("reason", &drop.reason)], drop.packets))
+        .collect();
+    let stages = status
+        .stages
+        .iter()
+        .map(|stage| counter(&[("stage", &stage.stage)], stage.packets))
+        .collect();
+    let entries = readings
+        .entries
+        .iter()
+        .map(|(table, count)| gauge(&[("table", table)], *count as f64))
+        .collect();
+    let transactions = readings
+        .transactions
+        .iter()
+        .map(|(result, count)| counter(&[("result", result)], *count))
+        .collect();
+    let events = readings
+        .events
+        .iter()
+        .map(|(kind, count)| counter(&[("kind", kind)], *count))
+        .collect();
     let one = |value: f64| vec![gauge(&[], value)];
     let build = vec![gauge(&[("version", &status.version)], 1.0)];
     vec![
         family("drops_total", "Packets dropped, by reason.", COUNTER, drops),
-        family("stage_packets_total", "Packets that a stage has finished with.", COUNTER, stages),
+        family(
+            "stage_packets_total",
+            "Packets that a stage has finished with.",
+            COUNTER,
+            stages,
+        ),
         family("table_entries", "Entries in each table.", GAUGE, entries),
-        family("transactions_total", "Transactions, by result.", COUNTER, transactions),
-        family("events_total", "Events, by kind; overflow counts the events lost.", COUNTER, events),
-        family("snapshot_generation", "Generation that the workers read.", GAUGE, one(status.generation as f64)),
+        family(
+            "transactions_total",
+            "Transactions, by result.",
+            COUNTER,
+            transactions,
+        ),
+        family(
+            "events_total",
+            "Events, by kind; overflow counts the events lost.",
+            COUNTER,
+            events,
+        ),
+        family(
+            "snapshot_generation",
+            "Generation that the workers read.",
+            GAUGE,
+            one(status.generation as f64),
+        ),
         family(
             "snapshot_age_seconds",
             "Time since that generation was published.",
@@ -128,10 +261,30 @@ fn tables(readings: &Readings) -> Vec<MetricFamily> {
             GAUGE,
             one(readings.retired_snapshots as f64),
         ),
-        family("held_packets", "Packets held for a node that moves.", GAUGE, one(status.held_packets as f64)),
-        family("mempool_size", "Packet buffers.", GAUGE, one(f64::from(readings.buffers))),
-        family("mempool_in_use", "Packet buffers in use.", GAUGE, one(f64::from(readings.buffers_in_use))),
-        family("uptime_seconds", "Time since the start.", GAUGE, one(status.uptime_ms as f64 / 1000.0)),
+        family(
+            "held_packets",
+            "Packets held for a node that moves.",
+            GAUGE,
+            one(status.held_packets as f64),
+        ),
+        family(
+            "mempool_size",
+            "Packet buffers.",
+            GAUGE,
+            one(f64::from(readings.buffers)),
+        ),
+        family(
+            "mempool_in_use",
+            "Packet buffers in use.",
+            GAUGE,
+            one(f64::from(readings.buffers_in_use)),
+        ),
+        family(
+            "uptime_seconds",
+            "Time since the start.",
+            GAUGE,
+            one(status.uptime_ms as f64 / 1000.0),
+        ),
         family("build_info", "Always 1; the version is a label.", GAUGE, build),
     ]
 }
@@ -184,7 +337,11 @@ mod tests {
     fn scrape(readings: &Readings) -> String {
         let registry = Registry::new();
         let readings = readings.clone();
-        registry.register(Box::new(ReadingsCollector::new(move || readings.clone()).unwrap())).unwrap();
+        registry
+            .register(Box::new(
+                ReadingsCollector::new(move || readings.clone()).unwrap(),
+            ))
+            .unwrap();
         let mut text = Vec::new();
         TextEncoder::new().encode(&registry.gather(), &mut text).unwrap();
         String::from_utf8(text).unwrap()
@@ -203,9 +360,21 @@ mod tests {
                 link_up: true,
                 ..Default::default()
             }],
-            workers: vec![proto::WorkerStatus { index: 1, core: 5, busy_cycles: 99, load: 0.25, ..Default::default() }],
-            drops: vec![proto::DropCount { reason: "no_route".into(), packets: 4 }],
-            stages: vec![proto::StageCount { stage: "lookup".into(), packets: 8 }],
+            workers: vec![proto::WorkerStatus {
+                index: 1,
+                core: 5,
+                busy_cycles: 99,
+                load: 0.25,
+                ..Default::default()
+            }],
+            drops: vec![proto::DropCount {
+                reason: "no_route".into(),
+                packets: 4,
+            }],
+            stages: vec![proto::StageCount {
+                stage: "lookup".into(),
+                packets: 8,
+            }],
             ..Default::default()
         };
         let readings = Readings {
@@ -237,7 +406,10 @@ mod tests {
             "kedge_dataplane_mempool_in_use 512",
             "kedge_dataplane_build_info{version=\"1.2.3\"} 1",
         ] {
-            assert!(text.lines().any(|found| found == line), "no line {line:?} in:\n{text}");
+            assert!(
+                text.lines().any(|found| found == line),
+                "no line {line:?} in:\n{text}"
+            );
         }
     }
 }

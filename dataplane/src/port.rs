@@ -5,22 +5,24 @@ mod layout;
 mod link;
 
 use dpdk::{
-    ControlError, Eal, Mempool, Port, PortConfig, PortError, PortHandle, PortNote, ProbeError, RxQueue, StartedPort,
-    TxQueue,
+    ControlError, Eal, Mempool, Port, PortConfig, PortError, PortHandle, PortInfo, PortNote, ProbeError,
+    RxQueue, StartedPort, TxQueue,
 };
 use kedge_config::{Config, Side};
 use kedge_dataplane_api::model::LinkLayerAddress;
 
 pub use device::DeviceError;
 pub(crate) use device::pci_devices;
-pub(crate) use link::{LinkWatch, links};
 pub use layout::QueueError;
 use layout::{Offer, layout};
+pub(crate) use link::{LinkWatch, links};
 
 /// Descriptors of one queue of a port.
 const DESCRIPTORS: u16 = 512;
 /// Descriptors of one queue of an exception interface: it carries little.
 const EXCEPTION_DESCRIPTORS: u16 = 128;
+/// What every Ethernet device takes.
+const ETHERNET_MTU: u16 = 1500;
 
 /// The ports cannot be opened as configured.
 #[derive(Debug, thiserror::Error)]
@@ -109,18 +111,35 @@ pub(crate) fn open(eal: &Eal, pool: &Mempool, config: &Config, workers: usize) -
     let mut devices = Vec::new();
     let mut offers = Vec::new();
     for port in &config.ports {
-        let (device, offer) = probe(eal, &port.name, port.queues, &port.device)?;
-        devices.push(device);
-        offers.push(offer);
+        let (device, info) = probe(eal, &port.name, &port.device)?;
+        offers.push(Offer {
+            port: port.name.clone(),
+            queues: port.queues,
+            maximum_rx: info.max_rx_queues,
+            maximum_tx: info.max_tx_queues,
+        });
+        devices.push((device, driver_mtu(port, &info)));
     }
     let layout = layout(workers, &offers)?;
     for warning in &layout.warnings {
         tracing::warn!("{warning}");
     }
-    let mut opened = Opened { ports: Vec::new(), workers: (0..layout.workers).map(|_| Vec::new()).collect() };
-    for (index, ((port, device), rx_queues)) in config.ports.iter().zip(devices).zip(&layout.rx_queues).enumerate() {
+    let mut opened = Opened {
+        ports: Vec::new(),
+        workers: (0..layout.workers).map(|_| Vec::new()).collect(),
+    };
+    for (index, ((port, (device, mtu)), rx_queues)) in config
+        .ports
+        .iter()
+        .zip(devices)
+        .zip(&layout.rx_queues)
+        .enumerate()
+    {
         let name = &port.name;
-        let control = |error| PortsError::Control { port: name.clone(), error };
+        let control = |error| PortsError::Control {
+            port: name.clone(),
+            error,
+        };
         let wanted = device::link_layer_address(config, index)?;
         let tx_queues = u16::try_from(layout.workers).unwrap_or(u16::MAX);
         let settings = PortConfig {
@@ -128,7 +147,7 @@ pub(crate) fn open(eal: &Eal, pool: &Mempool, config: &Config, workers: usize) -
             tx_queues,
             rx_descriptors: DESCRIPTORS,
             tx_descriptors: DESCRIPTORS,
-            mtu: Some(port.mtu),
+            mtu,
             mac: wanted,
             // Only frames for this port's address are taken; a device that cannot set it has to pass all.
             promiscuous: true,
@@ -140,7 +159,15 @@ pub(crate) fn open(eal: &Eal, pool: &Mempool, config: &Config, workers: usize) -
             None => started.mac_address().map_err(control)?,
         };
         let mut exception = match &port.exception {
-            Some(interface) => Some(open_exception(eal, pool, port, interface, index, link_layer_address, tx_queues)?),
+            Some(interface) => Some(open_exception(
+                eal,
+                pool,
+                port,
+                interface,
+                index,
+                link_layer_address,
+                tx_queues,
+            )?),
             None => None,
         };
         let mut transmit = transmit.into_iter();
@@ -184,17 +211,37 @@ pub(crate) fn check(config: &Config) -> Result<(), DeviceError> {
     (0..config.ports.len()).try_for_each(|index| device::link_layer_address(config, index).map(|_| ()))
 }
 
-fn probe(eal: &Eal, name: &str, queues: Option<u16>, device: &str) -> Result<(Port, Offer), PortsError> {
-    let probed = if device::is_pci(device) { Port::by_pci(eal, device) } else { Port::probe(eal, device) };
-    let probed = probed.map_err(|error| PortsError::Probe { port: name.to_owned(), error })?;
-    let info = probed.info().map_err(|error| PortsError::Control { port: name.to_owned(), error })?;
-    let offer = Offer {
-        port: name.to_owned(),
-        queues,
-        maximum_rx: info.max_rx_queues,
-        maximum_tx: info.max_tx_queues,
+fn probe(eal: &Eal, name: &str, device: &str) -> Result<(Port, PortInfo), PortsError> {
+    let probed = if device::is_pci(device) {
+        Port::by_pci(eal, device)
+    } else {
+        Port::probe(eal, device)
     };
-    Ok((probed, offer))
+    let probed = probed.map_err(|error| PortsError::Probe {
+        port: name.to_owned(),
+        error,
+    })?;
+    let info = probed.info().map_err(|error| PortsError::Control {
+        port: name.to_owned(),
+        error,
+    })?;
+    Ok((probed, info))
+}
+
+/// The MTU that the driver is told; `None`: its own.
+///
+/// DPDK's af_packet driver says that it takes frames of 1518 octets at most, though what it takes is
+/// what its ring (`framesz=`) and the interface take: there the interface's own MTU counts.
+fn driver_mtu(port: &kedge_config::Port, info: &PortInfo) -> Option<u16> {
+    let takes = info.driver != "net_af_packet" || port.mtu <= ETHERNET_MTU;
+    if !takes {
+        tracing::info!(
+            port = port.name,
+            mtu = port.mtu,
+            "the interface must have this MTU; the driver cannot set it"
+        );
+    }
+    takes.then_some(port.mtu)
 }
 
 fn start(
@@ -203,8 +250,12 @@ fn start(
     settings: &PortConfig,
     pool: &Mempool,
 ) -> Result<(StartedPort, Vec<RxQueue>, Vec<TxQueue>), PortsError> {
-    let started =
-        device.configure(settings, pool).map_err(|error| PortsError::Start { port: name.to_owned(), error })?;
+    let started = device
+        .configure(settings, pool)
+        .map_err(|error| PortsError::Start {
+            port: name.to_owned(),
+            error,
+        })?;
     for note in started.0.notes() {
         match note {
             // Nothing that an operator asked for.
@@ -229,9 +280,14 @@ fn open_exception(
     address: LinkLayerAddress,
     queues: u16,
 ) -> Result<(PortHandle, ExceptionQueues), PortsError> {
-    let device = format!("net_tap_exception{index},iface={interface},mac={}", device::Shown(address));
-    let probed =
-        Port::probe(eal, &device).map_err(|error| PortsError::Probe { port: port.name.clone(), error })?;
+    let device = format!(
+        "net_tap_exception{index},iface={interface},mac={}",
+        device::Shown(address)
+    );
+    let probed = Port::probe(eal, &device).map_err(|error| PortsError::Probe {
+        port: port.name.clone(),
+        error,
+    })?;
     let settings = PortConfig {
         rx_queues: queues,
         tx_queues: queues,

@@ -13,8 +13,8 @@ use tonic::{Request, Response, Status};
 use crate::control::{Control, Refusal};
 use crate::events::EventStream;
 
-pub use socket::SocketError;
 pub(crate) use socket::ApiSocket;
+pub use socket::SocketError;
 
 struct Service {
     control: Arc<Control>,
@@ -71,11 +71,17 @@ impl Dataplane for Service {
         }
     }
 
-    async fn read_state(&self, _: Request<proto::ReadStateRequest>) -> Result<Response<proto::State>, Status> {
+    async fn read_state(
+        &self,
+        _: Request<proto::ReadStateRequest>,
+    ) -> Result<Response<proto::State>, Status> {
         Ok(Response::new(self.control.state()))
     }
 
-    async fn get_status(&self, _: Request<proto::GetStatusRequest>) -> Result<Response<proto::Status>, Status> {
+    async fn get_status(
+        &self,
+        _: Request<proto::GetStatusRequest>,
+    ) -> Result<Response<proto::Status>, Status> {
         Ok(Response::new(self.control.readings(true).status))
     }
 

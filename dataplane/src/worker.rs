@@ -42,7 +42,10 @@ pub(crate) struct WorkerCounters {
 /// Adds without a locked instruction: there is one writer.
 #[inline]
 fn add(counter: &AtomicU64, count: u64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    counter.store(
+        counter.load(Ordering::Relaxed).wrapping_add(count),
+        Ordering::Relaxed,
+    );
 }
 
 /// What the control thread and a worker share.
@@ -115,7 +118,11 @@ impl Worker {
             }
             let now = dpdk::cycles();
             let counters = &self.shared.counters;
-            let cycles = if busy { &counters.busy_cycles } else { &counters.idle_cycles };
+            let cycles = if busy {
+                &counters.busy_cycles
+            } else {
+                &counters.idle_cycles
+            };
             add(cycles, now.wrapping_sub(before));
             before = now;
         }
@@ -146,16 +153,20 @@ impl Worker {
                 add(&self.shared.counters.bursts, 1);
                 add(&self.shared.counters.rx_packets, received as u64);
                 let index = port.index;
-                self.pipeline.process(&subscriber.read(), index, now, burst, output);
+                self.pipeline
+                    .process(&subscriber.read(), index, now, burst, output);
                 self.flush(output);
             }
-            let Some(port) = self.ports.get_mut(at) else { continue };
+            let Some(port) = self.ports.get_mut(at) else {
+                continue;
+            };
             if let Some((from_kernel, _)) = &mut port.exception
                 && from_kernel.receive(burst) > 0
             {
                 busy = true;
                 let index = port.index;
-                self.pipeline.from_kernel(&subscriber.read(), index, burst, output);
+                self.pipeline
+                    .from_kernel(&subscriber.read(), index, burst, output);
                 self.flush(output);
             }
         }
@@ -164,9 +175,16 @@ impl Worker {
 
     /// Receive queues take single buffers only, and drop the rest: counted from time to time.
     fn count_refused(&mut self) {
-        let receive = self.ports.iter().flat_map(|port| &port.receive).map(RxQueue::refused).sum::<u64>();
+        let receive = self
+            .ports
+            .iter()
+            .flat_map(|port| &port.receive)
+            .map(RxQueue::refused)
+            .sum::<u64>();
         if receive > self.refused {
-            self.pipeline.counters.add_drops(DropReason::MultiSegment, receive - self.refused);
+            self.pipeline
+                .counters
+                .add_drops(DropReason::MultiSegment, receive - self.refused);
             self.refused = receive;
         }
     }
@@ -189,14 +207,21 @@ impl Worker {
             }
         }
         for missing in output.events.drain(..) {
-            self.shared.events.push(MissingNeighbour { port: missing.port, address: missing.address });
+            self.shared.events.push(MissingNeighbour {
+                port: missing.port,
+                address: missing.address,
+            });
         }
     }
 }
 
 /// Sends a burst; what the device does not take after some more tries is dropped and counted.
 #[inline]
-fn transmit<const N: usize>(queue: &mut TxQueue, burst: &mut ArrayVec<Mbuf, N>, pipeline: &mut Pipeline) -> usize {
+fn transmit<const N: usize>(
+    queue: &mut TxQueue,
+    burst: &mut ArrayVec<Mbuf, N>,
+    pipeline: &mut Pipeline,
+) -> usize {
     let mut sent = queue.transmit(burst);
     for _ in 0..RETRIES {
         if burst.is_empty() {
@@ -205,7 +230,9 @@ fn transmit<const N: usize>(queue: &mut TxQueue, burst: &mut ArrayVec<Mbuf, N>, 
         sent += queue.transmit(burst);
     }
     if !burst.is_empty() {
-        pipeline.counters.add_drops(DropReason::TransmitQueueFull, burst.len() as u64);
+        pipeline
+            .counters
+            .add_drops(DropReason::TransmitQueueFull, burst.len() as u64);
         Mbuf::free_burst(burst);
     }
     sent

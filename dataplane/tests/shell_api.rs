@@ -44,26 +44,54 @@ fn some_tables() -> Tables {
     tables.local_addresses.insert(own);
     tables.tunnels.insert(
         7,
-        Tunnel { encapsulation: Encapsulation::Ipv6InIpv6, local: own, remote: peer, hop_limit: 64, mtu: 1452 },
+        Tunnel {
+            encapsulation: Encapsulation::Ipv6InIpv6,
+            local: own,
+            remote: peer,
+            hop_limit: 64,
+            mtu: 1452,
+        },
     );
-    tables.neighbours.insert(("core".into(), gateway), [2, 0, 0, 0, 0, 1]);
-    let entry = |next_hop| PrefixEntry { next_hop, source: None };
+    tables
+        .neighbours
+        .insert(("core".into(), gateway), [2, 0, 0, 0, 0, 1]);
+    let entry = |next_hop| PrefixEntry {
+        next_hop,
+        source: None,
+    };
     let on_link = NextHop::OnLink { port: "core".into() };
-    tables.prefixes.insert("2001:db8:ca::/64".parse().unwrap(), entry(on_link));
-    let router = NextHop::Gateway { port: "core".into(), address: gateway };
+    tables
+        .prefixes
+        .insert("2001:db8:ca::/64".parse().unwrap(), entry(on_link));
+    let router = NextHop::Gateway {
+        port: "core".into(),
+        address: gateway,
+    };
     tables.prefixes.insert("::/0".parse().unwrap(), entry(router));
     tables.prefixes.insert(
         "2001:db8:100::/64".parse().unwrap(),
         PrefixEntry {
-            next_hop: NextHop::Deliver { port: "access".into(), link_layer_address: node },
-            source: Some(Source { port: "access".into(), link_layer_address: node, path: SourcePath::Tunnel(7) }),
+            next_hop: NextHop::Deliver {
+                port: "access".into(),
+                link_layer_address: node,
+            },
+            source: Some(Source {
+                port: "access".into(),
+                link_layer_address: node,
+                path: SourcePath::Tunnel(7),
+            }),
         },
     );
     tables
 }
 
 fn number(status: &proto::Status, name: &str) -> u64 {
-    status.drops.iter().find(|drop| drop.reason == name).unwrap_or_else(|| panic!("no drop reason {name}")).packets
+    status
+        .drops
+        .iter()
+        .find(|drop| drop.reason == name)
+        .unwrap_or_else(|| panic!("no drop reason {name}"))
+        .packets
 }
 
 #[test]
@@ -79,15 +107,36 @@ fn tables_go_in_and_come_back() {
         assert!(generation > first);
         assert_eq!(client.read_state().await.unwrap(), (generation, want.clone()));
 
-        // A transaction that says which generation it is for.
+        // A transaction that says which generation it is for: not the one that there is.
+        let first = generation;
+        let again = Transaction {
+            put_neighbours: vec![(("core".into(), "2001:db8:ca::7".parse().unwrap()), [2; 6])],
+            ..Transaction::default()
+        };
+        client.apply(&again).await.unwrap();
+        let back = Transaction {
+            delete_neighbours: vec![("core".into(), "2001:db8:ca::7".parse().unwrap())],
+            ..Transaction::default()
+        };
+        let generation = client.apply(&back).await.unwrap();
         let mut less = want.clone();
         less.prefixes.remove(&"2001:db8:100::/64".parse().unwrap());
-        let difference = Transaction { expected_generation: first, ..Transaction::between(&want, &less) };
+        let difference = Transaction {
+            expected_generation: first,
+            ..Transaction::between(&want, &less)
+        };
         let error = client.apply(&difference).await.unwrap_err();
         assert!(matches!(error, ClientError::GenerationMismatch(_)), "{error:?}");
         assert!(error.to_string().contains(&first.to_string()), "{error}");
-        assert_eq!(client.read_state().await.unwrap(), (generation, want.clone()), "nothing changed");
-        let difference = Transaction { expected_generation: generation, ..difference };
+        assert_eq!(
+            client.read_state().await.unwrap(),
+            (generation, want.clone()),
+            "nothing changed"
+        );
+        let difference = Transaction {
+            expected_generation: generation,
+            ..difference
+        };
         let next = client.apply(&difference).await.unwrap();
         assert_eq!(client.read_state().await.unwrap(), (next, less));
 
@@ -103,28 +152,63 @@ fn a_refused_transaction_names_the_value_and_changes_nothing() {
     block_on(async {
         let client = daemon.client().await;
         let before = {
-            client.apply(&Transaction::between(&Tables::default(), &some_tables())).await.unwrap();
+            client
+                .apply(&Transaction::between(&Tables::default(), &some_tables()))
+                .await
+                .unwrap();
             client.read_state().await.unwrap()
         };
         let good: ipnet::Ipv6Net = "2001:db8:200::/64".parse().unwrap();
-        let put = |next_hop| PrefixEntry { next_hop, source: None };
-        let on_link = |port: &str| put(NextHop::OnLink { port: port.to_owned() });
+        let put = |next_hop| PrefixEntry {
+            next_hop,
+            source: None,
+        };
+        let on_link = |port: &str| {
+            put(NextHop::OnLink {
+                port: port.to_owned(),
+            })
+        };
         let cases = [
-            ("wlan7", vec![(good, on_link("core")), ("2001:db8:300::/64".parse().unwrap(), on_link("wlan7"))]),
+            (
+                "wlan7",
+                vec![
+                    (good, on_link("core")),
+                    ("2001:db8:300::/64".parse().unwrap(), on_link("wlan7")),
+                ],
+            ),
             ("99", vec![(good, put(NextHop::Tunnel(99)))]),
         ];
         for (named, put_prefixes) in cases {
-            let error = client.apply(&Transaction { put_prefixes, ..Transaction::default() }).await.unwrap_err();
+            let error = client
+                .apply(&Transaction {
+                    put_prefixes,
+                    ..Transaction::default()
+                })
+                .await
+                .unwrap_err();
             assert!(matches!(error, ClientError::Rejected(_)), "{error:?}");
             assert!(error.to_string().contains(named), "{error} does not name {named}");
-            assert_eq!(client.read_state().await.unwrap(), before, "{named}: nothing changed");
+            assert_eq!(
+                client.read_state().await.unwrap(),
+                before,
+                "{named}: nothing changed"
+            );
         }
-        let absent = Transaction { delete_prefixes: vec![good], ..Transaction::default() };
+        let absent = Transaction {
+            delete_prefixes: vec![good],
+            ..Transaction::default()
+        };
         let error = client.apply(&absent).await.unwrap_err();
         assert!(error.to_string().contains("2001:db8:200::/64"), "{error}");
-        let used = Transaction { delete_tunnels: vec![7], ..Transaction::default() };
+        let used = Transaction {
+            delete_tunnels: vec![7],
+            ..Transaction::default()
+        };
         let error = client.apply(&used).await.unwrap_err();
-        assert!(matches!(error, ClientError::Rejected(_)), "a tunnel in use: {error:?}");
+        assert!(
+            matches!(error, ClientError::Rejected(_)),
+            "a tunnel in use: {error:?}"
+        );
         assert_eq!(client.read_state().await.unwrap(), before);
     });
 }
@@ -137,35 +221,67 @@ fn malformed_messages_are_refused_by_field() {
         let socket = daemon.socket();
         let connector = tower::service_fn(move |_: tonic::transport::Uri| {
             let socket = socket.clone();
-            async move { tokio::net::UnixStream::connect(socket).await.map(hyper_util::rt::TokioIo::new) }
+            async move {
+                tokio::net::UnixStream::connect(socket)
+                    .await
+                    .map(hyper_util::rt::TokioIo::new)
+            }
         });
         let endpoint = tonic::transport::Endpoint::from_static("http://dataplane.invalid");
         let mut raw = DataplaneClient::new(endpoint.connect_with_connector(connector).await.unwrap());
-        let message = proto::Transaction { put_local_addresses: vec![vec![1, 2, 3]], ..Default::default() };
+        let message = proto::Transaction {
+            put_local_addresses: vec![vec![1, 2, 3]],
+            ..Default::default()
+        };
         let status = raw.apply(message).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::InvalidArgument);
-        assert_eq!(status.message(), "put_local_addresses[0] = 0x010203: an address is 16 octets");
+        assert_eq!(
+            status.message(),
+            "put_local_addresses[0] = 0x010203: an address is 16 octets"
+        );
     });
 }
 
 #[test]
 fn status_describes_ports_workers_and_counters() {
     // Here net_null gives packets as fast as they are taken.
-    let daemon = Daemon::start(None, |directory| configuration(directory, "status", None).replace(",no-rx=1", ""));
+    let daemon = Daemon::start(None, |directory| {
+        configuration(directory, "status", None).replace(",no-rx=1", "")
+    });
     block_on(async {
         let client = daemon.client().await;
-        client.apply(&Transaction::between(&Tables::default(), &some_tables())).await.unwrap();
+        client
+            .apply(&Transaction::between(&Tables::default(), &some_tables()))
+            .await
+            .unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(1300)).await;
         let status = client.status().await.unwrap();
-        assert_eq!((status.name.as_str(), status.version.as_str()), ("status", env!("CARGO_PKG_VERSION")));
+        assert_eq!(
+            (status.name.as_str(), status.version.as_str()),
+            ("status", env!("CARGO_PKG_VERSION"))
+        );
         assert!(status.process_id > 0 && status.uptime_ms > 0 && status.generation > 0);
-        let [access, core] = &status.ports[..] else { panic!("{:?}", status.ports) };
-        assert_eq!((access.name.as_str(), access.side.as_str(), access.mtu), ("access", "access", 1500));
-        assert_eq!(access.link_layer_address, [0, 0, 0x5e, 0, 0x52, 0x13], "the router's, on every access link");
-        assert_eq!((core.name.as_str(), core.side.as_str(), core.mtu), ("core", "core", 1600));
+        let [access, core] = &status.ports[..] else {
+            panic!("{:?}", status.ports)
+        };
+        assert_eq!(
+            (access.name.as_str(), access.side.as_str(), access.mtu),
+            ("access", "access", 1500)
+        );
+        assert_eq!(
+            access.link_layer_address,
+            [0, 0, 0x5e, 0, 0x52, 0x13],
+            "the router's, on every access link"
+        );
+        assert_eq!(
+            (core.name.as_str(), core.side.as_str(), core.mtu),
+            ("core", "core", 1600)
+        );
         assert_eq!(core.link_layer_address, [2, 0, 0, 0, 0, 2]);
         assert!(core.rx_packets > 0, "the device counts");
-        let [worker] = &status.workers[..] else { panic!("{:?}", status.workers) };
+        let [worker] = &status.workers[..] else {
+            panic!("{:?}", status.workers)
+        };
         assert!(worker.rx_packets > 0 && worker.bursts > 0 && worker.busy_cycles > 0);
         assert!(worker.load > 0.0 && worker.load <= 1.0, "{}", worker.load);
         // net_null's packets are all zero: addressed to nobody.
@@ -173,7 +289,10 @@ fn status_describes_ports_workers_and_counters() {
         assert!(dropped > 0, "every one of them is dropped, with a reason");
         assert_eq!(number(&status, "no_route"), 0);
         assert_eq!(number(&status, "transmit_queue_full"), 0);
-        assert_eq!(status.tunnels.iter().map(|tunnel| tunnel.id).collect::<Vec<_>>(), [7]);
+        assert_eq!(
+            status.tunnels.iter().map(|tunnel| tunnel.id).collect::<Vec<_>>(),
+            [7]
+        );
         assert!(!status.stages.is_empty());
         assert!(status.prefixes.iter().any(|prefix| prefix.length == 64));
     });
@@ -193,9 +312,14 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
         }
         let (series, value) = line.rsplit_once(' ').unwrap();
         let name = series.split('{').next().unwrap();
-        assert!(name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_'), "{line}");
+        assert!(
+            name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_'),
+            "{line}"
+        );
         assert!(name.starts_with("kedge_dataplane_"), "{line}");
-        let kind = kinds.get(name).unwrap_or_else(|| panic!("{name} has no TYPE before it"));
+        let kind = kinds
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} has no TYPE before it"));
         assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
         if let Some((_, labels)) = series.split_once('{') {
             let labels = labels.strip_suffix('}').unwrap();
@@ -217,25 +341,49 @@ fn metrics_are_prometheus_text() {
     let daemon = Daemon::start(None, text);
     block_on(async {
         let client = daemon.client().await;
-        let nothing = Transaction { delete_tunnels: vec![5], ..Transaction::default() };
+        let nothing = Transaction {
+            delete_tunnels: vec![5],
+            ..Transaction::default()
+        };
         client.apply(&nothing).await.unwrap_err();
-        client.apply(&Transaction::between(&Tables::default(), &some_tables())).await.unwrap();
+        client
+            .apply(&Transaction::between(&Tables::default(), &some_tables()))
+            .await
+            .unwrap();
     });
     let (head, body) = http_get(address, "/metrics");
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    assert!(head.to_lowercase().contains("content-type: text/plain; version=0.0.4"), "{head}");
+    assert!(
+        head.to_lowercase()
+            .contains("content-type: text/plain; version=0.0.4"),
+        "{head}"
+    );
     let values = parse(&body);
-    let value = |series: &str| *values.get(series).unwrap_or_else(|| panic!("no {series} in:\n{body}"));
+    let value = |series: &str| {
+        *values
+            .get(series)
+            .unwrap_or_else(|| panic!("no {series} in:\n{body}"))
+    };
     assert_eq!(value("kedge_dataplane_table_entries{table=\"prefixes\"}"), 3.0);
     assert_eq!(value("kedge_dataplane_table_entries{table=\"tunnels\"}"), 1.0);
-    assert_eq!(value("kedge_dataplane_transactions_total{result=\"applied\"}"), 1.0);
-    assert_eq!(value("kedge_dataplane_transactions_total{result=\"refused\"}"), 1.0);
+    assert_eq!(
+        value("kedge_dataplane_transactions_total{result=\"applied\"}"),
+        1.0
+    );
+    assert_eq!(
+        value("kedge_dataplane_transactions_total{result=\"refused\"}"),
+        1.0
+    );
     assert_eq!(value("kedge_dataplane_held_packets"), 0.0);
     assert_eq!(value("kedge_dataplane_drops_total{reason=\"no_route\"}"), 0.0);
     assert_eq!(value("kedge_dataplane_mempool_size"), 4096.0);
     assert!(value("kedge_dataplane_worker_bursts_total{core=\"0\",worker=\"0\"}") > 0.0);
     assert!(value("kedge_dataplane_port_receive_packets_total{port=\"core\"}") > 0.0);
-    assert!(values.keys().any(|series| series.starts_with("kedge_dataplane_stage_packets_total{stage=")));
+    assert!(
+        values
+            .keys()
+            .any(|series| series.starts_with("kedge_dataplane_stage_packets_total{stage="))
+    );
     let (head, _) = http_get(address, "/");
     assert!(head.starts_with("HTTP/1.1 404"), "{head}");
     drop(daemon);
@@ -245,10 +393,17 @@ fn metrics_are_prometheus_text() {
 fn a_second_daemon_on_the_same_socket_is_refused() {
     let daemon = start("second");
     let configuration = daemon.directory.path().join("node.toml");
-    let output = std::process::Command::new(BINARY).arg("--config").arg(&configuration).output().unwrap();
+    let output = std::process::Command::new(BINARY)
+        .arg("--config")
+        .arg(&configuration)
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(errors.contains("another data plane answers") && errors.contains("dataplane.sock"), "{errors}");
+    assert!(
+        errors.contains("another data plane answers") && errors.contains("dataplane.sock"),
+        "{errors}"
+    );
     block_on(async { daemon.client().await.status().await.unwrap() });
 }
 
@@ -257,7 +412,10 @@ fn after_kill_the_next_one_starts_and_is_empty() {
     let mut daemon = start("killed");
     block_on(async {
         let client = daemon.client().await;
-        client.apply(&Transaction::between(&Tables::default(), &some_tables())).await.unwrap();
+        client
+            .apply(&Transaction::between(&Tables::default(), &some_tables()))
+            .await
+            .unwrap();
     });
     daemon.kill();
     assert!(daemon.socket().exists(), "nobody could remove it");
@@ -268,7 +426,10 @@ fn after_kill_the_next_one_starts_and_is_empty() {
         let client = daemon.client().await;
         let (_, tables) = client.read_state().await.unwrap();
         assert_eq!(tables, Tables::default());
-        client.apply(&Transaction::between(&tables, &some_tables())).await.unwrap();
+        client
+            .apply(&Transaction::between(&tables, &some_tables()))
+            .await
+            .unwrap();
     });
 }
 
@@ -281,7 +442,7 @@ fn it_ends_cleanly_with_watchers_and_idle_clients() {
         assert_eq!(daemon.terminate(), Some(0), "{}", daemon.log());
         assert!(!daemon.socket().exists(), "the socket goes with the daemon");
         use tokio_stream::StreamExt;
-        while let Some(Ok(event)) = events.next().await {
+        if let Some(Ok(event)) = events.next().await {
             panic!("unexpected: {event:?}");
         }
         let error = client.status().await.unwrap_err();
@@ -295,19 +456,31 @@ fn what_cannot_be_started_says_why() {
     let file = directory.path().join("node.toml");
     let run = |text: String| {
         std::fs::write(&file, text).unwrap();
-        let output = std::process::Command::new(BINARY).arg("--config").arg(&file).output().unwrap();
+        let output = std::process::Command::new(BINARY)
+            .arg("--config")
+            .arg(&file)
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     let base = configuration(directory.path(), "cannot", None);
     let errors = run(base.replace("net_null1,no-rx=1", "net_nonsense1"));
-    assert!(errors.contains("port core") && errors.contains("net_nonsense1"), "{errors}");
+    assert!(
+        errors.contains("port core") && errors.contains("net_nonsense1"),
+        "{errors}"
+    );
     let errors = run(base.replace("workers = [0]", "workers = [4095]"));
     assert!(errors.contains("dataplane.workers: core 4095"), "{errors}");
-    let errors = run(base.replace("side = \"core\"", "side = \"core\"\nqueues = 999"));
-    assert!(errors.contains("port core: queues = 999"), "{errors}");
-    assert!(!directory.path().join("dataplane.sock").exists(), "nothing stays behind");
+    let errors = run(base.replace("side = \"core\"", "side = \"core\"\nqueues = 2000"));
+    assert!(errors.contains("port core: queues = 2000"), "{errors}");
+    assert!(
+        !directory.path().join("dataplane.sock").exists(),
+        "nothing stays behind"
+    );
     eventually("the directory holds the configuration only", || {
-        std::fs::read_dir(directory.path()).unwrap().all(|entry| entry.unwrap().file_name() == "node.toml")
+        std::fs::read_dir(directory.path())
+            .unwrap()
+            .all(|entry| entry.unwrap().file_name() == "node.toml")
     });
 }

@@ -17,7 +17,11 @@ fn check(configuration: &str) -> (Option<i32>, String, String) {
     let name = file.to_str().unwrap().to_owned();
     let output = run_binary(&["--config", &name, "--check-config"]);
     let readable = |octets: &[u8]| text(octets).replace(&name, "FILE");
-    (output.status.code(), readable(&output.stdout), readable(&output.stderr))
+    (
+        output.status.code(),
+        readable(&output.stdout),
+        readable(&output.stderr),
+    )
 }
 
 fn good(more: &str) -> String {
@@ -32,7 +36,10 @@ side = "core"
 
 #[test]
 fn a_good_file_is_ok() {
-    assert_eq!(check(&good("")), (Some(0), "FILE: ok\n".to_owned(), String::new()));
+    assert_eq!(
+        check(&good("")),
+        (Some(0), "FILE: ok\n".to_owned(), String::new())
+    );
 }
 
 #[test]
@@ -46,14 +53,21 @@ fn an_unknown_key_is_named() {
 fn a_wrong_link_layer_address_is_named() {
     let (code, _, errors) = check(&good("link_layer_address = \"01:00:5e:00:00:01\"\n"));
     assert_eq!(code, Some(1), "{errors}");
-    assert!(errors.contains("port[0].link_layer_address") && errors.contains("01:00:5e:00:00:01"), "{errors}");
+    assert!(
+        errors.contains("port[0].link_layer_address") && errors.contains("01:00:5e:00:00:01"),
+        "{errors}"
+    );
 }
 
 #[test]
 fn a_missing_file_is_named() {
     let output = run_binary(&["--config", "/nowhere/kedge.toml", "--check-config"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).starts_with("/nowhere/kedge.toml: "), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).starts_with("/nowhere/kedge.toml: "),
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 #[test]
@@ -76,7 +90,10 @@ prefix_pools = ["2001:db8:100::/48"]
 #[test]
 fn version_and_usage() {
     let output = run_binary(&["--version"]);
-    assert_eq!(text(&output.stdout), format!("kedge-dataplane {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        text(&output.stdout),
+        format!("kedge-dataplane {}\n", env!("CARGO_PKG_VERSION"))
+    );
     let output = run_binary(&[]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("--config"));

@@ -55,7 +55,12 @@ impl Scene {
         for letter in ['a', 'b'] {
             gateway.ip(&format!("addr add 2001:db8:{letter}::1/64 dev k{letter} nodad"));
         }
-        Self { daemon, gateway, a, b }
+        Self {
+            daemon,
+            gateway,
+            a,
+            b,
+        }
     }
 
     fn apply(&self, transaction: &Transaction) {
@@ -64,7 +69,12 @@ impl Scene {
 
     fn drops(&self, reason: &str) -> u64 {
         let status = block_on(async { self.daemon.client().await.status().await.unwrap() });
-        status.drops.iter().find(|drop| drop.reason == reason).unwrap().packets
+        status
+            .drops
+            .iter()
+            .find(|drop| drop.reason == reason)
+            .unwrap()
+            .packets
     }
 }
 
@@ -78,10 +88,20 @@ fn tables() -> Tables {
     for (letter, host) in [("a", HOST_A), ("b", HOST_B)] {
         tables.prefixes.insert(
             format!("2001:db8:{letter}::/64").parse().unwrap(),
-            PrefixEntry { next_hop: NextHop::OnLink { port: letter.to_owned() }, source: None },
+            PrefixEntry {
+                next_hop: NextHop::OnLink {
+                    port: letter.to_owned(),
+                },
+                source: None,
+            },
         );
-        tables.neighbours.insert((letter.to_owned(), address(&format!("2001:db8:{letter}::2"))), octets(host));
-        tables.local_addresses.insert(address(&format!("2001:db8:{letter}::1")));
+        tables.neighbours.insert(
+            (letter.to_owned(), address(&format!("2001:db8:{letter}::2"))),
+            octets(host),
+        );
+        tables
+            .local_addresses
+            .insert(address(&format!("2001:db8:{letter}::1")));
     }
     tables.local_addresses.insert(address("2001:db8:f::1"));
     tables
@@ -93,15 +113,21 @@ fn hosts_reach_each_other_through_the_gateway() {
     scene.apply(&Transaction::replacing(&tables()));
 
     // The first packets wait for neighbour discovery, which the gateway's kernel answers.
-    eventually("a reaches the gateway's own address by the exception interface", || {
-        scene.a.ping("-c 1 -W 1 2001:db8:a::1").0
+    eventually(
+        "a reaches the gateway's own address by the exception interface",
+        || scene.a.ping("-c 1 -W 1 2001:db8:a::1").0,
+    );
+    eventually("b reaches the gateway", || {
+        scene.b.ping("-c 1 -W 1 2001:db8:b::1").0
     });
-    eventually("b reaches the gateway", || scene.b.ping("-c 1 -W 1 2001:db8:b::1").0);
     let (ok, text) = scene.a.ping("-c 5 -i 0.1 -W 2 2001:db8:b::2");
     assert!(ok && text.contains("5 received"), "{text}");
     assert!(text.contains("ttl=63"), "the hop limit is less by one: {text}");
     let (ok, text) = scene.a.ping("-c 3 -i 0.1 -W 2 -s 1452 2001:db8:b::2");
-    assert!(ok && text.contains("3 received"), "packets of 1500 octets: {text}");
+    assert!(
+        ok && text.contains("3 received"),
+        "packets of 1500 octets: {text}"
+    );
 
     // UDP, both ways.
     let bind = |host: &Namespace, at: &str| {
@@ -111,45 +137,78 @@ fn hosts_reach_each_other_through_the_gateway() {
             socket
         })
     };
-    let (left, right) = (bind(&scene.a, "[2001:db8:a::2]:4000"), bind(&scene.b, "[2001:db8:b::2]:4000"));
+    let (left, right) = (
+        bind(&scene.a, "[2001:db8:a::2]:4000"),
+        bind(&scene.b, "[2001:db8:b::2]:4000"),
+    );
     let mut buffer = [0; 2000];
     for number in 0..200u32 {
-        left.send_to(&number.to_be_bytes(), "[2001:db8:b::2]:4000").unwrap();
+        left.send_to(&number.to_be_bytes(), "[2001:db8:b::2]:4000")
+            .unwrap();
         let (length, from) = right.recv_from(&mut buffer).unwrap();
-        assert_eq!((&buffer[..length], from.to_string().as_str()), (&number.to_be_bytes()[..], "[2001:db8:a::2]:4000"));
+        assert_eq!(
+            (&buffer[..length], from.to_string().as_str()),
+            (&number.to_be_bytes()[..], "[2001:db8:a::2]:4000")
+        );
         right.send_to(&buffer[..length], from).unwrap();
         assert_eq!(left.recv_from(&mut buffer).unwrap().0, 4);
     }
 
     let status = block_on(async { scene.daemon.client().await.status().await.unwrap() });
     assert!(status.workers[0].tx_packets >= 400, "{:?}", status.workers);
-    let port = |name: &str| status.ports.iter().find(|port| port.name == name).unwrap().clone();
-    assert!(port("a").link_up && port("a").rx_packets >= 200 && port("b").tx_packets >= 200, "{:?}", status.ports);
+    let port = |name: &str| {
+        status
+            .ports
+            .iter()
+            .find(|port| port.name == name)
+            .unwrap()
+            .clone()
+    };
+    assert!(
+        port("a").link_up && port("a").rx_packets >= 200 && port("b").tx_packets >= 200,
+        "{:?}",
+        status.ports
+    );
     assert_eq!(port("a").link_layer_address, octets(PORT_A));
-    assert!(status.workers[0].sleeps > 0, "an idle worker in mode adaptive sleeps");
+    assert!(
+        status.workers[0].sleeps > 0,
+        "an idle worker in mode adaptive sleeps"
+    );
 }
 
 #[test]
 fn errors_come_back_and_drops_have_names() {
     let scene = Scene::new();
     scene.apply(&Transaction::replacing(&tables()));
-    eventually("a reaches the gateway", || scene.a.ping("-c 1 -W 1 2001:db8:a::1").0);
-    eventually("b reaches the gateway", || scene.b.ping("-c 1 -W 1 2001:db8:b::1").0);
+    eventually("a reaches the gateway", || {
+        scene.a.ping("-c 1 -W 1 2001:db8:a::1").0
+    });
+    eventually("b reaches the gateway", || {
+        scene.b.ping("-c 1 -W 1 2001:db8:b::1").0
+    });
 
     let before = scene.drops("hop_limit_exceeded");
     let (ok, text) = scene.a.ping("-c 1 -W 2 -t 1 2001:db8:b::2");
-    assert!(!ok && text.contains("2001:db8:f::1") && text.contains("Time exceeded"), "{text}");
+    assert!(
+        !ok && text.contains("2001:db8:f::1") && text.contains("Time exceeded"),
+        "{text}"
+    );
     assert_eq!(scene.drops("hop_limit_exceeded"), before + 1);
 
     let before = scene.drops("no_route");
     let (ok, text) = scene.a.ping("-c 1 -W 2 2001:db8:dead::1");
-    assert!(!ok && text.contains("2001:db8:f::1") && text.contains("No route"), "{text}");
+    assert!(
+        !ok && text.contains("2001:db8:f::1") && text.contains("No route"),
+        "{text}"
+    );
     assert_eq!(scene.drops("no_route"), before + 1);
 
     // An IPv4 packet: not for this data plane, but counted.
     let before = scene.drops("ethertype_unsupported");
     scene.a.ip("addr add 192.0.2.2/24 dev eth0");
-    scene.a.ip(&format!("neigh add 192.0.2.1 lladdr {PORT_A} dev eth0"));
+    scene
+        .a
+        .ip(&format!("neigh add 192.0.2.1 lladdr {PORT_A} dev eth0"));
     scene.a.run("ping -c 1 -W 1 192.0.2.1");
     eventually("it is counted", || scene.drops("ethertype_unsupported") > before);
 }
@@ -161,25 +220,54 @@ fn an_unknown_neighbour_is_reported_and_then_served() {
     let key = ("b".to_owned(), address("2001:db8:b::2"));
     let there = without.neighbours.remove(&key).unwrap();
     scene.apply(&Transaction::replacing(&without));
-    eventually("a reaches the gateway", || scene.a.ping("-c 1 -W 1 2001:db8:a::1").0);
+    eventually("a reaches the gateway", || {
+        scene.a.ping("-c 1 -W 1 2001:db8:a::1").0
+    });
     block_on(async {
         let client = scene.daemon.client().await;
         let mut events = client.events().await.unwrap();
         let before = scene_drops(&client, "neighbour_unresolved").await;
-        let mut ping = scene.a.command("ping").args(["-6", "-c", "1", "-W", "1", "2001:db8:b::2"]).spawn().unwrap();
-        let event = tokio::time::timeout(PATIENCE, events.next()).await.unwrap().unwrap().unwrap();
-        let Some(proto::event::Kind::UnknownNeighbour(unknown)) = event.kind else { panic!("{event:?}") };
-        assert_eq!((unknown.port.as_str(), unknown.address), ("b", key.1.octets().to_vec()));
+        let mut ping = scene
+            .a
+            .command("ping")
+            .args(["-6", "-c", "1", "-W", "1", "2001:db8:b::2"])
+            .spawn()
+            .unwrap();
+        let event = tokio::time::timeout(PATIENCE, events.next())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        let Some(proto::event::Kind::UnknownNeighbour(unknown)) = event.kind else {
+            panic!("{event:?}")
+        };
+        assert_eq!(
+            (unknown.port.as_str(), unknown.address),
+            ("b", key.1.octets().to_vec())
+        );
         ping.wait().unwrap();
         assert!(scene_drops(&client, "neighbour_unresolved").await > before);
-        client.apply(&Transaction { put_neighbours: vec![(key, there)], ..Transaction::default() }).await.unwrap();
+        client
+            .apply(&Transaction {
+                put_neighbours: vec![(key, there)],
+                ..Transaction::default()
+            })
+            .await
+            .unwrap();
     });
-    eventually("b is reached once its link-layer address is known", || scene.a.ping("-c 1 -W 1 2001:db8:b::2").0);
+    eventually("b is reached once its link-layer address is known", || {
+        scene.a.ping("-c 1 -W 1 2001:db8:b::2").0
+    });
 }
 
 async fn scene_drops(client: &kedge_dataplane_api::Client, reason: &str) -> u64 {
     let status = client.status().await.unwrap();
-    status.drops.iter().find(|drop| drop.reason == reason).unwrap().packets
+    status
+        .drops
+        .iter()
+        .find(|drop| drop.reason == reason)
+        .unwrap()
+        .packets
 }
 
 #[test]
@@ -189,8 +277,14 @@ fn a_link_that_goes_down_is_reported() {
         let client = scene.daemon.client().await;
         let mut events = client.events().await.unwrap();
         let mut next = async || {
-            let event = tokio::time::timeout(PATIENCE, events.next()).await.unwrap().unwrap().unwrap();
-            let Some(proto::event::Kind::LinkChanged(changed)) = event.kind else { panic!("{event:?}") };
+            let event = tokio::time::timeout(PATIENCE, events.next())
+                .await
+                .unwrap()
+                .unwrap()
+                .unwrap();
+            let Some(proto::event::Kind::LinkChanged(changed)) = event.kind else {
+                panic!("{event:?}")
+            };
             (changed.port, changed.up)
         };
         scene.b.ip("link set eth0 down");
@@ -204,9 +298,14 @@ fn a_link_that_goes_down_is_reported() {
 fn forwarding_goes_on_without_clients_and_the_kernel_is_left_clean() {
     let mut scene = Scene::new();
     scene.apply(&Transaction::replacing(&tables()));
-    eventually("a reaches b with no client connected", || scene.a.ping("-c 1 -W 1 2001:db8:b::2").0);
+    eventually("a reaches b with no client connected", || {
+        scene.a.ping("-c 1 -W 1 2001:db8:b::2").0
+    });
     assert_eq!(scene.daemon.terminate(), Some(0), "{}", scene.daemon.log());
     let links = String::from_utf8_lossy(&scene.gateway.run("ip -o link").stdout).into_owned();
-    assert!(!links.contains("ka") && !links.contains("kb"), "the exception interfaces go with the daemon: {links}");
+    assert!(
+        !links.contains("ka") && !links.contains("kb"),
+        "the exception interfaces go with the daemon: {links}"
+    );
     let _ = &scene.b;
 }

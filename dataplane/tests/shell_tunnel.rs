@@ -31,26 +31,48 @@ fn address(text: &str) -> Ipv6Addr {
 
 fn tunnel(local: &str, remote: &str) -> Tunnel {
     let (local, remote) = (address(local), address(remote));
-    Tunnel { encapsulation: Encapsulation::Ipv6InIpv6, local, remote, hop_limit: 64, mtu: 0 }
+    Tunnel {
+        encapsulation: Encapsulation::Ipv6InIpv6,
+        local,
+        remote,
+        hop_limit: 64,
+        mtu: 0,
+    }
 }
 
 fn on_link(port: &str) -> PrefixEntry {
-    PrefixEntry { next_hop: NextHop::OnLink { port: port.to_owned() }, source: None }
+    PrefixEntry {
+        next_hop: NextHop::OnLink {
+            port: port.to_owned(),
+        },
+        source: None,
+    }
 }
 
 /// The gateway where the node is; the prefix is anchored at the other one.
 fn visited() -> Tables {
     let mut tables = Tables::default();
     tables.local_addresses.insert(address("2001:db8:c::3"));
-    tables.prefixes.insert("2001:db8:c::/64".parse().unwrap(), on_link("core"));
-    tables.neighbours.insert(("core".into(), address("2001:db8:c::4")), octets(ANCHOR));
+    tables
+        .prefixes
+        .insert("2001:db8:c::/64".parse().unwrap(), on_link("core"));
+    tables
+        .neighbours
+        .insert(("core".into(), address("2001:db8:c::4")), octets(ANCHOR));
     tables.tunnels.insert(1, tunnel("2001:db8:c::3", "2001:db8:c::4"));
     let (port, link_layer_address) = ("access".to_owned(), octets(NODE));
     tables.prefixes.insert(
         "2001:db8:100::/64".parse().unwrap(),
         PrefixEntry {
-            next_hop: NextHop::Deliver { port: port.clone(), link_layer_address },
-            source: Some(Source { port, link_layer_address, path: SourcePath::Tunnel(1) }),
+            next_hop: NextHop::Deliver {
+                port: port.clone(),
+                link_layer_address,
+            },
+            source: Some(Source {
+                port,
+                link_layer_address,
+                path: SourcePath::Tunnel(1),
+            }),
         },
     );
     tables
@@ -60,20 +82,34 @@ fn visited() -> Tables {
 fn anchor() -> Tables {
     let mut tables = Tables::default();
     tables.local_addresses.insert(address("2001:db8:c::4"));
-    tables.prefixes.insert("2001:db8:c::/64".parse().unwrap(), on_link("core"));
-    tables.prefixes.insert("2001:db8:e::/64".parse().unwrap(), on_link("internet"));
-    tables.neighbours.insert(("core".into(), address("2001:db8:c::3")), octets(VISITED));
-    tables.neighbours.insert(("internet".into(), address("2001:db8:e::2")), octets(CORRESPONDENT));
+    tables
+        .prefixes
+        .insert("2001:db8:c::/64".parse().unwrap(), on_link("core"));
+    tables
+        .prefixes
+        .insert("2001:db8:e::/64".parse().unwrap(), on_link("internet"));
+    tables
+        .neighbours
+        .insert(("core".into(), address("2001:db8:c::3")), octets(VISITED));
+    tables.neighbours.insert(
+        ("internet".into(), address("2001:db8:e::2")),
+        octets(CORRESPONDENT),
+    );
     tables.tunnels.insert(2, tunnel("2001:db8:c::4", "2001:db8:c::3"));
     tables.prefixes.insert(
         "2001:db8:100::/64".parse().unwrap(),
-        PrefixEntry { next_hop: NextHop::Tunnel(2), source: None },
+        PrefixEntry {
+            next_hop: NextHop::Tunnel(2),
+            source: None,
+        },
     );
     tables
 }
 
 fn port(name: &str, side: &str, interface: &str, more: &str) -> String {
-    format!("[[port]]\nname = \"{name}\"\nside = \"{side}\"\ndevice = \"net_af_packet_{name},iface={interface}\"\n{more}\n")
+    format!(
+        "[[port]]\nname = \"{name}\"\nside = \"{side}\"\ndevice = \"net_af_packet_{name},iface={interface}\"\n{more}\n"
+    )
 }
 
 #[test]
@@ -81,9 +117,18 @@ fn a_nodes_packets_go_through_the_tunnel_both_ways_and_strangers_do_not() {
     need_root();
     let spaces = ["mn", "visited", "anchor", "cn"].map(Namespace::new);
     let [mobile, visited_space, anchor_space, correspondent] = &spaces;
-    veth((mobile, "eth0", NODE, false), (visited_space, "access0", "02:00:00:00:00:02", true));
-    veth((visited_space, "core0", VISITED, true), (anchor_space, "core0", ANCHOR, true));
-    veth((anchor_space, "inet0", INTERNET, true), (correspondent, "eth0", CORRESPONDENT, false));
+    veth(
+        (mobile, "eth0", NODE, false),
+        (visited_space, "access0", "02:00:00:00:00:02", true),
+    );
+    veth(
+        (visited_space, "core0", VISITED, true),
+        (anchor_space, "core0", ANCHOR, true),
+    );
+    veth(
+        (anchor_space, "inet0", INTERNET, true),
+        (correspondent, "eth0", CORRESPONDENT, false),
+    );
     mobile.ip("addr add 2001:db8:100::2/64 dev eth0 nodad");
     mobile.ip("route add default via fe80::1 dev eth0");
     mobile.ip(&format!("neigh add fe80::1 lladdr {ROUTER} dev eth0"));
@@ -106,26 +151,67 @@ fn a_nodes_packets_go_through_the_tunnel_both_ways_and_strangers_do_not() {
             + &port("internet", "core", "inet0", "")
     });
     block_on(async {
-        first.client().await.apply(&Transaction::replacing(&visited())).await.unwrap();
-        second.client().await.apply(&Transaction::replacing(&anchor())).await.unwrap();
+        first
+            .client()
+            .await
+            .apply(&Transaction::replacing(&visited()))
+            .await
+            .unwrap();
+        second
+            .client()
+            .await
+            .apply(&Transaction::replacing(&anchor()))
+            .await
+            .unwrap();
     });
     let status = |daemon: &Daemon| block_on(async { daemon.client().await.status().await.unwrap() });
     let drops = |daemon: &Daemon, reason: &str| {
-        status(daemon).drops.iter().find(|drop| drop.reason == reason).unwrap().packets
+        status(daemon)
+            .drops
+            .iter()
+            .find(|drop| drop.reason == reason)
+            .unwrap()
+            .packets
     };
 
-    // What is on the wire between the gateways, as another program sees it.
-    let mut watch = visited_space.command("tcpdump");
-    watch.args(["-n", "-e", "-l", "-c", "4", "-i", "core0", "vlan 100 and ip6"]);
-    let watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    eventually("the node reaches its correspondent", || mobile.ping("-c 1 -W 1 2001:db8:e::2").0);
+    // What is on the wire between the gateways, as another program sees it come in at both ends.
+    let watch = |space: &Namespace| {
+        let mut command = space.command("timeout");
+        command.args(["20", "tcpdump", "-n", "-e", "-l", "-c", "4", "-i", "core0"]);
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let watches = [watch(visited_space), watch(anchor_space)];
+    eventually("the node reaches its correspondent", || {
+        mobile.ping("-c 1 -W 1 2001:db8:e::2").0
+    });
     let (ok, text) = mobile.ping("-c 5 -i 0.1 -W 2 2001:db8:e::2");
     assert!(ok && text.contains("5 received"), "{text}");
     assert!(text.contains("ttl=62"), "less by one at each gateway: {text}");
-    let seen = watch.wait_with_output().unwrap();
-    let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
-    assert!(seen.contains("vlan 100") && seen.contains("2001:db8:c::3 > 2001:db8:c::4"), "{seen}");
-    assert!(seen.contains("2001:db8:100::2 > 2001:db8:e::2"), "the inner packet: {seen}");
+    let [back, forth] = watches.map(|watch| {
+        let seen = watch.wait_with_output().unwrap();
+        String::from_utf8_lossy(&seen.stdout).into_owned()
+    });
+    for (seen, outer, inner) in [
+        (
+            forth,
+            "2001:db8:c::3 > 2001:db8:c::4",
+            "2001:db8:100::2 > 2001:db8:e::2",
+        ),
+        (
+            back,
+            "2001:db8:c::4 > 2001:db8:c::3",
+            "2001:db8:e::2 > 2001:db8:100::2",
+        ),
+    ] {
+        assert!(
+            seen.contains("vlan 100") && seen.contains(outer) && seen.contains(inner),
+            "{seen}"
+        );
+    }
 
     let (ok, text) = mobile.ping("-c 2 -i 0.1 -W 2 -s 1452 2001:db8:e::2");
     assert!(ok, "1500 octets fit into the tunnel over the larger link: {text}");
@@ -133,12 +219,22 @@ fn a_nodes_packets_go_through_the_tunnel_both_ways_and_strangers_do_not() {
     // Counted, at both ends.
     let here = status(&first);
     let tunnel = here.tunnels.iter().find(|tunnel| tunnel.id == 1).unwrap();
-    assert!(tunnel.encapsulated_packets >= 6 && tunnel.decapsulated_packets >= 6, "{tunnel:?}");
-    let prefix = here.prefixes.iter().find(|prefix| prefix.address[4..6] == [0x01, 0x00]).unwrap();
+    assert!(
+        tunnel.encapsulated_packets >= 6 && tunnel.decapsulated_packets >= 6,
+        "{tunnel:?}"
+    );
+    let prefix = here
+        .prefixes
+        .iter()
+        .find(|prefix| prefix.address[4..6] == [0x01, 0x00])
+        .unwrap();
     assert!(prefix.to_packets >= 6 && prefix.from_packets >= 6, "{prefix:?}");
     let there = status(&second);
     let tunnel = there.tunnels.iter().find(|tunnel| tunnel.id == 2).unwrap();
-    assert!(tunnel.encapsulated_packets >= 6 && tunnel.decapsulated_packets >= 6, "{tunnel:?}");
+    assert!(
+        tunnel.encapsulated_packets >= 6 && tunnel.decapsulated_packets >= 6,
+        "{tunnel:?}"
+    );
 
     // A source that is not the node's.
     let before = drops(&first, "source_not_bound");
@@ -151,7 +247,14 @@ fn a_nodes_packets_go_through_the_tunnel_both_ways_and_strangers_do_not() {
     let before = drops(&second, "tunnel_unknown_peer");
     let mut strange = anchor();
     strange.tunnels.insert(2, tunnel_to_nobody());
-    block_on(async { second.client().await.apply(&Transaction::replacing(&strange)).await.unwrap() });
+    block_on(async {
+        second
+            .client()
+            .await
+            .apply(&Transaction::replacing(&strange))
+            .await
+            .unwrap()
+    });
     let (ok, _) = mobile.ping("-c 1 -W 1 2001:db8:e::2");
     assert!(!ok);
     assert!(drops(&second, "tunnel_unknown_peer") > before);

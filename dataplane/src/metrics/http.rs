@@ -38,7 +38,9 @@ pub(crate) async fn serve(listener: TcpListener, registry: Registry) -> std::io:
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return Ok(());
+        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -71,7 +73,9 @@ fn answer(registry: &Registry, request: &Request<Incoming>) -> Response<Full<Byt
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
-        response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        response
+            .headers_mut()
+            .insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     let mut body = Vec::new();
@@ -84,7 +88,10 @@ fn answer(registry: &Registry, request: &Request<Incoming>) -> Response<Full<Byt
         }
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be written");
-            text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written\n")
+            text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the metrics cannot be written\n",
+            )
         }
     }
 }

@@ -25,7 +25,10 @@ impl fmt::Display for Shown {
 
 /// Six hexadecimal octets with colons; not a group address and not all zero.
 fn parse_link_layer_address(key: &str, text: &str) -> Result<LinkLayerAddress, DeviceError> {
-    let wrong = || DeviceError { key: key.to_owned(), value: text.to_owned() };
+    let wrong = || DeviceError {
+        key: key.to_owned(),
+        value: text.to_owned(),
+    };
     let mut octets = [0; 6];
     let mut parts = text.split(':');
     for octet in &mut octets {
@@ -46,10 +49,17 @@ fn parse_link_layer_address(key: &str, text: &str) -> Result<LinkLayerAddress, D
 ///
 /// On the access side every gateway has the same one, so that a node never sees
 /// its router change (RFC 6543).
-pub(crate) fn link_layer_address(config: &Config, index: usize) -> Result<Option<LinkLayerAddress>, DeviceError> {
-    let Some(port) = config.ports.get(index) else { return Ok(None) };
+pub(crate) fn link_layer_address(
+    config: &Config,
+    index: usize,
+) -> Result<Option<LinkLayerAddress>, DeviceError> {
+    let Some(port) = config.ports.get(index) else {
+        return Ok(None);
+    };
     match (&port.link_layer_address, port.side) {
-        (Some(text), _) => parse_link_layer_address(&format!("port[{index}].link_layer_address"), text).map(Some),
+        (Some(text), _) => {
+            parse_link_layer_address(&format!("port[{index}].link_layer_address"), text).map(Some)
+        }
         (None, Side::Access) => {
             let text = &config.access.router_link_layer_address;
             parse_link_layer_address("access.router_link_layer_address", text).map(Some)
@@ -61,7 +71,9 @@ pub(crate) fn link_layer_address(config: &Config, index: usize) -> Result<Option
 /// Whether `device` is a PCI address, `0000:01:00.0` or `01:00.0`, with or without options behind a comma.
 pub(crate) fn is_pci(device: &str) -> bool {
     let name = device.split(',').next().unwrap_or_default();
-    let Some((bus, function)) = name.rsplit_once('.') else { return false };
+    let Some((bus, function)) = name.rsplit_once('.') else {
+        return false;
+    };
     let parts: Vec<&str> = bus.split(':').collect();
     let hexadecimal = |part: &&str| !part.is_empty() && part.bytes().all(|digit| digit.is_ascii_hexdigit());
     matches!(parts.len(), 2 | 3) && parts.iter().all(hexadecimal) && hexadecimal(&function)
@@ -69,7 +81,12 @@ pub(crate) fn is_pci(device: &str) -> bool {
 
 /// The PCI devices among the ports.
 pub(crate) fn pci_devices(config: &Config) -> Vec<String> {
-    config.ports.iter().map(|port| port.device.clone()).filter(|device| is_pci(device)).collect()
+    config
+        .ports
+        .iter()
+        .map(|port| port.device.clone())
+        .filter(|device| is_pci(device))
+        .collect()
 }
 
 #[cfg(test)]
@@ -80,12 +97,26 @@ mod tests {
     fn addresses() {
         let parse = |text| parse_link_layer_address("port[0].link_layer_address", text);
         assert_eq!(parse("02:00:5e:fF:00:13"), Ok([2, 0, 0x5e, 0xff, 0, 0x13]));
-        for wrong in ["", "02:00:5e:ff:00", "02:00:5e:ff:00:13:14", "2:0:5e:ff:0:13", "01:00:5e:00:00:01", "00:00:00:00:00:00", "02:00:5e:ff:00:+3"] {
+        for wrong in [
+            "",
+            "02:00:5e:ff:00",
+            "02:00:5e:ff:00:13:14",
+            "2:0:5e:ff:0:13",
+            "01:00:5e:00:00:01",
+            "00:00:00:00:00:00",
+            "02:00:5e:ff:00:+3",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
         let error = parse("nonsense").unwrap_err().to_string();
-        assert!(error.starts_with("port[0].link_layer_address = \"nonsense\":"), "{error}");
-        assert_eq!(Shown([2, 0, 0x5e, 0xff, 0, 0x13]).to_string(), "02:00:5e:ff:00:13");
+        assert!(
+            error.starts_with("port[0].link_layer_address = \"nonsense\":"),
+            "{error}"
+        );
+        assert_eq!(
+            Shown([2, 0, 0x5e, 0xff, 0, 0x13]).to_string(),
+            "02:00:5e:ff:00:13"
+        );
     }
 
     #[test]
@@ -93,7 +124,13 @@ mod tests {
         for pci in ["0000:01:00.0", "01:00.1", "0000:01:00.0,representor=0"] {
             assert!(is_pci(pci), "{pci}");
         }
-        for other in ["net_null0", "net_af_packet0,iface=eth0.100", "net_vhost0,iface=/run/a:b.sock", "a.b", ""] {
+        for other in [
+            "net_null0",
+            "net_af_packet0,iface=eth0.100",
+            "net_vhost0,iface=/run/a:b.sock",
+            "a.b",
+            "",
+        ] {
             assert!(!is_pci(other), "{other}");
         }
     }

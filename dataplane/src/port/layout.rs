@@ -41,7 +41,12 @@ pub(crate) fn layout(workers: usize, offers: &[Offer]) -> Result<Layout, QueueEr
         let Some(asked) = offer.queues else { continue };
         for (direction, available) in [("receive", offer.maximum_rx), ("transmit", offer.maximum_tx)] {
             if asked > available {
-                return Err(QueueError { port: offer.port.clone(), asked, available, direction });
+                return Err(QueueError {
+                    port: offer.port.clone(),
+                    asked,
+                    available,
+                    direction,
+                });
             }
         }
     }
@@ -59,8 +64,10 @@ pub(crate) fn layout(workers: usize, offers: &[Offer]) -> Result<Layout, QueueEr
         running = running.min(queues);
     }
     let most = u16::try_from(running).unwrap_or(u16::MAX);
-    let rx_queues: Vec<u16> =
-        offers.iter().map(|offer| offer.queues.unwrap_or(most).min(offer.maximum_rx).max(1)).collect();
+    let rx_queues: Vec<u16> = offers
+        .iter()
+        .map(|offer| offer.queues.unwrap_or(most).min(offer.maximum_rx).max(1))
+        .collect();
     for (offer, queues) in offers.iter().zip(&rx_queues) {
         if *queues < most {
             warnings.push(format!(
@@ -69,7 +76,11 @@ pub(crate) fn layout(workers: usize, offers: &[Offer]) -> Result<Layout, QueueEr
             ));
         }
     }
-    Ok(Layout { workers: running, rx_queues, warnings })
+    Ok(Layout {
+        workers: running,
+        rx_queues,
+        warnings,
+    })
 }
 
 #[cfg(test)]
@@ -77,13 +88,25 @@ mod tests {
     use super::*;
 
     fn offer(port: &str, queues: Option<u16>, maximum_rx: u16, maximum_tx: u16) -> Offer {
-        Offer { port: port.to_owned(), queues, maximum_rx, maximum_tx }
+        Offer {
+            port: port.to_owned(),
+            queues,
+            maximum_rx,
+            maximum_tx,
+        }
     }
 
     #[test]
     fn one_queue_for_each_worker() {
         let layout = layout(2, &[offer("core", None, 16, 16), offer("access", None, 4, 2)]).unwrap();
-        assert_eq!(layout, Layout { workers: 2, rx_queues: vec![2, 2], warnings: vec![] });
+        assert_eq!(
+            layout,
+            Layout {
+                workers: 2,
+                rx_queues: vec![2, 2],
+                warnings: vec![]
+            }
+        );
     }
 
     #[test]
@@ -91,7 +114,10 @@ mod tests {
         let layout = layout(3, &[offer("core", None, 16, 16), offer("access", None, 1, 1)]).unwrap();
         assert_eq!((layout.workers, layout.rx_queues), (1, vec![1, 1]));
         assert_eq!(layout.warnings.len(), 1);
-        assert!(layout.warnings[0].contains("port access") && layout.warnings[0].contains("1 transmit queues for 3"));
+        assert!(
+            layout.warnings[0].contains("port access")
+                && layout.warnings[0].contains("1 transmit queues for 3")
+        );
     }
 
     #[test]
@@ -103,12 +129,18 @@ mod tests {
 
     #[test]
     fn more_receive_queues_than_workers_are_shared_out() {
-        assert_eq!(layout(1, &[offer("core", Some(4), 16, 16)]).unwrap().rx_queues, vec![4]);
+        assert_eq!(
+            layout(1, &[offer("core", Some(4), 16, 16)]).unwrap().rx_queues,
+            vec![4]
+        );
     }
 
     #[test]
     fn what_the_device_has_not_is_refused() {
         let error = layout(1, &[offer("core", Some(8), 16, 4)]).unwrap_err();
-        assert_eq!(error.to_string(), "port core: queues = 8: the device has 4 transmit queues");
+        assert_eq!(
+            error.to_string(),
+            "port core: queues = 8: the device has 4 transmit queues"
+        );
     }
 }

@@ -24,9 +24,14 @@ impl LinkWatch {
 
     fn is_up(&self, kernel: &[(String, InterfaceFlags)]) -> bool {
         let driver = self.handle.link().is_ok_and(|link| link.up);
-        let Some(interface) = &self.interface else { return driver };
+        let Some(interface) = &self.interface else {
+            return driver;
+        };
         let running = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING;
-        driver && kernel.iter().any(|(name, flags)| name == interface && flags.contains(running))
+        driver
+            && kernel
+                .iter()
+                .any(|(name, flags)| name == interface && flags.contains(running))
     }
 }
 
@@ -34,7 +39,8 @@ impl LinkWatch {
 pub(crate) fn links(watches: &[LinkWatch]) -> Vec<bool> {
     let kernel: Vec<(String, InterfaceFlags)> = if watches.iter().any(|watch| watch.interface.is_some()) {
         let all = getifaddrs().into_iter().flatten();
-        all.map(|interface| (interface.interface_name, interface.flags)).collect()
+        all.map(|interface| (interface.interface_name, interface.flags))
+            .collect()
     } else {
         Vec::new()
     };

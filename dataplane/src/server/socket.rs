@@ -50,14 +50,22 @@ impl ApiSocket {
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(io(path, "the socket cannot be examined")(error)),
-            Ok(metadata) if !metadata.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
+            Ok(metadata) if !metadata.file_type().is_socket() => {
+                return Err(SocketError::NotASocket(path.to_owned()));
+            }
             Ok(_) => match UnixStream::connect(path) {
                 Ok(_) => return Err(SocketError::InUse(path.to_owned())),
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                    fs::remove_file(path).map_err(io(path, "the socket of a data plane that died cannot be removed"))?;
+                    fs::remove_file(path)
+                        .map_err(io(path, "the socket of a data plane that died cannot be removed"))?;
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(io(path, "whether another data plane answers here cannot be found out")(error)),
+                Err(error) => {
+                    return Err(io(
+                        path,
+                        "whether another data plane answers here cannot be found out",
+                    )(error));
+                }
             },
         }
         let listener = UnixListener::bind(path).map_err(io(path, "the socket cannot be bound"))?;
@@ -65,7 +73,11 @@ impl ApiSocket {
             .and_then(|()| listener.set_nonblocking(true))
             .and_then(|()| fs::symlink_metadata(path));
         let inode = prepared.map_err(io(path, "the socket cannot be prepared"))?.ino();
-        Ok(Self { listener: Some(listener), path: path.to_owned(), inode })
+        Ok(Self {
+            listener: Some(listener),
+            path: path.to_owned(),
+            inode,
+        })
     }
 
     /// The listening end, once.
@@ -92,7 +104,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/kedge/dataplane.sock");
         let first = ApiSocket::bind(&path).unwrap();
-        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o750);
+        assert_eq!(
+            fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777,
+            0o750
+        );
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
         let error = ApiSocket::bind(&path).unwrap_err();
         assert!(matches!(&error, SocketError::InUse(at) if *at == path), "{error}");

@@ -21,7 +21,11 @@ pub(crate) struct Idle {
 
 impl Idle {
     pub(crate) fn new(mode: PollMode) -> Self {
-        Self { mode, rounds: 0, sleep: SHORTEST }
+        Self {
+            mode,
+            rounds: 0,
+            sleep: SHORTEST,
+        }
     }
 
     /// There were packets.
@@ -74,7 +78,10 @@ mod tests {
             for _ in 0..SPINS {
                 assert_eq!(idle.next(), None);
             }
-            let sleeps: Vec<u128> = std::iter::from_fn(|| idle.next()).take(8).map(|sleep| sleep.as_micros()).collect();
+            let sleeps: Vec<u128> = std::iter::from_fn(|| idle.next())
+                .take(8)
+                .map(|sleep| sleep.as_micros())
+                .collect();
             assert_eq!(sleeps, [10, 20, 40, 80, 160, 320, 500, 500]);
             idle.reset();
         }

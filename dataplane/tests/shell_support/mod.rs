@@ -1,6 +1,14 @@
 //! What the tests of the running daemon share: a daemon, its client, namespaces.
 //! Everything that is made here is removed when its guard is dropped.
-#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test support")]
+#![allow(
+    missing_docs,
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test support"
+)]
 
 pub mod namespace;
 
@@ -46,11 +54,16 @@ impl Daemon {
 
     fn wait(&mut self) {
         let start = Instant::now();
-        while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
+        // The socket is there before the daemon answers on it.
+        while block_on(async { Client::connect(&self.socket()).await?.status().await }).is_err() {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the daemon ended ({status}):\n{}", self.log());
             }
-            assert!(start.elapsed() < PATIENCE, "the daemon does not answer:\n{}", self.log());
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the daemon does not answer:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -78,7 +91,11 @@ impl Daemon {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(start.elapsed() < PATIENCE, "the daemon does not end:\n{}", self.log());
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the daemon does not end:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -94,18 +111,21 @@ impl Drop for Daemon {
     }
 }
 
+/// However the test ends, even by SIGKILL, the daemon goes with it.
 fn spawn(namespace: Option<&str>, directory: &Path) -> Child {
-    let mut command = match namespace {
-        // ip execs the daemon: the child is the daemon itself.
-        Some(namespace) => {
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", namespace, BINARY]);
-            command
-        }
-        None => Command::new(BINARY),
+    // Each of these becomes the next one: the child is the daemon itself.
+    let mut words = match namespace {
+        Some(namespace) => vec!["ip", "netns", "exec", namespace],
+        None => vec![],
     };
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(directory.join("log")).unwrap();
-    command
+    words.extend(["setpriv", "--pdeathsig", "KILL", BINARY]);
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(directory.join("log"))
+        .unwrap();
+    Command::new(words[0])
+        .args(&words[1..])
         .arg("--config")
         .arg(directory.join("node.toml"))
         .args(["--log", "debug"])
@@ -122,7 +142,11 @@ pub fn run_binary(arguments: &[&str]) -> Output {
 }
 
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 /// A TCP port of the loopback interface that nobody uses.
@@ -134,7 +158,11 @@ pub fn free_address() -> SocketAddr {
 pub fn http_get(address: SocketAddr, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();

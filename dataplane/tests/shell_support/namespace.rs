@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Output};
+use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Fails, loudly, unless the test runs as root.
@@ -22,7 +23,13 @@ pub struct Namespace {
 impl Namespace {
     pub fn new(purpose: &str) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("kdgsh-{}-{}-{purpose}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
+        let name = format!(
+            "kdgsh-{}-{}-{purpose}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         ip(&format!("netns add {name}"));
         let namespace = Self { name };
         namespace.ip("link set lo up");
@@ -55,7 +62,11 @@ impl Namespace {
 
     pub fn sysctl(&self, key: &str, value: &str) {
         let output = self.run(&format!("sysctl -qw {key}={value}"));
-        assert!(output.status.success(), "{key}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{key}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     /// Runs `work` on a thread that is in the namespace. Sockets made there stay there.
@@ -74,7 +85,11 @@ impl Namespace {
     /// `ping -6`, output and success.
     pub fn ping(&self, arguments: &str) -> (bool, String) {
         let output = self.run(&format!("ping -6 -n {arguments}"));
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         (output.status.success(), text)
     }
 }
@@ -83,6 +98,22 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         // Sockets that are still open would keep the namespace, but not its name, alive.
         let _ = Command::new("ip").args(["netns", "del", &self.name]).output();
+    }
+}
+
+/// Removes what tests that were killed have left: namespaces named after processes that are no more.
+fn sweep() {
+    let names = Command::new("ip").args(["netns", "list"]).output().unwrap();
+    for name in String::from_utf8_lossy(&names.stdout)
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+    {
+        let process = name
+            .strip_prefix("kdgsh-")
+            .and_then(|rest| rest.split('-').next());
+        if process.is_some_and(|process| !std::path::Path::new("/proc").join(process).exists()) {
+            let _ = Command::new("ip").args(["netns", "del", name]).output();
+        }
     }
 }
 
@@ -97,8 +128,14 @@ pub fn veth(left: (&Namespace, &str, &str, bool), right: (&Namespace, &str, &str
     ));
     for (space, name, _, dpdk) in [left, right] {
         // The kernel would hand over unfinished checksums and frames larger than the link's.
-        let output = space.run(&format!("ethtool -K {name} tx off rx off tso off gso off gro off"));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = space.run(&format!(
+            "ethtool -K {name} tx off rx off tso off gso off gro off"
+        ));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         if dpdk {
             space.sysctl(&format!("net.ipv6.conf.{name}.disable_ipv6"), "1");
         }
@@ -107,8 +144,15 @@ pub fn veth(left: (&Namespace, &str, &str, bool), right: (&Namespace, &str, &str
 }
 
 fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
-    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("ip")
+        .args(arguments.split_whitespace())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "ip {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// 02:00:00:00:xx:yy as octets.
