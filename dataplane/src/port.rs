@@ -262,7 +262,9 @@ fn start(
             PortNote::Descriptors { .. } | PortNote::NotPromiscuous | PortNote::NotAllMulticast => {
                 tracing::debug!(port = name, "{note}");
             }
-            PortNote::MtuNotSet(_) | PortNote::NoRss => tracing::warn!(port = name, "{note}"),
+            // Virtual devices with several queues spread flows in ways of their own.
+            PortNote::NoRss => tracing::info!(port = name, "{note}"),
+            PortNote::MtuNotSet(_) => tracing::warn!(port = name, "{note}"),
         }
     }
     Ok(started)

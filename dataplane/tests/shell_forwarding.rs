@@ -32,8 +32,12 @@ struct Scene {
 }
 
 impl Scene {
-    /// `more` is added to both ports' configuration.
     fn new() -> Self {
+        Self::with("[0]", "")
+    }
+
+    /// `workers` by core; `options` are added to both device strings.
+    fn with(workers: &str, options: &str) -> Self {
         need_root();
         let (gateway, a, b) = (Namespace::new("gw"), Namespace::new("a"), Namespace::new("b"));
         veth((&gateway, "ga", PORT_A, true), (&a, "eth0", HOST_A, false));
@@ -44,9 +48,10 @@ impl Scene {
         }
         let daemon = Daemon::start(Some(gateway.name()), |directory| {
             let mut text = node(directory, "forwarding", "2001:db8:f::1", "");
+            text = text.replace("workers = [0]", &format!("workers = {workers}"));
             for letter in ['a', 'b'] {
                 text += &format!(
-                    "[[port]]\nname = \"{letter}\"\ndevice = \"net_af_packet_{letter},iface=g{letter}\"\n\
+                    "[[port]]\nname = \"{letter}\"\ndevice = \"net_af_packet_{letter},iface=g{letter}{options}\"\n\
                      side = \"core\"\nexception = \"k{letter}\"\n\n"
                 );
             }
@@ -130,16 +135,9 @@ fn hosts_reach_each_other_through_the_gateway() {
     );
 
     // UDP, both ways.
-    let bind = |host: &Namespace, at: &str| {
-        host.enter(|| {
-            let socket = UdpSocket::bind(at).unwrap();
-            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            socket
-        })
-    };
     let (left, right) = (
-        bind(&scene.a, "[2001:db8:a::2]:4000"),
-        bind(&scene.b, "[2001:db8:b::2]:4000"),
+        flow(&scene.a, "[2001:db8:a::2]:4000"),
+        flow(&scene.b, "[2001:db8:b::2]:4000"),
     );
     let mut buffer = [0; 2000];
     for number in 0..200u32 {
@@ -230,7 +228,8 @@ fn an_unknown_neighbour_is_reported_and_then_served() {
         let mut ping = scene
             .a
             .command("ping")
-            .args(["-6", "-c", "1", "-W", "1", "2001:db8:b::2"])
+            .args(["-6", "-q", "-c", "1", "-W", "1", "2001:db8:b::2"])
+            .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
         let event = tokio::time::timeout(PATIENCE, events.next())
@@ -308,4 +307,89 @@ fn forwarding_goes_on_without_clients_and_the_kernel_is_left_clean() {
         "the exception interfaces go with the daemon: {links}"
     );
     let _ = &scene.b;
+}
+
+/// A socket with its own flow, and so its own queue.
+fn flow(host: &Namespace, at: &str) -> UdpSocket {
+    host.enter(|| {
+        let socket = UdpSocket::bind(at).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket
+    })
+}
+
+#[test]
+fn two_workers_share_the_queues() {
+    let scene = Scene::with("[0, 1]", ",qpairs=2");
+    scene.apply(&Transaction::replacing(&tables()));
+    eventually("a reaches the gateway", || {
+        scene.a.ping("-c 1 -W 1 2001:db8:a::1").0
+    });
+    eventually("b reaches the gateway", || {
+        scene.b.ping("-c 1 -W 1 2001:db8:b::1").0
+    });
+    let right = flow(&scene.b, "[2001:db8:b::2]:4000");
+    let lefts: Vec<UdpSocket> = (0..32).map(|_| flow(&scene.a, "[2001:db8:a::2]:0")).collect();
+    let mut buffer = [0; 100];
+    for number in 0..10u32 {
+        for left in &lefts {
+            left.send_to(&number.to_be_bytes(), "[2001:db8:b::2]:4000")
+                .unwrap();
+            let (length, from) = right.recv_from(&mut buffer).unwrap();
+            assert_eq!(buffer[..length], number.to_be_bytes());
+            right.send_to(&buffer[..length], from).unwrap();
+            assert_eq!(
+                left.recv_from(&mut buffer).unwrap().0,
+                4,
+                "to the flow that asked"
+            );
+        }
+    }
+    // The kernel spreads what it sends over the exception interface's queues; all are polled.
+    let kernel = flow(&scene.gateway, "[2001:db8:a::1]:5000");
+    for left in &lefts {
+        left.send_to(&[1], "[2001:db8:a::1]:5000").unwrap();
+        let (_, from) = kernel.recv_from(&mut buffer).unwrap();
+        kernel.send_to(&[2], from).unwrap();
+        assert_eq!(
+            left.recv_from(&mut buffer).unwrap().0,
+            1,
+            "the kernel's answer comes back"
+        );
+    }
+    let status = block_on(async { scene.daemon.client().await.status().await.unwrap() });
+    assert_eq!(
+        status
+            .workers
+            .iter()
+            .map(|worker| worker.core)
+            .collect::<Vec<_>>(),
+        [0, 1]
+    );
+    for worker in &status.workers {
+        assert!(
+            worker.rx_packets > 0 && worker.tx_packets > 0,
+            "{:?}",
+            status.workers
+        );
+    }
+    assert_eq!(
+        status.ports.iter().map(|port| port.queues).collect::<Vec<_>>(),
+        [2, 2]
+    );
+}
+
+#[test]
+fn too_few_transmit_queues_limit_the_workers_with_a_warning() {
+    let mut scene = Scene::with("[0, 1]", "");
+    scene.apply(&Transaction::replacing(&tables()));
+    eventually("a reaches b", || scene.a.ping("-c 1 -W 1 2001:db8:b::2").0);
+    let status = block_on(async { scene.daemon.client().await.status().await.unwrap() });
+    assert_eq!(status.workers.len(), 1);
+    let log = scene.daemon.log();
+    assert!(
+        log.contains("WARN") && log.contains("port a: the device has 1 transmit queues for 2 workers"),
+        "{log}"
+    );
+    assert_eq!(scene.daemon.terminate(), Some(0));
 }
