@@ -43,10 +43,16 @@ pub(crate) fn assemble(
     let mut readings = Vec::new();
     let mut workers = Vec::new();
     for (index, (ports, core)) in opened.workers.into_iter().zip(&dataplane.workers).enumerate() {
-        let shared =
-            Arc::new(WorkerShared { core: *core, counters: WorkerCounters::default(), events: EventRing::new() });
+        let shared = Arc::new(WorkerShared {
+            core: *core,
+            counters: WorkerCounters::default(),
+            events: EventRing::new(),
+        });
         let pipeline = Pipeline::new(index, limits);
-        readings.push(WorkerReadings::new(Arc::clone(&shared), pipeline.counters.clone()));
+        readings.push(WorkerReadings::new(
+            Arc::clone(&shared),
+            pipeline.counters.clone(),
+        ));
         workers.push(Worker {
             shared,
             poll: dataplane.poll,
@@ -57,7 +63,17 @@ pub(crate) fn assemble(
             refused: 0,
         });
     }
-    (Arc::new(Control::new(&config.node.name, compiler, publisher, opened.ports, readings, pool)), workers)
+    (
+        Arc::new(Control::new(
+            &config.node.name,
+            compiler,
+            publisher,
+            opened.ports,
+            readings,
+            pool,
+        )),
+        workers,
+    )
 }
 
 /// Drops and stages, over all workers.

@@ -74,8 +74,13 @@ pub struct Counters {
 impl Default for Counters {
     fn default() -> Self {
         let zero = || AtomicU64::new(0);
-        let block = Block { drops: std::array::from_fn(|_| zero()), stages: std::array::from_fn(|_| zero()) };
-        Self { block: Arc::new(block) }
+        let block = Block {
+            drops: std::array::from_fn(|_| zero()),
+            stages: std::array::from_fn(|_| zero()),
+        };
+        Self {
+            block: Arc::new(block),
+        }
     }
 }
 
@@ -99,20 +104,29 @@ impl Counters {
     /// Packets dropped so far.
     #[must_use]
     pub fn drops(&self, reason: DropReason) -> u64 {
-        self.block.drops.get(reason as usize).map_or(0, |it| it.load(Ordering::Relaxed))
+        self.block
+            .drops
+            .get(reason as usize)
+            .map_or(0, |it| it.load(Ordering::Relaxed))
     }
 
     /// Packets through a stage so far.
     #[must_use]
     pub fn stages(&self, stage: Stage) -> u64 {
-        self.block.stages.get(stage as usize).map_or(0, |it| it.load(Ordering::Relaxed))
+        self.block
+            .stages
+            .get(stage as usize)
+            .map_or(0, |it| it.load(Ordering::Relaxed))
     }
 }
 
 /// Adds without a locked instruction: there is one writer.
 #[inline]
 fn add(counter: &AtomicU64, count: u64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    counter.store(
+        counter.load(Ordering::Relaxed).wrapping_add(count),
+        Ordering::Relaxed,
+    );
 }
 
 /// Packets and octets in both directions: into a tunnel and out of it, to a prefix and from it.
@@ -168,7 +182,9 @@ impl Bank {
     /// An empty bank for so many workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { workers: vec![Vec::new(); workers] }
+        Self {
+            workers: vec![Vec::new(); workers],
+        }
     }
 
     /// Makes room for `index`. Cells that are there stay where they are.
@@ -196,7 +212,10 @@ impl Bank {
     #[inline]
     fn count(&self, worker: usize, index: u32, octets: usize, at: usize) {
         let index = index as usize;
-        let cell = self.workers.get(worker).and_then(|chunks| chunks.get(index / CHUNK)?.get(index % CHUNK));
+        let cell = self
+            .workers
+            .get(worker)
+            .and_then(|chunks| chunks.get(index / CHUNK)?.get(index % CHUNK));
         if let Some([packets, bytes]) = cell.and_then(|cell| cell.0.get(at..at + 2)) {
             add(packets, 1);
             add(bytes, octets as u64);
@@ -207,15 +226,21 @@ impl Bank {
     #[must_use]
     pub fn read(&self, index: u32) -> Traffic {
         let index = index as usize;
-        let cells = self.workers.iter().filter_map(|chunks| chunks.get(index / CHUNK)?.get(index % CHUNK));
-        cells.fold(Traffic::default(), |sum, Cell([to_packets, to_bytes, from_packets, from_bytes])| {
-            let load = |it: &AtomicU64| it.load(Ordering::Relaxed);
-            sum.plus(Traffic {
-                to_packets: load(to_packets),
-                to_bytes: load(to_bytes),
-                from_packets: load(from_packets),
-                from_bytes: load(from_bytes),
-            })
-        })
+        let cells = self
+            .workers
+            .iter()
+            .filter_map(|chunks| chunks.get(index / CHUNK)?.get(index % CHUNK));
+        cells.fold(
+            Traffic::default(),
+            |sum, Cell([to_packets, to_bytes, from_packets, from_bytes])| {
+                let load = |it: &AtomicU64| it.load(Ordering::Relaxed);
+                sum.plus(Traffic {
+                    to_packets: load(to_packets),
+                    to_bytes: load(to_bytes),
+                    from_packets: load(from_packets),
+                    from_bytes: load(from_bytes),
+                })
+            },
+        )
     }
 }

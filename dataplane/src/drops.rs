@@ -3,7 +3,10 @@
 /// A reason to drop a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(usize)]
-#[allow(missing_docs, reason = "the name of each says it; `explain` says it to operators")]
+#[allow(
+    missing_docs,
+    reason = "the name of each says it; `explain` says it to operators"
+)]
 pub enum DropReason {
     FrameTooShort,
     NotForUs,

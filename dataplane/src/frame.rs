@@ -46,7 +46,10 @@ impl HeapFrame {
     pub fn new(octets: &[u8]) -> Self {
         let mut buffer = vec![0xa5; Self::HEADROOM];
         buffer.extend_from_slice(octets);
-        Self { buffer, start: Self::HEADROOM }
+        Self {
+            buffer,
+            start: Self::HEADROOM,
+        }
     }
 }
 

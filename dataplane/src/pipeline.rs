@@ -20,6 +20,7 @@ pub use output::{MissingNeighbour, Output};
 
 use crate::counters::{Counters, Stage};
 use crate::drops::DropReason;
+use crate::fib::NO_MATCH;
 use crate::frame::Frame;
 use crate::snapshot::{PortDescription, Snapshot};
 use crate::stage::limit::Limit;
@@ -50,6 +51,9 @@ pub struct Pipeline {
     worker: usize,
     icmpv6_errors: Limit,
     punts: Limit,
+    /// The peer of the last tunnelled packet: generation of the snapshot, address, tunnel. Most often
+    /// the next one is from it too.
+    last_peer: (u64, u128, u32),
 }
 
 /// Where a packet of a lane comes from.
@@ -85,6 +89,7 @@ impl Pipeline {
             worker,
             icmpv6_errors: Limit::new(limits.icmpv6_errors_per_second, limits.cycles_per_second),
             punts: Limit::new(limits.punts_per_second, limits.cycles_per_second),
+            last_peer: (u64::MAX, 0, 0),
         }
     }
 
@@ -149,25 +154,23 @@ impl Pipeline {
         lanes: Lanes<F>,
         output: &mut Output<F>,
     ) -> Lanes<F> {
-        let mut keys = [0; 2 * BURST];
-        let mut results = [0; 2 * BURST];
-        let mut count = 0;
-        for lane in &lanes {
-            for key in [lane.packet.destination, lane.packet.source] {
-                if let Some(slot) = keys.get_mut(count) {
-                    *slot = key;
-                }
-                count += 1;
-            }
-        }
-        if let (Some(keys), Some(results)) = (keys.get(..count), results.get_mut(..count)) {
-            snapshot.fib.lookup_burst(keys, results);
-        }
+        let mut keys: ArrayVec<u128, { 2 * BURST }> = lanes.iter().map(|lane| lane.packet.destination).collect();
+        // The source decides only where it is checked. There is room for both keys of every lane.
+        let checked = |lane: &Lane<F>| match lane.origin {
+            Origin::Wire => snapshot.ports.get(lane.port).is_some_and(|port| port.access),
+            Origin::Tunnel(_) => true,
+            Origin::Own => false,
+        };
+        keys.extend(lanes.iter().filter(|lane| checked(lane)).map(|lane| lane.packet.source));
+        let mut results = [NO_MATCH; 2 * BURST];
+        snapshot.fib.lookup_burst(&keys, &mut results);
+        let (destinations, sources) = results.split_at(lanes.len());
+        let mut sources = sources.iter();
         let mut again = Lanes::new();
-        for (lane, found) in lanes.into_iter().zip(results.chunks_exact(2)) {
-            let &[destination, source] = found else { continue };
+        for (lane, destination) in lanes.into_iter().zip(destinations) {
+            let source = if checked(&lane) { sources.next().copied().unwrap_or(NO_MATCH) } else { NO_MATCH };
             // A lane leaves at most one lane behind, so there is always room.
-            if let Some(lane) = self.decide(snapshot, now, lane, destination, source, output) {
+            if let Some(lane) = self.decide(snapshot, now, lane, *destination, source, output) {
                 again.push(lane);
             }
         }

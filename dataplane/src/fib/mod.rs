@@ -54,7 +54,10 @@ struct Node {
 
 impl Default for Fib {
     fn default() -> Self {
-        Self { root: Arc::new(Node::default()), prefixes: 0 }
+        Self {
+            root: Arc::new(Node::default()),
+            prefixes: 0,
+        }
     }
 }
 
@@ -79,10 +82,16 @@ impl Fib {
         if result == NO_MATCH {
             let (root, removed) = remove(&self.root, key, length, 0);
             let root = root.unwrap_or_default();
-            return Self { root, prefixes: self.prefixes - usize::from(removed) };
+            return Self {
+                root,
+                prefixes: self.prefixes - usize::from(removed),
+            };
         }
         let (root, added) = insert(&self.root, key, length, 0, result);
-        Self { root: Arc::new(root), prefixes: self.prefixes + usize::from(added) }
+        Self {
+            root: Arc::new(root),
+            prefixes: self.prefixes + usize::from(added),
+        }
     }
 
     /// The result of the longest prefix that `key` is in, or [`NO_MATCH`].
@@ -151,7 +160,11 @@ impl Node {
 /// only a prefix of length zero can be there, which every octet is in.
 #[inline]
 fn octet(key: u128, depth: u32) -> u8 {
-    if depth > 15 { 0 } else { (key >> (120 - 8 * depth)) as u8 }
+    if depth > 15 {
+        0
+    } else {
+        (key >> (120 - 8 * depth)) as u8
+    }
 }
 
 fn insert(node: &Node, key: u128, length: u8, depth: u32, result: u32) -> (Node, bool) {
@@ -217,7 +230,14 @@ fn remove(node: &Arc<Node>, key: u128, length: u8, depth: u32) -> (Option<Arc<No
             }
         }
     }
-    (if copy.is_empty() { None } else { Some(Arc::new(copy)) }, true)
+    (
+        if copy.is_empty() {
+            None
+        } else {
+            Some(Arc::new(copy))
+        },
+        true,
+    )
 }
 
 /// Where the prefix of `length` 0 to 7 of `octet` stands among the 255 of a node: the longer, the later.
@@ -234,13 +254,15 @@ mod tests {
 
     /// Prefixes that share much, so that they nest: few different octets, any length.
     fn prefix() -> impl Strategy<Value = Ipv6Net> {
-        (prop::collection::vec(prop::sample::select(vec![0u8, 1, 0x80, 0xff]), 16), 0u8..=128).prop_map(
-            |(octets, length)| {
+        (
+            prop::collection::vec(prop::sample::select(vec![0u8, 1, 0x80, 0xff]), 16),
+            0u8..=128,
+        )
+            .prop_map(|(octets, length)| {
                 let mut address = [0; 16];
                 address.copy_from_slice(&octets);
                 Ipv6Net::new(address.into(), length).unwrap().trunc()
-            },
-        )
+            })
     }
 
     proptest! {
@@ -274,7 +296,13 @@ mod tests {
 
     #[test]
     fn an_emptied_table_is_empty() {
-        let prefixes = ["::/0", "2001:db8::/32", "2001:db8::/33", "2001:db8::1/128", "ff00::/8"];
+        let prefixes = [
+            "::/0",
+            "2001:db8::/32",
+            "2001:db8::/33",
+            "2001:db8::1/128",
+            "ff00::/8",
+        ];
         let mut fib = Fib::default();
         for prefix in prefixes {
             fib = fib.with(prefix.parse().unwrap(), 1);
@@ -288,7 +316,9 @@ mod tests {
 
     #[test]
     fn untouched_nodes_are_shared() {
-        let fib = Fib::default().with("2001:db8:1::/64".parse().unwrap(), 1).with("fd00::/64".parse().unwrap(), 2);
+        let fib = Fib::default()
+            .with("2001:db8:1::/64".parse().unwrap(), 1)
+            .with("fd00::/64".parse().unwrap(), 2);
         let next = fib.with("2001:db8:1::/64".parse().unwrap(), 3);
         let child = |fib: &Fib, octet: u8| fib.root.children[fib.root.branches.rank(octet)].clone();
         assert!(Arc::ptr_eq(&child(&fib, 0xfd), &child(&next, 0xfd)));

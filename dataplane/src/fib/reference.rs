@@ -37,7 +37,12 @@ impl Reference {
     /// As [`super::Fib::lookup`].
     #[must_use]
     pub fn lookup(&self, key: u128) -> u32 {
-        let covering = self.prefixes.iter().filter(|(prefix, _)| prefix.contains(&std::net::Ipv6Addr::from(key)));
-        covering.max_by_key(|(prefix, _)| prefix.prefix_len()).map_or(NO_MATCH, |(_, result)| *result)
+        let covering = self
+            .prefixes
+            .iter()
+            .filter(|(prefix, _)| prefix.contains(&std::net::Ipv6Addr::from(key)));
+        covering
+            .max_by_key(|(prefix, _)| prefix.prefix_len())
+            .map_or(NO_MATCH, |(_, result)| *result)
     }
 }

@@ -159,8 +159,20 @@ impl Pipeline {
         }
     }
 
+    /// The tunnel of a permitted peer, or 0.
+    #[inline]
+    fn peer(&mut self, snapshot: &Snapshot, address: u128) -> u32 {
+        let (generation, last, tunnel) = self.last_peer;
+        if generation == snapshot.generation && last == address {
+            return tunnel;
+        }
+        let tunnel = snapshot.peers.lookup(address);
+        self.last_peer = (snapshot.generation, address, tunnel);
+        tunnel
+    }
+
     /// A packet to an address of this node.
-    fn local<F: Frame>(&self, snapshot: &Snapshot, lane: &Lane<F>) -> Result<Step, Refusal> {
+    fn local<F: Frame>(&mut self, snapshot: &Snapshot, lane: &Lane<F>) -> Result<Step, Refusal> {
         let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
         let upper = parse::upper_layer(octets, lane.packet.next_header)?;
         if upper.next_header != ip6_in_ip6::NEXT_HEADER {
@@ -168,7 +180,7 @@ impl Pipeline {
         }
         // A node has no business to bring tunnelled packets, whatever its source.
         let access = snapshot.ports.get(lane.port).is_none_or(|port| port.access);
-        let tunnel = snapshot.peers.lookup(lane.packet.source);
+        let tunnel = self.peer(snapshot, lane.packet.source);
         let permitted = tunnel != 0 && snapshot.tunnels.get(tunnel).local == lane.packet.destination;
         if access || !permitted || upper.later_fragment {
             return Err(DropReason::TunnelUnknownPeer.into());

@@ -38,15 +38,25 @@ impl Icmpv6Error {
 
 /// Whether an error about the packet in `packet` may be sent at all (RFC 4443 section 2.4 (e)).
 #[must_use]
-pub fn permitted(packet: &[u8], source: u128, destination: u128, error: Icmpv6Error, next_header: u8) -> bool {
+pub fn permitted(
+    packet: &[u8],
+    source: u128,
+    destination: u128,
+    error: Icmpv6Error,
+    next_header: u8,
+) -> bool {
     let to_group = is_multicast(destination) && !matches!(error, Icmpv6Error::PacketTooBig(_));
     if source == 0 || is_multicast(source) || to_group {
         return false;
     }
     match upper_layer(packet, next_header) {
-        Ok(UpperLayer { next_header: ICMPV6, offset, later_fragment: false }) => {
-            packet.get(offset).is_some_and(|kind| *kind >= 128 && *kind != REDIRECT)
-        }
+        Ok(UpperLayer {
+            next_header: ICMPV6,
+            offset,
+            later_fragment: false,
+        }) => packet
+            .get(offset)
+            .is_some_and(|kind| *kind >= 128 && *kind != REDIRECT),
         Ok(_) => true,
         // What cannot be read could be an error.
         Err(_) => false,
@@ -62,8 +72,12 @@ pub fn build<F: Frame>(frame: &mut F, error: Icmpv6Error, from: u128, to: u128) 
     if frame.prepend(ADDED).is_err() {
         return false;
     }
-    let Some(packet) = frame.bytes_mut().get_mut(ETHERNET_HEADER..) else { return false };
-    let Some((header, message)) = packet.split_first_chunk_mut::<IPV6_HEADER>() else { return false };
+    let Some(packet) = frame.bytes_mut().get_mut(ETHERNET_HEADER..) else {
+        return false;
+    };
+    let Some((header, message)) = packet.split_first_chunk_mut::<IPV6_HEADER>() else {
+        return false;
+    };
     let length = u16::try_from(message.len()).unwrap_or(0);
     *header = [0; IPV6_HEADER];
     header[0] = 0x60;
@@ -72,7 +86,9 @@ pub fn build<F: Frame>(frame: &mut F, error: Icmpv6Error, from: u128, to: u128) 
     header[7] = HOP_LIMIT;
     header[8..24].copy_from_slice(&from.to_be_bytes());
     header[24..40].copy_from_slice(&to.to_be_bytes());
-    let Some(icmpv6) = message.first_chunk_mut::<ICMPV6_HEADER>() else { return false };
+    let Some(icmpv6) = message.first_chunk_mut::<ICMPV6_HEADER>() else {
+        return false;
+    };
     *icmpv6 = error.header();
     let checksum = checksum(from, to, message);
     if let Some(field) = message.get_mut(2..4) {
@@ -85,7 +101,11 @@ pub fn build<F: Frame>(frame: &mut F, error: Icmpv6Error, from: u128, to: u128) 
 fn checksum(from: u128, to: u128, message: &[u8]) -> u16 {
     let mut sum = message.len() as u64 + u64::from(ICMPV6);
     for address in [from, to] {
-        sum += address.to_be_bytes().chunks_exact(2).map(|it| u64::from(u16::from_be_bytes([it[0], it[1]]))).sum::<u64>();
+        sum += address
+            .to_be_bytes()
+            .chunks_exact(2)
+            .map(|it| u64::from(u16::from_be_bytes([it[0], it[1]])))
+            .sum::<u64>();
     }
     let mut words = message.chunks_exact(2);
     for word in words.by_ref() {

@@ -16,7 +16,12 @@ impl Limit {
     pub fn new(per_second: u32, cycles_per_second: u64) -> Self {
         let per_second = u64::from(per_second.max(1));
         let capacity = (per_second / 10).max(1);
-        Self { cycles_per_token: (cycles_per_second / per_second).max(1), capacity, tokens: capacity, filled_at: 0 }
+        Self {
+            cycles_per_token: (cycles_per_second / per_second).max(1),
+            capacity,
+            tokens: capacity,
+            filled_at: 0,
+        }
     }
 
     /// Takes one, if there is one.
@@ -25,7 +30,9 @@ impl Limit {
         let earned = now.saturating_sub(self.filled_at) / self.cycles_per_token;
         if earned > 0 {
             self.tokens = self.tokens.saturating_add(earned).min(self.capacity);
-            self.filled_at = self.filled_at.saturating_add(earned.saturating_mul(self.cycles_per_token));
+            self.filled_at = self
+                .filled_at
+                .saturating_add(earned.saturating_mul(self.cycles_per_token));
         }
         let some = self.tokens > 0;
         self.tokens -= u64::from(some);
@@ -40,7 +47,10 @@ mod tests {
     #[test]
     fn the_rate_is_kept() {
         let mut limit = Limit::new(100, 1_000_000);
-        let taken = (0..10_000_000u64).step_by(100).filter(|now| limit.take(*now)).count();
+        let taken = (0..10_000_000u64)
+            .step_by(100)
+            .filter(|now| limit.take(*now))
+            .count();
         assert!((1000..=1010).contains(&taken), "{taken} in ten seconds");
     }
 

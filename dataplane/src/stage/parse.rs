@@ -37,7 +37,9 @@ pub struct Ethernet {
 /// The frame is too short, for another, tagged otherwise, or holds no IPv6.
 #[inline]
 pub fn ethernet(frame: &[u8], own: [u8; 6], vlan: Option<u16>) -> Result<Ethernet, DropReason> {
-    let Some(header) = frame.first_chunk::<ETHERNET_HEADER>() else { return Err(DropReason::FrameTooShort) };
+    let Some(header) = frame.first_chunk::<ETHERNET_HEADER>() else {
+        return Err(DropReason::FrameTooShort);
+    };
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *header;
     let multicast = d0 & 1 == 1;
     if !multicast && [d0, d1, d2, d3, d4, d5] != own {
@@ -46,8 +48,12 @@ pub fn ethernet(frame: &[u8], own: [u8; 6], vlan: Option<u16>) -> Result<Etherne
     let mut ethertype = u16::from_be_bytes([t0, t1]);
     let mut length = ETHERNET_HEADER;
     let tag = if ethertype == ETHERTYPE_VLAN {
-        let tag = frame.get(ETHERNET_HEADER..ETHERNET_HEADER + VLAN_TAG).ok_or(DropReason::FrameTooShort)?;
-        let [c0, c1, e0, e1] = *tag else { return Err(DropReason::FrameTooShort) };
+        let tag = frame
+            .get(ETHERNET_HEADER..ETHERNET_HEADER + VLAN_TAG)
+            .ok_or(DropReason::FrameTooShort)?;
+        let [c0, c1, e0, e1] = *tag else {
+            return Err(DropReason::FrameTooShort);
+        };
         ethertype = u16::from_be_bytes([e0, e1]);
         length += VLAN_TAG;
         Some(u16::from_be_bytes([c0, c1]) & 0x0fff)
@@ -60,7 +66,11 @@ pub fn ethernet(frame: &[u8], own: [u8; 6], vlan: Option<u16>) -> Result<Etherne
     if ethertype != ETHERTYPE_IPV6 {
         return Err(DropReason::EthertypeUnsupported);
     }
-    Ok(Ethernet { multicast, source: [s0, s1, s2, s3, s4, s5], header: length })
+    Ok(Ethernet {
+        multicast,
+        source: [s0, s1, s2, s3, s4, s5],
+        header: length,
+    })
 }
 
 /// What an IPv6 packet says, as far as forwarding needs it.
@@ -86,7 +96,9 @@ pub struct Ipv6 {
 /// It is no IPv6 packet, or shorter than it says.
 #[inline]
 pub fn ipv6(octets: &[u8]) -> Result<Ipv6, DropReason> {
-    let header = octets.first_chunk::<IPV6_HEADER>().ok_or(DropReason::Ipv6Malformed)?;
+    let header = octets
+        .first_chunk::<IPV6_HEADER>()
+        .ok_or(DropReason::Ipv6Malformed)?;
     if header[0] >> 4 != 6 {
         return Err(DropReason::Ipv6Malformed);
     }
@@ -140,11 +152,21 @@ pub fn upper_layer(octets: &[u8], first: u8) -> Result<UpperLayer, DropReason> {
                     return Err(DropReason::ExtensionHeaderMalformed);
                 };
                 if u16::from_be_bytes([*high, *low]) >> 3 != 0 {
-                    return Ok(UpperLayer { next_header: *next, offset: offset + 8, later_fragment: true });
+                    return Ok(UpperLayer {
+                        next_header: *next,
+                        offset: offset + 8,
+                        later_fragment: true,
+                    });
                 }
                 8
             }
-            _ => return Ok(UpperLayer { next_header, offset, later_fragment: false }),
+            _ => {
+                return Ok(UpperLayer {
+                    next_header,
+                    offset,
+                    later_fragment: false,
+                });
+            }
         };
         next_header = *octets.get(offset).ok_or(DropReason::ExtensionHeaderMalformed)?;
         offset += size;
@@ -190,7 +212,9 @@ mod tests {
     #[test]
     fn address_kinds() {
         let of = |text: &str| u128::from(text.parse::<std::net::Ipv6Addr>().unwrap());
-        assert!(is_link_local(of("fe80::1")) && is_link_local(of("febf::1")) && !is_link_local(of("fec0::1")));
+        assert!(
+            is_link_local(of("fe80::1")) && is_link_local(of("febf::1")) && !is_link_local(of("fec0::1"))
+        );
         assert!(is_link_scope_multicast(of("ff02::1")) && is_link_scope_multicast(of("ff01::1")));
         assert!(!is_link_scope_multicast(of("ff05::1")) && is_multicast(of("ff05::1")));
         assert!(is_never_on_the_wire(of("::1")) && is_never_on_the_wire(of("::ffff:1.2.3.4")));
@@ -203,11 +227,19 @@ mod tests {
         // Destination options of 8 octets, then IPv6.
         packet.extend_from_slice(&[41, 0, 4, 1, 4, 1, 1, 0]);
         let walk = |packet: &[u8], first| upper_layer(packet, first);
-        let expected = UpperLayer { next_header: 41, offset: 48, later_fragment: false };
+        let expected = UpperLayer {
+            next_header: 41,
+            offset: 48,
+            later_fragment: false,
+        };
         assert_eq!(walk(&packet, 60), Ok(expected));
         assert_eq!(walk(&packet, 17).map(|it| it.offset), Ok(40));
         for end in 40..48 {
-            assert_eq!(walk(&packet[..end], 60), Err(DropReason::ExtensionHeaderMalformed), "{end}");
+            assert_eq!(
+                walk(&packet[..end], 60),
+                Err(DropReason::ExtensionHeaderMalformed),
+                "{end}"
+            );
         }
         packet[41] = 1;
         assert_eq!(walk(&packet, 60), Err(DropReason::ExtensionHeaderMalformed));

@@ -80,7 +80,9 @@ pub struct Outer {
 /// The inner packet is no IPv6 packet, or its sender does not understand the mark it would get.
 #[inline]
 pub fn accept_inner(inner: &mut [u8], outer_traffic_class: u8) -> Result<(), DropReason> {
-    let [first, second, ..] = inner else { return Err(DropReason::TunnelInnerMalformed) };
+    let [first, second, ..] = inner else {
+        return Err(DropReason::TunnelInnerMalformed);
+    };
     if *first >> 4 != 6 {
         return Err(DropReason::TunnelInnerMalformed);
     }
@@ -114,8 +116,15 @@ mod tests {
         assert_eq!(header[24..40], remote.octets());
         let label = |header: [u8; 40]| [header[1] & 15, header[2], header[3]];
         assert_ne!(label(header), [0; 3]);
-        assert_eq!(label(header), label(outer_header(&template, &inner(1, 0)).unwrap()), "same flow, same label");
-        assert_ne!(label(header), label(outer_header(&template, &inner(2, 0)).unwrap()));
+        assert_eq!(
+            label(header),
+            label(outer_header(&template, &inner(1, 0)).unwrap()),
+            "same flow, same label"
+        );
+        assert_ne!(
+            label(header),
+            label(outer_header(&template, &inner(2, 0)).unwrap())
+        );
         assert_eq!(outer_header(&template, &[0x60; 39]), None);
         assert_eq!(outer_header(&template, &vec![0x60; 70_000]), None);
     }
@@ -126,8 +135,17 @@ mod tests {
         accept_inner(&mut packet, 0b11).unwrap();
         assert_eq!(packet[1] >> 4, 0b11);
         let mut packet = inner(1, 0);
-        assert_eq!(accept_inner(&mut packet, 0b11), Err(DropReason::TunnelCongestionExperienced));
-        assert_eq!(accept_inner(&mut [0x45, 0], 0), Err(DropReason::TunnelInnerMalformed));
-        assert_eq!(accept_inner(&mut [0x60], 0), Err(DropReason::TunnelInnerMalformed));
+        assert_eq!(
+            accept_inner(&mut packet, 0b11),
+            Err(DropReason::TunnelCongestionExperienced)
+        );
+        assert_eq!(
+            accept_inner(&mut [0x45, 0], 0),
+            Err(DropReason::TunnelInnerMalformed)
+        );
+        assert_eq!(
+            accept_inner(&mut [0x60], 0),
+            Err(DropReason::TunnelInnerMalformed)
+        );
     }
 }

@@ -36,7 +36,11 @@ mod tests {
         ];
         for (inner, expected) in rows {
             for (outer, expected) in outer.iter().zip(expected) {
-                assert_eq!(at_exit(inner, *outer), expected, "inner {inner:02b}, outer {outer:02b}");
+                assert_eq!(
+                    at_exit(inner, *outer),
+                    expected,
+                    "inner {inner:02b}, outer {outer:02b}"
+                );
             }
         }
     }

@@ -1,0 +1,291 @@
+//! A gateway on the heap, and packets made by hand.
+
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "shared by several tests")]
+
+use std::net::Ipv6Addr;
+
+use arrayvec::ArrayVec;
+use kedge_dataplane::counters::Stage;
+use kedge_dataplane::drops::DropReason;
+use kedge_dataplane::frame::{Frame, HeapFrame};
+use kedge_dataplane::pipeline::{BURST, Limits, Output, Pipeline};
+use kedge_dataplane::snapshot::{Compiler, PortDescription, Snapshot};
+use kedge_dataplane_api::Transaction;
+use kedge_dataplane_api::model::{
+    DiscardReason, Encapsulation, NextHop, PrefixEntry, Source, SourcePath, Tables, Tunnel,
+};
+
+pub const CORE: usize = 0;
+pub const ACCESS: usize = 1;
+pub const TAGGED: usize = 2;
+/// A core port without an interface to the kernel.
+pub const QUIET: usize = 3;
+
+pub const CORE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub const ACCESS_MAC: [u8; 6] = [0, 0, 0x5e, 0, 0x52, 0x13];
+pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+pub const NEIGHBOUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 3];
+pub const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 10, 1];
+
+pub const OWN: &str = "2001:db8:a::1";
+pub const OTHER_OWN: &str = "2001:db8:ca::2";
+pub const PEER: &str = "2001:db8:b::1";
+pub const NARROW_PEER: &str = "2001:db8:c::1";
+pub const REMOTE: &str = "2001:db8:cc::2";
+pub const NEIGHBOUR: &str = "2001:db8:ca::3";
+/// Of the node here, in the prefix that we gave it.
+pub const NODE: &str = "2001:db8:100:1::1";
+/// Of the node here, in the prefix that the peer anchors.
+pub const OLD: &str = "2001:db8:200:1::1";
+/// Of a node at the peer, in the prefix that we anchor.
+pub const ANCHORED: &str = "2001:db8:100:3::1";
+/// Of a node behind a tunnel that takes 1,260 octets.
+pub const NARROW: &str = "2001:db8:100:4::1";
+pub const BEHIND_TAGGED: &str = "2001:db8:cd::1";
+
+pub const ERRORS_PER_SECOND: u32 = 100;
+pub const PUNTS_PER_SECOND: u32 = 200;
+
+pub fn tables() -> Tables {
+    let mut tables = Tables::default();
+    let entry = |next_hop| PrefixEntry { next_hop, source: None };
+    let here = |path| PrefixEntry {
+        next_hop: NextHop::Deliver { port: "access".to_owned(), link_layer_address: NODE_MAC },
+        source: Some(Source { port: "access".to_owned(), link_layer_address: NODE_MAC, path }),
+    };
+    let gateway = |port: &str, address: &str| NextHop::Gateway { port: port.to_owned(), address: address.parse().unwrap() };
+    for (prefix, entry) in [
+        ("2001:db8:cc::/48", entry(gateway("core", "2001:db8:ca::1"))),
+        ("2001:db8:a::/47", entry(gateway("core", "2001:db8:ca::1"))),
+        ("2001:db8:c::/48", entry(gateway("core", "2001:db8:ca::1"))),
+        ("2001:db8:dead::/48", entry(gateway("core", "2001:db8:ca::99"))),
+        ("2001:db8:cd::/48", entry(gateway("tagged", "2001:db8:cb::1"))),
+        ("2001:db8:ca::/64", entry(NextHop::OnLink { port: "core".to_owned() })),
+        ("2001:db8:100::/48", entry(NextHop::Discard(DiscardReason::Unallocated))),
+        ("2001:db8:bad::/48", entry(NextHop::Discard(DiscardReason::Prohibited))),
+        ("2001:db8:100:1::/64", here(SourcePath::Native)),
+        ("2001:db8:100:2::/64", entry(NextHop::Discard(DiscardReason::NodeAbsent))),
+        ("2001:db8:100:3::/64", entry(NextHop::Tunnel(1))),
+        ("2001:db8:100:4::/64", entry(NextHop::Tunnel(2))),
+        ("2001:db8:200:1::/64", here(SourcePath::Tunnel(1))),
+    ] {
+        tables.prefixes.insert(prefix.parse().unwrap(), entry);
+    }
+    for (id, remote, mtu) in [(1, PEER, 0), (2, NARROW_PEER, 1260)] {
+        let (local, remote) = (OWN.parse().unwrap(), remote.parse().unwrap());
+        tables.tunnels.insert(id, Tunnel { encapsulation: Encapsulation::Ipv6InIpv6, local, remote, hop_limit: 64, mtu });
+    }
+    for (port, address, link_layer_address) in [
+        ("core", "2001:db8:ca::1", ROUTER_MAC),
+        ("core", NEIGHBOUR, NEIGHBOUR_MAC),
+        ("tagged", "2001:db8:cb::1", ROUTER_MAC),
+    ] {
+        tables.neighbours.insert((port.to_owned(), address.parse().unwrap()), link_layer_address);
+    }
+    tables.local_addresses.extend([OWN, OTHER_OWN].map(|address| address.parse::<Ipv6Addr>().unwrap()));
+    tables
+}
+
+pub fn snapshot() -> Snapshot {
+    let port = |name: &str, access, link_layer_address, vlan, exception| PortDescription {
+        name: name.to_owned(),
+        access,
+        link_layer_address,
+        mtu: 1500,
+        vlan,
+        exception,
+    };
+    let ports = vec![
+        port("core", false, CORE_MAC, None, true),
+        port("access", true, ACCESS_MAC, None, true),
+        port("tagged", false, CORE_MAC, Some(100), true),
+        port("quiet", false, CORE_MAC, None, false),
+    ];
+    let mut compiler = Compiler::new(ports, OWN.parse().unwrap(), 1);
+    compiler.apply(&Transaction::between(&Tables::default(), &tables())).unwrap()
+}
+
+pub struct Gateway {
+    pub snapshot: Snapshot,
+    pub pipeline: Pipeline,
+}
+
+/// What became of one frame.
+#[derive(Debug)]
+pub struct Outcome {
+    pub transmit: Vec<(usize, Vec<u8>)>,
+    pub punt: Vec<(usize, Vec<u8>)>,
+    pub drops: Vec<(DropReason, u64)>,
+    pub missing: Vec<(usize, Ipv6Addr)>,
+    pub errors_sent: u64,
+}
+
+impl Gateway {
+    pub fn new() -> Self {
+        let limits = Limits {
+            icmpv6_errors_per_second: ERRORS_PER_SECOND,
+            punts_per_second: PUNTS_PER_SECOND,
+            cycles_per_second: 1_000_000,
+        };
+        Self { snapshot: snapshot(), pipeline: Pipeline::new(0, limits) }
+    }
+
+    /// A packet from the router, or from the node where the port is its own.
+    pub fn one(&mut self, port: usize, packet: &[u8]) -> Outcome {
+        self.one_from(port, ROUTER_MAC, packet)
+    }
+
+    pub fn one_from(&mut self, port: usize, from: [u8; 6], packet: &[u8]) -> Outcome {
+        let to = self.snapshot.ports[port].link_layer_address;
+        self.frame(port, &ethernet(to, from, packet))
+    }
+
+    pub fn frame(&mut self, port: usize, frame: &[u8]) -> Outcome {
+        self.run(|gateway, output| {
+            let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
+            burst.push(HeapFrame::new(frame));
+            gateway.pipeline.process(&gateway.snapshot, port, 0, &mut burst, output);
+            assert!(burst.is_empty());
+        })
+    }
+
+    pub fn from_kernel(&mut self, port: usize, frame: &[u8]) -> Outcome {
+        self.run(|gateway, output| {
+            let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
+            burst.push(HeapFrame::new(frame));
+            gateway.pipeline.from_kernel(&gateway.snapshot, port, &mut burst, output);
+        })
+    }
+
+    /// Many frames of the kernel into one output; the drops.
+    pub fn fill_from_kernel(&mut self, port: usize, frame: &[u8], count: usize) -> Vec<(DropReason, u64)> {
+        let outcome = self.run(|gateway, output| {
+            for _ in 0..count {
+                let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
+                burst.push(HeapFrame::new(frame));
+                gateway.pipeline.from_kernel(&gateway.snapshot, port, &mut burst, output);
+            }
+        });
+        outcome.drops
+    }
+
+    /// A frame with so little headroom.
+    pub fn cramped(&mut self, port: usize, frame: &[u8], headroom: usize) -> Outcome {
+        self.run(|gateway, output| {
+            let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
+            let mut heap = HeapFrame::new(&[&[0; 64][..], frame].concat());
+            heap.strip(64).unwrap();
+            // 128 and the 64 just stripped, less what is to be left.
+            heap.prepend(192 - headroom).unwrap();
+            let taken = heap.bytes().len() - frame.len();
+            heap.bytes_mut().copy_within(taken.., 0);
+            heap.truncate(frame.len());
+            burst.push(heap);
+            gateway.pipeline.process(&gateway.snapshot, port, 0, &mut burst, output);
+        })
+    }
+
+    fn run(&mut self, act: impl FnOnce(&mut Self, &mut Output<HeapFrame>)) -> Outcome {
+        let before: Vec<u64> = DropReason::ALL.iter().map(|reason| self.drops(*reason)).collect();
+        let sent = self.pipeline.counters.stages(Stage::Icmpv6ErrorSent);
+        let mut output = Output::default();
+        act(self, &mut output);
+        let frames = |bursts: &[ArrayVec<HeapFrame, BURST>]| {
+            let each = bursts.iter().enumerate();
+            each.flat_map(|(port, burst)| burst.iter().map(move |frame| (port, frame.bytes().to_vec()))).collect()
+        };
+        let drops = DropReason::ALL.iter().zip(before);
+        Outcome {
+            transmit: frames(&output.transmit),
+            punt: frames(&output.punt),
+            drops: drops
+                .map(|(reason, before)| (*reason, self.drops(*reason) - before))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            missing: output.events.iter().map(|it| (it.port, it.address)).collect(),
+            errors_sent: self.pipeline.counters.stages(Stage::Icmpv6ErrorSent) - sent,
+        }
+    }
+
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.pipeline.counters.drops(reason)
+    }
+}
+
+pub fn octets(address: &str) -> [u8; 16] {
+    address.parse::<Ipv6Addr>().unwrap().octets()
+}
+
+pub fn ethernet(to: [u8; 6], from: [u8; 6], packet: &[u8]) -> Vec<u8> {
+    [&to[..], &from[..], &[0x86, 0xdd], packet].concat()
+}
+
+pub fn ipv6(source: &str, destination: &str, next_header: u8, hop_limit: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
+    let fixed = [0x60, 0, 0, 0, length[0], length[1], next_header, hop_limit];
+    [&fixed[..], &octets(source), &octets(destination), payload].concat()
+}
+
+pub fn udp(source: &str, destination: &str, hop_limit: u8) -> Vec<u8> {
+    ipv6(source, destination, 17, hop_limit, &[0x30, 0x39, 0, 9, 0, 12, 0, 0, b'k', b'e', b'd', b'g'])
+}
+
+/// A UDP packet of so many octets.
+pub fn sized(source: &str, destination: &str, length: usize) -> Vec<u8> {
+    ipv6(source, destination, 17, 64, &vec![0x4b; length - 40])
+}
+
+pub fn tunnelled(source: &str, destination: &str, inner: &[u8]) -> Vec<u8> {
+    ipv6(source, destination, 41, 64, inner)
+}
+
+/// A tunnelled packet with the tunnel encapsulation limit option in front, as Linux sends it.
+pub fn with_options(tunnelled: &[u8]) -> Vec<u8> {
+    let mut packet = tunnelled[..40].to_vec();
+    let length = u16::from_be_bytes([packet[4], packet[5]]) + 8;
+    packet[4..6].copy_from_slice(&length.to_be_bytes());
+    packet[6] = 60;
+    packet.extend_from_slice(&[41, 0, 4, 1, 4, 1, 1, 0]);
+    packet.extend_from_slice(&tunnelled[40..]);
+    packet
+}
+
+/// Destination options that run past the end.
+pub fn bad_options(destination: &str) -> Vec<u8> {
+    ipv6(REMOTE, destination, 60, 64, &[41, 9, 1, 4, 0, 0, 0, 0])
+}
+
+pub fn many_options(destination: &str) -> Vec<u8> {
+    ipv6(REMOTE, destination, 60, 64, &[60, 0, 1, 4, 0, 0, 0, 0].repeat(12))
+}
+
+pub fn icmpv6_error(source: &str, destination: &str) -> Vec<u8> {
+    ipv6(source, destination, 58, 64, &[1, 0, 0, 0, 0, 0, 0, 0])
+}
+
+pub fn echo_request(source: &str, destination: &str) -> Vec<u8> {
+    ipv6(source, destination, 58, 64, &[128, 0, 0, 0, 0, 0, 0, 0])
+}
+
+/// The packet after one hop.
+pub fn hop(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    packet[7] -= 1;
+    packet
+}
+
+/// The sum over an ICMPv6 packet: zero if its checksum is right.
+pub fn checksum(packet: &[u8]) -> u16 {
+    let mut sum = u32::try_from(packet.len() - 40).unwrap() + 58;
+    let mut octets = packet[8..].to_vec();
+    if octets.len() % 2 == 1 {
+        octets.push(0);
+    }
+    for pair in octets.chunks(2) {
+        sum += u32::from(u16::from_be_bytes([pair[0], pair[1]]));
+    }
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
