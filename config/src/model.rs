@@ -316,13 +316,19 @@ impl Config {
     /// Directory of the Unix sockets.
     #[must_use]
     pub fn run_directory(&self) -> PathBuf {
-        self.node.run_directory.clone().unwrap_or_else(|| PathBuf::from("/run/kedge").join(&self.node.name))
+        self.node
+            .run_directory
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("/run/kedge").join(&self.node.name))
     }
 
     /// Directory of the binding store.
     #[must_use]
     pub fn state_directory(&self) -> PathBuf {
-        self.node.state_directory.clone().unwrap_or_else(|| PathBuf::from("/var/lib/kedge").join(&self.node.name))
+        self.node
+            .state_directory
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("/var/lib/kedge").join(&self.node.name))
     }
 
     /// Socket of the data plane's API.

@@ -16,14 +16,29 @@ pub(crate) struct Findings(Vec<ConfigError>);
 
 impl Findings {
     pub(crate) fn add(&mut self, key: impl Into<String>, value: impl ToString, reason: impl Into<String>) {
-        self.0.push(ConfigError { key: key.into(), value: value.to_string(), reason: reason.into() });
+        self.0.push(ConfigError {
+            key: key.into(),
+            value: value.to_string(),
+            reason: reason.into(),
+        });
     }
 
     /// Adds an error unless `value` is in `range`, whose ends are in the reason.
-    pub(crate) fn range<T: PartialOrd + ToString + Copy>(&mut self, key: &str, value: T, least: T, most: T, unit: &str) {
+    pub(crate) fn range<T: PartialOrd + ToString + Copy>(
+        &mut self,
+        key: &str,
+        value: T,
+        least: T,
+        most: T,
+        unit: &str,
+    ) {
         if value < least || value > most {
             let space = if unit.is_empty() { "" } else { " " };
-            let reason = format!("must be {} to {}{space}{unit}", least.to_string(), most.to_string());
+            let reason = format!(
+                "must be {} to {}{space}{unit}",
+                least.to_string(),
+                most.to_string()
+            );
             self.add(key, value.to_string(), reason);
         }
     }
@@ -41,7 +56,10 @@ impl Config {
             Err(error) => {
                 let mut findings = Findings::default();
                 findings.add("", "", format!("cannot be read: {error}"));
-                Err(ConfigErrors { origin, errors: findings.0 })
+                Err(ConfigErrors {
+                    origin,
+                    errors: findings.0,
+                })
             }
         }
     }
@@ -51,10 +69,18 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(text: &str, origin: &str) -> Result<Self, ConfigErrors> {
-        let refused = |errors| ConfigErrors { origin: origin.to_owned(), errors };
-        let config: Config = toml::from_str(text).map_err(|error| refused(vec![syntax_error(text, &error)]))?;
+        let refused = |errors| ConfigErrors {
+            origin: origin.to_owned(),
+            errors,
+        };
+        let config: Config =
+            toml::from_str(text).map_err(|error| refused(vec![syntax_error(text, &error)]))?;
         let errors = config.findings();
-        if errors.is_empty() { Ok(config) } else { Err(refused(errors)) }
+        if errors.is_empty() {
+            Ok(config)
+        } else {
+            Err(refused(errors))
+        }
     }
 
     fn findings(&self) -> Vec<ConfigError> {
@@ -77,18 +103,31 @@ fn syntax_error(text: &str, error: &toml::de::Error) -> ConfigError {
         format!("line {line}, column {column}: ")
     });
     let reason = format!("{}{}", place.unwrap_or_default(), error.message());
-    ConfigError { key: String::new(), value: String::new(), reason }
+    ConfigError {
+        key: String::new(),
+        value: String::new(),
+        reason,
+    }
 }
 
 /// Whether `name` has 1 to `longest` characters, all letters, digits, `-` or `_`.
 pub(crate) fn is_name(name: &str, longest: usize) -> bool {
-    (1..=longest).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    (1..=longest).contains(&name.len())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
 /// The octets of a unicast link-layer address such as `02:00:00:00:0a:01`.
 pub(crate) fn is_link_layer_address(text: &str) -> bool {
-    let octets: Vec<Option<u8>> =
-        text.split(':').map(|part| u8::from_str_radix(part, 16).ok().filter(|_| part.len() == 2)).collect();
-    let Some(octets) = octets.into_iter().collect::<Option<Vec<u8>>>() else { return false };
-    octets.len() == 6 && octets.first().is_some_and(|first| first & 1 == 0) && octets.iter().any(|octet| *octet != 0)
+    let octets: Vec<Option<u8>> = text
+        .split(':')
+        .map(|part| u8::from_str_radix(part, 16).ok().filter(|_| part.len() == 2))
+        .collect();
+    let Some(octets) = octets.into_iter().collect::<Option<Vec<u8>>>() else {
+        return false;
+    };
+    octets.len() == 6
+        && octets.first().is_some_and(|first| first & 1 == 0)
+        && octets.iter().any(|octet| *octet != 0)
 }

@@ -28,84 +28,269 @@ fn errors(text: &str, from: &str, to: &str) -> Vec<String> {
 #[test]
 fn each_rule_names_key_value_and_reason() {
     let cases = [
-        (MAAR, "name = \"maar1\"", "name = \"\"", "f: node.name = \"\": must be 1 to 63"),
-        (MAAR, "name = \"maar1\"", "name = \"a/b\"", "node.name = \"a/b\": "),
-        (MAAR, "address = \"2001:db8:a::1\"", "address = \"fe80::1\"", "node.address = fe80::1: must be a global"),
-        (MAAR, "[::1]:9111", "[::1]:9110", "dataplane.metrics = [::1]:9110: is node.metrics too"),
-        (MAAR, "workers = [1]", "workers = [1, 1]", "dataplane.workers = 1: is named twice"),
-        (MAAR, "workers = [1]", "workers = []", "dataplane.workers = 0: must name 1 to 128"),
-        (MAAR, "workers = [1]", "workers = [1]\nmemory_mib = 1", "dataplane.memory_mib = 1: must be 64 to 65536 MiB"),
-        (MAAR, "exception = \"kcore\"", "exception = \"kacc\"", "port[1].exception = \"kacc\": another port"),
-        (MAAR, "exception = \"kcore\"", "exception = \"a-name-too-long-for-linux\"", "port[0].exception = "),
-        (MAAR, "exception = \"kcore\"", "", "port[0].addresses: the kernel has them on the exception"),
-        (MAAR, "side = \"core\"", "side = \"core\"\nmtu = 900", "port[0].mtu = 900: must be 1280 to 9600 octets"),
-        (MAAR, "side = \"core\"", "side = \"core\"\nvlan = 4095", "port[0].vlan = 4095: must be 1 to 4094"),
-        (MAAR, "side = \"core\"", "side = \"access\"", "port: a MAAR needs a port with side = \"core\""),
+        (
+            MAAR,
+            "name = \"maar1\"",
+            "name = \"\"",
+            "f: node.name = \"\": must be 1 to 63",
+        ),
+        (
+            MAAR,
+            "name = \"maar1\"",
+            "name = \"a/b\"",
+            "node.name = \"a/b\": ",
+        ),
+        (
+            MAAR,
+            "address = \"2001:db8:a::1\"",
+            "address = \"fe80::1\"",
+            "node.address = fe80::1: must be a global",
+        ),
+        (
+            MAAR,
+            "[::1]:9111",
+            "[::1]:9110",
+            "dataplane.metrics = [::1]:9110: is node.metrics too",
+        ),
+        (
+            MAAR,
+            "workers = [1]",
+            "workers = [1, 1]",
+            "dataplane.workers = 1: is named twice",
+        ),
+        (
+            MAAR,
+            "workers = [1]",
+            "workers = []",
+            "dataplane.workers = 0: must name 1 to 128",
+        ),
+        (
+            MAAR,
+            "workers = [1]",
+            "workers = [1]\nmemory_mib = 1",
+            "dataplane.memory_mib = 1: must be 64 to 65536 MiB",
+        ),
+        (
+            MAAR,
+            "exception = \"kcore\"",
+            "exception = \"kacc\"",
+            "port[1].exception = \"kacc\": another port",
+        ),
+        (
+            MAAR,
+            "exception = \"kcore\"",
+            "exception = \"a-name-too-long-for-linux\"",
+            "port[0].exception = ",
+        ),
+        (
+            MAAR,
+            "exception = \"kcore\"",
+            "",
+            "port[0].addresses: the kernel has them on the exception",
+        ),
+        (
+            MAAR,
+            "side = \"core\"",
+            "side = \"core\"\nmtu = 900",
+            "port[0].mtu = 900: must be 1280 to 9600 octets",
+        ),
+        (
+            MAAR,
+            "side = \"core\"",
+            "side = \"core\"\nvlan = 4095",
+            "port[0].vlan = 4095: must be 1 to 4094",
+        ),
+        (
+            MAAR,
+            "side = \"core\"",
+            "side = \"access\"",
+            "port: a MAAR needs a port with side = \"core\"",
+        ),
         (
             MAAR,
             "side = \"access\"",
             "side = \"access\"\nlink_layer_address = \"01:00:00:00:00:00\"",
             "port[1].link_layer_address = \"01:00:00:00:00:00\": must be a unicast",
         ),
-        (MAAR, "name = \"access\"", "name = \"core\"", "port[1].name = \"core\": another port"),
+        (
+            MAAR,
+            "name = \"access\"",
+            "name = \"core\"",
+            "port[1].name = \"core\": another port",
+        ),
         (MAAR, "net_af_packet1", "net_af_packet0", "port[1].device = "),
-        (MAAR, "port = \"core\"", "port = \"cor\"", "route[0].port = \"cor\": there is no port"),
-        (MAAR, "port = \"core\"", "port = \"access\"", "route[0].port = \"access\": is an access port"),
-        (MAAR, "ca1::1\"", "ca9::1\"", "route[0].gateway = 2001:db8:ca9::1: is not in a prefix"),
-        (MAAR, "gateway = \"2001:db8:ca1::1\"", "gateway = \"2001:db8:ca1::2\"", "is this node's own address"),
-        (MAAR, "prefix = \"::/0\"", "prefix = \"2001:db8::1/32\"", "route[0].prefix = 2001:db8::1/32: has bits set"),
-        (MAAR, "cmd = [\"2001:db8:d::1\"]", "cmd = []", "maar.cmd = 0: must have 1 to 8"),
-        (MAAR, "cmd = [\"2001:db8:d::1\"]", "cmd = [\"2001:db8:a::1\"]", "maar.cmd[0] = 2001:db8:a::1: is node.address"),
+        (
+            MAAR,
+            "port = \"core\"",
+            "port = \"cor\"",
+            "route[0].port = \"cor\": there is no port",
+        ),
+        (
+            MAAR,
+            "port = \"core\"",
+            "port = \"access\"",
+            "route[0].port = \"access\": is an access port",
+        ),
+        (
+            MAAR,
+            "ca1::1\"",
+            "ca9::1\"",
+            "route[0].gateway = 2001:db8:ca9::1: is not in a prefix",
+        ),
+        (
+            MAAR,
+            "gateway = \"2001:db8:ca1::1\"",
+            "gateway = \"2001:db8:ca1::2\"",
+            "is this node's own address",
+        ),
+        (
+            MAAR,
+            "prefix = \"::/0\"",
+            "prefix = \"2001:db8::1/32\"",
+            "route[0].prefix = 2001:db8::1/32: has bits set",
+        ),
+        (
+            MAAR,
+            "cmd = [\"2001:db8:d::1\"]",
+            "cmd = []",
+            "maar.cmd = 0: must have 1 to 8",
+        ),
+        (
+            MAAR,
+            "cmd = [\"2001:db8:d::1\"]",
+            "cmd = [\"2001:db8:a::1\"]",
+            "maar.cmd[0] = 2001:db8:a::1: is node.address",
+        ),
         (
             MAAR,
             "prefix_pools = [\"2001:db8:100::/48\"]",
             "prefix_pools = [\"2001:db8:100::/48\", \"2001:db8:100:8::/61\"]",
             "maar.prefix_pools[1] = 2001:db8:100:8::/61: overlaps maar.prefix_pools[0] = 2001:db8:100::/48",
         ),
-        (MAAR, "2001:db8:100::/48", "2001:db8:100::/65", "maar.prefix_pools[0] = 2001:db8:100::/65: must have a length"),
-        (MAAR, "2001:db8:100::/48", "2001:db8:a::/48", "contains node.address = 2001:db8:a::1"),
-        (MAAR, "unknown_nodes = \"accept\"", "preferred_lifetime = 9000", "access.valid_lifetime = 7200: must be at least"),
-        (MAAR, "unknown_nodes = \"accept\"", "router_lifetime = 9001", "access.router_lifetime = 9001: must be 1 to 9000"),
+        (
+            MAAR,
+            "2001:db8:100::/48",
+            "2001:db8:100::/65",
+            "maar.prefix_pools[0] = 2001:db8:100::/65: must have a length",
+        ),
+        (
+            MAAR,
+            "2001:db8:100::/48",
+            "2001:db8:a::/48",
+            "contains node.address = 2001:db8:a::1",
+        ),
+        (
+            MAAR,
+            "unknown_nodes = \"accept\"",
+            "preferred_lifetime = 9000",
+            "access.valid_lifetime = 7200: must be at least",
+        ),
+        (
+            MAAR,
+            "unknown_nodes = \"accept\"",
+            "router_lifetime = 9001",
+            "access.router_lifetime = 9001: must be 1 to 9000",
+        ),
         (
             MAAR,
             "unknown_nodes = \"accept\"",
             "router_link_local_address = \"2001:db8::1\"",
             "access.router_link_local_address = 2001:db8::1: must be in fe80::/10",
         ),
-        (MAAR, "= 600000", "= 600001", "timers.binding_lifetime_ms = 600001: must be a multiple of 4000"),
-        (MAAR, "= 600000", "= 600000\nmax_bindack_timeout_ms = 500", "timers.max_bindack_timeout_ms = 500: must be at least"),
-        (MAAR, "role = \"maar\"", "role = \"cmd\"", "maar: is not allowed with node.role = \"cmd\""),
-        (MAAR, "/etc/kedge/policy.toml", "policy.toml", "access.policy_file = policy.toml: must be an absolute path"),
-        (MAAR, "metrics = \"[::1]:9110\"", "run_directory = \"run\"", "node.run_directory = run: must be an absolute path"),
-        (CMD, "mode = \"proxy\"", "mode = \"relay\"", "cmd.mode = relay: is not built yet"),
-        (CMD, "maximum_previous_maars = 8", "maximum_previous_maars = 65", "cmd.maximum_previous_maars = 65: must be 1 to 64"),
-        (CMD, "2001:db8:200::/48", "2001:db8:100:1::/64", "overlaps cmd.known_maar[0].prefix_pools[0]"),
-        (CMD, "2001:db8:b::1", "2001:db8:a::1", "cmd.known_maar[1].address = 2001:db8:a::1: another known_maar"),
+        (
+            MAAR,
+            "= 600000",
+            "= 600001",
+            "timers.binding_lifetime_ms = 600001: must be a multiple of 4000",
+        ),
+        (
+            MAAR,
+            "= 600000",
+            "= 600000\nmax_bindack_timeout_ms = 500",
+            "timers.max_bindack_timeout_ms = 500: must be at least",
+        ),
+        (
+            MAAR,
+            "role = \"maar\"",
+            "role = \"cmd\"",
+            "maar: is not allowed with node.role = \"cmd\"",
+        ),
+        (
+            MAAR,
+            "/etc/kedge/policy.toml",
+            "policy.toml",
+            "access.policy_file = policy.toml: must be an absolute path",
+        ),
+        (
+            MAAR,
+            "metrics = \"[::1]:9110\"",
+            "run_directory = \"run\"",
+            "node.run_directory = run: must be an absolute path",
+        ),
+        (
+            CMD,
+            "mode = \"proxy\"",
+            "mode = \"relay\"",
+            "cmd.mode = relay: is not built yet",
+        ),
+        (
+            CMD,
+            "maximum_previous_maars = 8",
+            "maximum_previous_maars = 65",
+            "cmd.maximum_previous_maars = 65: must be 1 to 64",
+        ),
+        (
+            CMD,
+            "2001:db8:200::/48",
+            "2001:db8:100:1::/64",
+            "overlaps cmd.known_maar[0].prefix_pools[0]",
+        ),
+        (
+            CMD,
+            "2001:db8:b::1",
+            "2001:db8:a::1",
+            "cmd.known_maar[1].address = 2001:db8:a::1: another known_maar",
+        ),
         (CMD, "[cmd]", "[cmd]\nsurprise = 1", "unknown field `surprise`"),
         (CMD, "role = \"cmd\"", "role = \"lma\"", "unknown variant `lma`"),
     ];
     for (text, from, to, expected) in cases {
         let errors = errors(text, from, to);
-        assert!(errors.iter().any(|error| error.contains(expected)), "{to:?} gave {errors:#?}, not {expected:?}");
+        assert!(
+            errors.iter().any(|error| error.contains(expected)),
+            "{to:?} gave {errors:#?}, not {expected:?}"
+        );
     }
 }
 
 #[test]
 fn all_errors_are_told_together() {
-    let text = MAAR.replace("workers = [1]", "workers = []").replace("name = \"maar1\"", "name = \"\"");
+    let text = MAAR
+        .replace("workers = [1]", "workers = []")
+        .replace("name = \"maar1\"", "name = \"\"");
     assert_eq!(Config::parse(&text, "f").unwrap_err().errors.len(), 2);
 }
 
 #[test]
 fn an_unknown_key_is_found_by_line_and_column() {
-    let error = Config::parse("[node]\nname = \"a\"\nnme = \"b\"\n", "f").unwrap_err().to_string();
-    assert!(error.starts_with("f: line 3, column 1: unknown field `nme`"), "{error}");
+    let error = Config::parse("[node]\nname = \"a\"\nnme = \"b\"\n", "f")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("f: line 3, column 1: unknown field `nme`"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
-    let error = Config::load("/nonexistent/kedge.toml".as_ref()).unwrap_err().to_string();
-    assert!(error.starts_with("/nonexistent/kedge.toml: cannot be read"), "{error}");
+    let error = Config::load("/nonexistent/kedge.toml".as_ref())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("/nonexistent/kedge.toml: cannot be read"),
+        "{error}"
+    );
 }
 
 proptest! {

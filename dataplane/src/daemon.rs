@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use dpdk::{Eal, EalConfig, EalError, HugePages, LogLevel, Mempool, MempoolConfig, MempoolError, PciDevices};
+use dpdk::{Eal, EalConfig, EalError, LogLevel, Mempool, MempoolConfig, MempoolError, PciDevices};
 use kedge_config::{Config, Dataplane};
 use prometheus::Registry;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,10 +13,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::assemble::assemble;
 use crate::control::Control;
 use crate::events::EventCollector;
+use crate::huge_pages;
 use crate::metrics::{self, ReadingsCollector};
 use crate::port::{self, LinkWatch};
 use crate::server::{self, ApiSocket};
 
+pub use crate::huge_pages::HugePagesError;
 pub use crate::metrics::MetricsError;
 pub use crate::port::{DeviceError, PortsError, QueueError};
 pub use crate::server::SocketError;
@@ -51,9 +53,9 @@ pub enum DaemonError {
     /// A configured address is none.
     #[error("{0}")]
     Device(#[from] DeviceError),
-    /// Huge pages are required, and there are none.
-    #[error("dataplane.huge_pages = require: the machine has no free huge pages")]
-    NoHugePages,
+    /// Huge pages are required, and there are too few.
+    #[error("{0}")]
+    HugePages(#[from] HugePagesError),
     /// The API cannot be served.
     #[error("{0}")]
     Socket(#[from] SocketError),
@@ -305,14 +307,7 @@ fn eal_config(
     dataplane: &Dataplane,
     main_cores: Vec<usize>,
 ) -> Result<EalConfig, DaemonError> {
-    let huge_pages = match dataplane.huge_pages {
-        kedge_config::HugePages::Never => HugePages::Never,
-        kedge_config::HugePages::Auto if !dpdk::huge_pages_available() => HugePages::Never,
-        kedge_config::HugePages::Require if !dpdk::huge_pages_available() => {
-            return Err(DaemonError::NoHugePages);
-        }
-        kedge_config::HugePages::Auto | kedge_config::HugePages::Require => HugePages::Use,
-    };
+    let huge_pages = huge_pages::choose(dataplane.huge_pages, dataplane.memory_mib)?;
     let pci = port::pci_devices(config);
     Ok(EalConfig {
         program: "kedge-dataplane".to_owned(),

@@ -20,6 +20,7 @@ mod assemble;
 mod control;
 mod events;
 mod frame_mbuf;
+mod huge_pages;
 mod metrics;
 mod port;
 mod readings;

@@ -154,21 +154,31 @@ impl Pipeline {
         lanes: Lanes<F>,
         output: &mut Output<F>,
     ) -> Lanes<F> {
-        let mut keys: ArrayVec<u128, { 2 * BURST }> = lanes.iter().map(|lane| lane.packet.destination).collect();
+        let mut keys: ArrayVec<u128, { 2 * BURST }> =
+            lanes.iter().map(|lane| lane.packet.destination).collect();
         // The source decides only where it is checked. There is room for both keys of every lane.
         let checked = |lane: &Lane<F>| match lane.origin {
             Origin::Wire => snapshot.ports.get(lane.port).is_some_and(|port| port.access),
             Origin::Tunnel(_) => true,
             Origin::Own => false,
         };
-        keys.extend(lanes.iter().filter(|lane| checked(lane)).map(|lane| lane.packet.source));
+        keys.extend(
+            lanes
+                .iter()
+                .filter(|lane| checked(lane))
+                .map(|lane| lane.packet.source),
+        );
         let mut results = [NO_MATCH; 2 * BURST];
         snapshot.fib.lookup_burst(&keys, &mut results);
         let (destinations, sources) = results.split_at(lanes.len());
         let mut sources = sources.iter();
         let mut again = Lanes::new();
         for (lane, destination) in lanes.into_iter().zip(destinations) {
-            let source = if checked(&lane) { sources.next().copied().unwrap_or(NO_MATCH) } else { NO_MATCH };
+            let source = if checked(&lane) {
+                sources.next().copied().unwrap_or(NO_MATCH)
+            } else {
+                NO_MATCH
+            };
             // A lane leaves at most one lane behind, so there is always room.
             if let Some(lane) = self.decide(snapshot, now, lane, *destination, source, output) {
                 again.push(lane);

@@ -1,6 +1,9 @@
 //! The hot path allocates nothing: a counting allocator watches it.
 
-#![allow(unsafe_code, reason = "a global allocator is an unsafe trait; this one only counts")]
+#![allow(
+    unsafe_code,
+    reason = "a global allocator is an unsafe trait; this one only counts"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod core_support;
@@ -49,10 +52,16 @@ fn a_burst_of_everything_allocates_nothing() {
     let mut output: Output<HeapFrame> = Output::default();
     let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
     for index in 0..BURST {
-        burst.push(HeapFrame::new(&ethernet(CORE_MAC, ROUTER_MAC, &packets[index % packets.len()])));
+        burst.push(HeapFrame::new(&ethernet(
+            CORE_MAC,
+            ROUTER_MAC,
+            &packets[index % packets.len()],
+        )));
     }
     let before = ALLOCATIONS.load(Ordering::SeqCst);
-    gateway.pipeline.process(&gateway.snapshot, CORE, 0, &mut burst, &mut output);
+    gateway
+        .pipeline
+        .process(&gateway.snapshot, CORE, 0, &mut burst, &mut output);
     assert_eq!(ALLOCATIONS.load(Ordering::SeqCst), before);
     assert!(output.transmit.iter().map(ArrayVec::len).sum::<usize>() > 30);
 }

@@ -17,7 +17,10 @@ fn a_packet_to_the_node_is_delivered_on_its_link() {
     let mut gateway = Gateway::new();
     let packet = udp(REMOTE, NODE, 64);
     let out = gateway.one(CORE, &packet);
-    assert_eq!(out.transmit, [(ACCESS, ethernet(NODE_MAC, ACCESS_MAC, &hop(&packet)))]);
+    assert_eq!(
+        out.transmit,
+        [(ACCESS, ethernet(NODE_MAC, ACCESS_MAC, &hop(&packet)))]
+    );
 }
 
 #[test]
@@ -25,7 +28,10 @@ fn a_packet_of_the_node_is_routed_by_its_destination() {
     let mut gateway = Gateway::new();
     let packet = udp(NODE, REMOTE, 64);
     let out = gateway.one_from(ACCESS, NODE_MAC, &packet);
-    assert_eq!(out.transmit, [(CORE, ethernet(ROUTER_MAC, CORE_MAC, &hop(&packet)))]);
+    assert_eq!(
+        out.transmit,
+        [(CORE, ethernet(ROUTER_MAC, CORE_MAC, &hop(&packet)))]
+    );
 }
 
 #[test]
@@ -33,7 +39,10 @@ fn a_neighbour_on_the_core_link_gets_its_packets_itself() {
     let mut gateway = Gateway::new();
     let packet = udp(REMOTE, NEIGHBOUR, 64);
     let out = gateway.one(CORE, &packet);
-    assert_eq!(out.transmit, [(CORE, ethernet(NEIGHBOUR_MAC, CORE_MAC, &hop(&packet)))]);
+    assert_eq!(
+        out.transmit,
+        [(CORE, ethernet(NEIGHBOUR_MAC, CORE_MAC, &hop(&packet)))]
+    );
 }
 
 #[test]
@@ -41,13 +50,18 @@ fn a_packet_to_an_anchored_prefix_goes_into_the_tunnel() {
     let mut gateway = Gateway::new();
     let packet = udp(REMOTE, ANCHORED, 64);
     let out = gateway.one(CORE, &packet);
-    let [(port, frame)] = &out.transmit[..] else { panic!("{out:?}") };
+    let [(port, frame)] = &out.transmit[..] else {
+        panic!("{out:?}")
+    };
     assert_eq!(*port, CORE);
     assert_eq!(frame[..14], ethernet(ROUTER_MAC, CORE_MAC, &[])[..]);
     let outer = &frame[14..54];
     assert_eq!((outer[0] >> 4, outer[6], outer[7]), (6, 41, 64));
     assert_eq!(u16::from_be_bytes([outer[4], outer[5]]) as usize, packet.len());
-    assert_eq!((&outer[8..24], &outer[24..40]), (&octets(OWN)[..], &octets(PEER)[..]));
+    assert_eq!(
+        (&outer[8..24], &outer[24..40]),
+        (&octets(OWN)[..], &octets(PEER)[..])
+    );
     assert_eq!(frame[54..], hop(&packet)[..]);
 }
 
@@ -56,7 +70,9 @@ fn a_packet_of_the_node_from_an_older_prefix_leaves_through_its_anchor() {
     let mut gateway = Gateway::new();
     let packet = udp(OLD, REMOTE, 64);
     let out = gateway.one_from(ACCESS, NODE_MAC, &packet);
-    let [(CORE, frame)] = &out.transmit[..] else { panic!("{out:?}") };
+    let [(CORE, frame)] = &out.transmit[..] else {
+        panic!("{out:?}")
+    };
     assert_eq!(frame[38..54], octets(PEER)[..]);
     assert_eq!(frame[54..], hop(&packet)[..]);
 }
@@ -67,11 +83,17 @@ fn what_comes_out_of_the_tunnel_is_delivered_or_routed() {
     // To the node that we serve, from the anchor of its older prefix.
     let packet = udp(REMOTE, OLD, 64);
     let out = gateway.one(CORE, &tunnelled(PEER, OWN, &packet));
-    assert_eq!(out.transmit, [(ACCESS, ethernet(NODE_MAC, ACCESS_MAC, &hop(&packet)))]);
+    assert_eq!(
+        out.transmit,
+        [(ACCESS, ethernet(NODE_MAC, ACCESS_MAC, &hop(&packet)))]
+    );
     // From the node that the peer serves, out of the prefix that we anchor; Linux puts options in front.
     let packet = udp(ANCHORED, REMOTE, 64);
     let out = gateway.one(CORE, &with_options(&tunnelled(PEER, OWN, &packet)));
-    assert_eq!(out.transmit, [(CORE, ethernet(ROUTER_MAC, CORE_MAC, &hop(&packet)))]);
+    assert_eq!(
+        out.transmit,
+        [(CORE, ethernet(ROUTER_MAC, CORE_MAC, &hop(&packet)))]
+    );
 }
 
 #[test]
@@ -100,11 +122,14 @@ fn the_kernel_gets_what_is_for_it_as_it_came() {
 fn the_kernels_frames_leave_by_the_port() {
     let mut gateway = Gateway::new();
     let frame = ethernet(ROUTER_MAC, CORE_MAC, &udp(OWN, REMOTE, 64));
-    assert_eq!(gateway.from_kernel(CORE, &frame).transmit, [(CORE, frame.clone())]);
+    assert_eq!(
+        gateway.kernel_sends(CORE, &frame).transmit,
+        [(CORE, frame.clone())]
+    );
     let mut tagged = frame[..12].to_vec();
     tagged.extend_from_slice(&[0x81, 0, 0, 100]);
     tagged.extend_from_slice(&frame[12..]);
-    assert_eq!(gateway.from_kernel(TAGGED, &frame).transmit, [(TAGGED, tagged)]);
+    assert_eq!(gateway.kernel_sends(TAGGED, &frame).transmit, [(TAGGED, tagged)]);
 }
 
 #[test]
@@ -114,7 +139,10 @@ fn tags_come_off_and_go_on() {
     let mut frame = [&CORE_MAC[..], &ROUTER_MAC[..], &[0x81, 0, 0x20, 100, 0x86, 0xdd]].concat();
     frame.extend_from_slice(&packet);
     let out = gateway.frame(TAGGED, &frame);
-    assert_eq!(out.transmit, [(ACCESS, ethernet(NODE_MAC, ACCESS_MAC, &hop(&packet)))]);
+    assert_eq!(
+        out.transmit,
+        [(ACCESS, ethernet(NODE_MAC, ACCESS_MAC, &hop(&packet)))]
+    );
     let packet = udp(NODE, BEHIND_TAGGED, 64);
     let out = gateway.one_from(ACCESS, NODE_MAC, &packet);
     let mut expected = [&ROUTER_MAC[..], &CORE_MAC[..], &[0x81, 0, 0, 100, 0x86, 0xdd]].concat();
@@ -150,8 +178,22 @@ fn each_drop_has_its_name() {
         (CORE, cut(&plain(&good), 13), FrameTooShort),
         (CORE, ethernet([2, 9, 9, 9, 9, 9], ROUTER_MAC, &good), NotForUs),
         (TAGGED, plain(&good), VlanMismatch),
-        (CORE, [&CORE_MAC[..], &ROUTER_MAC[..], &[0x81, 0, 0, 100, 0x86, 0xdd], &good].concat(), VlanMismatch),
-        (CORE, [&CORE_MAC[..], &ROUTER_MAC[..], &[8, 0], &good].concat(), EthertypeUnsupported),
+        (
+            CORE,
+            [
+                &CORE_MAC[..],
+                &ROUTER_MAC[..],
+                &[0x81, 0, 0, 100, 0x86, 0xdd],
+                &good,
+            ]
+            .concat(),
+            VlanMismatch,
+        ),
+        (
+            CORE,
+            [&CORE_MAC[..], &ROUTER_MAC[..], &[8, 0], &good].concat(),
+            EthertypeUnsupported,
+        ),
         (CORE, plain(&with(0, 0x40)), Ipv6Malformed),
         (CORE, plain(&cut(&good, 39)), Ipv6Malformed),
         (CORE, plain(&cut(&good, good.len() - 1)), Ipv6Malformed),
@@ -162,26 +204,86 @@ fn each_drop_has_its_name() {
         (CORE, plain(&udp("::", NODE, 64)), SourceInvalid),
         (CORE, plain(&udp(REMOTE, "::1", 64)), SourceInvalid),
         (CORE, plain(&udp("fe80::9", NODE, 64)), SourceLinkLocal),
-        (ACCESS, ethernet(ACCESS_MAC, NODE_MAC, &udp(REMOTE, NODE, 64)), SourceNotBound),
-        (ACCESS, ethernet(ACCESS_MAC, [2, 0, 0, 0, 10, 99], &udp(NODE, REMOTE, 64)), SourceNotBound),
-        (ACCESS, ethernet(ACCESS_MAC, NODE_MAC, &udp(ANCHORED, REMOTE, 64)), SourceNotBound),
+        (
+            ACCESS,
+            ethernet(ACCESS_MAC, NODE_MAC, &udp(REMOTE, NODE, 64)),
+            SourceNotBound,
+        ),
+        (
+            ACCESS,
+            ethernet(ACCESS_MAC, [2, 0, 0, 0, 10, 99], &udp(NODE, REMOTE, 64)),
+            SourceNotBound,
+        ),
+        (
+            ACCESS,
+            ethernet(ACCESS_MAC, NODE_MAC, &udp(ANCHORED, REMOTE, 64)),
+            SourceNotBound,
+        ),
         (CORE, plain(&udp(REMOTE, "ff05::1", 64)), MulticastUnsupported),
         (CORE, plain(&udp(REMOTE, NODE, 1)), HopLimitExceeded),
         (CORE, plain(&udp(REMOTE, "2001:db8:ffff::1", 64)), NoRoute),
         (CORE, plain(&udp(REMOTE, "2001:db8:100:2::1", 64)), NodeAbsent),
-        (CORE, plain(&udp(REMOTE, "2001:db8:100:77::1", 64)), PrefixUnallocated),
+        (
+            CORE,
+            plain(&udp(REMOTE, "2001:db8:100:77::1", 64)),
+            PrefixUnallocated,
+        ),
         (CORE, plain(&udp(REMOTE, "2001:db8:bad::1", 64)), Prohibited),
-        (CORE, plain(&udp(REMOTE, "2001:db8:ca::77", 64)), NeighbourUnresolved),
-        (CORE, plain(&udp(REMOTE, "2001:db8:dead::1", 64)), NeighbourUnresolved),
-        (CORE, plain(&tunnelled(REMOTE, OWN, &udp(ANCHORED, REMOTE, 64))), TunnelUnknownPeer),
-        (CORE, plain(&tunnelled(PEER, OTHER_OWN, &udp(ANCHORED, REMOTE, 64))), TunnelUnknownPeer),
-        (ACCESS, ethernet(ACCESS_MAC, NODE_MAC, &tunnelled(NODE, OWN, &udp(ANCHORED, REMOTE, 64))), TunnelUnknownPeer),
+        (
+            CORE,
+            plain(&udp(REMOTE, "2001:db8:ca::77", 64)),
+            NeighbourUnresolved,
+        ),
+        (
+            CORE,
+            plain(&udp(REMOTE, "2001:db8:dead::1", 64)),
+            NeighbourUnresolved,
+        ),
+        (
+            CORE,
+            plain(&tunnelled(REMOTE, OWN, &udp(ANCHORED, REMOTE, 64))),
+            TunnelUnknownPeer,
+        ),
+        (
+            CORE,
+            plain(&tunnelled(PEER, OTHER_OWN, &udp(ANCHORED, REMOTE, 64))),
+            TunnelUnknownPeer,
+        ),
+        (
+            ACCESS,
+            ethernet(
+                ACCESS_MAC,
+                NODE_MAC,
+                &tunnelled(NODE, OWN, &udp(ANCHORED, REMOTE, 64)),
+            ),
+            TunnelUnknownPeer,
+        ),
         (CORE, plain(&nested), TunnelNested),
-        (CORE, plain(&tunnelled(PEER, OWN, &[0x45; 40])), TunnelInnerMalformed),
-        (CORE, plain(&tunnelled(PEER, OWN, &cut(&good, 30))), TunnelInnerMalformed),
-        (CORE, plain(&tunnelled(PEER, OWN, &udp(REMOTE, NODE, 64))), TunnelInnerSourceInvalid),
-        (CORE, plain(&tunnelled(PEER, OWN, &udp(NODE, REMOTE, 64))), TunnelInnerSourceInvalid),
-        (CORE, plain(&tunnelled(PEER, OWN, &udp("fe80::1", OLD, 64))), TunnelInnerSourceInvalid),
+        (
+            CORE,
+            plain(&tunnelled(PEER, OWN, &[0x45; 40])),
+            TunnelInnerMalformed,
+        ),
+        (
+            CORE,
+            plain(&tunnelled(PEER, OWN, &cut(&good, 30))),
+            TunnelInnerMalformed,
+        ),
+        (
+            CORE,
+            plain(&tunnelled(PEER, OWN, &udp(REMOTE, NODE, 64))),
+            TunnelInnerSourceInvalid,
+        ),
+        (
+            CORE,
+            plain(&tunnelled(PEER, OWN, &udp(NODE, REMOTE, 64))),
+            TunnelInnerSourceInvalid,
+        ),
+        (
+            CORE,
+            plain(&tunnelled(PEER, OWN, &udp("fe80::1", OLD, 64))),
+            TunnelInnerSourceInvalid,
+        ),
         (CORE, plain(&marked), TunnelCongestionExperienced),
         (CORE, plain(&sized(REMOTE, NODE, 1501)), PacketTooBig),
         (CORE, plain(&sized(REMOTE, ANCHORED, 1461)), PacketTooBig),
@@ -197,9 +299,18 @@ fn each_drop_has_its_name() {
         seen.push(reason);
     }
     // The others need more than one packet, or a device: tested below and with DPDK.
-    let elsewhere = [NoHeadroom, PuntRateLimited, OutputFull, TransmitQueueFull, MultiSegment];
+    let elsewhere = [
+        NoHeadroom,
+        PuntRateLimited,
+        OutputFull,
+        TransmitQueueFull,
+        MultiSegment,
+    ];
     for reason in DropReason::ALL {
-        assert!(seen.contains(&reason) != elsewhere.contains(&reason), "{reason:?} has no test");
+        assert!(
+            seen.contains(&reason) != elsewhere.contains(&reason),
+            "{reason:?} has no test"
+        );
     }
 }
 
@@ -209,14 +320,20 @@ fn missing_neighbours_are_reported() {
     let out = gateway.one(CORE, &udp(REMOTE, "2001:db8:ca::77", 64));
     assert_eq!(out.missing, [(CORE, "2001:db8:ca::77".parse().unwrap())]);
     let out = gateway.one(CORE, &udp(REMOTE, "2001:db8:dead::1", 64));
-    assert_eq!(out.missing, [(CORE, "2001:db8:ca::99".parse().unwrap())], "the gateway of the route");
+    assert_eq!(
+        out.missing,
+        [(CORE, "2001:db8:ca::99".parse().unwrap())],
+        "the gateway of the route"
+    );
 }
 
 #[test]
 fn the_kernel_is_not_flooded() {
     let mut gateway = Gateway::new();
     let packet = udp(REMOTE, OWN, 64);
-    let taken = (0..100).filter(|_| !gateway.one(CORE, &packet).punt.is_empty()).count();
+    let taken = (0..100)
+        .filter(|_| !gateway.one(CORE, &packet).punt.is_empty())
+        .count();
     assert_eq!(taken, PUNTS_PER_SECOND as usize / 10);
     assert_eq!(gateway.drops(DropReason::PuntRateLimited), 100 - taken as u64);
 }
@@ -224,7 +341,11 @@ fn the_kernel_is_not_flooded() {
 #[test]
 fn frames_without_room_in_front_are_dropped() {
     let mut gateway = Gateway::new();
-    let out = gateway.cramped(CORE, &ethernet(CORE_MAC, ROUTER_MAC, &udp(REMOTE, ANCHORED, 64)), 20);
+    let out = gateway.cramped(
+        CORE,
+        &ethernet(CORE_MAC, ROUTER_MAC, &udp(REMOTE, ANCHORED, 64)),
+        20,
+    );
     assert_eq!(out.drops, [(DropReason::NoHeadroom, 1)]);
 }
 
@@ -232,28 +353,61 @@ fn frames_without_room_in_front_are_dropped() {
 fn an_output_that_is_full_drops_the_rest() {
     let mut gateway = Gateway::new();
     let frame = ethernet(ROUTER_MAC, CORE_MAC, &udp(OWN, REMOTE, 64));
-    assert_eq!(gateway.fill_from_kernel(CORE, &frame, 65), [(DropReason::OutputFull, 1)]);
+    assert_eq!(
+        gateway.fill_from_kernel(CORE, &frame, 65),
+        [(DropReason::OutputFull, 1)]
+    );
 }
 
 #[test]
 fn errors_are_told_to_the_source_with_a_right_checksum() {
     let cases = [
         (udp(REMOTE, NODE, 1), Icmpv6Error::HopLimitExceeded, [3, 0, 0, 0]),
-        (udp(REMOTE, "2001:db8:100:77::1", 64), Icmpv6Error::NoRoute, [1, 0, 0, 0]),
-        (udp(REMOTE, "2001:db8:bad::1", 64), Icmpv6Error::AdministrativelyProhibited, [1, 1, 0, 0]),
-        (sized(REMOTE, ANCHORED, 1461), Icmpv6Error::PacketTooBig(1460), [2, 0, 0x05, 0xb4]),
-        (sized(REMOTE, NODE, 1501), Icmpv6Error::PacketTooBig(1500), [2, 0, 0x05, 0xdc]),
-        (sized(REMOTE, NARROW, 1290), Icmpv6Error::PacketTooBig(1280), [2, 0, 0x05, 0x00]),
+        (
+            udp(REMOTE, "2001:db8:100:77::1", 64),
+            Icmpv6Error::NoRoute,
+            [1, 0, 0, 0],
+        ),
+        (
+            udp(REMOTE, "2001:db8:bad::1", 64),
+            Icmpv6Error::AdministrativelyProhibited,
+            [1, 1, 0, 0],
+        ),
+        (
+            sized(REMOTE, ANCHORED, 1461),
+            Icmpv6Error::PacketTooBig(1460),
+            [2, 0, 0x05, 0xb4],
+        ),
+        (
+            sized(REMOTE, NODE, 1501),
+            Icmpv6Error::PacketTooBig(1500),
+            [2, 0, 0x05, 0xdc],
+        ),
+        (
+            sized(REMOTE, NARROW, 1290),
+            Icmpv6Error::PacketTooBig(1280),
+            [2, 0, 0x05, 0x00],
+        ),
     ];
     for (packet, error, [kind, code, high, low]) in cases {
         let mut gateway = Gateway::new();
         let out = gateway.one(CORE, &packet);
-        let [(CORE, frame)] = &out.transmit[..] else { panic!("{error:?}: {out:?}") };
+        let [(CORE, frame)] = &out.transmit[..] else {
+            panic!("{error:?}: {out:?}")
+        };
         assert_eq!(frame[..12], [ROUTER_MAC, CORE_MAC].concat()[..], "{error:?}");
         let answer = &frame[14..];
         assert!(answer.len() <= 1280, "{error:?}");
-        assert_eq!((&answer[8..24], &answer[24..40]), (&octets(OWN)[..], &octets(REMOTE)[..]), "{error:?}");
-        assert_eq!([answer[40], answer[41], answer[46], answer[47]], [kind, code, high, low], "{error:?}");
+        assert_eq!(
+            (&answer[8..24], &answer[24..40]),
+            (&octets(OWN)[..], &octets(REMOTE)[..]),
+            "{error:?}"
+        );
+        assert_eq!(
+            [answer[40], answer[41], answer[46], answer[47]],
+            [kind, code, high, low],
+            "{error:?}"
+        );
         assert_eq!(checksum(answer), 0, "{error:?}");
         let quoted = &answer[48..];
         // The hop limit is what it was when the packet was refused.
@@ -267,25 +421,39 @@ fn a_node_is_told_the_mtu_of_the_tunnel_on_its_own_link() {
     let mut gateway = Gateway::new();
     let out = gateway.one_from(ACCESS, NODE_MAC, &sized(OLD, REMOTE, 1500));
     // To the older prefix of the node, which is delivered here.
-    let [(ACCESS, frame)] = &out.transmit[..] else { panic!("{out:?}") };
+    let [(ACCESS, frame)] = &out.transmit[..] else {
+        panic!("{out:?}")
+    };
     assert_eq!(frame[..6], NODE_MAC);
     assert_eq!(frame[54..56], [2, 0]);
 }
 
 #[test]
 fn no_error_is_sent_about_errors_groups_and_nobodies() {
-    for packet in [icmpv6_error(REMOTE, "2001:db8:ffff::1"), udp("::", "2001:db8:ffff::1", 64), udp(REMOTE, "ff05::1", 64)] {
+    for packet in [
+        icmpv6_error(REMOTE, "2001:db8:ffff::1"),
+        udp("::", "2001:db8:ffff::1", 64),
+        udp(REMOTE, "ff05::1", 64),
+    ] {
         assert!(Gateway::new().one(CORE, &packet).transmit.is_empty());
     }
     // An echo request is no error.
-    assert_eq!(Gateway::new().one(CORE, &echo_request(REMOTE, "2001:db8:ffff::1")).transmit.len(), 1);
+    assert_eq!(
+        Gateway::new()
+            .one(CORE, &echo_request(REMOTE, "2001:db8:ffff::1"))
+            .transmit
+            .len(),
+        1
+    );
 }
 
 #[test]
 fn errors_are_limited() {
     let mut gateway = Gateway::new();
     let packet = udp(REMOTE, "2001:db8:ffff::1", 64);
-    let sent = (0..100).filter(|_| !gateway.one(CORE, &packet).transmit.is_empty()).count();
+    let sent = (0..100)
+        .filter(|_| !gateway.one(CORE, &packet).transmit.is_empty())
+        .count();
     assert_eq!(sent, ERRORS_PER_SECOND as usize / 10);
     assert_eq!(gateway.drops(DropReason::NoRoute), 100);
 }

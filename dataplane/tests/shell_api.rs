@@ -470,6 +470,10 @@ fn what_cannot_be_started_says_why() {
         errors.contains("port core") && errors.contains("net_nonsense1"),
         "{errors}"
     );
+    let errors = run(base
+        .replace("huge_pages = \"never\"", "huge_pages = \"require\"")
+        .replace("memory_mib = 64", "memory_mib = 65536"));
+    assert!(errors.contains("dataplane.huge_pages = require: "), "{errors}");
     let errors = run(base.replace("workers = [0]", "workers = [4095]"));
     assert!(errors.contains("dataplane.workers: core 4095"), "{errors}");
     let errors = run(base.replace("side = \"core\"", "side = \"core\"\nqueues = 2000"));

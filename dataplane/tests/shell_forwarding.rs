@@ -309,6 +309,25 @@ fn forwarding_goes_on_without_clients_and_the_kernel_is_left_clean() {
     let _ = &scene.b;
 }
 
+#[test]
+fn after_kill_it_takes_its_devices_again_and_is_refilled() {
+    let mut scene = Scene::new();
+    let reaches = |scene: &Scene| {
+        scene.apply(&Transaction::replacing(&tables()));
+        eventually("a reaches b", || scene.a.ping("-c 1 -W 1 2001:db8:b::2").0);
+    };
+    reaches(&scene);
+    scene.daemon.kill();
+    assert!(!scene.a.ping("-c 1 -W 1 2001:db8:b::2").0, "nobody forwards");
+    scene.daemon.restart(Some(scene.gateway.name()));
+    for letter in ['a', 'b'] {
+        scene
+            .gateway
+            .ip(&format!("addr add 2001:db8:{letter}::1/64 dev k{letter} nodad"));
+    }
+    reaches(&scene);
+}
+
 /// A socket with its own flow, and so its own queue.
 fn flow(host: &Namespace, at: &str) -> UdpSocket {
     host.enter(|| {

@@ -39,11 +39,17 @@ pub(crate) enum Case {
     Decapsulate,
 }
 
-const CASES: [(Case, &str); 3] =
-    [(Case::Plain, "kedge-plain"), (Case::Encapsulate, "kedge-encapsulate"), (Case::Decapsulate, "kedge-decapsulate")];
+const CASES: [(Case, &str); 3] = [
+    (Case::Plain, "kedge-plain"),
+    (Case::Encapsulate, "kedge-encapsulate"),
+    (Case::Decapsulate, "kedge-decapsulate"),
+];
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    ensure!(options.seconds > 0 && options.rounds > 0, "--seconds and --rounds must be at least 1");
+    ensure!(
+        options.seconds > 0 && options.rounds > 0,
+        "--seconds and --rounds must be at least 1"
+    );
     let directory = tempfile::Builder::new().prefix("kedge-perf-").tempdir()?;
     let directory = directory.path();
     let mut report = Report {
@@ -61,11 +67,19 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     for round in 1..=options.rounds {
         let rate = testpmd(directory, options.seconds)?;
         progress(round, options.rounds, PEER, rate);
-        report.received.entry(PEER.to_owned()).or_default().push(rate.received);
+        report
+            .received
+            .entry(PEER.to_owned())
+            .or_default()
+            .push(rate.received);
         for (case, name) in CASES {
             let rate = gateway(directory, case, options.seconds)?;
             progress(round, options.rounds, name, rate);
-            report.received.entry(name.to_owned()).or_default().push(rate.received);
+            report
+                .received
+                .entry(name.to_owned())
+                .or_default()
+                .push(rate.received);
         }
     }
     report.compare(PEER)?;
@@ -87,7 +101,12 @@ fn testpmd(directory: &Path, seconds: usize) -> anyhow::Result<Rate> {
     let socket = directory.join("testpmd.sock");
     let pcap = directory.join("testpmd.pcap");
     let elsewhere = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0xf00, 0, 0, 0, 0, 1);
-    let plan = frames::Plan { gateway: [2, 0, 0, 0, 0, 1], destination: elsewhere, source: elsewhere, outer: None };
+    let plan = frames::Plan {
+        gateway: [2, 0, 0, 0, 0, 1],
+        destination: elsewhere,
+        source: elsewhere,
+        outer: None,
+    };
     frames::write(&pcap, &plan)?;
     let arguments = [
         "--lcores",
@@ -96,6 +115,8 @@ fn testpmd(directory: &Path, seconds: usize) -> anyhow::Result<Rate> {
         "--no-huge",
         "-m",
         "128",
+        "--no-shconf",
+        "--no-telemetry",
         "--file-prefix",
         "kedge-perf-testpmd",
         "--vdev",

@@ -39,6 +39,10 @@ fn main() -> anyhow::Result<()> {
 fn sibling(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let path = own.with_file_name(name);
-    anyhow::ensure!(path.exists(), "{} is not there: build it first (cargo build --release)", path.display());
+    anyhow::ensure!(
+        path.exists(),
+        "{} is not there: build it first (cargo build --release)",
+        path.display()
+    );
     Ok(path)
 }

@@ -20,7 +20,12 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `program` at a raised priority: with autogroup scheduling, `nice` would do nothing
     /// between sessions, so that a build beside a bench would halve its figures.
-    pub(crate) fn start(name: &'static str, program: &Path, arguments: &[String], log: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        name: &'static str,
+        program: &Path,
+        arguments: &[String],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
         let file = File::create(log).with_context(|| format!("{} cannot be written", log.display()))?;
         let script = "echo -15 > /proc/self/autogroup 2> /dev/null; exec \"$@\"";
         let child = Command::new("setsid")
@@ -32,7 +37,11 @@ impl Process {
             .stderr(file)
             .spawn()
             .with_context(|| format!("{} cannot be started", program.display()))?;
-        Ok(Self { child, name, log: log.to_owned() })
+        Ok(Self {
+            child,
+            name,
+            log: log.to_owned(),
+        })
     }
 
     /// Waits until `path` is there.
@@ -61,7 +70,9 @@ impl Process {
         // setsid may have forked; then the program is its child, and it waits for it.
         let group = self.child.id().to_string();
         for signal in ["INT", "KILL"] {
-            let _ = Command::new("pkill").args([&format!("-{signal}"), "-P", &group]).status();
+            let _ = Command::new("pkill")
+                .args([&format!("-{signal}"), "-P", &group])
+                .status();
             let start = Instant::now();
             while start.elapsed() < Duration::from_secs(5) {
                 if matches!(self.child.try_wait(), Ok(Some(_))) {
@@ -99,6 +110,8 @@ pub(crate) fn generate(pcap: &Path, socket: &Path, seconds: usize, log: &Path) -
         "--no-huge",
         "-m",
         "256",
+        "--no-shconf",
+        "--no-telemetry",
         "--file-prefix",
         "kedge-perf-generator",
         "--vdev",
@@ -119,7 +132,10 @@ pub(crate) fn generate(pcap: &Path, socket: &Path, seconds: usize, log: &Path) -
     generator.stop();
     let text = generator.log();
     let samples = samples(&text);
-    ensure!(samples.len() > WARM_UP, "the generator measured nothing; it said:\n{text}");
+    ensure!(
+        samples.len() > WARM_UP,
+        "the generator measured nothing; it said:\n{text}"
+    );
     let counted = samples.get(WARM_UP..).unwrap_or_default();
     Ok(Rate {
         sent: crate::report::median(counted.iter().map(|rate| rate.sent)),

@@ -18,13 +18,27 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             findings.add("maar.cmd", maar.cmd.len(), "must have 1 to 8 addresses");
         }
         for (index, address) in maar.cmd.iter().enumerate() {
-            peer(&format!("maar.cmd[{index}]"), *address, config.node.address, findings);
+            peer(
+                &format!("maar.cmd[{index}]"),
+                *address,
+                config.node.address,
+                findings,
+            );
         }
         for (index, address) in maar.peers.iter().flatten().enumerate() {
-            peer(&format!("maar.peers[{index}]"), *address, config.node.address, findings);
+            peer(
+                &format!("maar.peers[{index}]"),
+                *address,
+                config.node.address,
+                findings,
+            );
         }
         if maar.prefix_pools.is_empty() {
-            findings.add("maar.prefix_pools", "[]", "a MAAR gives prefixes out of at least one pool");
+            findings.add(
+                "maar.prefix_pools",
+                "[]",
+                "a MAAR gives prefixes out of at least one pool",
+            );
         }
         let named = maar.prefix_pools.iter().enumerate();
         pools.extend(named.map(|(index, pool)| (format!("maar.prefix_pools[{index}]"), *pool)));
@@ -36,17 +50,28 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         for (index, maar) in cmd.known_maars.iter().enumerate() {
             let key = format!("cmd.known_maar[{index}].address");
             peer(&key, maar.address, config.node.address, findings);
-            if cmd.known_maars.iter().take(index).any(|other| other.address == maar.address) {
+            if cmd
+                .known_maars
+                .iter()
+                .take(index)
+                .any(|other| other.address == maar.address)
+            {
                 findings.add(key, maar.address, "another known_maar has this address");
             }
             let named = maar.prefix_pools.iter().enumerate();
-            pools.extend(named.map(|(at, pool)| (format!("cmd.known_maar[{index}].prefix_pools[{at}]"), *pool)));
+            pools.extend(
+                named.map(|(at, pool)| (format!("cmd.known_maar[{index}].prefix_pools[{at}]"), *pool)),
+            );
         }
     }
     for (index, (key, pool)) in pools.iter().enumerate() {
         host_bits(key, *pool, findings);
         if !(16..=64).contains(&pool.prefix_len()) {
-            findings.add(key, pool, "must have a length of 16 to 64: home network prefixes are /64");
+            findings.add(
+                key,
+                pool,
+                "must have a length of 16 to 64: home network prefixes are /64",
+            );
         }
         for (other_key, other) in pools.iter().take(index) {
             if pool.contains(&other.addr()) || other.contains(&pool.addr()) {
@@ -54,11 +79,23 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             }
         }
         if pool.contains(&config.node.address) {
-            findings.add(key, pool, format!("contains node.address = {}", config.node.address));
+            findings.add(
+                key,
+                pool,
+                format!("contains node.address = {}", config.node.address),
+            );
         }
         for port in &config.ports {
-            for address in port.addresses.iter().filter(|address| pool.contains(&address.addr())) {
-                findings.add(key, pool, format!("contains {address}, an address of port {:?}", port.name));
+            for address in port
+                .addresses
+                .iter()
+                .filter(|address| pool.contains(&address.addr()))
+            {
+                findings.add(
+                    key,
+                    pool,
+                    format!("contains {address}, an address of port {:?}", port.name),
+                );
             }
         }
     }
@@ -74,6 +111,10 @@ fn peer(key: &str, address: Ipv6Addr, own: Ipv6Addr, findings: &mut Findings) {
 
 fn host_bits(key: &str, prefix: Ipv6Net, findings: &mut Findings) {
     if prefix.trunc() != prefix {
-        findings.add(key, prefix, format!("has bits set behind its length; {} is meant?", prefix.trunc()));
+        findings.add(
+            key,
+            prefix,
+            format!("has bits set behind its length; {} is meant?", prefix.trunc()),
+        );
     }
 }

@@ -12,14 +12,19 @@ const LONGEST_SOCKET_PATH: usize = 107;
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     let node = &config.node;
     if !is_name(&node.name, 63) {
-        findings.add("node.name", format!("{:?}", node.name), "must be 1 to 63 letters, digits, - or _");
+        findings.add(
+            "node.name",
+            format!("{:?}", node.name),
+            "must be 1 to 63 letters, digits, - or _",
+        );
     }
     if !is_global_unicast(node.address) {
         findings.add("node.address", node.address, "must be a global unicast address");
     }
-    for (key, directory) in
-        [("node.run_directory", &node.run_directory), ("node.state_directory", &node.state_directory)]
-    {
+    for (key, directory) in [
+        ("node.run_directory", &node.run_directory),
+        ("node.state_directory", &node.state_directory),
+    ] {
         if let Some(directory) = directory.as_ref().filter(|directory| !directory.is_absolute()) {
             findings.add(key, directory.display(), "must be an absolute path");
         }
@@ -27,7 +32,8 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     for socket in [config.dataplane_socket(), config.controlplane_socket()] {
         let length = octets(&socket);
         if length > LONGEST_SOCKET_PATH {
-            let reason = format!("the path of a socket may have {LONGEST_SOCKET_PATH} octets, this one has {length}");
+            let reason =
+                format!("the path of a socket may have {LONGEST_SOCKET_PATH} octets, this one has {length}");
             findings.add("node.run_directory", socket.display(), reason);
         }
     }
@@ -35,9 +41,18 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     if let (Some(control), Some(data)) = (node.metrics, dataplane)
         && control == data
     {
-        findings.add("dataplane.metrics", data, "is node.metrics too; each process needs one of its own");
+        findings.add(
+            "dataplane.metrics",
+            data,
+            "is node.metrics too; each process needs one of its own",
+        );
     }
-    if let Some(path) = config.access.policy_file.as_ref().filter(|path| !path.is_absolute()) {
+    if let Some(path) = config
+        .access
+        .policy_file
+        .as_ref()
+        .filter(|path| !path.is_absolute())
+    {
         findings.add("access.policy_file", path.display(), "must be an absolute path");
     }
 }

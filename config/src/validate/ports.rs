@@ -10,7 +10,11 @@ const MOST_PORTS: usize = 16;
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     if config.ports.len() > MOST_PORTS {
-        findings.add("port", config.ports.len(), format!("there may be {MOST_PORTS} ports"));
+        findings.add(
+            "port",
+            config.ports.len(),
+            format!("there may be {MOST_PORTS} ports"),
+        );
     }
     if config.node.role == Role::Maar && !config.ports.iter().any(|port| port.side == Side::Core) {
         findings.add("port", "", "a MAAR needs a port with side = \"core\"");
@@ -22,36 +26,71 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         let key = |name: &str| format!("port[{index}].{name}");
         one(port, &key, findings);
         if !names.insert(&port.name) {
-            findings.add(key("name"), format!("{:?}", port.name), "another port has this name");
+            findings.add(
+                key("name"),
+                format!("{:?}", port.name),
+                "another port has this name",
+            );
         }
         if let Some(exception) = port.exception.as_ref()
             && !exceptions.insert(exception)
         {
-            findings.add(key("exception"), format!("{exception:?}"), "another port has this interface");
+            findings.add(
+                key("exception"),
+                format!("{exception:?}"),
+                "another port has this interface",
+            );
         }
         if !devices.insert(port.device.split(',').next()) {
-            findings.add(key("device"), format!("{:?}", port.device), "another port has this device");
+            findings.add(
+                key("device"),
+                format!("{:?}", port.device),
+                "another port has this device",
+            );
         }
     }
     for (index, route) in config.routes.iter().enumerate() {
         let key = |name: &str| format!("route[{index}].{name}");
         match config.ports.iter().find(|port| port.name == route.port) {
-            None => findings.add(key("port"), format!("{:?}", route.port), "there is no port of this name"),
+            None => findings.add(
+                key("port"),
+                format!("{:?}", route.port),
+                "there is no port of this name",
+            ),
             Some(port) if port.side != Side::Core => {
-                findings.add(key("port"), format!("{:?}", route.port), "is an access port; routes go by core ports");
+                findings.add(
+                    key("port"),
+                    format!("{:?}", route.port),
+                    "is an access port; routes go by core ports",
+                );
             }
             Some(port) => {
                 let on_link = route.gateway.is_unicast_link_local()
-                    || port.addresses.iter().any(|address| address.contains(&route.gateway));
+                    || port
+                        .addresses
+                        .iter()
+                        .any(|address| address.contains(&route.gateway));
                 if !on_link {
-                    let reason = format!("is not in a prefix of port.addresses of {:?}, nor link-local", route.port);
+                    let reason = format!(
+                        "is not in a prefix of port.addresses of {:?}, nor link-local",
+                        route.port
+                    );
                     findings.add(key("gateway"), route.gateway, reason);
-                } else if port.addresses.iter().any(|address| address.addr() == route.gateway) {
+                } else if port
+                    .addresses
+                    .iter()
+                    .any(|address| address.addr() == route.gateway)
+                {
                     findings.add(key("gateway"), route.gateway, "is this node's own address");
                 }
             }
         }
-        if config.routes.iter().take(index).any(|other| other.prefix == route.prefix) {
+        if config
+            .routes
+            .iter()
+            .take(index)
+            .any(|other| other.prefix == route.prefix)
+        {
             findings.add(key("prefix"), route.prefix, "another route has this prefix");
         }
     }
@@ -59,23 +98,45 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
 
 fn one(port: &Port, key: &impl Fn(&str) -> String, findings: &mut Findings) {
     if !is_name(&port.name, 31) {
-        findings.add(key("name"), format!("{:?}", port.name), "must be 1 to 31 letters, digits, - or _");
+        findings.add(
+            key("name"),
+            format!("{:?}", port.name),
+            "must be 1 to 31 letters, digits, - or _",
+        );
     }
     if port.device.is_empty() || port.device.contains(['\0', ' ']) {
-        findings.add(key("device"), format!("{:?}", port.device), "must be a DPDK device string without spaces");
+        findings.add(
+            key("device"),
+            format!("{:?}", port.device),
+            "must be a DPDK device string without spaces",
+        );
     }
     findings.range(&key("mtu"), port.mtu, 1280, 9600, "octets");
     if let Some(exception) = &port.exception {
         let fits = (1..=15).contains(&exception.len())
-            && exception.chars().all(|c| c.is_ascii_graphic() && c != '/' && c != ':' && c != ',')
+            && exception
+                .chars()
+                .all(|c| c.is_ascii_graphic() && c != '/' && c != ':' && c != ',')
             && exception != "."
             && exception != "..";
         if !fits {
-            findings.add(key("exception"), format!("{exception:?}"), "must be an interface name: 1 to 15 characters without / : ,");
+            findings.add(
+                key("exception"),
+                format!("{exception:?}"),
+                "must be an interface name: 1 to 15 characters without / : ,",
+            );
         }
     }
-    if let Some(address) = port.link_layer_address.as_ref().filter(|address| !is_link_layer_address(address)) {
-        findings.add(key("link_layer_address"), format!("{address:?}"), "must be a unicast address such as 02:00:00:00:0a:01");
+    if let Some(address) = port
+        .link_layer_address
+        .as_ref()
+        .filter(|address| !is_link_layer_address(address))
+    {
+        findings.add(
+            key("link_layer_address"),
+            format!("{address:?}"),
+            "must be a unicast address such as 02:00:00:00:0a:01",
+        );
     }
     if let Some(vlan) = port.vlan {
         findings.range(&key("vlan"), vlan, 1, 4094, "");
@@ -85,10 +146,18 @@ fn one(port: &Port, key: &impl Fn(&str) -> String, findings: &mut Findings) {
     }
     for address in &port.addresses {
         if address.addr().is_multicast() || address.addr().is_unspecified() || address.prefix_len() == 0 {
-            findings.add(key("addresses"), address, "must be unicast addresses with the length of their prefix");
+            findings.add(
+                key("addresses"),
+                address,
+                "must be unicast addresses with the length of their prefix",
+            );
         }
     }
     if !port.addresses.is_empty() && port.exception.is_none() {
-        findings.add(key("addresses"), "", "the kernel has them on the exception interface: name one");
+        findings.add(
+            key("addresses"),
+            "",
+            "the kernel has them on the exception interface: name one",
+        );
     }
 }

@@ -9,27 +9,67 @@ use crate::Config;
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     if let Some(dataplane) = &config.dataplane {
         if dataplane.workers.is_empty() || dataplane.workers.len() > 128 {
-            findings.add("dataplane.workers", dataplane.workers.len(), "must name 1 to 128 cores");
+            findings.add(
+                "dataplane.workers",
+                dataplane.workers.len(),
+                "must name 1 to 128 cores",
+            );
         }
         let mut cores = BTreeSet::new();
         for core in &dataplane.workers {
             if !cores.insert(core) {
-                findings.add("dataplane.workers", core, "is named twice; each worker needs a core of its own");
+                findings.add(
+                    "dataplane.workers",
+                    core,
+                    "is named twice; each worker needs a core of its own",
+                );
             }
         }
         findings.range("dataplane.memory_mib", dataplane.memory_mib, 64, 65_536, "MiB");
-        findings.range("dataplane.packet_buffers", dataplane.packet_buffers, 1024, 16_777_215, "");
-        findings.range("dataplane.icmpv6_errors_per_second", dataplane.icmpv6_errors_per_second, 1, 100_000, "");
-        findings.range("dataplane.punts_per_second", dataplane.punts_per_second, 1, 1_000_000, "");
-        if let Some(argument) = dataplane.eal_arguments.iter().find(|argument| argument.contains('\0')) {
-            findings.add("dataplane.eal_arguments", format!("{argument:?}"), "contains a NUL octet");
+        findings.range(
+            "dataplane.packet_buffers",
+            dataplane.packet_buffers,
+            1024,
+            16_777_215,
+            "",
+        );
+        findings.range(
+            "dataplane.icmpv6_errors_per_second",
+            dataplane.icmpv6_errors_per_second,
+            1,
+            100_000,
+            "",
+        );
+        findings.range(
+            "dataplane.punts_per_second",
+            dataplane.punts_per_second,
+            1,
+            1_000_000,
+            "",
+        );
+        if let Some(argument) = dataplane
+            .eal_arguments
+            .iter()
+            .find(|argument| argument.contains('\0'))
+        {
+            findings.add(
+                "dataplane.eal_arguments",
+                format!("{argument:?}"),
+                "contains a NUL octet",
+            );
         }
     }
     if let Some(maar) = &config.maar {
         findings.range("maar.maximum_nodes", maar.maximum_nodes, 1, 10_000_000, "");
     }
     if let Some(cmd) = &config.cmd {
-        findings.range("cmd.maximum_previous_maars", cmd.maximum_previous_maars, 1, 64, "");
+        findings.range(
+            "cmd.maximum_previous_maars",
+            cmd.maximum_previous_maars,
+            1,
+            64,
+            "",
+        );
         findings.range("cmd.maximum_bindings", cmd.maximum_bindings, 1, 100_000_000, "");
     }
     access(config, findings);
@@ -44,20 +84,54 @@ fn access(config: &Config, findings: &mut Findings) {
     }
     if !is_link_layer_address(&access.router_link_layer_address) {
         let value = format!("{:?}", access.router_link_layer_address);
-        findings.add("access.router_link_layer_address", value, "must be a unicast address such as 00:00:5e:00:52:13");
+        findings.add(
+            "access.router_link_layer_address",
+            value,
+            "must be a unicast address such as 00:00:5e:00:52:13",
+        );
     }
-    findings.range("access.preferred_lifetime", access.preferred_lifetime, 1, u32::MAX, "seconds");
+    findings.range(
+        "access.preferred_lifetime",
+        access.preferred_lifetime,
+        1,
+        u32::MAX,
+        "seconds",
+    );
     if access.valid_lifetime < access.preferred_lifetime {
-        let reason = format!("must be at least access.preferred_lifetime = {}", access.preferred_lifetime);
+        let reason = format!(
+            "must be at least access.preferred_lifetime = {}",
+            access.preferred_lifetime
+        );
         findings.add("access.valid_lifetime", access.valid_lifetime, reason);
     }
-    findings.range("access.router_lifetime", access.router_lifetime, 1, 9000, "seconds");
-    findings.range("access.advertisement_interval", access.advertisement_interval, 4, 1800, "seconds");
+    findings.range(
+        "access.router_lifetime",
+        access.router_lifetime,
+        1,
+        9000,
+        "seconds",
+    );
+    findings.range(
+        "access.advertisement_interval",
+        access.advertisement_interval,
+        4,
+        1800,
+        "seconds",
+    );
     if access.router_lifetime < access.advertisement_interval {
-        let reason = format!("must be at least access.advertisement_interval = {}", access.advertisement_interval);
+        let reason = format!(
+            "must be at least access.advertisement_interval = {}",
+            access.advertisement_interval
+        );
         findings.add("access.router_lifetime", access.router_lifetime, reason);
     }
-    findings.range("access.access_technology_type", access.access_technology_type, 1, 255, "");
+    findings.range(
+        "access.access_technology_type",
+        access.access_technology_type,
+        1,
+        255,
+        "",
+    );
 }
 
 fn timers(config: &Config, findings: &mut Findings) {
@@ -66,7 +140,11 @@ fn timers(config: &Config, findings: &mut Findings) {
     let lifetime = ms(timers.binding_lifetime);
     findings.range("timers.binding_lifetime_ms", lifetime, 4000, 262_140_000, "ms");
     if lifetime % 4000 != 0 {
-        findings.add("timers.binding_lifetime_ms", lifetime, "must be a multiple of 4000: its unit on the wire is 4 s");
+        findings.add(
+            "timers.binding_lifetime_ms",
+            lifetime,
+            "must be a multiple of 4000: its unit on the wire is 4 s",
+        );
     }
     let (initial, maximum) = (ms(timers.initial_bindack_timeout), ms(timers.max_bindack_timeout));
     findings.range("timers.initial_bindack_timeout_ms", initial, 10, 60_000, "ms");
@@ -75,6 +153,18 @@ fn timers(config: &Config, findings: &mut Findings) {
         let reason = format!("must be at least timers.initial_bindack_timeout_ms = {initial}");
         findings.add("timers.max_bindack_timeout_ms", maximum, reason);
     }
-    findings.range("timers.timestamp_validity_window_ms", ms(timers.timestamp_validity_window), 1, 60_000, "ms");
-    findings.range("timers.min_delay_before_bce_delete_ms", ms(timers.min_delay_before_bce_delete), 0, 600_000, "ms");
+    findings.range(
+        "timers.timestamp_validity_window_ms",
+        ms(timers.timestamp_validity_window),
+        1,
+        60_000,
+        "ms",
+    );
+    findings.range(
+        "timers.min_delay_before_bce_delete_ms",
+        ms(timers.min_delay_before_bce_delete),
+        0,
+        600_000,
+        "ms",
+    );
 }

@@ -20,7 +20,11 @@ fn ports() -> Vec<PortDescription> {
         vlan: None,
         exception: true,
     };
-    vec![port("core", false, 1500), port("access", true, 1500), port("core2", false, 9000)]
+    vec![
+        port("core", false, 1500),
+        port("access", true, 1500),
+        port("core2", false, 9000),
+    ]
 }
 
 fn compiler() -> Compiler {
@@ -32,7 +36,10 @@ fn meaning(snapshot: &Snapshot, keys: &[Ipv6Addr]) -> Vec<String> {
     let tunnel = |index| {
         let tunnel = snapshot.tunnels.get(index);
         let adjacency = snapshot.adjacencies.get(tunnel.adjacency);
-        format!("{:x} {:x} {adjacency:?} {} {} {:?}", tunnel.local, tunnel.remote, tunnel.on_link, tunnel.mtu, tunnel.header)
+        format!(
+            "{:x} {:x} {adjacency:?} {} {} {:?}",
+            tunnel.local, tunnel.remote, tunnel.on_link, tunnel.mtu, tunnel.header
+        )
     };
     let meaning = |key: &Ipv6Addr| {
         let route = snapshot.routes.get(snapshot.fib.lookup(u128::from(*key)));
@@ -42,7 +49,11 @@ fn meaning(snapshot: &Snapshot, keys: &[Ipv6Addr]) -> Vec<String> {
             other => format!("{other:?}"),
         };
         let source = match route.source {
-            SourceRule::Tunnel { port, link_layer_address, tunnel: index } => {
+            SourceRule::Tunnel {
+                port,
+                link_layer_address,
+                tunnel: index,
+            } => {
                 format!("{port} {link_layer_address:?} {}", tunnel(index))
             }
             other => format!("{other:?}"),
@@ -68,14 +79,26 @@ fn entry() -> impl Strategy<Value = PrefixEntry> {
     let link_layer_address = [2, 0, 0, 0, 10, 1];
     let core = prop::sample::select(vec!["core", "core2"]);
     let next_hop = prop_oneof![
-        Just(model::NextHop::Deliver { port: "access".to_owned(), link_layer_address }),
+        Just(model::NextHop::Deliver {
+            port: "access".to_owned(),
+            link_layer_address
+        }),
         (1u32..4).prop_map(model::NextHop::Tunnel),
-        (core.clone(), 0u8..5).prop_map(|(port, number)| model::NextHop::Gateway { port: port.to_owned(), address: address(number) }),
-        core.prop_map(|port| model::NextHop::OnLink { port: port.to_owned() }),
+        (core.clone(), 0u8..5).prop_map(|(port, number)| model::NextHop::Gateway {
+            port: port.to_owned(),
+            address: address(number)
+        }),
+        core.prop_map(|port| model::NextHop::OnLink {
+            port: port.to_owned()
+        }),
         Just(model::NextHop::Discard(DiscardReason::NodeAbsent)),
     ];
     let path = prop_oneof![Just(SourcePath::Native), (1u32..4).prop_map(SourcePath::Tunnel)];
-    let source = prop::option::of(path.prop_map(move |path| Source { port: "access".to_owned(), link_layer_address, path }));
+    let source = prop::option::of(path.prop_map(move |path| Source {
+        port: "access".to_owned(),
+        link_layer_address,
+        path,
+    }));
     (next_hop, source).prop_map(|(next_hop, source)| PrefixEntry { next_hop, source })
 }
 
@@ -89,15 +112,30 @@ fn tables() -> impl Strategy<Value = Tables> {
     };
     (
         prop::collection::btree_map(prefix(), entry(), 0..6),
-        prop::collection::btree_map((prop::sample::select(vec!["core", "core2"]).prop_map(str::to_owned), (0u8..5).prop_map(address)), Just([2, 0, 0, 0, 0, 7]), 0..4),
+        prop::collection::btree_map(
+            (
+                prop::sample::select(vec!["core", "core2"]).prop_map(str::to_owned),
+                (0u8..5).prop_map(address),
+            ),
+            Just([2, 0, 0, 0, 0, 7]),
+            0..4,
+        ),
         prop::sample::subsequence(vec![0u8, 1, 2], 0..3),
         prop::sample::subsequence(vec![1u8, 2, 3], 3),
     )
         .prop_map(move |(prefixes, neighbours, locals, peers)| {
             let mut local_addresses: BTreeSet<Ipv6Addr> = locals.into_iter().map(address).collect();
             local_addresses.insert(address(9));
-            let tunnels = (1u32..).zip(peers).map(|(id, number)| (id, tunnel(number))).collect();
-            Tables { prefixes, tunnels, neighbours, local_addresses }
+            let tunnels = (1u32..)
+                .zip(peers)
+                .map(|(id, number)| (id, tunnel(number)))
+                .collect();
+            Tables {
+                prefixes,
+                tunnels,
+                neighbours,
+                local_addresses,
+            }
         })
 }
 
@@ -106,11 +144,9 @@ proptest! {
     fn step_by_step_is_all_at_once(states in prop::collection::vec(tables(), 1..6)) {
         let keys: Vec<Ipv6Addr> = (0..10).map(address).chain(["2001:db8::9".parse().unwrap(), "fd00::1".parse().unwrap()]).collect();
         let mut step_by_step = compiler();
-        let mut generation = 0;
-        for want in states {
+        for (generation, want) in (1u64..).zip(states) {
             let transaction = Transaction::between(step_by_step.tables(), &want);
             let snapshot = step_by_step.apply(&transaction).unwrap();
-            generation += 1;
             prop_assert_eq!(snapshot.generation, generation);
             prop_assert_eq!(step_by_step.tables(), &want);
             let mut at_once = compiler();
@@ -130,10 +166,20 @@ fn a_refused_transaction_names_the_value_and_changes_nothing() {
         base.put_local_addresses.push(address(9));
         base.put_tunnels.push((
             1,
-            model::Tunnel { encapsulation: Encapsulation::Ipv6InIpv6, local: address(9), remote: address(1), hop_limit: 64, mtu: 0 },
+            model::Tunnel {
+                encapsulation: Encapsulation::Ipv6InIpv6,
+                local: address(9),
+                remote: address(1),
+                hop_limit: 64,
+                mtu: 0,
+            },
         ));
-        let through = PrefixEntry { next_hop: model::NextHop::Tunnel(1), source: None };
-        base.put_prefixes.push(("2001:db8:7::/48".parse().unwrap(), through));
+        let through = PrefixEntry {
+            next_hop: model::NextHop::Tunnel(1),
+            source: None,
+        };
+        base.put_prefixes
+            .push(("2001:db8:7::/48".parse().unwrap(), through));
         compiler.apply(&base).unwrap();
         let before = (compiler.tables().clone(), compiler.generation());
         let mut transaction = Transaction::default();
@@ -142,25 +188,118 @@ fn a_refused_transaction_names_the_value_and_changes_nothing() {
         assert_eq!((compiler.tables().clone(), compiler.generation()), before);
         error.to_string()
     };
-    let put = |prefix: &str, next_hop| (prefix.parse().unwrap(), PrefixEntry { next_hop, source: None });
+    let put = |prefix: &str, next_hop| {
+        (
+            prefix.parse().unwrap(),
+            PrefixEntry {
+                next_hop,
+                source: None,
+            },
+        )
+    };
     let mac = [2, 0, 0, 0, 0, 9];
-    let tunnel = |local, remote| model::Tunnel { encapsulation: Encapsulation::Ipv6InIpv6, local, remote, hop_limit: 64, mtu: 0 };
+    let tunnel = |local, remote| model::Tunnel {
+        encapsulation: Encapsulation::Ipv6InIpv6,
+        local,
+        remote,
+        hop_limit: 64,
+        mtu: 0,
+    };
     type Case<'a> = (&'a dyn Fn(&mut Transaction), &'a str);
     let cases: [Case; 14] = [
-        (&|it| it.put_prefixes.push(put("2001:db8::/32", model::NextHop::OnLink { port: "cor".to_owned() })), "no port \"cor\""),
-        (&|it| it.put_prefixes.push(put("2001:db8::1/32", model::NextHop::Tunnel(1))), "2001:db8::1/32: has host bits"),
-        (&|it| it.put_prefixes.push(put("2001:db8::/32", model::NextHop::Tunnel(9))), "no tunnel 9"),
-        (&|it| it.put_prefixes.push(put("2001:db8::/32", model::NextHop::Deliver { port: "core".to_owned(), link_layer_address: mac })), "wrong side"),
-        (&|it| it.put_prefixes.push(put("2001:db8::/32", model::NextHop::Deliver { port: "access".to_owned(), link_layer_address: [1; 6] })), "no unicast link-layer"),
-        (&|it| it.put_prefixes.push(put("2001:db8::/32", model::NextHop::Gateway { port: "core".to_owned(), address: "ff02::1".parse().unwrap() })), "ff02::1 cannot be used"),
-        (&|it| it.put_tunnels.push((0, tunnel(address(9), address(2)))), "0 is no tunnel id"),
-        (&|it| it.put_tunnels.push((2, tunnel(address(9), address(9)))), "both ends are the same"),
-        (&|it| it.put_tunnels.push((2, tunnel(address(8), address(2)))), "no local address"),
-        (&|it| it.put_tunnels.push((2, tunnel(address(9), address(1)))), "tunnels 1 and 2 both lead to 2001:db8:1::1"),
-        (&|it| it.delete_tunnels.push(1), "prefix 2001:db8:7::/48: there is no tunnel 1"),
-        (&|it| it.delete_local_addresses.push(address(9)), "no local address"),
-        (&|it| it.delete_prefixes.push("2001:db8:8::/48".parse().unwrap()), "prefix 2001:db8:8::/48 cannot be deleted"),
-        (&|it| it.put_neighbours.push((("core".to_owned(), address(3)), [0; 6])), "no unicast link-layer"),
+        (
+            &|it| {
+                it.put_prefixes.push(put(
+                    "2001:db8::/32",
+                    model::NextHop::OnLink {
+                        port: "cor".to_owned(),
+                    },
+                ))
+            },
+            "no port \"cor\"",
+        ),
+        (
+            &|it| {
+                it.put_prefixes
+                    .push(put("2001:db8::1/32", model::NextHop::Tunnel(1)))
+            },
+            "2001:db8::1/32: has host bits",
+        ),
+        (
+            &|it| {
+                it.put_prefixes
+                    .push(put("2001:db8::/32", model::NextHop::Tunnel(9)))
+            },
+            "no tunnel 9",
+        ),
+        (
+            &|it| {
+                it.put_prefixes.push(put(
+                    "2001:db8::/32",
+                    model::NextHop::Deliver {
+                        port: "core".to_owned(),
+                        link_layer_address: mac,
+                    },
+                ))
+            },
+            "wrong side",
+        ),
+        (
+            &|it| {
+                it.put_prefixes.push(put(
+                    "2001:db8::/32",
+                    model::NextHop::Deliver {
+                        port: "access".to_owned(),
+                        link_layer_address: [1; 6],
+                    },
+                ))
+            },
+            "no unicast link-layer",
+        ),
+        (
+            &|it| {
+                it.put_prefixes.push(put(
+                    "2001:db8::/32",
+                    model::NextHop::Gateway {
+                        port: "core".to_owned(),
+                        address: "ff02::1".parse().unwrap(),
+                    },
+                ))
+            },
+            "ff02::1 cannot be used",
+        ),
+        (
+            &|it| it.put_tunnels.push((0, tunnel(address(9), address(2)))),
+            "0 is no tunnel id",
+        ),
+        (
+            &|it| it.put_tunnels.push((2, tunnel(address(9), address(9)))),
+            "both ends are the same",
+        ),
+        (
+            &|it| it.put_tunnels.push((2, tunnel(address(8), address(2)))),
+            "no local address",
+        ),
+        (
+            &|it| it.put_tunnels.push((2, tunnel(address(9), address(1)))),
+            "tunnels 1 and 2 both lead to 2001:db8:1::1",
+        ),
+        (
+            &|it| it.delete_tunnels.push(1),
+            "prefix 2001:db8:7::/48: there is no tunnel 1",
+        ),
+        (
+            &|it| it.delete_local_addresses.push(address(9)),
+            "no local address",
+        ),
+        (
+            &|it| it.delete_prefixes.push("2001:db8:8::/48".parse().unwrap()),
+            "prefix 2001:db8:8::/48 cannot be deleted",
+        ),
+        (
+            &|it| it.put_neighbours.push((("core".to_owned(), address(3)), [0; 6])),
+            "no unicast link-layer",
+        ),
     ];
     for (change, expected) in cases {
         let said = text(change);
@@ -171,12 +310,21 @@ fn a_refused_transaction_names_the_value_and_changes_nothing() {
 #[test]
 fn peers_may_be_swapped_in_one_transaction() {
     let mut compiler = compiler();
-    let tunnel = |number| model::Tunnel { encapsulation: Encapsulation::Ipv6InIpv6, local: address(9), remote: address(number), hop_limit: 64, mtu: 0 };
+    let tunnel = |number| model::Tunnel {
+        encapsulation: Encapsulation::Ipv6InIpv6,
+        local: address(9),
+        remote: address(number),
+        hop_limit: 64,
+        mtu: 0,
+    };
     let mut first = Transaction::default();
     first.put_local_addresses.push(address(9));
     first.put_tunnels = vec![(1, tunnel(1)), (2, tunnel(2))];
     compiler.apply(&first).unwrap();
-    let swap = Transaction { put_tunnels: vec![(1, tunnel(2)), (2, tunnel(1))], ..Transaction::default() };
+    let swap = Transaction {
+        put_tunnels: vec![(1, tunnel(2)), (2, tunnel(1))],
+        ..Transaction::default()
+    };
     let snapshot = compiler.apply(&swap).unwrap();
     for number in [1, 2] {
         let index = snapshot.peers.lookup(address(number).into());
@@ -189,15 +337,26 @@ fn traffic_is_counted_from_the_moment_an_entry_is_put() {
     let mut compiler = compiler();
     let node: Ipv6Net = "2001:db8:100::/64".parse().unwrap();
     let entry = PrefixEntry {
-        next_hop: model::NextHop::Deliver { port: "access".to_owned(), link_layer_address: [2; 6] },
+        next_hop: model::NextHop::Deliver {
+            port: "access".to_owned(),
+            link_layer_address: [2; 6],
+        },
         source: None,
     };
-    let put = Transaction { put_prefixes: vec![(node, entry)], ..Transaction::default() };
+    let put = Transaction {
+        put_prefixes: vec![(node, entry)],
+        ..Transaction::default()
+    };
     let snapshot = compiler.apply(&put).unwrap();
     let index = snapshot.fib.lookup(node.network().into());
     snapshot.prefix_traffic.to(0, index, 100);
     assert_eq!(compiler.prefix_traffic().next().unwrap().1.to_bytes, 100);
-    compiler.apply(&Transaction { delete_prefixes: vec![node], ..Transaction::default() }).unwrap();
+    compiler
+        .apply(&Transaction {
+            delete_prefixes: vec![node],
+            ..Transaction::default()
+        })
+        .unwrap();
     // Its place is used again; its count is not.
     compiler.apply(&put).unwrap();
     assert_eq!(compiler.prefix_traffic().next().unwrap().1.to_bytes, 0);

@@ -48,23 +48,50 @@ pub const PUNTS_PER_SECOND: u32 = 200;
 
 pub fn tables() -> Tables {
     let mut tables = Tables::default();
-    let entry = |next_hop| PrefixEntry { next_hop, source: None };
-    let here = |path| PrefixEntry {
-        next_hop: NextHop::Deliver { port: "access".to_owned(), link_layer_address: NODE_MAC },
-        source: Some(Source { port: "access".to_owned(), link_layer_address: NODE_MAC, path }),
+    let entry = |next_hop| PrefixEntry {
+        next_hop,
+        source: None,
     };
-    let gateway = |port: &str, address: &str| NextHop::Gateway { port: port.to_owned(), address: address.parse().unwrap() };
+    let here = |path| PrefixEntry {
+        next_hop: NextHop::Deliver {
+            port: "access".to_owned(),
+            link_layer_address: NODE_MAC,
+        },
+        source: Some(Source {
+            port: "access".to_owned(),
+            link_layer_address: NODE_MAC,
+            path,
+        }),
+    };
+    let gateway = |port: &str, address: &str| NextHop::Gateway {
+        port: port.to_owned(),
+        address: address.parse().unwrap(),
+    };
     for (prefix, entry) in [
         ("2001:db8:cc::/48", entry(gateway("core", "2001:db8:ca::1"))),
         ("2001:db8:a::/47", entry(gateway("core", "2001:db8:ca::1"))),
         ("2001:db8:c::/48", entry(gateway("core", "2001:db8:ca::1"))),
         ("2001:db8:dead::/48", entry(gateway("core", "2001:db8:ca::99"))),
         ("2001:db8:cd::/48", entry(gateway("tagged", "2001:db8:cb::1"))),
-        ("2001:db8:ca::/64", entry(NextHop::OnLink { port: "core".to_owned() })),
-        ("2001:db8:100::/48", entry(NextHop::Discard(DiscardReason::Unallocated))),
-        ("2001:db8:bad::/48", entry(NextHop::Discard(DiscardReason::Prohibited))),
+        (
+            "2001:db8:ca::/64",
+            entry(NextHop::OnLink {
+                port: "core".to_owned(),
+            }),
+        ),
+        (
+            "2001:db8:100::/48",
+            entry(NextHop::Discard(DiscardReason::Unallocated)),
+        ),
+        (
+            "2001:db8:bad::/48",
+            entry(NextHop::Discard(DiscardReason::Prohibited)),
+        ),
         ("2001:db8:100:1::/64", here(SourcePath::Native)),
-        ("2001:db8:100:2::/64", entry(NextHop::Discard(DiscardReason::NodeAbsent))),
+        (
+            "2001:db8:100:2::/64",
+            entry(NextHop::Discard(DiscardReason::NodeAbsent)),
+        ),
         ("2001:db8:100:3::/64", entry(NextHop::Tunnel(1))),
         ("2001:db8:100:4::/64", entry(NextHop::Tunnel(2))),
         ("2001:db8:200:1::/64", here(SourcePath::Tunnel(1))),
@@ -73,16 +100,29 @@ pub fn tables() -> Tables {
     }
     for (id, remote, mtu) in [(1, PEER, 0), (2, NARROW_PEER, 1260)] {
         let (local, remote) = (OWN.parse().unwrap(), remote.parse().unwrap());
-        tables.tunnels.insert(id, Tunnel { encapsulation: Encapsulation::Ipv6InIpv6, local, remote, hop_limit: 64, mtu });
+        tables.tunnels.insert(
+            id,
+            Tunnel {
+                encapsulation: Encapsulation::Ipv6InIpv6,
+                local,
+                remote,
+                hop_limit: 64,
+                mtu,
+            },
+        );
     }
     for (port, address, link_layer_address) in [
         ("core", "2001:db8:ca::1", ROUTER_MAC),
         ("core", NEIGHBOUR, NEIGHBOUR_MAC),
         ("tagged", "2001:db8:cb::1", ROUTER_MAC),
     ] {
-        tables.neighbours.insert((port.to_owned(), address.parse().unwrap()), link_layer_address);
+        tables
+            .neighbours
+            .insert((port.to_owned(), address.parse().unwrap()), link_layer_address);
     }
-    tables.local_addresses.extend([OWN, OTHER_OWN].map(|address| address.parse::<Ipv6Addr>().unwrap()));
+    tables
+        .local_addresses
+        .extend([OWN, OTHER_OWN].map(|address| address.parse::<Ipv6Addr>().unwrap()));
     tables
 }
 
@@ -102,7 +142,9 @@ pub fn snapshot() -> Snapshot {
         port("quiet", false, CORE_MAC, None, false),
     ];
     let mut compiler = Compiler::new(ports, OWN.parse().unwrap(), 1);
-    compiler.apply(&Transaction::between(&Tables::default(), &tables())).unwrap()
+    compiler
+        .apply(&Transaction::between(&Tables::default(), &tables()))
+        .unwrap()
 }
 
 pub struct Gateway {
@@ -127,7 +169,10 @@ impl Gateway {
             punts_per_second: PUNTS_PER_SECOND,
             cycles_per_second: 1_000_000,
         };
-        Self { snapshot: snapshot(), pipeline: Pipeline::new(0, limits) }
+        Self {
+            snapshot: snapshot(),
+            pipeline: Pipeline::new(0, limits),
+        }
     }
 
     /// A packet from the router, or from the node where the port is its own.
@@ -144,16 +189,20 @@ impl Gateway {
         self.run(|gateway, output| {
             let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
             burst.push(HeapFrame::new(frame));
-            gateway.pipeline.process(&gateway.snapshot, port, 0, &mut burst, output);
+            gateway
+                .pipeline
+                .process(&gateway.snapshot, port, 0, &mut burst, output);
             assert!(burst.is_empty());
         })
     }
 
-    pub fn from_kernel(&mut self, port: usize, frame: &[u8]) -> Outcome {
+    pub fn kernel_sends(&mut self, port: usize, frame: &[u8]) -> Outcome {
         self.run(|gateway, output| {
             let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
             burst.push(HeapFrame::new(frame));
-            gateway.pipeline.from_kernel(&gateway.snapshot, port, &mut burst, output);
+            gateway
+                .pipeline
+                .from_kernel(&gateway.snapshot, port, &mut burst, output);
         })
     }
 
@@ -163,7 +212,9 @@ impl Gateway {
             for _ in 0..count {
                 let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
                 burst.push(HeapFrame::new(frame));
-                gateway.pipeline.from_kernel(&gateway.snapshot, port, &mut burst, output);
+                gateway
+                    .pipeline
+                    .from_kernel(&gateway.snapshot, port, &mut burst, output);
             }
         });
         outcome.drops
@@ -181,7 +232,9 @@ impl Gateway {
             heap.bytes_mut().copy_within(taken.., 0);
             heap.truncate(frame.len());
             burst.push(heap);
-            gateway.pipeline.process(&gateway.snapshot, port, 0, &mut burst, output);
+            gateway
+                .pipeline
+                .process(&gateway.snapshot, port, 0, &mut burst, output);
         })
     }
 
@@ -192,7 +245,8 @@ impl Gateway {
         act(self, &mut output);
         let frames = |bursts: &[ArrayVec<HeapFrame, BURST>]| {
             let each = bursts.iter().enumerate();
-            each.flat_map(|(port, burst)| burst.iter().map(move |frame| (port, frame.bytes().to_vec()))).collect()
+            each.flat_map(|(port, burst)| burst.iter().map(move |frame| (port, frame.bytes().to_vec())))
+                .collect()
         };
         let drops = DropReason::ALL.iter().zip(before);
         Outcome {
@@ -227,7 +281,13 @@ pub fn ipv6(source: &str, destination: &str, next_header: u8, hop_limit: u8, pay
 }
 
 pub fn udp(source: &str, destination: &str, hop_limit: u8) -> Vec<u8> {
-    ipv6(source, destination, 17, hop_limit, &[0x30, 0x39, 0, 9, 0, 12, 0, 0, b'k', b'e', b'd', b'g'])
+    ipv6(
+        source,
+        destination,
+        17,
+        hop_limit,
+        &[0x30, 0x39, 0, 9, 0, 12, 0, 0, b'k', b'e', b'd', b'g'],
+    )
 }
 
 /// A UDP packet of so many octets.
