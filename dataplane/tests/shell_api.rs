@@ -476,8 +476,12 @@ fn what_cannot_be_started_says_why() {
     assert!(errors.contains("dataplane.huge_pages = require: "), "{errors}");
     let errors = run(base.replace("workers = [0]", "workers = [4095]"));
     assert!(errors.contains("dataplane.workers: core 4095"), "{errors}");
-    let errors = run(base.replace("side = \"core\"", "side = \"core\"\nqueues = 2000"));
-    assert!(errors.contains("port core: queues = 2000"), "{errors}");
+    let ring = base.replace("net_null1,no-rx=1", "net_ring1");
+    let errors = run(ring.replace("side = \"core\"", "side = \"core\"\nqueues = 500"));
+    assert!(
+        errors.contains("port core: queues = 500: the device has"),
+        "{errors}"
+    );
     assert!(
         !directory.path().join("dataplane.sock").exists(),
         "nothing stays behind"
