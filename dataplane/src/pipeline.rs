@@ -8,7 +8,7 @@
 //!
 //! A packet is looked up once as it came in, once more if it came out of a
 //! tunnel, and once more if it turned into an ICMPv6 error: so `process` makes
-//! at most [`PASSES`] passes, each over what the one before left. Nothing is
+//! at most `PASSES` passes, each over what the one before left. Nothing is
 //! allocated; frames move from one fixed array to the next.
 
 mod decide;

@@ -1,6 +1,7 @@
 //! The control plane's end of the contract.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -13,6 +14,9 @@ use crate::convert::ConversionError;
 use crate::model::{Tables, Transaction};
 use crate::proto;
 use crate::proto::dataplane_client::DataplaneClient;
+
+/// A call that has no answer by then has failed: the largest transactions take some ten seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A connection to one data plane. Clones share it.
 ///
@@ -86,6 +90,7 @@ impl Client {
         });
         // The name is of no use on a Unix socket, but HTTP/2 wants one.
         let channel = Endpoint::from_static("http://dataplane.invalid")
+            .timeout(PATIENCE)
             .connect_with_connector(connector)
             .await
             .map_err(|error| ClientError::Connect {
