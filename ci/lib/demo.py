@@ -361,7 +361,8 @@ def main():
         return down()
     if arguments.seconds_per_stay < 2:
         sys.exit(f"--seconds-per-stay {arguments.seconds_per_stay}: at least 2")
-    # Ctrl-C raises KeyboardInterrupt already; the other ways to be told to end shall clean up too.
+    # A shell may have started this with SIGINT ignored; the other ways to be told to end shall clean up too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit("ended from outside"))
     left = [line.split()[0] for line in topology.run("ip", "netns", "list").splitlines() if line.startswith(KEPT)]
@@ -379,6 +380,7 @@ def main():
         demo.timeline.heading("Connections lived on, new ones went directly, old ones through their anchor" if good else "NOT as it should be: see above")
         kept = arguments.keep
         if kept:
+            domain.end_helpers()
             print(keep_hint(domain))
         return 0 if good else 1
     except Failure as failure:

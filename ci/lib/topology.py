@@ -342,13 +342,17 @@ mode = "proxy"
 
     # The end
 
-    def remove(self):
-        """Ends and removes everything. May be called at any point, and twice."""
+    def end_helpers(self):
+        """Ends the processes that are no daemons of Kedge's."""
         for process in self.others:
             if process.poll() is None:
                 process.kill()
             process.wait()
         self.others = []
+
+    def remove(self):
+        """Ends and removes everything. May be called at any point, and twice."""
+        self.end_helpers()
         running = [daemon for daemon in self.daemons.values() if daemon.alive()]
         for daemon in running:
             daemon.process.terminate()

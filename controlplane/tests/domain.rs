@@ -552,6 +552,47 @@ fn a_restart_of_everything_changes_nothing() {
     domain.assert_settled(1, 0);
 }
 
+/// A crash may lose the newest state; the next registrations put it right.
+#[test]
+fn a_cmd_that_forgot_a_move_believes_the_serving_maar() {
+    let mut domain = Domain::new();
+    domain.attach(1, 0);
+    domain.run(SECOND);
+    let stale = domain.cmd.state().clone();
+    domain.attach(1, 1);
+    domain.run(SECOND);
+    domain.cmd = cmd::Cmd::new(
+        cmd::Settings::from_config(&cmd_config()).unwrap(),
+        stale,
+        domain.now,
+    );
+    domain.run(400 * SECOND);
+    domain.assert_settled(1, 1);
+}
+
+#[test]
+fn a_maar_that_forgot_that_a_node_left_is_told_again() {
+    let mut domain = Domain::new();
+    domain.attach(1, 0);
+    domain.run(SECOND);
+    let stale = domain.maars[0].state().clone();
+    domain.attach(1, 1);
+    domain.run(SECOND);
+    domain.maars[0] = Maar::new(
+        maar::Settings::from_config(&domain.configs[0]).unwrap(),
+        stale,
+        domain.now,
+    );
+    domain.run(400 * SECOND);
+    assert_eq!(
+        domain.phase(1, 0),
+        Some(Phase::Anchored {
+            serving: maar_address(1)
+        })
+    );
+    assert_eq!(domain.phase(1, 1), Some(Phase::Attached));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -135,7 +135,10 @@ pub struct Cmd {
 impl Cmd {
     /// A CMD that goes on from `state`: the empty one, or one that was stored.
     #[must_use]
-    pub fn new(settings: Settings, state: State, _now: Time) -> Self {
+    pub fn new(settings: Settings, mut state: State, _now: Time) -> Self {
+        for binding in state.bindings.values_mut() {
+            binding.restored = true;
+        }
         let identifiers: Vec<_> = state.bindings.keys().cloned().collect();
         let mut cmd = Self {
             settings,

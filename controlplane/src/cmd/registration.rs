@@ -45,6 +45,7 @@ impl Cmd {
             last_timestamp: checked.timestamp,
             access_technology_type: checked.access_technology_type,
             link_layer_identifier: update.options.link_layer_identifier.clone(),
+            restored: false,
         };
         match &before {
             None if self.state.bindings.len() >= self.settings.maximum_bindings => {
@@ -76,15 +77,19 @@ impl Cmd {
                 });
                 outputs.push(binding_event("binding_refreshed", &checked, "stays at"));
             }
-            // A renewal by a MAAR that the node has left, before it heard so, is no move back.
-            Some(_) if checked.handoff_indicator == handoff_indicator::RE_REGISTRATION => {
-                return self.refuse(
+            // A renewal by a MAAR that the node has left, before it heard so, is no move back. It is
+            // told again where the node is. Unless it is the CMD that has forgotten a move in a crash.
+            Some(binding)
+                if checked.handoff_indicator == handoff_indicator::RE_REGISTRATION && !binding.restored =>
+            {
+                self.refuse(
                     from,
                     update,
                     Status::BCE_PBU_PREFIX_SET_DO_NOT_MATCH,
                     now,
                     outputs,
                 );
+                return self.tell_again(&checked, now, outputs);
             }
             Some(_) => {
                 self.counters.add("bindings_moved");
@@ -196,6 +201,20 @@ impl Cmd {
             to: from,
             message: MobilityMessage::ProxyBindingAcknowledgement(answer),
         }
+    }
+
+    /// A previous MAAR believes that it serves the node: it has lost what it was told.
+    fn tell_again(&mut self, checked: &Checked, now: Time, outputs: &mut Vec<Output>) {
+        let updating = PreviousPhase::Updating(self.new_exchange(now));
+        let Some(binding) = self.state.bindings.get_mut(&checked.identifier) else {
+            return;
+        };
+        for previous in &mut binding.previous {
+            if previous.address == checked.serving {
+                previous.phase = updating.clone();
+            }
+        }
+        self.tell_previous(&checked.identifier, now, outputs);
     }
 
     /// Sends the updates of all P-MAARs that have not been told yet.

@@ -56,6 +56,9 @@ pub struct Binding {
     pub access_technology_type: u8,
     /// As the serving MAAR told it.
     pub link_layer_identifier: Option<Vec<u8>>,
+    /// It came out of the store and no MAAR has renewed it since: a move may have been forgotten.
+    #[serde(skip)]
+    pub restored: bool,
 }
 
 /// Where a binding stands.

@@ -1,6 +1,6 @@
 //! The Mobility Header (RFC 6275 section 6.1) and the messages of PMIPv6 (RFC 5213, RFC 8885).
 //!
-//! The values are here; [`parse`] and [`emit`] are in `mobility/`.
+//! The values are here; [`parse()`] and [`emit()`] are in `mobility/`.
 
 use std::net::Ipv6Addr;
 

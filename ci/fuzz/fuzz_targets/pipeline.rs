@@ -1,0 +1,46 @@
+//! Frames of anything through the packet path: none is lost, none is made, nothing panics.
+//!
+//! The first octet chooses the port and whether the addresses of the frame are made right, so that
+//! the fuzzer gets past the Ethernet header; the rest is the frame.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use arrayvec::ArrayVec;
+use kedge_dataplane::counters::Stage;
+use kedge_dataplane::drops::DropReason;
+use kedge_dataplane::frame::HeapFrame;
+use kedge_dataplane::pipeline::{BURST, Limits, Output, Pipeline};
+use kedge_dataplane::snapshot::Snapshot;
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../../../dataplane/tests/core_support/mod.rs"]
+#[allow(clippy::unwrap_used)]
+mod core_support;
+
+static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(core_support::snapshot);
+
+fuzz_target!(|octets: &[u8]| {
+    let Some((choice, frame)) = octets.split_first() else { return };
+    let port = usize::from(choice & 3);
+    let mut frame = frame.to_vec();
+    if choice & 4 != 0
+        && let Some(header) = frame.get_mut(..14)
+    {
+        header[..6].copy_from_slice(&SNAPSHOT.ports[port].link_layer_address);
+        header[6..12].copy_from_slice(&core_support::NODE_MAC);
+        if SNAPSHOT.ports[port].vlan.is_none() {
+            header[12..].copy_from_slice(&[0x86, 0xdd]);
+        }
+    }
+    let limits = Limits { icmpv6_errors_per_second: 100, punts_per_second: 100, cycles_per_second: 1_000_000 };
+    let mut pipeline = Pipeline::new(0, limits);
+    let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
+    burst.push(HeapFrame::new(&frame));
+    let mut output = Output::default();
+    pipeline.process(&SNAPSHOT, port, 0, &mut burst, &mut output);
+    let out: usize = output.transmit.iter().chain(&output.punt).map(ArrayVec::len).sum();
+    let dropped: u64 = DropReason::ALL.iter().map(|reason| pipeline.counters.drops(*reason)).sum();
+    let errors = pipeline.counters.stages(Stage::Icmpv6ErrorSent);
+    assert_eq!(1 + errors, out as u64 + dropped);
+});
