@@ -28,8 +28,9 @@ impl Process {
     ) -> anyhow::Result<Self> {
         let file = File::create(log).with_context(|| format!("{} cannot be written", log.display()))?;
         let script = "echo -15 > /proc/self/autogroup 2> /dev/null; exec \"$@\"";
+        // A child of ours leads no process group, so setsid does not fork: the process stays ours to end.
         let child = Command::new("setsid")
-            .args(["-w", "sh", "-c", script, "sh"])
+            .args(["sh", "-c", script, "sh"])
             .arg(program)
             .args(arguments)
             .stdin(Stdio::null())
@@ -67,11 +68,12 @@ impl Process {
 
     /// Ends it as its user would, and waits.
     pub(crate) fn stop(&mut self) {
-        // setsid may have forked; then the program is its child, and it waits for it.
-        let group = self.child.id().to_string();
-        for signal in ["INT", "KILL"] {
-            let _ = Command::new("pkill")
-                .args([&format!("-{signal}"), "-P", &group])
+        let process = self.child.id().to_string();
+        for signal in ["-INT", "-KILL"] {
+            // One that has ended by itself meanwhile is as good.
+            let _ = Command::new("kill")
+                .args([signal, &process])
+                .stderr(Stdio::null())
                 .status();
             let start = Instant::now();
             while start.elapsed() < Duration::from_secs(5) {
@@ -81,8 +83,6 @@ impl Process {
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
