@@ -3,10 +3,7 @@
 /// A reason to drop a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(usize)]
-#[allow(
-    missing_docs,
-    reason = "the name of each says it; `explain` says it to operators"
-)]
+#[allow(missing_docs, reason = "the name of each says it")]
 pub enum DropReason {
     FrameTooShort,
     NotForUs,
@@ -40,82 +37,62 @@ pub enum DropReason {
     MultiSegment,
 }
 
-impl DropReason {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [DropReason; 30] = {
-        use DropReason::*;
-        [
-            FrameTooShort,
-            NotForUs,
-            VlanMismatch,
-            EthertypeUnsupported,
-            Ipv6Malformed,
-            ExtensionHeaderMalformed,
-            ExtensionHeadersTooMany,
-            SourceInvalid,
-            SourceLinkLocal,
-            SourceNotBound,
-            MulticastUnsupported,
-            HopLimitExceeded,
-            NoRoute,
-            NodeAbsent,
-            PrefixUnallocated,
-            Prohibited,
-            NeighbourUnresolved,
-            TunnelUnknownPeer,
-            TunnelNested,
-            TunnelInnerMalformed,
-            TunnelInnerSourceInvalid,
-            TunnelCongestionExperienced,
-            PacketTooBig,
-            TunnelMtuTooSmall,
-            NoHeadroom,
-            NoExceptionInterface,
-            PuntRateLimited,
-            OutputFull,
-            TransmitQueueFull,
-            MultiSegment,
-        ]
-    };
+/// Each reason with its name in metrics, in the order of their numbers.
+const NAMES: [(DropReason, &str); DropReason::COUNT] = {
+    use DropReason::*;
+    [
+        (FrameTooShort, "frame_too_short"),
+        (NotForUs, "not_for_us"),
+        (VlanMismatch, "vlan_mismatch"),
+        (EthertypeUnsupported, "ethertype_unsupported"),
+        (Ipv6Malformed, "ipv6_malformed"),
+        (ExtensionHeaderMalformed, "extension_header_malformed"),
+        (ExtensionHeadersTooMany, "extension_headers_too_many"),
+        (SourceInvalid, "source_invalid"),
+        (SourceLinkLocal, "source_link_local"),
+        (SourceNotBound, "source_not_bound"),
+        (MulticastUnsupported, "multicast_unsupported"),
+        (HopLimitExceeded, "hop_limit_exceeded"),
+        (NoRoute, "no_route"),
+        (NodeAbsent, "node_absent"),
+        (PrefixUnallocated, "prefix_unallocated"),
+        (Prohibited, "prohibited"),
+        (NeighbourUnresolved, "neighbour_unresolved"),
+        (TunnelUnknownPeer, "tunnel_unknown_peer"),
+        (TunnelNested, "tunnel_nested"),
+        (TunnelInnerMalformed, "tunnel_inner_malformed"),
+        (TunnelInnerSourceInvalid, "tunnel_inner_source_invalid"),
+        (TunnelCongestionExperienced, "tunnel_congestion_experienced"),
+        (PacketTooBig, "packet_too_big"),
+        (TunnelMtuTooSmall, "tunnel_mtu_too_small"),
+        (NoHeadroom, "no_headroom"),
+        (NoExceptionInterface, "no_exception_interface"),
+        (PuntRateLimited, "punt_rate_limited"),
+        (OutputFull, "output_full"),
+        (TransmitQueueFull, "transmit_queue_full"),
+        (MultiSegment, "multi_segment"),
+    ]
+};
 
+impl DropReason {
     /// How many there are.
-    pub const COUNT: usize = Self::ALL.len();
+    pub const COUNT: usize = DropReason::MultiSegment as usize + 1;
+
+    /// All of them, in the order of their numbers.
+    pub const ALL: [DropReason; Self::COUNT] = {
+        let mut all = [DropReason::FrameTooShort; Self::COUNT];
+        let mut index = 0;
+        while index < Self::COUNT {
+            all[index] = NAMES[index].0;
+            index += 1;
+        }
+        all
+    };
 
     /// Its name in metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            DropReason::FrameTooShort => "frame_too_short",
-            DropReason::NotForUs => "not_for_us",
-            DropReason::VlanMismatch => "vlan_mismatch",
-            DropReason::EthertypeUnsupported => "ethertype_unsupported",
-            DropReason::Ipv6Malformed => "ipv6_malformed",
-            DropReason::ExtensionHeaderMalformed => "extension_header_malformed",
-            DropReason::ExtensionHeadersTooMany => "extension_headers_too_many",
-            DropReason::SourceInvalid => "source_invalid",
-            DropReason::SourceLinkLocal => "source_link_local",
-            DropReason::SourceNotBound => "source_not_bound",
-            DropReason::MulticastUnsupported => "multicast_unsupported",
-            DropReason::HopLimitExceeded => "hop_limit_exceeded",
-            DropReason::NoRoute => "no_route",
-            DropReason::NodeAbsent => "node_absent",
-            DropReason::PrefixUnallocated => "prefix_unallocated",
-            DropReason::Prohibited => "prohibited",
-            DropReason::NeighbourUnresolved => "neighbour_unresolved",
-            DropReason::TunnelUnknownPeer => "tunnel_unknown_peer",
-            DropReason::TunnelNested => "tunnel_nested",
-            DropReason::TunnelInnerMalformed => "tunnel_inner_malformed",
-            DropReason::TunnelInnerSourceInvalid => "tunnel_inner_source_invalid",
-            DropReason::TunnelCongestionExperienced => "tunnel_congestion_experienced",
-            DropReason::PacketTooBig => "packet_too_big",
-            DropReason::TunnelMtuTooSmall => "tunnel_mtu_too_small",
-            DropReason::NoHeadroom => "no_headroom",
-            DropReason::NoExceptionInterface => "no_exception_interface",
-            DropReason::PuntRateLimited => "punt_rate_limited",
-            DropReason::OutputFull => "output_full",
-            DropReason::TransmitQueueFull => "transmit_queue_full",
-            DropReason::MultiSegment => "multi_segment",
-        }
+        NAMES.get(self as usize).map_or("", |(_, name)| name)
     }
 }
 

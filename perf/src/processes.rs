@@ -27,7 +27,8 @@ impl Process {
         log: &Path,
     ) -> anyhow::Result<Self> {
         let file = File::create(log).with_context(|| format!("{} cannot be written", log.display()))?;
-        let script = "echo -15 > /proc/self/autogroup 2> /dev/null; exec \"$@\"";
+        // And it ends with us, even if we are killed.
+        let script = "echo -15 > /proc/self/autogroup 2> /dev/null; exec setpriv --pdeathsig KILL \"$@\"";
         // A child of ours leads no process group, so setsid does not fork: the process stays ours to end.
         let child = Command::new("setsid")
             .args(["sh", "-c", script, "sh"])

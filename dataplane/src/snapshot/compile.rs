@@ -3,9 +3,8 @@
 //! The table of routes has one entry for each address or prefix that anything
 //! is known of. Where several tables know of the same address, the first of
 //! these counts: local address, prefix of length 128, neighbour. What a
-//! transaction touches is compiled again ([`Compiler::compile_key`]); what
-//! depends on it (the egress of tunnels) is resolved again when it may have
-//! changed.
+//! transaction touches is compiled again ([`Compiler::compile_key`]); so is the
+//! egress of every tunnel whose peer is in a prefix that it touches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
@@ -45,6 +44,8 @@ pub struct Compiler {
     route_indexes: Indexes,
     tunnels: BTreeMap<u32, Counted>,
     tunnel_indexes: Indexes,
+    /// Tunnel id by peer, to find those that a change of the routes concerns.
+    peers: BTreeMap<Ipv6Addr, u32>,
     adjacencies: BTreeMap<(String, Ipv6Addr), KnownAdjacency>,
     adjacency_indexes: Indexes,
 }
@@ -54,7 +55,7 @@ impl Compiler {
     #[must_use]
     pub fn new(ports: Vec<PortDescription>, node_address: Ipv6Addr, workers: usize) -> Self {
         let snapshot = Snapshot {
-            generation: 0,
+            generation: 1,
             made_at: Instant::now(),
             fib: Fib::default(),
             peers: Fib::default(),
@@ -73,6 +74,7 @@ impl Compiler {
             route_indexes: Indexes::default(),
             tunnels: BTreeMap::new(),
             tunnel_indexes: Indexes::default(),
+            peers: BTreeMap::new(),
             adjacencies: BTreeMap::new(),
             adjacency_indexes: Indexes::default(),
         }
@@ -129,7 +131,6 @@ impl Compiler {
         let touched = Touched::by(transaction, &self.tables);
         let before = touched.entries(&self.tables);
         self.tables.apply(transaction);
-        let infrastructure = touched.infrastructure(&before, &self.tables);
         self.compile_adjacencies(&touched, &before);
         // Tunnels first: prefixes name them by index. Those that change are resolved once more below,
         // when the way to their peers is known.
@@ -142,14 +143,16 @@ impl Compiler {
         for prefix in &touched.keys {
             self.compile_key(*prefix);
         }
-        for id in &touched.tunnels {
-            self.resolve_tunnel(*id);
+        let mut unresolved: BTreeSet<u32> = touched.tunnels.iter().copied().collect();
+        for key in &touched.keys {
+            unresolved.extend(
+                self.peers
+                    .range(key.network()..=key.broadcast())
+                    .map(|(_, id)| *id),
+            );
         }
-        if infrastructure {
-            let ids: Vec<u32> = self.tables.tunnels.keys().copied().collect();
-            for id in ids {
-                self.resolve_tunnel(id);
-            }
+        for id in unresolved {
+            self.resolve_tunnel(id);
         }
         self.snapshot.generation += 1;
         self.snapshot.made_at = Instant::now();
@@ -322,6 +325,7 @@ impl Compiler {
     fn drop_peer(&mut self, before: Option<&model::Tunnel>) {
         if let Some(before) = before {
             self.snapshot.peers = self.snapshot.peers.with(host(before.remote), NO_MATCH);
+            self.peers.remove(&before.remote);
         }
     }
 
@@ -345,6 +349,7 @@ impl Compiler {
             }
         };
         self.snapshot.peers = self.snapshot.peers.with(host(remote), index);
+        self.peers.insert(remote, id);
     }
 
     /// Finds where a tunnel leaves, and fills in what follows from that.
@@ -446,23 +451,6 @@ impl Touched {
             tunnels: tunnels.map(|(key, entry)| (*key, entry.clone())).collect(),
             ..Tables::default()
         }
-    }
-
-    /// Whether the way to a peer may have changed: a node's own prefixes are not on it.
-    fn infrastructure(&self, have: &Tables, want: &Tables) -> bool {
-        let of_node = |entry: Option<&PrefixEntry>| {
-            entry.is_none_or(|entry| {
-                matches!(
-                    entry.next_hop,
-                    model::NextHop::Deliver { .. } | model::NextHop::Tunnel(_) | model::NextHop::Discard(_)
-                )
-            })
-        };
-        self.keys.len() > self.prefixes.len()
-            || self
-                .prefixes
-                .iter()
-                .any(|it| !of_node(have.prefixes.get(it)) || !of_node(want.prefixes.get(it)))
     }
 }
 

@@ -16,7 +16,7 @@ pub type LinkLayerAddress = [u8; 6];
 /// One consistent view of all tables. Immutable; versions share what did not change.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Grows by one with every transaction; 0 is the empty one at the start.
+    /// Grows by one with every transaction; 1 is the empty one at the start, so that a client can expect it.
     pub generation: u64,
     /// When it was made.
     pub made_at: Instant,
