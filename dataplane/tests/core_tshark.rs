@@ -1,0 +1,106 @@
+//! An independent reader, tshark, on what the packet path makes: tunnelled packets and ICMPv6 errors.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
+mod core_support;
+
+use std::process::Command;
+
+use core_support::*;
+
+/// A pcap file of Ethernet frames.
+fn pcap(frames: &[Vec<u8>]) -> tempfile::NamedTempFile {
+    let mut octets = Vec::new();
+    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1] {
+        octets.extend_from_slice(&word.to_le_bytes());
+    }
+    for frame in frames {
+        let length = u32::try_from(frame.len()).unwrap();
+        for word in [0, 0, length, length] {
+            octets.extend_from_slice(&word.to_le_bytes());
+        }
+        octets.extend_from_slice(frame);
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), octets).unwrap();
+    file
+}
+
+/// The fields of each frame, several of one kind separated by commas.
+fn dissect(frames: &[Vec<u8>], fields: &[&str]) -> Vec<Vec<String>> {
+    let file = pcap(frames);
+    let mut command = Command::new("tshark");
+    command
+        .arg("-r")
+        .arg(file.path())
+        .args(["-T", "fields", "-E", "separator=|"]);
+    for field in fields {
+        command.args(["-e", field]);
+    }
+    let output = command
+        .output()
+        .expect("tshark is needed: install the package tshark");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .map(|line| line.split('|').map(str::to_owned).collect())
+        .collect()
+}
+
+#[test]
+fn tunnelled_packets_are_ipv6_in_ipv6() {
+    let out = Gateway::new().one(CORE, &udp(REMOTE, ANCHORED, 64));
+    let frames = [out.transmit[0].1.clone()];
+    let fields = [
+        "ipv6.src",
+        "ipv6.dst",
+        "ipv6.nxt",
+        "ipv6.hlim",
+        "udp.dstport",
+        "_ws.malformed",
+        "ipv6.flow",
+    ];
+    let read = &dissect(&frames, &fields)[0];
+    assert_eq!(read[0], format!("{OWN},{REMOTE}"));
+    assert_eq!(read[1], format!("{PEER},{ANCHORED}"));
+    assert_eq!(read[2..6], ["41,17", "64,63", "9", ""].map(str::to_owned));
+    let flow = read[6].split(',').next().unwrap();
+    assert_ne!(
+        flow, "0x00000",
+        "RFC 6438: the outer flow label tells flows apart"
+    );
+}
+
+#[test]
+fn errors_have_right_checksums() {
+    let cases = [
+        (udp(REMOTE, NODE, 1), "3", "0", ""),
+        (udp(REMOTE, "2001:db8:100:77::1", 64), "1", "0", ""),
+        (udp(REMOTE, "2001:db8:bad::1", 64), "1", "1", ""),
+        (sized(REMOTE, ANCHORED, 1461), "2", "0", "1460"),
+        (sized(REMOTE, ANCHORED, 1500), "2", "0", "1460"),
+    ];
+    let frames: Vec<Vec<u8>> = cases
+        .iter()
+        .map(|(packet, ..)| Gateway::new().one(CORE, packet).transmit[0].1.clone())
+        .collect();
+    let fields = [
+        "icmpv6.type",
+        "icmpv6.code",
+        "icmpv6.mtu",
+        "icmpv6.checksum.status",
+        "frame.len",
+    ];
+    for (read, (_, kind, code, mtu)) in dissect(&frames, &fields).iter().zip(&cases) {
+        assert_eq!(
+            read[..4],
+            [*kind, *code, *mtu, "1"].map(str::to_owned),
+            "1 is a good checksum"
+        );
+        assert!(read[4].parse::<usize>().unwrap() <= 14 + 1280);
+    }
+}
