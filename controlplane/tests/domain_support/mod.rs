@@ -1,0 +1,336 @@
+//! The domain of `domain.rs`: one CMD, three MAARs, and the network between them.
+
+#![allow(unreachable_pub, missing_docs, reason = "a module of one test")]
+
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use ipnet::Ipv6Net;
+use kedge_config::Config;
+use kedge_controlplane::identity::{LinkLayerAddress, MobileNodeIdentifier};
+use kedge_controlplane::maar::{Maar, Phase};
+use kedge_controlplane::time::Time;
+use kedge_controlplane::wire::mobility::{MobilityMessage, emit, parse};
+use kedge_controlplane::{cmd, forwarding, maar};
+use kedge_dataplane_api::model::{NextHop, SourcePath, Tables};
+
+pub const CMD: &str = "2001:db8:d::1";
+
+pub fn address(text: &str) -> Ipv6Addr {
+    text.parse().unwrap()
+}
+
+pub fn maar_address(index: usize) -> Ipv6Addr {
+    address(["2001:db8:a::1", "2001:db8:b::1", "2001:db8:c::1"][index])
+}
+
+pub fn maar_config(index: usize) -> Config {
+    let text = format!(
+        r#"
+        [node]
+        name = "maar{number}"
+        role = "maar"
+        address = "{address}"
+        [dataplane]
+        [[port]]
+        name = "access"
+        device = "net_null0"
+        side = "access"
+        exception = "kacc"
+        [[port]]
+        name = "core"
+        device = "net_null1"
+        side = "core"
+        exception = "kcore"
+        addresses = ["2001:db8:ca{number}::2/64"]
+        [[route]]
+        prefix = "::/0"
+        port = "core"
+        gateway = "2001:db8:ca{number}::1"
+        [maar]
+        cmd = ["{CMD}"]
+        prefix_pools = ["2001:db8:{number}00::/48"]
+        "#,
+        number = index + 1,
+        address = maar_address(index),
+    );
+    Config::parse(&text, "test").unwrap()
+}
+
+pub fn cmd_config() -> Config {
+    let maars: String = (0..3)
+        .map(|index| {
+            format!(
+                "[[cmd.known_maar]]\naddress = \"{}\"\nprefix_pools = [\"2001:db8:{}00::/48\"]\n",
+                maar_address(index),
+                index + 1
+            )
+        })
+        .collect();
+    let text = format!(
+        "[node]\nname = \"cmd\"\nrole = \"cmd\"\naddress = \"{CMD}\"\n[cmd]\nmaximum_previous_maars = 2\n{maars}"
+    );
+    Config::parse(&text, "test").unwrap()
+}
+
+pub fn node(index: u8) -> (MobileNodeIdentifier, LinkLayerAddress) {
+    (
+        MobileNodeIdentifier::nai(&format!("mn{index}@example.net")),
+        LinkLayerAddress([2, 0, 0, 0, 10, index]),
+    )
+}
+
+/// A datagram in flight; the heap gives the earliest first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub struct Flight(std::cmp::Reverse<(Time, u64)>, Ipv6Addr, Ipv6Addr, Vec<u8>);
+
+pub struct Domain {
+    pub now: Time,
+    pub maars: Vec<Maar>,
+    pub configs: Vec<Config>,
+    pub cmd: cmd::Cmd,
+    pub flights: BinaryHeap<Flight>,
+    pub order: u64,
+    /// Each datagram asks this whether it is lost.
+    pub lost: Box<dyn FnMut() -> bool>,
+    pub sent: usize,
+    /// Prefixes of the last advertisement to each node: prefix -> preferred lifetime.
+    pub heard: BTreeMap<MobileNodeIdentifier, BTreeMap<Ipv6Net, u32>>,
+    pub on_link: BTreeMap<LinkLayerAddress, MobileNodeIdentifier>,
+}
+
+impl Domain {
+    pub fn new() -> Self {
+        let now = Time(Duration::from_secs(1_700_000_000));
+        let configs: Vec<_> = (0..3).map(maar_config).collect();
+        let maars = configs
+            .iter()
+            .map(|config| {
+                Maar::new(
+                    maar::Settings::from_config(config).unwrap(),
+                    maar::State::default(),
+                    now,
+                )
+            })
+            .collect();
+        let cmd = cmd::Cmd::new(
+            cmd::Settings::from_config(&cmd_config()).unwrap(),
+            cmd::State::default(),
+            now,
+        );
+        Self {
+            now,
+            maars,
+            configs,
+            cmd,
+            flights: BinaryHeap::new(),
+            order: 0,
+            lost: Box::new(|| false),
+            sent: 0,
+            heard: BTreeMap::new(),
+            on_link: (0..=255).map(|index| (node(index).1, node(index).0)).collect(),
+        }
+    }
+
+    pub fn send(&mut self, from: Ipv6Addr, to: Ipv6Addr, message: &MobilityMessage) {
+        // Every message crosses the wire format, so the codecs are part of the test.
+        let octets = emit(message, from, to).unwrap();
+        self.sent += 1;
+        if (self.lost)() {
+            return;
+        }
+        self.order += 1;
+        let arrival = self.now.after(Duration::from_millis(5));
+        self.flights
+            .push(Flight(std::cmp::Reverse((arrival, self.order)), from, to, octets));
+    }
+
+    pub fn maar_outputs(&mut self, index: usize, outputs: Vec<maar::Output>) {
+        for output in outputs {
+            match output {
+                maar::Output::Send { to, message } => self.send(maar_address(index), to, &message),
+                maar::Output::Advertise {
+                    link_layer_address,
+                    prefixes,
+                    ..
+                } => {
+                    let heard = prefixes
+                        .iter()
+                        .map(|it| (it.prefix, it.preferred_lifetime))
+                        .collect();
+                    self.heard
+                        .insert(self.on_link[&link_layer_address].clone(), heard);
+                }
+                maar::Output::Event(_) => {}
+            }
+        }
+    }
+
+    pub fn cmd_outputs(&mut self, outputs: Vec<cmd::Output>) {
+        for output in outputs {
+            if let cmd::Output::Send { to, message } = output {
+                self.send(address(CMD), to, &message);
+            }
+        }
+    }
+
+    pub fn maar_input(&mut self, index: usize, input: maar::Input) {
+        let outputs = self.maars[index].process(input, self.now);
+        self.maar_outputs(index, outputs);
+    }
+
+    pub fn attach(&mut self, number: u8, index: usize) {
+        let (identifier, link_layer_address) = node(number);
+        let link_local_address = link_layer_address.link_local();
+        let port = "access".to_owned();
+        self.maar_input(
+            index,
+            maar::Input::Attached {
+                identifier,
+                port,
+                link_layer_address,
+                link_local_address,
+            },
+        );
+    }
+
+    pub fn detach(&mut self, number: u8, index: usize, deregister: bool) {
+        self.maar_input(
+            index,
+            maar::Input::Detached {
+                identifier: node(number).0,
+                deregister,
+            },
+        );
+    }
+
+    /// Lets `span` pass: deliveries and timers in the order of their times.
+    pub fn run(&mut self, span: Duration) {
+        let end = self.now.after(span);
+        loop {
+            let flight = self.flights.peek().map(|flight| flight.0.0.0);
+            let timers = self
+                .maars
+                .iter()
+                .map(Maar::next_deadline)
+                .chain([self.cmd.next_deadline()]);
+            let timer = timers.flatten().min();
+            let Some(next) = [flight, timer]
+                .into_iter()
+                .flatten()
+                .min()
+                .filter(|next| *next <= end)
+            else {
+                break;
+            };
+            self.now = self.now.max(next);
+            if flight == Some(next) {
+                let Some(Flight(_, from, to, octets)) = self.flights.pop() else {
+                    break;
+                };
+                let message = parse(from, to, &octets).unwrap();
+                if to == address(CMD) {
+                    let outputs = self.cmd.process(cmd::Input::Message { from, message }, self.now);
+                    self.cmd_outputs(outputs);
+                } else if let Some(index) = (0..3).find(|index| maar_address(*index) == to) {
+                    self.maar_input(index, maar::Input::Message { from, message });
+                }
+                continue;
+            }
+            for index in 0..3 {
+                if self.maars[index].next_deadline().is_some_and(|at| at <= self.now) {
+                    self.maar_input(index, maar::Input::Tick);
+                }
+            }
+            if self.cmd.next_deadline().is_some_and(|at| at <= self.now) {
+                let outputs = self.cmd.process(cmd::Input::Tick, self.now);
+                self.cmd_outputs(outputs);
+            }
+        }
+        self.now = end;
+    }
+
+    pub fn tables(&self, index: usize) -> Tables {
+        forwarding::desired(&self.configs[index], self.maars[index].state(), &BTreeMap::new())
+    }
+
+    pub fn phase(&self, number: u8, index: usize) -> Option<Phase> {
+        self.maars[index]
+            .state()
+            .nodes
+            .get(&node(number).0)
+            .map(|node| node.phase.clone())
+    }
+
+    pub fn prefix(&self, number: u8, index: usize) -> Ipv6Net {
+        self.maars[index].state().nodes[&node(number).0].home_network_prefix
+    }
+
+    /// A restart of everything, from what each daemon stored as JSON.
+    pub fn restart(&mut self) {
+        for index in 0..3 {
+            let stored = serde_json::to_string(self.maars[index].state()).unwrap();
+            let settings = maar::Settings::from_config(&self.configs[index]).unwrap();
+            self.maars[index] = Maar::new(settings, serde_json::from_str(&stored).unwrap(), self.now);
+        }
+        let stored = serde_json::to_string(self.cmd.state()).unwrap();
+        let settings = cmd::Settings::from_config(&cmd_config()).unwrap();
+        self.cmd = cmd::Cmd::new(settings, serde_json::from_str(&stored).unwrap(), self.now);
+    }
+
+    /// What must hold when nothing is on its way: the node is served at one place, every prefix it
+    /// has is delivered there, and every anchor sends its prefix there and takes it back from there.
+    pub fn assert_settled(&self, number: u8, serving: usize) {
+        let (identifier, link_layer_address) = node(number);
+        let binding = &self.cmd.state().bindings[&identifier];
+        assert_eq!(binding.serving, maar_address(serving));
+        for index in 0..3 {
+            let attached = self.phase(number, index) == Some(Phase::Attached);
+            assert_eq!(attached, index == serving, "{identifier} at maar{}", index + 1);
+        }
+        let here = self.tables(serving);
+        let deliver = NextHop::Deliver {
+            port: "access".to_owned(),
+            link_layer_address: link_layer_address.0,
+        };
+        let own = &here.prefixes[&self.prefix(number, serving)];
+        assert_eq!(own.next_hop, deliver);
+        assert_eq!(own.source.as_ref().unwrap().path, SourcePath::Native);
+        assert_eq!(binding.prefixes, [self.prefix(number, serving)]);
+        let served = &self.maars[serving].state().nodes[&identifier];
+        assert_eq!(served.previous.len(), binding.previous.len());
+        for previous in &binding.previous {
+            let anchor = (0..3)
+                .find(|index| maar_address(*index) == previous.address)
+                .unwrap();
+            assert_eq!(self.prefix(number, anchor), previous.prefix);
+            let there = self.tables(anchor);
+            let NextHop::Tunnel(out) = there.prefixes[&previous.prefix].next_hop else {
+                panic!(
+                    "{} is not tunnelled: {:?}",
+                    previous.prefix, there.prefixes[&previous.prefix]
+                );
+            };
+            assert_eq!(there.tunnels[&out].remote, maar_address(serving));
+            let entry = &here.prefixes[&previous.prefix];
+            assert_eq!(entry.next_hop, deliver);
+            let SourcePath::Tunnel(back) = entry.source.as_ref().unwrap().path else {
+                panic!("native")
+            };
+            assert_eq!(here.tunnels[&back].remote, previous.address);
+        }
+        let heard = &self.heard[&identifier];
+        let preferred: Vec<_> = heard
+            .iter()
+            .filter(|(_, lifetime)| **lifetime > 0)
+            .map(|(prefix, _)| *prefix)
+            .collect();
+        assert_eq!(
+            preferred,
+            [self.prefix(number, serving)],
+            "only the newest prefix is preferred"
+        );
+        assert_eq!(heard.len(), 1 + binding.previous.len());
+    }
+}
