@@ -54,7 +54,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let directory = directory.path();
     let mut report = Report {
         bench: "forward",
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: format!(
+            "kedge-perf forward --seconds {} --rounds {}",
+            options.seconds, options.rounds
+        ),
         processor: report::processor(),
         kernel: report::line_of("/proc/sys/kernel/osrelease"),
         load_average_before: report::line_of("/proc/loadavg"),
