@@ -269,7 +269,9 @@ mode = "proxy"
     def wait_ready(self, index, seconds=30):
         def ready():
             info = self.kedge(f"maar{index}", "show", "info", check=False)
-            return info and info["controlplane"]["dataplane_connected"] and self.resolved(index)
+            # Null until the control plane answers; the data plane may be first.
+            control = (info or {}).get("controlplane") or {}
+            return control.get("dataplane_connected") and self.resolved(index)
         self.wait(ready, seconds, f"maar{index} did not become ready")
 
     def resolved(self, index):
