@@ -13,6 +13,8 @@ mod forward;
 mod frames;
 mod processes;
 mod report;
+#[allow(dead_code, reason = "the benches that use it follow")]
+mod rows;
 mod tables;
 
 /// Benches of Kedge beside its peers, in one run.
