@@ -169,32 +169,55 @@ impl Traffic {
 struct Cell([AtomicU64; 4]);
 
 /// Cells in one chunk of a bank.
-const CHUNK: usize = 256;
+const CHUNK: usize = 4096;
 
 /// Traffic counters by index, for each worker; grown by the control thread, shared with snapshots.
+/// Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Bank {
     /// By worker, then by `index / CHUNK`.
-    workers: Vec<Vec<Arc<[Cell]>>>,
+    workers: Arc<[Chunks]>,
 }
+
+type Chunks = Arc<Vec<Arc<[Cell]>>>;
 
 impl Bank {
     /// An empty bank for so many workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {
         Self {
-            workers: vec![Vec::new(); workers],
+            workers: (0..workers).map(|_| Chunks::default()).collect(),
         }
     }
 
     /// Makes room for `index`. Cells that are there stay where they are.
     pub fn assure(&mut self, index: u32) {
         let chunks = index as usize / CHUNK + 1;
-        for worker in &mut self.workers {
-            while worker.len() < chunks {
-                worker.push((0..CHUNK).map(|_| Cell::default()).collect());
-            }
+        if self.workers.iter().all(|worker| worker.len() >= chunks) {
+            return;
         }
+        let grown = self.workers.iter().map(|worker| {
+            let mut worker = worker.clone();
+            while worker.len() < chunks {
+                Arc::make_mut(&mut worker).push((0..CHUNK).map(|_| Cell::default()).collect());
+            }
+            worker
+        });
+        self.workers = grown.collect();
+    }
+
+    /// Asks the processor for the cell that a packet will be counted in.
+    #[inline]
+    pub fn prefetch(&self, worker: usize, index: u32) {
+        if let Some(cell) = self.cell(worker, index) {
+            crate::fib::prefetch(cell);
+        }
+    }
+
+    #[inline]
+    fn cell(&self, worker: usize, index: u32) -> Option<&Cell> {
+        let index = index as usize;
+        self.workers.get(worker)?.get(index / CHUNK)?.get(index % CHUNK)
     }
 
     /// Counts a packet toward a prefix or into a tunnel.
@@ -211,11 +234,7 @@ impl Bank {
 
     #[inline]
     fn count(&self, worker: usize, index: u32, octets: usize, at: usize) {
-        let index = index as usize;
-        let cell = self
-            .workers
-            .get(worker)
-            .and_then(|chunks| chunks.get(index / CHUNK)?.get(index % CHUNK));
+        let cell = self.cell(worker, index);
         if let Some([packets, bytes]) = cell.and_then(|cell| cell.0.get(at..at + 2)) {
             add(packets, 1);
             add(bytes, octets as u64);

@@ -22,7 +22,7 @@ use crate::counters::{Counters, Stage};
 use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
 use crate::frame::Frame;
-use crate::snapshot::{PortDescription, Snapshot};
+use crate::snapshot::{PortDescription, Route, Snapshot};
 use crate::stage::limit::Limit;
 use crate::stage::parse::{self, ETHERNET_HEADER, Ipv6, VLAN_TAG};
 
@@ -170,14 +170,26 @@ impl Pipeline {
         );
         let mut results = [NO_MATCH; 2 * BURST];
         snapshot.fib.lookup_burst(&keys, &mut results);
-        let (destinations, sources) = results.split_at(lanes.len());
+        // With very many prefixes neither routes nor counters are in a cache: ask for all before using any.
+        let results = results.get(..keys.len()).unwrap_or_default();
+        for result in results {
+            snapshot.routes.prefetch(*result);
+        }
+        let routes: ArrayVec<Route, { 2 * BURST }> = results
+            .iter()
+            .map(|result| snapshot.routes.get(*result))
+            .collect();
+        for route in &routes {
+            snapshot.prefix_traffic.prefetch(self.worker, route.counter);
+        }
+        let (destinations, sources) = routes.split_at(lanes.len());
         let mut sources = sources.iter();
         let mut again = Lanes::new();
         for (lane, destination) in lanes.into_iter().zip(destinations) {
             let source = if checked(&lane) {
-                sources.next().copied().unwrap_or(NO_MATCH)
+                sources.next().copied().unwrap_or_default()
             } else {
-                NO_MATCH
+                Route::default()
             };
             // A lane leaves at most one lane behind, so there is always room.
             if let Some(lane) = self.decide(snapshot, now, lane, *destination, source, output) {

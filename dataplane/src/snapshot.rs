@@ -8,6 +8,7 @@
 mod check;
 mod compile;
 mod publish;
+mod routes;
 mod slab;
 mod types;
 
@@ -16,6 +17,7 @@ mod tests;
 
 pub use check::ApplyError;
 pub use compile::Compiler;
+pub use routes::Routes;
 pub use slab::Slab;
 pub use types::{
     Adjacency, LinkLayerAddress, MAX_PORTS, NextHop, PortDescription, Route, Snapshot, SourceRule, Tunnel,

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+mod fib;
 mod forward;
 mod frames;
 mod processes;
@@ -27,12 +28,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Cycles per lookup, beside rte_fib6, rte_lpm6 and rte_hash.
+    Fib(fib::Options),
     /// Packets per second through one gateway on one core, beside dpdk-testpmd on the same pair.
     Forward(forward::Options),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::Fib(options) => fib::run(&options),
         Command::Forward(options) => forward::run(&options),
     }
 }

@@ -35,7 +35,7 @@ enum Step {
 }
 
 impl Pipeline {
-    /// Does with a lane what the tables say. `destination` and `source` are indexes of routes.
+    /// Does with a lane what the tables say of its destination and its source.
     /// Gives a lane back if its packet has become another one.
     #[inline]
     pub(super) fn decide<F: Frame>(
@@ -43,11 +43,10 @@ impl Pipeline {
         snapshot: &Snapshot,
         now: u64,
         mut lane: Lane<F>,
-        destination: u32,
-        source: u32,
+        route: Route,
+        source: Route,
         output: &mut Output<F>,
     ) -> Option<Lane<F>> {
-        let route = snapshot.routes.get(destination);
         let step = match lane.origin {
             Origin::Wire => self.admit(snapshot, &lane, route, source),
             Origin::Tunnel(tunnel) => self.admit_inner(snapshot, &lane, route, source, tunnel),
@@ -77,7 +76,7 @@ impl Pipeline {
                 };
             }
             Ok(Step::Forward(next_hop)) => {
-                match self.forward(snapshot, lane, next_hop, destination, output) {
+                match self.forward(snapshot, lane, next_hop, route.counter, output) {
                     Ok(()) => return None,
                     Err((back, refusal)) => {
                         lane = back;
@@ -97,7 +96,7 @@ impl Pipeline {
         snapshot: &Snapshot,
         lane: &Lane<F>,
         route: Route,
-        source: u32,
+        source: Route,
     ) -> Result<Step, Refusal> {
         let packet = &lane.packet;
         if is_multicast(packet.source) || is_never_on_the_wire(packet.source) {
@@ -129,7 +128,7 @@ impl Pipeline {
         let mut next_hop = route.next_hop;
         if access {
             // BCP 38: only what the binding allows, from the node that has it.
-            let rule = snapshot.routes.get(source).source;
+            let rule = source.source;
             let from = |port: u8, address: LinkLayerAddress| {
                 usize::from(port) == lane.port && address == lane.source_link_layer
             };
@@ -150,7 +149,9 @@ impl Pipeline {
                 _ => return Err(DropReason::SourceNotBound.into()),
             }
             self.counters.stage(Stage::SourceChecked, 1);
-            snapshot.prefix_traffic.from(self.worker, source, packet.length);
+            snapshot
+                .prefix_traffic
+                .from(self.worker, source.counter, packet.length);
         }
         if next_hop == NextHop::Local {
             self.local(snapshot, lane)
@@ -201,7 +202,7 @@ impl Pipeline {
         snapshot: &Snapshot,
         lane: &Lane<F>,
         route: Route,
-        source: u32,
+        source: Route,
         tunnel: u32,
     ) -> Result<Step, Refusal> {
         let packet = &lane.packet;
@@ -212,12 +213,14 @@ impl Pipeline {
             return Err(DropReason::TunnelInnerSourceInvalid.into());
         }
         let for_served = matches!(route.source, SourceRule::Tunnel { tunnel: its, .. } if its == tunnel);
-        let from_anchored = snapshot.routes.get(source).next_hop == NextHop::Tunnel(tunnel);
+        let from_anchored = source.next_hop == NextHop::Tunnel(tunnel);
         if !for_served && !from_anchored {
             return Err(DropReason::TunnelInnerSourceInvalid.into());
         }
         if from_anchored {
-            snapshot.prefix_traffic.from(self.worker, source, packet.length);
+            snapshot
+                .prefix_traffic
+                .from(self.worker, source.counter, packet.length);
         }
         if route.next_hop != NextHop::Local {
             return Ok(Step::Forward(route.next_hop));
@@ -238,7 +241,7 @@ impl Pipeline {
         snapshot: &Snapshot,
         mut lane: Lane<F>,
         next_hop: NextHop,
-        destination: u32,
+        counter: u32,
         output: &mut Output<F>,
     ) -> Result<(), (Lane<F>, Refusal)> {
         let refusal = match next_hop {
@@ -285,7 +288,7 @@ impl Pipeline {
             _ => Ok(()),
         };
         if result.is_ok() && !matches!(next_hop, NextHop::Adjacency(_)) {
-            snapshot.prefix_traffic.to(self.worker, destination, length);
+            snapshot.prefix_traffic.to(self.worker, counter, length);
         }
         result
     }

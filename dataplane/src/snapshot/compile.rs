@@ -14,10 +14,11 @@ use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{self, DiscardReason, PrefixEntry, SourcePath, Tables, Transaction};
 
 use super::check::{ApplyError, check};
+use super::routes::RouteWriter;
 use super::slab::{Indexes, Slab};
 use super::types::{Adjacency, NextHop, PortDescription, Route, Snapshot, SourceRule, Tunnel};
 use crate::counters::{Bank, Traffic};
-use crate::fib::{Fib, NO_MATCH};
+use crate::fib::{NO_MATCH, Table};
 use crate::tunnel::ip6_in_ip6;
 
 /// An index, and what its counters read when it was given out.
@@ -40,8 +41,13 @@ struct KnownAdjacency {
 pub struct Compiler {
     tables: Tables,
     snapshot: Snapshot,
-    routes: BTreeMap<Ipv6Net, Counted>,
-    route_indexes: Indexes,
+    /// Forwarding table and peers, where they are made.
+    fib: Table,
+    peer_table: Table,
+    routes: RouteWriter,
+    counter_indexes: Indexes,
+    /// By index of a counter: what it read when it was given out.
+    counted_before: Vec<Traffic>,
     tunnels: BTreeMap<u32, Counted>,
     tunnel_indexes: Indexes,
     /// Tunnel id by peer, to find those that a change of the routes concerns.
@@ -54,12 +60,13 @@ impl Compiler {
     /// Empty tables for these ports; `node_address` is the source of ICMPv6 errors.
     #[must_use]
     pub fn new(ports: Vec<PortDescription>, node_address: Ipv6Addr, workers: usize) -> Self {
+        let (mut fib, mut peer_table, mut routes) = (Table::new(), Table::new(), RouteWriter::new());
         let snapshot = Snapshot {
             generation: 1,
             made_at: Instant::now(),
-            fib: Fib::default(),
-            peers: Fib::default(),
-            routes: Slab::default(),
+            fib: fib.commit(),
+            peers: peer_table.commit(),
+            routes: routes.commit(),
             tunnels: Slab::default(),
             adjacencies: Slab::default(),
             ports: ports.into(),
@@ -70,8 +77,11 @@ impl Compiler {
         Self {
             tables: Tables::default(),
             snapshot,
-            routes: BTreeMap::new(),
-            route_indexes: Indexes::default(),
+            fib,
+            peer_table,
+            routes,
+            counter_indexes: Indexes::default(),
+            counted_before: Vec::new(),
             tunnels: BTreeMap::new(),
             tunnel_indexes: Indexes::default(),
             peers: BTreeMap::new(),
@@ -117,8 +127,13 @@ impl Compiler {
                 )
         });
         nodes.filter_map(|(prefix, _)| {
-            let it = self.routes.get(prefix)?;
-            Some((*prefix, bank.read(it.index).since(it.before)))
+            let counter = self.routes.get(self.fib.get(*prefix)?).counter;
+            let before = self
+                .counted_before
+                .get(counter as usize)
+                .copied()
+                .unwrap_or_default();
+            Some((*prefix, bank.read(counter).since(before)))
         })
     }
 
@@ -154,6 +169,9 @@ impl Compiler {
         for id in unresolved {
             self.resolve_tunnel(id);
         }
+        self.snapshot.fib = self.fib.commit();
+        self.snapshot.peers = self.peer_table.commit();
+        self.snapshot.routes = self.routes.commit();
         self.snapshot.generation += 1;
         self.snapshot.made_at = Instant::now();
         Ok(self.snapshot.clone())
@@ -218,33 +236,55 @@ impl Compiler {
 
     /// Compiles what is known of one prefix or address.
     fn compile_key(&mut self, key: Ipv6Net) {
-        let Some(route) = self.route(key) else {
-            if let Some(counted) = self.routes.remove(&key) {
-                self.snapshot.fib = self.snapshot.fib.with(key, NO_MATCH);
-                self.snapshot.routes.set(counted.index, Route::default());
-                self.route_indexes.give(counted.index);
+        let old = self.fib.get(key);
+        let Some(mut route) = self.route(key) else {
+            if let Some(old) = old {
+                self.counter_indexes.give(self.routes.get(old).counter);
+                self.routes.retire(old);
+                self.set(key, NO_MATCH);
             }
             return;
         };
-        let index = match self.routes.get(&key) {
-            Some(counted) => counted.index,
-            None => {
-                let index = self.route_indexes.take();
-                self.snapshot.prefix_traffic.assure(index);
-                let before = self.snapshot.prefix_traffic.read(index);
-                self.routes.insert(key, Counted { index, before });
-                self.snapshot.fib = self.snapshot.fib.with(key, index);
-                index
+        match old {
+            Some(old) => {
+                let before = self.routes.get(old);
+                route.counter = before.counter;
+                if route == before {
+                    return;
+                }
+                self.routes.retire(old);
             }
-        };
-        self.snapshot.routes.set(index, route);
+            None => route.counter = self.take_counter(),
+        }
+        let index = self.routes.add(route);
+        self.set(key, index);
+    }
+
+    /// [`Compiler::apply`] has asked for room before it began.
+    fn set(&mut self, key: Ipv6Net, index: u32) {
+        if let Err(error) = self.fib.set(key, index) {
+            tracing::error!(%key, %error, "a change that there was room for found none");
+        }
+    }
+
+    fn take_counter(&mut self) -> u32 {
+        let index = self.counter_indexes.take();
+        self.snapshot.prefix_traffic.assure(index);
+        let at = index as usize;
+        if self.counted_before.len() <= at {
+            self.counted_before.resize(at + 1, Traffic::default());
+        }
+        if let Some(before) = self.counted_before.get_mut(at) {
+            *before = self.snapshot.prefix_traffic.read(index);
+        }
+        index
     }
 
     fn route(&self, key: Ipv6Net) -> Option<Route> {
         let only = |next_hop| {
             Some(Route {
                 next_hop,
-                source: SourceRule::Refused,
+                ..Route::default()
             })
         };
         if key.prefix_len() == 128 && self.tables.local_addresses.contains(&key.addr()) {
@@ -254,6 +294,7 @@ impl Compiler {
             return Some(Route {
                 next_hop: self.next_hop(entry),
                 source: self.source(entry),
+                counter: 0,
             });
         }
         // Link-local addresses mean nothing without their port.
@@ -324,7 +365,7 @@ impl Compiler {
     /// swap their peers in one transaction.
     fn drop_peer(&mut self, before: Option<&model::Tunnel>) {
         if let Some(before) = before {
-            self.snapshot.peers = self.snapshot.peers.with(host(before.remote), NO_MATCH);
+            self.set_peer(before.remote, NO_MATCH);
             self.peers.remove(&before.remote);
         }
     }
@@ -348,8 +389,14 @@ impl Compiler {
                 index
             }
         };
-        self.snapshot.peers = self.snapshot.peers.with(host(remote), index);
+        self.set_peer(remote, index);
         self.peers.insert(remote, id);
+    }
+
+    fn set_peer(&mut self, remote: Ipv6Addr, index: u32) {
+        if let Err(error) = self.peer_table.set(host(remote), index) {
+            tracing::error!(%remote, %error, "a tunnel that there was room for found none");
+        }
     }
 
     /// Finds where a tunnel leaves, and fills in what follows from that.
@@ -357,10 +404,7 @@ impl Compiler {
         let (Some(tunnel), Some(counted)) = (self.tables.tunnels.get(&id), self.tunnels.get(&id)) else {
             return;
         };
-        let route = self
-            .snapshot
-            .routes
-            .get(self.snapshot.fib.lookup(tunnel.remote.into()));
+        let route = self.routes.get(self.fib.lookup(tunnel.remote.into()));
         let (adjacency, on_link) = match route.next_hop {
             NextHop::Adjacency(adjacency) => (adjacency, u8::MAX),
             NextHop::OnLink { port } => (0, port),

@@ -348,8 +348,8 @@ fn traffic_is_counted_from_the_moment_an_entry_is_put() {
         ..Transaction::default()
     };
     let snapshot = compiler.apply(&put).unwrap();
-    let index = snapshot.fib.lookup(node.network().into());
-    snapshot.prefix_traffic.to(0, index, 100);
+    let route = snapshot.routes.get(snapshot.fib.lookup(node.network().into()));
+    snapshot.prefix_traffic.to(0, route.counter, 100);
     assert_eq!(compiler.prefix_traffic().next().unwrap().1.to_bytes, 100);
     compiler
         .apply(&Transaction {
