@@ -153,52 +153,53 @@ unsafe fn lookup(memory: &Memory, root: u32, keys: &[u128], results: &mut [u32])
             break;
         }
     }
+    // What is left are buckets. First all are asked for, then all are searched.
+    let mut keys = [0u64; LANES];
+    let mut starts = [0u64; LANES];
+    let mut best = [0u64; LANES];
+    let mut buckets = 0u64;
+    for (number, group) in state.iter().enumerate().take(groups) {
+        let from = number * EIGHT;
+        let halfway = _mm512_test_epi64_mask(group.at, halves);
+        let mine = _mm512_test_epi64_mask(group.at, group.at);
+        buckets |= u64::from(mine) << from;
+        // SAFETY: `number` is below GROUPS, so there is room for eight in each of the three.
+        unsafe {
+            let key = _mm512_mask_mov_epi64(group.key, halfway, group.low);
+            _mm512_storeu_si512(keys.as_mut_ptr().add(from).cast(), key);
+            let start = _mm512_slli_epi64::<2>(_mm512_and_si512(group.at, lines));
+            _mm512_storeu_si512(starts.as_mut_ptr().add(from).cast(), start);
+            _mm512_storeu_si512(best.as_mut_ptr().add(from).cast(), group.best);
+        }
+        for start in &starts[from..from + EIGHT] {
+            // SAFETY: a prefetch reads nothing. (Lanes that are at no bucket ask for line 0.)
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(base.cast::<i8>().add(*start as usize)) };
+        }
+    }
     let shifts = _mm512_set_epi64(0, 0, 0, 24, 18, 12, 6, 0);
     let six = _mm512_set1_epi64(63);
     let ones = _mm512_set1_epi64(-1);
-    for (number, group) in state.iter().enumerate().take(groups) {
-        let mut best = [0u64; EIGHT];
-        // SAFETY: there is room for eight.
-        unsafe { _mm512_storeu_si512(best.as_mut_ptr().cast(), group.best) };
-        let mut buckets = _mm512_test_epi64_mask(group.at, group.at);
-        if buckets != 0 {
-            let halfway = _mm512_test_epi64_mask(group.at, halves);
-            let (mut keys, mut starts) = ([0u64; EIGHT], [0u64; EIGHT]);
-            // SAFETY: there is room for eight in both.
-            unsafe {
-                let key = _mm512_mask_mov_epi64(group.key, halfway, group.low);
-                _mm512_storeu_si512(keys.as_mut_ptr().cast(), key);
-                _mm512_storeu_si512(starts.as_mut_ptr().cast(), _mm512_and_si512(group.at, lines));
-            }
-            while buckets != 0 {
-                let lane = buckets.trailing_zeros() as usize % EIGHT;
-                buckets &= buckets - 1;
-                // SAFETY: what is left in `at` are descriptors of buckets; a bucket is one line.
-                let (line, lengths, results) = unsafe {
-                    let line = base.add((starts[lane] >> 4) as usize * WORDS);
-                    (
-                        _mm512_loadu_si512(line.cast()),
-                        *line.add(7) >> 32,
-                        line.add(BUCKET_RESULTS).cast::<u32>(),
-                    )
-                };
-                let lengths =
-                    _mm512_and_si512(_mm512_srlv_epi64(_mm512_set1_epi64(lengths as i64), shifts), six);
-                let mask = _mm512_sllv_epi64(ones, _mm512_sub_epi64(six, lengths));
-                let differ = _mm512_xor_si512(line, _mm512_set1_epi64(keys[lane] as i64));
-                let same = u32::from(_mm512_testn_epi64_mask(differ, mask)) & 0x1f;
-                // Longest first, so the first is the one. 4 where there is none: its result is not used then.
-                let entry = (same | 0x10).trailing_zeros() as usize;
-                // SAFETY: five results, and `entry` is at most 4.
-                let result = u64::from(unsafe { *results.add(entry) });
-                if same != 0 && result != 0 {
-                    best[lane] = result;
-                }
-            }
-        }
-        for (result, best) in results.iter_mut().skip(number * EIGHT).zip(best) {
-            *result = best as u32;
-        }
+    while buckets != 0 {
+        let lane = buckets.trailing_zeros() as usize % LANES;
+        buckets &= buckets - 1;
+        // SAFETY: the lanes of `buckets` have the start of a bucket, which is one line.
+        let (line, lengths, results) = unsafe {
+            let line = base.cast::<u8>().add(starts[lane] as usize).cast::<u64>();
+            (_mm512_loadu_si512(line.cast()), *line.add(7) >> 32, line.add(BUCKET_RESULTS).cast::<u32>())
+        };
+        let lengths = _mm512_and_si512(_mm512_srlv_epi64(_mm512_set1_epi64(lengths as i64), shifts), six);
+        let mask = _mm512_sllv_epi64(ones, _mm512_sub_epi64(six, lengths));
+        let differ = _mm512_xor_si512(line, _mm512_set1_epi64(keys[lane] as i64));
+        let same = u32::from(_mm512_testn_epi64_mask(differ, mask)) & 0x1f;
+        // Longest first, so the first is the one. 4 where there is none: its result is not used then.
+        let entry = (same | 0x10).trailing_zeros() as usize;
+        // SAFETY: five results, and `entry` is at most 4.
+        let result = u64::from(unsafe { *results.add(entry) });
+        let taken = u64::from(same != 0 && result != 0).wrapping_neg();
+        best[lane] = result & taken | best[lane] & !taken;
+    }
+    for (result, best) in results.iter_mut().zip(best) {
+        *result = best as u32;
     }
 }
 

@@ -101,7 +101,7 @@ impl Table {
             }
         }
         let widest = (1..=3).rev().find(|width| of[*width as usize] > 0)?;
-        let enough = of[widest as usize] >= node.slots() * 3 / 4;
+        let pct: u32 = std::env::var("PCT").ok().and_then(|v| v.parse().ok()).unwrap_or(75); let enough = of[widest as usize] * 100 >= node.slots() * pct;
         (enough && node.bits + 3 * widest <= WIDEST).then_some(3 * widest)
     }
 
