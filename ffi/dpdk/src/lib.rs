@@ -27,6 +27,7 @@ mod errno;
 mod live;
 mod mbuf;
 mod mempool;
+pub mod peers;
 mod port;
 mod thread;
 
