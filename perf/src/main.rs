@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod fib;
 mod forward;
 mod frames;
+mod huge_pages;
 mod processes;
 mod report;
 #[allow(dead_code, reason = "the benches that use it follow")]

@@ -5,16 +5,20 @@
 //! subject has one turn. What they found is compared, key by key.
 
 pub(crate) mod shapes;
+mod subjects;
 
 use std::path::PathBuf;
 
 use anyhow::ensure;
 use clap::Args;
-use kedge_dataplane::fib::{Fib, Method, Table};
+use dpdk::{Eal, EalConfig, HugePages};
+use kedge_dataplane::fib::{Method, Table};
 
+use crate::huge_pages::Loan;
 use crate::report;
 use crate::rows::Rows;
 use shapes::{Prefix, Random, Shape};
+use subjects::{Kedge, Subject};
 
 /// Keys in a burst.
 const BURST: usize = 64;
@@ -35,45 +39,31 @@ pub(crate) struct Options {
     json: Option<PathBuf>,
 }
 
-/// A table under test.
-pub(crate) trait Subject {
-    /// Its name in rows.
-    fn name(&self) -> &'static str;
-    /// Looks a burst up.
-    fn lookup(&mut self, keys: &[[u8; 16]], results: &mut [u32]);
-}
-
-struct Kedge {
-    fib: Fib,
-    method: Method,
-    name: &'static str,
-}
-
-impl Subject for Kedge {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    #[inline]
-    fn lookup(&mut self, keys: &[[u8; 16]], results: &mut [u32]) {
-        // As the parser does it.
-        let mut numbers = [0u128; BURST];
-        for (number, key) in numbers.iter_mut().zip(keys) {
-            *number = u128::from_be_bytes(*key);
-        }
-        let count = keys.len().min(BURST);
-        self.fib
-            .lookup_burst_by(self.method, numbers.get(..count).unwrap_or_default(), results);
-    }
-}
-
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(options.rounds > 0, "--rounds must be at least 1");
     let load = report::line_of("/proc/loadavg");
     let mut rows = Rows::default();
-    for (shape, count) in cases(options.quick) {
-        case(shape, count, options.rounds, &mut rows)?;
+    // Peers take up to two GiB for one table, and give it back before the next.
+    let mib: u32 = if options.quick { 1536 } else { 3584 };
+    let loan = Loan::of(mib as usize + 64);
+    if loan.is_none() {
+        eprintln!("there are no huge pages for the peers: their figures are worse than they could be");
     }
+    let eal = Eal::init(&EalConfig {
+        program: "kedge-perf".to_owned(),
+        file_prefix: format!("kedge-perf-{}", std::process::id()),
+        huge_pages: if loan.is_some() { HugePages::Use } else { HugePages::Never },
+        memory_mib: mib,
+        max_simd_bits: Some(512),
+        log_level: dpdk::LogLevel::Alert,
+        extra: if loan.is_some() { vec!["--in-memory".to_owned()] } else { Vec::new() },
+        ..EalConfig::default()
+    })?;
+    for (shape, count) in cases(options.quick) {
+        case(&eal, shape, count, options.rounds, &mut rows)?;
+    }
+    drop(eal);
+    drop(loan);
     println!("{}", rows.table());
     match &options.json {
         Some(path) => rows.write(path, &load),
@@ -102,7 +92,7 @@ fn cases(quick: bool) -> Vec<(Shape, usize)> {
     cases
 }
 
-fn case(shape: Shape, count: usize, rounds: usize, rows: &mut Rows) -> anyhow::Result<()> {
+fn case(eal: &Eal, shape: Shape, count: usize, rounds: usize, rows: &mut Rows) -> anyhow::Result<()> {
     eprintln!("{} with {count} prefixes", shape.name());
     let prefixes = shape.prefixes(count);
     let (mut table, build) = fill(&prefixes)?;
@@ -125,24 +115,24 @@ fn case(shape: Shape, count: usize, rounds: usize, rows: &mut Rows) -> anyhow::R
         "octets/prefix",
         &[table.octets() as f64 / count as f64],
     );
-    let keys = keys(&prefixes);
-    let mut subjects: Vec<Box<dyn Subject>> = vec![Box::new(Kedge {
-        fib: fib.clone(),
-        method: Method::Scalar,
-        name: "kedge-scalar",
-    })];
+    let keys = std::rc::Rc::new(keys(&prefixes));
+    let ours = |name, method| -> Box<dyn Subject> {
+        let (fib, keys) = (fib.clone(), keys.clone());
+        Box::new(Kedge { name, fib, method, keys })
+    };
+    let mut subjects = vec![ours("kedge-scalar", Method::Scalar)];
     if Method::best() != Method::Scalar {
-        subjects.push(Box::new(Kedge {
-            fib,
-            method: Method::best(),
-            name: "kedge",
-        }));
+        subjects.push(ours("kedge", Method::best()));
+    }
+    for peer in subjects::peers(eal, shape, &prefixes, &keys)? {
+        rows.add("fib", shape.name(), peer.name, count, "build", "cycles/prefix", &[peer.build]);
+        subjects.extend(peer.subjects);
     }
     let mut found: Option<u64> = None;
     let mut samples = vec![Vec::new(); subjects.len()];
     for _ in 0..rounds {
         for (subject, samples) in subjects.iter_mut().zip(&mut samples) {
-            let (cycles, sum) = turn(subject.as_mut(), &keys);
+            let (cycles, sum) = turn(subject.as_mut());
             ensure!(
                 *found.get_or_insert(sum) == sum,
                 "{} found something else than the others in {} of {count}",
@@ -167,18 +157,14 @@ fn case(shape: Shape, count: usize, rounds: usize, rows: &mut Rows) -> anyhow::R
 }
 
 /// Cycles per lookup, and a sum over all results.
-fn turn(subject: &mut dyn Subject, keys: &[[u8; 16]]) -> (f64, u64) {
-    let mut results = [0u32; BURST];
+fn turn(subject: &mut dyn Subject) -> (f64, u64) {
     let mut sum = 0u64;
     let start = dpdk::cycles();
-    for burst in keys.chunks_exact(BURST) {
-        subject.lookup(burst, &mut results);
-        sum = results
-            .iter()
-            .fold(sum, |sum, it| sum.wrapping_mul(3).wrapping_add(u64::from(*it)));
+    for at in 0..KEYS / BURST {
+        sum = sum.wrapping_add(subject.lookup(at));
     }
     let cycles = dpdk::cycles() - start;
-    (cycles as f64 / keys.len() as f64, sum)
+    (cycles as f64 / KEYS as f64, sum)
 }
 
 /// A table with these prefixes, and the cycles that each took.
