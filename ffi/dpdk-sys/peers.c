@@ -8,11 +8,13 @@
 #include <rte_hash.h>
 #include <rte_lpm6.h>
 
-_Static_assert(DPDK_FIB6_LOOKUP_DEFAULT == RTE_FIB6_LOOKUP_DEFAULT, "the default has another number");
+_Static_assert(DPDK_FIB6_LOOKUP_DEFAULT == RTE_FIB6_LOOKUP_DEFAULT,
+	       "the default has another number");
 _Static_assert(DPDK_FIB6_LOOKUP_SCALAR == RTE_FIB6_LOOKUP_TRIE_SCALAR, "scalar has another number");
 _Static_assert(DPDK_FIB6_LOOKUP_AVX512 == RTE_FIB6_LOOKUP_TRIE_VECTOR_AVX512,
 	       "AVX-512 has another number");
-_Static_assert(DPDK_HASH_LOOKUP_MOST == RTE_HASH_LOOKUP_BULK_MAX, "bulk lookups have another length");
+_Static_assert(DPDK_HASH_LOOKUP_MOST == RTE_HASH_LOOKUP_BULK_MAX,
+	       "bulk lookups have another length");
 _Static_assert(sizeof(uintptr_t) == sizeof(void *), "a value does not fit a pointer");
 
 struct rte_fib6 *dpdk_fib6_create(const char *name, uint32_t max_routes, uint32_t tbl8s,

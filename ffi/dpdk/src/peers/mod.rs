@@ -57,7 +57,7 @@ pub enum PeerError {
     /// It would hold nothing, or more than DPDK can count.
     #[error("a table cannot be made for {0} entries")]
     Size(u32),
-    /// The memory that DPDK was started with does not suffice.
+    /// The memory that DPDK was started with, on that node, does not suffice.
     #[error("no memory for the table {0:?}")]
     NoMemory(String),
     /// This machine has no such instructions, or EAL was not allowed to use them
@@ -145,7 +145,9 @@ impl PeerError {
     fn creating(name: &str, reason: Errno) -> Self {
         match reason {
             Errno::EXISTS => Self::Exists(name.to_owned()),
-            Errno::NO_MEMORY => Self::NoMemory(name.to_owned()),
+            // All that is invalid was refused before DPDK was asked; what it calls so
+            // now is an allocation that failed, whose number its clean-up overwrote.
+            Errno::NO_MEMORY | Errno::INVALID => Self::NoMemory(name.to_owned()),
             _ => Self::Refused(reason),
         }
     }
