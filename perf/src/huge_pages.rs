@@ -35,7 +35,11 @@ impl Drop for Loan {
 }
 
 fn read() -> Option<usize> {
-    std::fs::read_to_string(Path::new(COUNT)).ok()?.trim().parse().ok()
+    std::fs::read_to_string(Path::new(COUNT))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 fn meminfo(name: &str) -> Option<usize> {

@@ -185,7 +185,11 @@ unsafe fn lookup(memory: &Memory, root: u32, keys: &[u128], results: &mut [u32])
         // SAFETY: the lanes of `buckets` have the start of a bucket, which is one line.
         let (line, lengths, results) = unsafe {
             let line = base.cast::<u8>().add(starts[lane] as usize).cast::<u64>();
-            (_mm512_loadu_si512(line.cast()), *line.add(7) >> 32, line.add(BUCKET_RESULTS).cast::<u32>())
+            (
+                _mm512_loadu_si512(line.cast()),
+                *line.add(7) >> 32,
+                line.add(BUCKET_RESULTS).cast::<u32>(),
+            )
         };
         let lengths = _mm512_and_si512(_mm512_srlv_epi64(_mm512_set1_epi64(lengths as i64), shifts), six);
         let mask = _mm512_sllv_epi64(ones, _mm512_sub_epi64(six, lengths));

@@ -52,11 +52,19 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let eal = Eal::init(&EalConfig {
         program: "kedge-perf".to_owned(),
         file_prefix: format!("kedge-perf-{}", std::process::id()),
-        huge_pages: if loan.is_some() { HugePages::Use } else { HugePages::Never },
+        huge_pages: if loan.is_some() {
+            HugePages::Use
+        } else {
+            HugePages::Never
+        },
         memory_mib: mib,
         max_simd_bits: Some(512),
         log_level: dpdk::LogLevel::Alert,
-        extra: if loan.is_some() { vec!["--in-memory".to_owned()] } else { Vec::new() },
+        extra: if loan.is_some() {
+            vec!["--in-memory".to_owned()]
+        } else {
+            Vec::new()
+        },
         ..EalConfig::default()
     })?;
     for (shape, count) in cases(options.quick) {
@@ -118,14 +126,27 @@ fn case(eal: &Eal, shape: Shape, count: usize, rounds: usize, rows: &mut Rows) -
     let keys = std::rc::Rc::new(keys(&prefixes));
     let ours = |name, method| -> Box<dyn Subject> {
         let (fib, keys) = (fib.clone(), keys.clone());
-        Box::new(Kedge { name, fib, method, keys })
+        Box::new(Kedge {
+            name,
+            fib,
+            method,
+            keys,
+        })
     };
     let mut subjects = vec![ours("kedge-scalar", Method::Scalar)];
     if Method::best() != Method::Scalar {
         subjects.push(ours("kedge", Method::best()));
     }
     for peer in subjects::peers(eal, shape, &prefixes, &keys)? {
-        rows.add("fib", shape.name(), peer.name, count, "build", "cycles/prefix", &[peer.build]);
+        rows.add(
+            "fib",
+            shape.name(),
+            peer.name,
+            count,
+            "build",
+            "cycles/prefix",
+            &[peer.build],
+        );
         subjects.extend(peer.subjects);
     }
     let mut found: Option<u64> = None;

@@ -135,7 +135,10 @@ pub(crate) fn peers(
 ) -> anyhow::Result<Vec<Peer>> {
     let count = u32::try_from(prefixes.len())?;
     // An octet beyond the third has a group; the table reserves one for each route and octet.
-    let groups: u32 = prefixes.iter().map(|(_, length)| u32::from(length.div_ceil(8)).saturating_sub(3)).sum();
+    let groups: u32 = prefixes
+        .iter()
+        .map(|(_, length)| u32::from(length.div_ceil(8)).saturating_sub(3))
+        .sum();
     let config = RoutesConfig {
         name: "peer".to_owned(),
         max_routes: count + 1,
@@ -173,13 +176,23 @@ fn fib6(
     let fib = std::rc::Rc::new(std::cell::RefCell::new(fib));
     let subject = |name, lookup| -> Box<dyn Subject> {
         let (fib, keys) = (fib.clone(), keys.clone());
-        Box::new(Fib6Subject { name, fib, lookup, selected: false, keys })
+        Box::new(Fib6Subject {
+            name,
+            fib,
+            lookup,
+            selected: false,
+            keys,
+        })
     };
     let mut subjects = vec![subject("rte_fib6-scalar", FibLookup::Scalar)];
     if vector {
         subjects.push(subject("rte_fib6-avx512", FibLookup::Avx512));
     }
-    Ok(Peer { subjects, name: "rte_fib6", build: build as f64 / prefixes.len().max(1) as f64 })
+    Ok(Peer {
+        subjects,
+        name: "rte_fib6",
+        build: build as f64 / prefixes.len().max(1) as f64,
+    })
 }
 
 fn lpm6(
@@ -195,7 +208,10 @@ fn lpm6(
     }
     let build = dpdk::cycles() - start;
     Ok(Peer {
-        subjects: vec![Box::new(Lpm6Subject { lpm, keys: keys.clone() })],
+        subjects: vec![Box::new(Lpm6Subject {
+            lpm,
+            keys: keys.clone(),
+        })],
         name: "rte_lpm6",
         build: build as f64 / prefixes.len().max(1) as f64,
     })
@@ -204,14 +220,22 @@ fn lpm6(
 fn hash(eal: &Eal, prefixes: &[Prefix], keys: &std::rc::Rc<Vec<[u8; 16]>>) -> Result<Peer, PeerError> {
     let entries = u32::try_from(prefixes.len()).unwrap_or(u32::MAX).max(8);
     // Room enough that the last ones find a place.
-    let config = HashConfig { name: "peer".to_owned(), entries: entries + entries / 8, ..HashConfig::default() };
+    let config = HashConfig {
+        name: "peer".to_owned(),
+        entries: entries + entries / 8,
+        ..HashConfig::default()
+    };
     let mut hash = HashTable::new(eal, &config)?;
     let start = dpdk::cycles();
     for (value, (bits, _)) in (1..).zip(prefixes) {
         hash.add(((bits >> 64) as u64).to_be(), value)?;
     }
     let build = dpdk::cycles() - start;
-    let keys = keys.iter().map(|key| (u128::from_be_bytes(*key) >> 64) as u64).map(u64::to_be).collect();
+    let keys = keys
+        .iter()
+        .map(|key| (u128::from_be_bytes(*key) >> 64) as u64)
+        .map(u64::to_be)
+        .collect();
     Ok(Peer {
         subjects: vec![Box::new(HashSubject { hash, keys })],
         name: "rte_hash",

@@ -40,7 +40,10 @@ impl Table {
             return Descriptor::NONE;
         };
         let end = if depth < 64 { 64 } else { 130 };
-        if entries.len() <= BUCKET && (depth >= 64 || entries.iter().all(|(it, _)| it.length <= 64)) {
+        // A node of three bits takes as much room as a bucket, and is read in fewer steps.
+        let short = entries.len() > 1 && entries.iter().all(|(it, _)| it.rest(depth) <= 3);
+        if entries.len() <= BUCKET && !short && (depth >= 64 || entries.iter().all(|(it, _)| it.length <= 64))
+        {
             let entries = entries
                 .iter()
                 .map(|(it, result)| (it.key(depth), it.rest(depth), *result))
@@ -77,7 +80,7 @@ impl Table {
         self.merge(node).at(depth)
     }
 
-    /// Swallows the children of `node` (of this change) where most are nodes of one width and none is wider.
+    /// Swallows the children of `node` (of this change) where enough are nodes of one width and none is wider.
     pub(super) fn merge(&mut self, mut node: Node) -> Descriptor {
         while let Some(bits) = self.mergeable(node) {
             node = self.swallow(node, bits);
@@ -101,7 +104,7 @@ impl Table {
             }
         }
         let widest = (1..=3).rev().find(|width| of[*width as usize] > 0)?;
-        let pct: u32 = std::env::var("PCT").ok().and_then(|v| v.parse().ok()).unwrap_or(75); let enough = of[widest as usize] * 100 >= node.slots() * pct;
+        let enough = of[widest as usize] * 8 >= node.slots() * 3;
         (enough && node.bits + 3 * widest <= WIDEST).then_some(3 * widest)
     }
 
