@@ -66,16 +66,14 @@ class Traffic:
 def plain(direction=0, size=78, prefixes=1, vlan=None):
     """To FAR prefixes, or in direction 1 to NEAR ones: forwarded as it is."""
     source, destination = (NEAR, FAR) if direction == 0 else (FAR, NEAR)
-    head = _ethernet(vlan)
-    fields = (_prefixes("destination", len(head) + IPV6_DESTINATION, destination, prefixes),)
-    return Traffic(head / _datagram(source, destination, size, vlan), fields)
+    fields = (_prefixes("destination", _ethernet_length(vlan) + IPV6_DESTINATION, destination, prefixes),)
+    return Traffic(_ethernet(vlan) / _datagram(source, destination, size, vlan), fields)
 
 
 def encapsulate(size=78, prefixes=1, vlan=None):
     """From NEAR to nodes' prefixes: the gateway puts it into a tunnel."""
-    head = _ethernet(vlan)
-    fields = (_prefixes("node", len(head) + IPV6_DESTINATION, ANCHORED, prefixes),)
-    return Traffic(head / _datagram(NEAR, ANCHORED, size, vlan), fields)
+    fields = (_prefixes("node", _ethernet_length(vlan) + IPV6_DESTINATION, ANCHORED, prefixes),)
+    return Traffic(_ethernet(vlan) / _datagram(NEAR, ANCHORED, size, vlan), fields)
 
 
 def decapsulate(size=78, prefixes=1, vlan=None, peers=1):
@@ -86,8 +84,7 @@ def decapsulate(size=78, prefixes=1, vlan=None, peers=1):
     """
     if not 1 <= peers <= MOST_PEERS:
         raise ValueError(f"peers must be 1 to {MOST_PEERS}, not {peers}")
-    head = _ethernet(vlan)
-    outer = len(head)
+    outer = _ethernet_length(vlan)
     inner = outer + IPV6_HEADER
     fields = [
         _prefixes("node", inner + IPV6_SOURCE, ANCHORED, prefixes),
@@ -96,7 +93,7 @@ def decapsulate(size=78, prefixes=1, vlan=None, peers=1):
     if peers > 1:
         fields.append(Field("peer", outer + IPV6_SOURCE + LAST_WORD, _word(PEER, LAST_WORD), peers))
     tunnel = IPv6(src=PEER, dst=GATEWAY, hlim=64)
-    return Traffic(head / tunnel / _datagram(ANCHORED, NEAR, size, vlan), tuple(fields))
+    return Traffic(_ethernet(vlan) / tunnel / _datagram(ANCHORED, NEAR, size, vlan), tuple(fields))
 
 
 def _ethernet(vlan):
@@ -108,8 +105,13 @@ def _ethernet(vlan):
     return Ether() / Dot1Q(vlan=vlan)
 
 
+def _ethernet_length(vlan):
+    # Not by asking scapy: it would go and look for the other end's address.
+    return 14 if vlan is None else 18
+
+
 def _datagram(source, destination, size, vlan):
-    headers = 14 + (0 if vlan is None else 4) + IPV6_HEADER + 8 + FCS
+    headers = _ethernet_length(vlan) + IPV6_HEADER + 8 + FCS
     if not headers <= size <= LARGEST_FRAME:
         raise ValueError(f"a frame is {headers} to {LARGEST_FRAME} octets with its checksum, not {size}")
     # The UDP checksum would be wrong as soon as an address varies, and no gateway looks at it.

@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
 
 def parser(name, sizes=True):
     """The tunables that every profile has. Their names are one word, as TRex may turn dashes into underscores."""
-    it = Parser(prog=name, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    it = Parser(prog=name, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     if sizes:
         it.add_argument("--size", type=int, default=78, help="octets of a frame outside the tunnel, with checksum")
     it.add_argument("--prefixes", type=int, default=1, help="/64 prefixes that the packets are spread over")
@@ -35,6 +35,9 @@ def stream(traffic, order="inc", pps=1):
     """A continuous stream; its rate is only its share, the run's multiplier says how much."""
     commands = []
     for field in traffic.fields:
+        # What does not vary costs the generator time for nothing.
+        if field.count == 1:
+            continue
         commands.append(
             STLVmFlowVar(
                 name=field.name,
@@ -45,4 +48,5 @@ def stream(traffic, order="inc", pps=1):
             )
         )
         commands.append(STLVmWrFlowVar(fv_name=field.name, pkt_offset=field.offset))
-    return STLStream(packet=STLPktBuilder(pkt=traffic.packet, vm=STLScVmRaw(commands)), mode=STLTXCont(pps=pps))
+    vm = STLScVmRaw(commands) if commands else None
+    return STLStream(packet=STLPktBuilder(pkt=traffic.packet, vm=vm), mode=STLTXCont(pps=pps))

@@ -125,6 +125,7 @@ def arguments(argv):
     parser.add_argument("profile", help="what the first port sends")
     parser.add_argument("--reverse", help="what the second port sends at the same time")
     parser.add_argument("--tunables", type=shlex.split, default=[], help="of the profiles, in one word")
+    parser.add_argument("--reverse-tunables", type=shlex.split, help="of the second one; default: the same")
     parser.add_argument("--ports", type=int, nargs=2, default=(0, 1), help="of the generator: from, to")
     parser.add_argument("--server", default="127.0.0.1", help="of TRex")
     parser.add_argument("--lowest", type=float, required=True, help="packets/s that are surely carried")
@@ -141,6 +142,8 @@ def arguments(argv):
     parser.add_argument("--report", type=pathlib.Path, help="where to write the rows")
     options = parser.parse_args(argv)
     options.command = argv
+    if options.reverse_tunables is None:
+        options.reverse_tunables = options.tunables
     if options.trial_seconds <= 0 or options.settle < 0:
         parser.error("a trial takes more than 0 seconds, settling at least 0")
     if options.repeats < 1:
@@ -164,7 +167,7 @@ def run(options, client):
     there, back = options.ports
     sends = [(there, back, load(options.profile, 0, there, options.tunables))]
     if options.reverse:
-        sends.append((back, there, load(options.reverse, 1, back, options.tunables)))
+        sends.append((back, there, load(options.reverse, 1, back, options.reverse_tunables)))
     bench = Bench(client, sends, options.trial_seconds, options.settle)
     client.connect()
     try:
@@ -176,7 +179,8 @@ def run(options, client):
         for number in range(options.repeats):
             answer = kedge_search.search(bench.measure, options.lowest, options.highest, options.goal)
             upper = "nothing failed" if answer.upper is None else f"failed at {answer.upper:.0f}"
-            print(f"search {number + 1}: carried {answer.lower:.0f} packets/s, {upper}, {answer.trials} trials", flush=True)
+            found = f"carried {answer.lower:.0f} packets/s, {upper}, {answer.trials} trials"
+            print(f"search {number + 1}: {found}", flush=True)
             answers.append(answer)
     finally:
         client.disconnect()
