@@ -53,6 +53,7 @@ sys.path.insert(0, str(TREX))
 kedge_packets = importlib.import_module("kedge_packets")
 kedge_search = importlib.import_module("kedge_search")
 ndr = importlib.import_module("ndr")
+fill = importlib.import_module("fill")
 
 
 def streams(profile, tunables="", direction=0):
@@ -490,6 +491,48 @@ class Ndr(unittest.TestCase):
         self.assertIn("PYTHONPATH", done.stderr)
 
 
+class Tables(unittest.TestCase):
+    def test_every_packet_of_every_profile_finds_its_way(self):
+        routes, tunnels = fill.tables(300, peers=3)
+        found = {(prefix(address), length): hop for address, length, hop in routes}
+        self.assertEqual(len(found), 3 * 300 + 1)
+        remotes = {str(ipaddress.IPv6Address(remote)): tunnel for tunnel, remote in tunnels}
+
+        def hop(address):
+            return found[(prefix(address), 64)]
+
+        for number in range(300):
+            for direction, side in ((0, "far"), (1, "near")):
+                plain = read(streams("plain_ipv6", "--prefixes 300", direction)[0], number)
+                self.assertEqual(hop(plain[IPv6].dst), side)
+            there = read(streams("encapsulate", "--prefixes 300")[0], number)
+            self.assertIn(hop(there[IPv6].dst), remotes.values())
+            back = read(streams("decapsulate", "--prefixes 300 --peers 3")[0], number)
+            # From the very tunnel that leads to the node.
+            self.assertEqual(remotes[back[IPv6].src], hop(back[IPv6].payload.src))
+            self.assertEqual(hop(back[IPv6].payload.dst), "near")
+            self.assertEqual(hop(back[IPv6].src), "far")
+
+    def test_the_way_to_the_tunnels_ends_is_in_the_first_transaction(self):
+        routes, _ = fill.tables(2)
+        self.assertEqual(next(iter(routes)), (int(ipaddress.IPv6Address("2001:db8:b::")), 64, "far"))
+
+    def test_nonsense_is_refused(self):
+        good = "--socket s --near a=02:00:00:00:00:90 --far b=02:00:00:00:00:91"
+        self.assertEqual(fill.arguments(good.split()).far, ("b", bytes.fromhex("020000000091")))
+        for text, reason in (
+            (good + " --prefixes 0", "prefixes must be 1 to"),
+            (good + " --peers 65537", "peers must be 1 to"),
+            ("--socket s --near a --far b=02:00:00:00:00:91", "PORT=LINK-LAYER-ADDRESS"),
+            ("--socket s --near =02:00:00:00:00:90 --far b=02:00:00:00:00:91", "PORT=LINK-LAYER-ADDRESS"),
+            ("--socket s --near a=02:00 --far b=02:00:00:00:00:91", "PORT=LINK-LAYER-ADDRESS"),
+        ):
+            errors = io.StringIO()
+            with self.subTest(text), contextlib.redirect_stderr(errors), self.assertRaises(SystemExit):
+                fill.arguments(text.split())
+            self.assertIn(reason, errors.getvalue())
+
+
 class Frames(unittest.TestCase):
     def write(self, directory, arguments):
         path = pathlib.Path(directory) / "frames.pcap"
@@ -533,8 +576,8 @@ local names = [[quit set start stop set_mac set_ipaddr mac_from_arp set_proto se
   vlanid cos tos vxlan vxlan_id mpls qinq gre gre_eth set_range ports_per_page page port process capture bonding blink
   help isSending linkState portSizes pktStats portStats portInfo run continue input pattern userPattern latency jitter
   gtpu_teid rnd rnd_list latsampler_params latsampler clock_gettime]]
-local range_names = [[dst_mac src_mac set_type src_ip dst_ip ip_proto src_port dst_port ttl hop_limits vlan_id mpls_entry
-  qinqids gre_key pkt_size cos tos traffic_class]]
+local range_names = [[dst_mac src_mac set_type src_ip dst_ip ip_proto src_port dst_port ttl hop_limits vlan_id
+  mpls_entry qinqids gre_key pkt_size cos tos traffic_class]]
 local arguments = { quit = 0, set = 3, start = 1, stop = 1, screen = 1, delay = 1, set_range = 2, pcap = 2,
   portStats = 2, ["range.set_type"] = 2, ["range.ip_proto"] = 2, ["range.dst_mac"] = 3, ["range.src_ip"] = 3,
   ["range.dst_ip"] = 3, ["range.src_port"] = 3, ["range.dst_port"] = 3, ["range.hop_limits"] = 3,
@@ -618,7 +661,7 @@ class Pktgen(unittest.TestCase):
             self.assertIn(call, calls)
         self.assertLess(calls.index("set_range 0 on"), calls.index("start 0"))
         self.assertEqual(calls[calls.index("start 0") + 1 : calls.index("start 0") + 3], ["delay 10000", "stop 0"])
-        self.assertIn("plain_ipv6: sent 30000000 received 30000000, 3.000 Mpps out, 3.000 Mpps back, lost 0.000000", out)
+        self.assertIn("plain_ipv6: sent 30000000 received 30000000, 3.000 Mpps out, 3.000 Mpps back, lost 0.0", out)
 
     def test_its_packets_are_those_of_the_trex_profiles(self):
         for script, profile in (("plain_ipv6", "plain_ipv6"), ("encapsulate", "encapsulate")):
