@@ -13,10 +13,12 @@
 
 mod decide;
 mod output;
+mod probe;
 
 use arrayvec::ArrayVec;
 
 pub use output::{MissingNeighbour, Output};
+pub use probe::{NoProbe, Probe, Step};
 
 use crate::counters::{Counters, Stage};
 use crate::drops::DropReason;
@@ -95,6 +97,7 @@ impl Pipeline {
 
     /// Takes every frame out of `burst`, all of which came in by port number `port`, and puts it into
     /// `output` or drops and counts it. `now` is the cycle counter.
+    #[inline]
     pub fn process<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
@@ -102,6 +105,19 @@ impl Pipeline {
         now: u64,
         burst: &mut ArrayVec<F, BURST>,
         output: &mut Output<F>,
+    ) {
+        self.process_probed(snapshot, port, now, burst, output, &mut NoProbe);
+    }
+
+    /// As [`Pipeline::process`]; tells `probe` after each step of the burst.
+    pub fn process_probed<F: Frame, P: Probe>(
+        &mut self,
+        snapshot: &Snapshot,
+        port: usize,
+        now: u64,
+        burst: &mut ArrayVec<F, BURST>,
+        output: &mut Output<F>,
+        probe: &mut P,
     ) {
         for frame in burst.iter() {
             frame.prefetch();
@@ -120,11 +136,12 @@ impl Pipeline {
             }
         }
         self.counters.stage(Stage::Parsed, lanes.len() as u64);
+        probe.reached(Step::Parsed);
         for _ in 0..PASSES {
             if lanes.is_empty() {
                 return;
             }
-            lanes = self.pass(snapshot, now, lanes, output);
+            lanes = self.pass(snapshot, now, lanes, output, probe);
         }
     }
 
@@ -147,12 +164,13 @@ impl Pipeline {
     }
 
     /// Looks all lanes up and decides on each; gives those that need another pass.
-    fn pass<F: Frame>(
+    fn pass<F: Frame, P: Probe>(
         &mut self,
         snapshot: &Snapshot,
         now: u64,
         lanes: Lanes<F>,
         output: &mut Output<F>,
+        probe: &mut P,
     ) -> Lanes<F> {
         let mut keys: ArrayVec<u128, { 2 * BURST }> =
             lanes.iter().map(|lane| lane.packet.destination).collect();
@@ -170,6 +188,7 @@ impl Pipeline {
         );
         let mut results = [NO_MATCH; 2 * BURST];
         snapshot.fib.lookup_burst(&keys, &mut results);
+        probe.reached(Step::LookedUp);
         // With very many prefixes neither routes nor counters are in a cache: ask for all before using any.
         let results = results.get(..keys.len()).unwrap_or_default();
         for result in results {
@@ -182,6 +201,7 @@ impl Pipeline {
         for route in &routes {
             snapshot.prefix_traffic.prefetch(self.worker, route.counter);
         }
+        probe.reached(Step::Fetched);
         let (destinations, sources) = routes.split_at(lanes.len());
         let mut sources = sources.iter();
         let mut again = Lanes::new();
@@ -196,6 +216,7 @@ impl Pipeline {
                 again.push(lane);
             }
         }
+        probe.reached(Step::Decided);
         again
     }
 

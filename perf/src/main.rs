@@ -12,11 +12,16 @@ use clap::{Parser, Subcommand};
 mod fib;
 mod forward;
 mod frames;
+mod gateway;
 mod huge_pages;
+mod memory;
+mod pipeline;
 mod processes;
+mod publish;
 mod report;
 #[allow(dead_code, reason = "the benches that use it follow")]
 mod rows;
+mod session;
 mod tables;
 
 /// Benches of Kedge beside its peers, in one run.
@@ -31,13 +36,21 @@ struct Arguments {
 enum Command {
     /// Cycles per lookup, beside rte_fib6, rte_lpm6 and rte_hash.
     Fib(fib::Options),
+    /// Cycles per packet through a worker's code, by step.
+    Pipeline(pipeline::Options),
+    /// What a change costs, from the transaction to the pointer that workers read.
+    Publish(publish::Options),
     /// Packets per second through one gateway on one core, beside dpdk-testpmd on the same pair.
     Forward(forward::Options),
 }
 
 fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+    let arguments = Arguments::parse();
+    session::enter();
+    match arguments.command {
         Command::Fib(options) => fib::run(&options),
+        Command::Pipeline(options) => pipeline::run(&options),
+        Command::Publish(options) => publish::run(&options),
         Command::Forward(options) => forward::run(&options),
     }
 }
