@@ -72,8 +72,17 @@ impl Gateway {
         };
         let compiler = Compiler::new(PORTS.map(port).to_vec(), LOCAL, workers);
         let prefixes = Shape::Pools.prefixes(count);
-        let tunnels = if case == Case::Plain { 1 } else { count.min(MOST_TUNNELS) };
-        let mut gateway = Self { compiler, prefixes, tunnels, case };
+        let tunnels = if case == Case::Plain {
+            1
+        } else {
+            count.min(MOST_TUNNELS)
+        };
+        let mut gateway = Self {
+            compiler,
+            prefixes,
+            tunnels,
+            case,
+        };
         gateway.fill()?;
         Ok(gateway)
     }
@@ -89,8 +98,13 @@ impl Gateway {
         self.compiler.apply(&first)?;
         for (number, prefixes) in self.prefixes.chunks(1000).enumerate() {
             let put = prefixes.iter().zip(number * 1000..);
-            let put_prefixes = put.map(|(prefix, at)| (net(*prefix), entry(self.next_hop(at)))).collect();
-            self.compiler.apply(&Transaction { put_prefixes, ..Transaction::default() })?;
+            let put_prefixes = put
+                .map(|(prefix, at)| (net(*prefix), entry(self.next_hop(at))))
+                .collect();
+            self.compiler.apply(&Transaction {
+                put_prefixes,
+                ..Transaction::default()
+            })?;
         }
         Ok(())
     }
@@ -125,7 +139,10 @@ impl Gateway {
                 (net(prefix), entry)
             })
             .collect();
-        Transaction { put_prefixes, ..Transaction::default() }
+        Transaction {
+            put_prefixes,
+            ..Transaction::default()
+        }
     }
 
     /// A frame of this case for a prefix chosen at random.
@@ -162,14 +179,20 @@ pub(crate) fn pipeline(worker: usize) -> Pipeline {
 }
 
 fn entry(next_hop: NextHop) -> PrefixEntry {
-    PrefixEntry { next_hop, source: None }
+    PrefixEntry {
+        next_hop,
+        source: None,
+    }
 }
 
 fn delivered(seed: u64) -> PrefixEntry {
     let [a, b, c, d, ..] = seed.to_be_bytes();
     let link_layer_address = [2, 0, a, b, c, d];
     PrefixEntry {
-        next_hop: NextHop::Deliver { port: PORTS[1].to_owned(), link_layer_address },
+        next_hop: NextHop::Deliver {
+            port: PORTS[1].to_owned(),
+            link_layer_address,
+        },
         source: Some(Source {
             port: PORTS[1].to_owned(),
             link_layer_address,
@@ -179,7 +202,10 @@ fn delivered(seed: u64) -> PrefixEntry {
 }
 
 fn by_router() -> NextHop {
-    NextHop::Gateway { port: PORTS[CORE].to_owned(), address: ROUTER }
+    NextHop::Gateway {
+        port: PORTS[CORE].to_owned(),
+        address: ROUTER,
+    }
 }
 
 fn peer(at: usize) -> Ipv6Addr {
@@ -229,5 +255,6 @@ pub(crate) fn finish(
     load: &str,
 ) -> anyhow::Result<()> {
     println!("{}", rows.table());
-    json.map_or(Ok(()), |path| rows.write(path, load)).context("the rows are lost")
+    json.map_or(Ok(()), |path| rows.write(path, load))
+        .context("the rows are lost")
 }

@@ -24,7 +24,11 @@ pub(crate) struct MemoryFrame {
 impl MemoryFrame {
     /// An empty one.
     pub(crate) fn new() -> Self {
-        Self { buffer: Box::new([0; BUFFER]), start: HEADROOM as u16, length: 0 }
+        Self {
+            buffer: Box::new([0; BUFFER]),
+            start: HEADROOM as u16,
+            length: 0,
+        }
     }
 
     /// Makes it hold a copy of `octets`.
@@ -117,7 +121,12 @@ impl Pool {
 }
 
 /// Forwards `frames` over and over until told to stop, one version for each burst, as a worker does.
-pub(crate) fn forward(mut subscriber: Subscriber, frames: &[Vec<u8>], stop: &AtomicBool, packets: &AtomicU64) {
+pub(crate) fn forward(
+    mut subscriber: Subscriber,
+    frames: &[Vec<u8>],
+    stop: &AtomicBool,
+    packets: &AtomicU64,
+) {
     let mut pool = Pool::new(2 * BURST);
     let mut pipeline = gateway::pipeline(0);
     let (mut burst, mut output) = (ArrayVec::new(), Output::default());

@@ -68,7 +68,10 @@ impl Packets {
     /// Burst number `at`, over and over.
     pub(crate) fn burst(&self, at: usize) -> impl Iterator<Item = &[u8]> {
         let first = at * BURST % PACKETS * self.length;
-        let octets = self.octets.get(first..first + BURST * self.length).unwrap_or_default();
+        let octets = self
+            .octets
+            .get(first..first + BURST * self.length)
+            .unwrap_or_default();
         octets.chunks_exact(self.length)
     }
 }
@@ -95,7 +98,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(options.rounds > 0, "--rounds must be at least 1");
     let load = report::line_of("/proc/loadavg");
     let mut rows = Rows::default();
-    let sizes: &[usize] = if options.quick { &[1, 10_000, 100_000] } else { &[1, 10_000, 100_000, 1_000_000] };
+    let sizes: &[usize] = if options.quick {
+        &[1, 10_000, 100_000]
+    } else {
+        &[1, 10_000, 100_000, 1_000_000]
+    };
     let minimal = minimal::Minimal::start();
     for case in Case::ALL {
         for count in sizes {
@@ -148,11 +155,35 @@ fn measure(
     }
     let count = gateway.prefixes.len();
     let case = case_of(gateway);
-    rows.add("pipeline", case, "kedge", count, "total", "cycles/packet", &totals);
+    rows.add(
+        "pipeline",
+        case,
+        "kedge",
+        count,
+        "total",
+        "cycles/packet",
+        &totals,
+    );
     for (step, samples) in Step::ALL.iter().zip(&samples) {
-        rows.add("pipeline", case, "kedge", count, step.name(), "cycles/packet", samples);
+        rows.add(
+            "pipeline",
+            case,
+            "kedge",
+            count,
+            step.name(),
+            "cycles/packet",
+            samples,
+        );
     }
-    rows.add("pipeline", case, "rte_fib6-minimal", count, "total", "cycles/packet", &theirs);
+    rows.add(
+        "pipeline",
+        case,
+        "rte_fib6-minimal",
+        count,
+        "total",
+        "cycles/packet",
+        &theirs,
+    );
     Ok(())
 }
 
@@ -161,12 +192,7 @@ fn case_of(gateway: &Gateway) -> &'static str {
 }
 
 /// All packets once.
-fn turn(
-    pipeline: &mut Pipeline,
-    snapshot: &Snapshot,
-    packets: &Packets,
-    pool: &mut Pool,
-) -> (Cycles, usize) {
+fn turn(pipeline: &mut Pipeline, snapshot: &Snapshot, packets: &Packets, pool: &mut Pool) -> (Cycles, usize) {
     let mut bursts: [ArrayVec<MemoryFrame, BURST>; BATCH] = std::array::from_fn(|_| ArrayVec::new());
     let mut output = Output::default();
     let mut cycles = Cycles::default();
@@ -195,13 +221,22 @@ const VPP: [(Case, [Option<f64>; 4]); 3] = [
 
 fn summary(rows: &Rows, sizes: &[usize]) {
     println!("cycles per packet, medians (VPP's as published for a machine of this kind, not of this run)");
-    println!("{:<14} {:>10} {:>8} {:>8} {:>14}", "case", "prefixes", "kedge", "VPP", "to 1 prefix");
+    println!(
+        "{:<14} {:>10} {:>8} {:>8} {:>14}",
+        "case", "prefixes", "kedge", "VPP", "to 1 prefix"
+    );
     for (case, theirs) in VPP {
         let one = rows.median(case.name(), "kedge", 1, "total").unwrap_or(f64::NAN);
         for (count, theirs) in sizes.iter().zip(theirs) {
-            let Some(ours) = rows.median(case.name(), "kedge", *count, "total") else { continue };
+            let Some(ours) = rows.median(case.name(), "kedge", *count, "total") else {
+                continue;
+            };
             let theirs = theirs.map_or_else(|| "-".to_owned(), |it| format!("{it:.0}"));
-            println!("{:<14} {count:>10} {ours:>8.1} {theirs:>8} {:>14.2}", case.name(), ours / one);
+            println!(
+                "{:<14} {count:>10} {ours:>8.1} {theirs:>8} {:>14.2}",
+                case.name(),
+                ours / one
+            );
         }
     }
     println!();

@@ -34,17 +34,36 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    ensure!(options.changes > 0 && options.seconds > 0, "--changes and --seconds must be at least 1");
+    ensure!(
+        options.changes > 0 && options.seconds > 0,
+        "--changes and --seconds must be at least 1"
+    );
     let load = report::line_of("/proc/loadavg");
     let mut rows = Rows::default();
-    let sizes: &[usize] = if options.quick { &[1_000, 100_000] } else { &[1_000, 10_000, 100_000, 1_000_000] };
-    let (changes, seconds) = if options.quick { (options.changes.min(5_000), 2) } else { (options.changes, options.seconds) };
+    let sizes: &[usize] = if options.quick {
+        &[1_000, 100_000]
+    } else {
+        &[1_000, 10_000, 100_000, 1_000_000]
+    };
+    let (changes, seconds) = if options.quick {
+        (options.changes.min(5_000), 2)
+    } else {
+        (options.changes, options.seconds)
+    };
     for count in sizes {
         eprintln!("{count} prefixes");
         let start = Instant::now();
         let mut gateway = Gateway::new(Case::Encapsulate, *count, 1)?;
         let fill = start.elapsed().as_secs_f64() * 1e6 / *count as f64;
-        rows.add("publish", "fill by 1,000", "kedge", *count, "time", "us/prefix", &[fill]);
+        rows.add(
+            "publish",
+            "fill by 1,000",
+            "kedge",
+            *count,
+            "time",
+            "us/prefix",
+            &[fill],
+        );
         for size in [1, 64] {
             one_by_one(&mut gateway, size, changes / size.min(8), &mut rows)?;
         }
@@ -68,7 +87,15 @@ fn one_by_one(gateway: &mut Gateway, size: usize, count: usize, rows: &mut Rows)
     let of = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
     let case = format!("transactions of {size}");
     for (metric, quantile) in [("median", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-        rows.add("publish", &case, "kedge", gateway.prefixes.len(), metric, "us", &[of(quantile)]);
+        rows.add(
+            "publish",
+            &case,
+            "kedge",
+            gateway.prefixes.len(),
+            metric,
+            "us",
+            &[of(quantile)],
+        );
     }
     Ok(())
 }
@@ -109,8 +136,24 @@ fn sustained(gateway: &mut Gateway, seconds: u64, rows: &mut Rows) -> anyhow::Re
     let count = gateway.prefixes.len();
     let case = "transactions of 64, beside a worker";
     rows.add("publish", case, "kedge", count, "sustained", "changes/s", &rates);
-    rows.add("publish", case, "kedge", count, "versions waiting, most", "versions", &[held as f64]);
+    rows.add(
+        "publish",
+        case,
+        "kedge",
+        count,
+        "versions waiting, most",
+        "versions",
+        &[held as f64],
+    );
     let forwarded = packets.load(Ordering::Relaxed) as f64 / seconds as f64 / 1e6;
-    rows.add("publish", case, "kedge", count, "forwarded meanwhile", "Mpps", &[forwarded]);
+    rows.add(
+        "publish",
+        case,
+        "kedge",
+        count,
+        "forwarded meanwhile",
+        "Mpps",
+        &[forwarded],
+    );
     Ok(())
 }

@@ -22,7 +22,9 @@ pub(crate) fn enter() {
     if !std::path::Path::new(GROUP).exists() {
         return;
     }
-    let Ok(program) = std::env::current_exe() else { return };
+    let Ok(program) = std::env::current_exe() else {
+        return;
+    };
     let error = Command::new("setsid")
         .arg("--wait")
         .arg(program)
@@ -30,5 +32,7 @@ pub(crate) fn enter() {
         .env(MARK, "1")
         .exec();
     // Only if there is no setsid.
-    eprintln!("a session of its own cannot be had ({error}): other work on this machine will disturb the bench");
+    eprintln!(
+        "a session of its own cannot be had ({error}): other work on this machine will disturb the bench"
+    );
 }

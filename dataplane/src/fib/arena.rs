@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Words of 64 bits in a line.
-pub(super) const WORDS: usize = 8;
+pub(crate) const WORDS: usize = 8;
 /// Lines that are reserved: 16 GiB of addresses, of which only what is used has memory behind it.
 /// A descriptor has 28 bits for the number of a line.
 #[cfg(not(miri))]
@@ -26,7 +26,7 @@ const LEAST_RESERVED: usize = 1 << 20;
 
 /// The words. Lives as long as any version of the table.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     base: NonNull<AtomicU64>,
     lines: usize,
 }
@@ -42,21 +42,31 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// Reserves the region. Ends the process where not even a small one can be had, as an allocation would.
     fn new() -> Self {
-        let mut lines = RESERVED;
+        Self::of(RESERVED)
+    }
+
+    /// Reserves up to `lines` lines.
+    pub(crate) fn of(lines: usize) -> Self {
+        let mut lines = lines;
         loop {
             if let Some(base) = map(lines) {
                 return Self { base, lines };
             }
-            if lines <= LEAST_RESERVED {
+            if lines <= LEAST_RESERVED || cfg!(miri) {
                 std::alloc::handle_alloc_error(layout(lines));
             }
             lines /= 2;
         }
     }
 
+    /// How many lines there are.
+    pub(crate) fn lines(&self) -> usize {
+        self.lines
+    }
+
     /// One word.
     #[inline]
-    pub(super) fn word(&self, at: usize) -> &AtomicU64 {
+    pub(crate) fn word(&self, at: usize) -> &AtomicU64 {
         debug_assert!(at < self.lines * WORDS, "word {at} of {} lines", self.lines);
         let at = at.min(self.lines * WORDS - 1);
         // SAFETY: `at` is below the number of words that `base` points to; zeroed memory is a valid

@@ -51,8 +51,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use arena::Memory;
-pub(crate) use arena::prefetch;
+pub(crate) use arena::{Memory, WORDS, prefetch};
 pub use reference::Reference;
 pub use table::{Full, Table};
 

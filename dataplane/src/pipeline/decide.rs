@@ -3,6 +3,7 @@
 use super::{Lane, Origin, Output, Pipeline};
 use crate::counters::Stage;
 use crate::drops::DropReason;
+use crate::fib::NO_MATCH;
 use crate::frame::Frame;
 use crate::snapshot::{Adjacency, LinkLayerAddress, NextHop, Route, Snapshot, SourceRule};
 use crate::stage::icmpv6_error::{self, Icmpv6Error};
@@ -160,20 +161,8 @@ impl Pipeline {
         }
     }
 
-    /// The tunnel of a permitted peer, or 0.
-    #[inline]
-    fn peer(&mut self, snapshot: &Snapshot, address: u128) -> u32 {
-        let (generation, last, tunnel) = self.last_peer;
-        if generation == snapshot.generation && last == address {
-            return tunnel;
-        }
-        let tunnel = snapshot.peers.lookup(address);
-        self.last_peer = (snapshot.generation, address, tunnel);
-        tunnel
-    }
-
     /// A packet to an address of this node.
-    fn local<F: Frame>(&mut self, snapshot: &Snapshot, lane: &Lane<F>) -> Result<Step, Refusal> {
+    fn local<F: Frame>(&self, snapshot: &Snapshot, lane: &Lane<F>) -> Result<Step, Refusal> {
         let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
         let upper = parse::upper_layer(octets, lane.packet.next_header)?;
         if upper.next_header != ip6_in_ip6::NEXT_HEADER {
@@ -181,8 +170,13 @@ impl Pipeline {
         }
         // A node has no business to bring tunnelled packets, whatever its source.
         let access = snapshot.ports.get(lane.port).is_none_or(|port| port.access);
-        let tunnel = self.peer(snapshot, lane.packet.source);
-        let permitted = tunnel != 0 && snapshot.tunnels.get(tunnel).local == lane.packet.destination;
+        // Those behind extension headers were not looked up with the burst.
+        let tunnel = match lane.peer {
+            NO_MATCH => snapshot.peers.lookup(lane.packet.source),
+            tunnel => tunnel,
+        };
+        let expected = snapshot.tunnels.at(tunnel).map(|it| it.local);
+        let permitted = tunnel != NO_MATCH && expected == Some(lane.packet.destination);
         if access || !permitted || upper.later_fragment {
             return Err(DropReason::TunnelUnknownPeer.into());
         }
@@ -301,7 +295,9 @@ impl Pipeline {
         index: u32,
         output: &mut Output<F>,
     ) -> Result<(), (Lane<F>, Refusal)> {
-        let tunnel = snapshot.tunnels.get(index);
+        let Some(tunnel) = snapshot.tunnels.at(index) else {
+            return Err((lane, DropReason::NoRoute.into()));
+        };
         if tunnel.adjacency == 0 {
             if tunnel.on_link == u8::MAX {
                 return Err((lane, DropReason::NoRoute.into()));

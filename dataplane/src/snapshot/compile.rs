@@ -269,7 +269,6 @@ impl Compiler {
 
     fn take_counter(&mut self) -> u32 {
         let index = self.counter_indexes.take();
-        self.snapshot.prefix_traffic.assure(index);
         let at = index as usize;
         if self.counted_before.len() <= at {
             self.counted_before.resize(at + 1, Traffic::default());
@@ -383,7 +382,6 @@ impl Compiler {
             Some(counted) => counted.index,
             None => {
                 let index = self.tunnel_indexes.take();
-                self.snapshot.tunnel_traffic.assure(index);
                 let before = self.snapshot.tunnel_traffic.read(index);
                 self.tunnels.insert(id, Counted { index, before });
                 index

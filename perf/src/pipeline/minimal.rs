@@ -33,11 +33,19 @@ impl Minimal {
         let eal = Eal::init(&EalConfig {
             program: "kedge-perf".to_owned(),
             file_prefix: format!("kedge-perf-{}", std::process::id()),
-            huge_pages: if loan.is_some() { HugePages::Use } else { HugePages::Never },
+            huge_pages: if loan.is_some() {
+                HugePages::Use
+            } else {
+                HugePages::Never
+            },
             memory_mib: MEMORY_MIB,
             max_simd_bits: Some(512),
             log_level: dpdk::LogLevel::Alert,
-            extra: if loan.is_some() { vec!["--in-memory".to_owned()] } else { Vec::new() },
+            extra: if loan.is_some() {
+                vec!["--in-memory".to_owned()]
+            } else {
+                Vec::new()
+            },
             ..EalConfig::default()
         })?;
         Ok(Self { eal, _loan: loan })
@@ -62,7 +70,11 @@ impl Minimal {
         }
         // Without AVX-512 its own choice stays.
         let _ = fib.select(FibLookup::Avx512);
-        Some(Table { fib, buffers: vec![[0; BUFFER]; 4 * BURST], _of: self })
+        Some(Table {
+            fib,
+            buffers: vec![[0; BUFFER]; 4 * BURST],
+            _of: self,
+        })
     }
 }
 
@@ -99,7 +111,9 @@ fn forward(fib: &Fib6, buffers: &mut [[u8; BUFFER]]) {
     // Both have one length.
     let _ = fib.lookup_burst(&addresses, &mut next_hops);
     for (buffer, next_hop) in buffers.iter_mut().zip(next_hops) {
-        let Some(header) = buffer.get_mut(128..128 + 54) else { continue };
+        let Some(header) = buffer.get_mut(128..128 + 54) else {
+            continue;
+        };
         if let [d0, d1, d2, d3, d4, d5, rest @ ..] = header
             && let [s0, s1, s2, s3, s4, s5, ..] = rest
         {
