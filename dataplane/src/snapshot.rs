@@ -15,7 +15,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use check::ApplyError;
+pub use check::{ApplyError, TableLimits};
 pub use compile::Compiler;
 pub use routes::Routes;
 pub use slab::Slab;

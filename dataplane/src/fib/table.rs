@@ -17,7 +17,7 @@ use super::{Fib, Method, NO_MATCH, ROOT_BITS, scalar};
 /// Lines that one change may need at most: a path of nodes, and the widest merge at each of its steps.
 const LINES_PER_CHANGE: usize = 16_384;
 /// Lines that each of very many changes needs at most, taken together.
-const LINES_PER_CHANGE_OF_MANY: usize = 256;
+const LINES_PER_CHANGE_OF_MANY: usize = 32;
 /// Lines of the root.
 const ROOT_LINES: u32 = (1 << ROOT_BITS) / 8;
 

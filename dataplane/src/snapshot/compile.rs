@@ -13,7 +13,7 @@ use std::time::Instant;
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{self, DiscardReason, PrefixEntry, SourcePath, Tables, Transaction};
 
-use super::check::{ApplyError, check};
+use super::check::{ApplyError, TableLimits, check};
 use super::routes::RouteWriter;
 use super::slab::{Indexes, Slab};
 use super::types::{Adjacency, NextHop, PortDescription, Route, Snapshot, SourceRule, Tunnel};
@@ -40,6 +40,7 @@ struct KnownAdjacency {
 #[derive(Debug)]
 pub struct Compiler {
     tables: Tables,
+    limits: TableLimits,
     snapshot: Snapshot,
     /// Forwarding table and peers, where they are made.
     fib: Table,
@@ -76,6 +77,7 @@ impl Compiler {
         };
         Self {
             tables: Tables::default(),
+            limits: TableLimits::default(),
             snapshot,
             fib,
             peer_table,
@@ -88,6 +90,25 @@ impl Compiler {
             adjacencies: BTreeMap::new(),
             adjacency_indexes: Indexes::default(),
         }
+    }
+
+    /// The same with other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: TableLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How much it takes.
+    #[must_use]
+    pub fn limits(&self) -> TableLimits {
+        self.limits
+    }
+
+    /// Octets of the forwarding table that workers read.
+    #[must_use]
+    pub fn forwarding_table_octets(&self) -> usize {
+        self.fib.octets()
     }
 
     /// What is in the tables.
@@ -142,7 +163,8 @@ impl Compiler {
     /// # Errors
     /// The transaction is refused as a whole. (`expected_generation` is for the caller to compare.)
     pub fn apply(&mut self, transaction: &Transaction) -> Result<Snapshot, ApplyError> {
-        check(transaction, &self.tables, &self.snapshot.ports)?;
+        check(transaction, &self.tables, &self.snapshot.ports, self.limits)?;
+        self.room_for(transaction)?;
         let touched = Touched::by(transaction, &self.tables);
         let before = touched.entries(&self.tables);
         self.tables.apply(transaction);
@@ -175,6 +197,28 @@ impl Compiler {
         self.snapshot.generation += 1;
         self.snapshot.made_at = Instant::now();
         Ok(self.snapshot.clone())
+    }
+
+    /// Whether there is memory for whatever a transaction may come to, before any of it is carried out.
+    fn room_for(&self, transaction: &Transaction) -> Result<(), ApplyError> {
+        let replaced = if transaction.replace_all {
+            self.fib.len()
+        } else {
+            0
+        };
+        let changes = transaction.entries() + replaced;
+        let full = |full| ApplyError::Full { changes, full };
+        self.fib.room_for(changes).map_err(full)?;
+        self.peer_table.room_for(changes).map_err(full)?;
+        let counters = self.snapshot.prefix_traffic.cells();
+        if !self.routes.room_for(changes) || counters <= self.fib.len() + changes {
+            let octets = self.fib.octets();
+            return Err(full(crate::fib::Full {
+                prefixes: self.fib.len(),
+                octets,
+            }));
+        }
+        Ok(())
     }
 
     fn port_index(&self, name: &str) -> Option<u8> {
