@@ -51,6 +51,19 @@ impl Case {
     }
 }
 
+/// What changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// Prefixes, to a tunnel or to delivery at a node.
+    Prefixes,
+    /// Tunnels, in their MTU.
+    Tunnels,
+    /// Neighbours, in their link-layer address.
+    Neighbours,
+    /// A third of each.
+    All,
+}
+
 /// Tables with so many prefixes, and a way to change them.
 pub(crate) struct Gateway {
     pub(crate) compiler: Compiler,
@@ -125,24 +138,51 @@ impl Gateway {
         Publisher::new(self.compiler.snapshot())
     }
 
-    /// A change of `count` prefixes chosen at random, each to a tunnel, to delivery at a node, or back:
-    /// what moves of nodes come to.
-    pub(crate) fn moves(&self, count: usize, random: &mut Random) -> Transaction {
-        let put_prefixes = (0..count)
-            .map(|_| {
-                let at = random.below(self.prefixes.len() as u64) as usize;
-                let prefix = self.prefixes.get(at).copied().unwrap_or_default();
-                let entry = match random.below(2) {
-                    0 => delivered(random.next()),
-                    _ => entry(NextHop::Tunnel(random.below(self.tunnels as u64) as u32 + 1)),
-                };
-                (net(prefix), entry)
-            })
-            .collect();
-        Transaction {
-            put_prefixes,
-            ..Transaction::default()
+    /// `count` changes of this kind, to entries chosen at random.
+    pub(crate) fn changes(&self, kind: Kind, count: usize, random: &mut Random) -> Transaction {
+        let mut transaction = Transaction::default();
+        let mut seen = std::collections::HashSet::with_capacity(count);
+        while seen.len() < count.min(self.prefixes.len()).min(self.tunnels.max(2)) {
+            let kind = match kind {
+                Kind::All => [Kind::Prefixes, Kind::Tunnels, Kind::Neighbours][random.below(3) as usize],
+                kind => kind,
+            };
+            let of = if kind == Kind::Tunnels {
+                self.tunnels
+            } else {
+                self.prefixes.len()
+            };
+            let at = random.below(of as u64) as usize;
+            if !seen.insert((kind, at)) {
+                continue;
+            }
+            match kind {
+                Kind::Tunnels => {
+                    let mtu = 1280 + random.below(180) as u16;
+                    transaction
+                        .put_tunnels
+                        .push((at as u32 + 1, Tunnel { mtu, ..tunnel(at) }));
+                }
+                Kind::Neighbours => {
+                    let address = Ipv6Addr::from(0x2001_0db8_00ca_u128 << 80 | (at % 1000 + 16) as u128);
+                    let key = (PORTS[CORE].to_owned(), address);
+                    if !transaction.put_neighbours.iter().any(|(it, _)| *it == key) {
+                        let [a, b, ..] = random.next().to_be_bytes();
+                        transaction.put_neighbours.push((key, [2, 0, 0, 1, a, b]));
+                    }
+                }
+                // What moves of nodes come to.
+                Kind::Prefixes | Kind::All => {
+                    let prefix = self.prefixes.get(at).copied().unwrap_or_default();
+                    let entry = match random.below(2) {
+                        0 => delivered(random.next()),
+                        _ => entry(NextHop::Tunnel(random.below(self.tunnels as u64) as u32 + 1)),
+                    };
+                    transaction.put_prefixes.push((net(prefix), entry));
+                }
+            }
         }
+        transaction
     }
 
     /// A frame of this case for a prefix chosen at random.

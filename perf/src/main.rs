@@ -19,10 +19,11 @@ mod pipeline;
 mod processes;
 mod publish;
 mod report;
-#[allow(dead_code, reason = "the benches that use it follow")]
 mod rows;
+mod scale;
 mod session;
 mod tables;
+mod updates;
 
 /// Benches of Kedge beside its peers, in one run.
 #[derive(Parser)]
@@ -40,6 +41,10 @@ enum Command {
     Pipeline(pipeline::Options),
     /// What a change costs, from the transaction to the pointer that workers read.
     Publish(publish::Options),
+    /// Whether forwarding feels it when the tables change.
+    Updates(updates::Options),
+    /// What several workers on one set of tables do together.
+    Scale(scale::Options),
     /// Packets per second through one gateway on one core, beside dpdk-testpmd on the same pair.
     Forward(forward::Options),
 }
@@ -51,6 +56,8 @@ fn main() -> anyhow::Result<()> {
         Command::Fib(options) => fib::run(&options),
         Command::Pipeline(options) => pipeline::run(&options),
         Command::Publish(options) => publish::run(&options),
+        Command::Updates(options) => updates::run(&options),
+        Command::Scale(options) => scale::run(&options),
         Command::Forward(options) => forward::run(&options),
     }
 }

@@ -8,6 +8,7 @@ use kedge_dataplane::pipeline::{BURST, Output};
 use kedge_dataplane::snapshot::Subscriber;
 
 use crate::gateway;
+use crate::pipeline::Packets;
 
 /// Room in front of a packet, and behind its start.
 const HEADROOM: usize = 128;
@@ -120,25 +121,27 @@ impl Pool {
     }
 }
 
-/// Forwards `frames` over and over until told to stop, one version for each burst, as a worker does.
+/// Forwards `packets` over and over as worker number `worker` until told to stop, one version for each
+/// burst, as a worker does.
 pub(crate) fn forward(
     mut subscriber: Subscriber,
-    frames: &[Vec<u8>],
+    worker: usize,
+    packets: &Packets,
     stop: &AtomicBool,
-    packets: &AtomicU64,
+    count: &AtomicU64,
 ) {
     let mut pool = Pool::new(2 * BURST);
-    let mut pipeline = gateway::pipeline(0);
+    let mut pipeline = gateway::pipeline(worker);
     let (mut burst, mut output) = (ArrayVec::new(), Output::default());
+    let (mut at, mut sent) = (worker * 1000, 0);
     while !stop.load(Ordering::Relaxed) {
-        for frames in frames.chunks_exact(BURST) {
-            pool.receive(frames.iter().map(Vec::as_slice), &mut burst);
-            let reading = subscriber.read();
-            pipeline.process(&reading, gateway::CORE, dpdk::cycles(), &mut burst, &mut output);
-            drop(reading);
-            let sent = pool.sent(&mut output) as u64;
-            packets.fetch_add(sent, Ordering::Relaxed);
-            pool.refill(2 * BURST);
-        }
+        pool.receive(packets.burst(at), &mut burst);
+        at += 1;
+        let reading = subscriber.read();
+        pipeline.process(&reading, gateway::CORE, dpdk::cycles(), &mut burst, &mut output);
+        drop(reading);
+        sent += pool.sent(&mut output) as u64;
+        pool.refill(2 * BURST);
     }
+    count.store(sent, Ordering::Relaxed);
 }

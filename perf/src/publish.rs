@@ -12,7 +12,8 @@ use clap::Args;
 use hdrhistogram::Histogram;
 
 use crate::fib::shapes::Random;
-use crate::gateway::{self, Case, Gateway};
+use crate::gateway::{self, Case, Gateway, Kind};
+use crate::pipeline::Packets;
 use crate::report;
 use crate::rows::Rows;
 
@@ -78,7 +79,7 @@ fn one_by_one(gateway: &mut Gateway, size: usize, count: usize, rows: &mut Rows)
     let mut random = Random::new(3);
     let mut histogram = Histogram::<u64>::new(3)?;
     for _ in 0..count {
-        let transaction = gateway.moves(size, &mut random);
+        let transaction = gateway.changes(Kind::Prefixes, size, &mut random);
         let start = Instant::now();
         let snapshot = gateway.compiler.apply(&transaction)?;
         publisher.publish(snapshot);
@@ -104,22 +105,19 @@ fn one_by_one(gateway: &mut Gateway, size: usize, count: usize, rows: &mut Rows)
 fn sustained(gateway: &mut Gateway, seconds: u64, rows: &mut Rows) -> anyhow::Result<()> {
     let mut publisher = gateway.publisher();
     let factory = publisher.factory();
-    let frames: Vec<Vec<u8>> = {
-        let mut random = Random::new(11);
-        (0..4096).map(|_| gateway.frame(&mut random)).collect()
-    };
+    let traffic = Packets::new(gateway);
     let (stop, packets) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut rates = Vec::new();
     let mut held = 0;
     std::thread::scope(|scope| -> anyhow::Result<()> {
-        scope.spawn(|| crate::memory::forward(factory.subscribe(), &frames, &stop, &packets));
+        scope.spawn(|| crate::memory::forward(factory.subscribe(), 0, &traffic, &stop, &packets));
         let mut random = Random::new(5);
         let mut rate = || -> anyhow::Result<()> {
             for _ in 0..seconds {
                 let start = Instant::now();
                 let mut changes = 0;
                 while start.elapsed().as_secs_f64() < 1.0 {
-                    let transaction = gateway.moves(64, &mut random);
+                    let transaction = gateway.changes(Kind::Prefixes, 64, &mut random);
                     let snapshot = gateway.compiler.apply(&transaction)?;
                     publisher.publish(snapshot);
                     changes += 64;

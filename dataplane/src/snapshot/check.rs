@@ -1,6 +1,6 @@
 //! Which transactions are refused, and with which words.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
@@ -116,15 +116,25 @@ impl Default for TableLimits {
     }
 }
 
-/// Checks `transaction` against what is there. The work grows with the transaction, and with the
-/// number of tunnels when it changes tunnels, never with the number of prefixes, unless it deletes
-/// a tunnel, which any of them might name.
+/// What is there, and what is known of it.
+#[derive(Clone, Copy)]
+pub(super) struct Have<'a> {
+    pub(super) tables: &'a Tables,
+    /// Tunnels by their peers.
+    pub(super) peers: &'a BTreeMap<Ipv6Addr, u32>,
+    /// How often each tunnel is named by a prefix.
+    pub(super) users: &'a HashMap<u32, usize>,
+}
+
+/// Checks `transaction` against what is there. The work grows with the transaction, not with the
+/// tables; but with the number of tunnels if it deletes local addresses.
 pub(super) fn check(
     transaction: &Transaction,
-    have: &Tables,
+    known: Have<'_>,
     ports: &[PortDescription],
     limits: TableLimits,
 ) -> Result<(), ApplyError> {
+    let have = known.tables;
     deletions(transaction, have)?;
     sizes(transaction, have, limits)?;
     for (prefix, entry) in &transaction.put_prefixes {
@@ -155,7 +165,7 @@ pub(super) fn check(
             });
         }
     }
-    references(transaction, have)
+    references(transaction, known)
 }
 
 /// No entry twice, and no more than there is room for.
@@ -310,96 +320,111 @@ fn tunnel(id: u32, tunnel: &Tunnel) -> Result<(), ApplyError> {
 }
 
 /// What may break by a deletion as much as by an addition.
-fn references(transaction: &Transaction, have: &Tables) -> Result<(), ApplyError> {
-    let lost = transaction.replace_all || !transaction.delete_tunnels.is_empty();
-    let locals_change = transaction.replace_all || !transaction.delete_local_addresses.is_empty();
-    let changed;
-    let tunnels = if lost || locals_change || !transaction.put_tunnels.is_empty() {
-        // Prefixes and neighbours, of which there may be very many, are left out.
-        let mut after = if transaction.replace_all {
-            Tables::default()
-        } else {
-            without_prefixes(have)
-        };
-        after.apply(&Transaction {
-            put_prefixes: Vec::new(),
-            put_neighbours: Vec::new(),
-            ..transaction.clone()
-        });
-        changed = after;
-        peers(&changed)?;
-        &changed.tunnels
-    } else {
-        &have.tunnels
+fn references(transaction: &Transaction, have: Have<'_>) -> Result<(), ApplyError> {
+    let tables = have.tables;
+    let anew = transaction.replace_all;
+    let put: HashSet<u32> = transaction.put_tunnels.iter().map(|(id, _)| *id).collect();
+    let deleted: HashSet<u32> = transaction.delete_tunnels.iter().copied().collect();
+    // As it was, and still there afterwards.
+    let stays = |id: u32| !anew && !deleted.contains(&id) && !put.contains(&id);
+    let is_local = |address: &Ipv6Addr| {
+        transaction.put_local_addresses.contains(address)
+            || !anew
+                && tables.local_addresses.contains(address)
+                && !transaction.delete_local_addresses.contains(address)
     };
-    let named = |prefix: &Ipv6Net, entry: &PrefixEntry| {
-        let next_hop = if let NextHop::Tunnel(id) = entry.next_hop {
-            Some(id)
-        } else {
-            None
-        };
-        let source = entry.source.as_ref().and_then(|it| {
-            if let SourcePath::Tunnel(id) = it.path {
-                Some(id)
-            } else {
-                None
-            }
-        });
-        let missing = [next_hop, source]
-            .into_iter()
-            .flatten()
-            .find(|id| !tunnels.contains_key(id));
-        missing.map_or(Ok(()), |tunnel| {
-            Err(ApplyError::UnknownTunnel {
-                entry: format!("prefix {prefix}"),
-                tunnel,
-            })
-        })
+    let no_local = |id: u32, tunnel: &Tunnel| ApplyError::Address {
+        entry: format!("tunnel {id}"),
+        address: tunnel.local,
+        why: "no local address",
     };
-    transaction
-        .put_prefixes
-        .iter()
-        .try_for_each(|(prefix, entry)| named(prefix, entry))?;
-    if !transaction.replace_all && lost {
-        let mut replaced: BTreeSet<Ipv6Net> = transaction.delete_prefixes.iter().copied().collect();
-        replaced.extend(transaction.put_prefixes.iter().map(|(prefix, _)| *prefix));
-        let mut others = have
-            .prefixes
-            .iter()
-            .filter(|(prefix, _)| !replaced.contains(*prefix));
-        others.try_for_each(|(prefix, entry)| named(prefix, entry))?;
-    }
-    Ok(())
-}
-
-fn without_prefixes(tables: &Tables) -> Tables {
-    Tables {
-        tunnels: tables.tunnels.clone(),
-        local_addresses: tables.local_addresses.clone(),
-        ..Tables::default()
-    }
-}
-
-fn peers(after: &Tables) -> Result<(), ApplyError> {
-    let mut peers = BTreeMap::new();
-    for (id, tunnel) in &after.tunnels {
-        if !after.local_addresses.contains(&tunnel.local) {
-            let entry = format!("tunnel {id}");
-            return Err(ApplyError::Address {
-                entry,
-                address: tunnel.local,
-                why: "no local address",
-            });
+    let mut remotes: HashMap<Ipv6Addr, u32> = HashMap::with_capacity(put.len());
+    for (id, tunnel) in &transaction.put_tunnels {
+        if !is_local(&tunnel.local) {
+            return Err(no_local(*id, tunnel));
         }
-        if let Some(first) = peers.insert(tunnel.remote, *id) {
+        let before = have
+            .peers
+            .get(&tunnel.remote)
+            .copied()
+            .filter(|other| stays(*other));
+        if let Some(other) = remotes.insert(tunnel.remote, *id).or(before) {
             return Err(ApplyError::SamePeer {
-                first,
-                second: *id,
+                first: other.min(*id),
+                second: other.max(*id),
                 remote: tunnel.remote,
             });
         }
     }
-    Ok(())
+    if !anew && !transaction.delete_local_addresses.is_empty() {
+        let mut others = tables.tunnels.iter().filter(|(id, _)| stays(**id));
+        if let Some((id, tunnel)) = others.find(|(_, tunnel)| !is_local(&tunnel.local)) {
+            return Err(no_local(*id, tunnel));
+        }
+    }
+    let there = |id: u32| put.contains(&id) || stays(id) && tables.tunnels.contains_key(&id);
+    for (prefix, entry) in &transaction.put_prefixes {
+        if let Some(tunnel) = tunnels_of(entry).find(|id| !there(*id)) {
+            return Err(unknown_tunnel(prefix, tunnel));
+        }
+    }
+    let lost = deleted.iter().copied().filter(|id| !put.contains(id));
+    if anew {
+        Ok(())
+    } else {
+        users(transaction, have, lost)
+    }
+}
+
+/// That no prefix which stays names a tunnel that goes.
+fn users(
+    transaction: &Transaction,
+    have: Have<'_>,
+    lost: impl Iterator<Item = u32>,
+) -> Result<(), ApplyError> {
+    let mut left: HashMap<u32, usize> = lost
+        .map(|id| (id, have.users.get(&id).copied().unwrap_or(0)))
+        .collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let prefixes = &have.tables.prefixes;
+    let put = transaction.put_prefixes.iter().map(|(prefix, _)| *prefix);
+    let replaced: HashSet<Ipv6Net> = put.chain(transaction.delete_prefixes.iter().copied()).collect();
+    for entry in replaced.iter().filter_map(|prefix| prefixes.get(prefix)) {
+        for tunnel in tunnels_of(entry) {
+            if let Some(left) = left.get_mut(&tunnel) {
+                *left = left.saturating_sub(1);
+            }
+        }
+    }
+    let Some(tunnel) = left.into_iter().find(|(_, left)| *left > 0).map(|(id, _)| id) else {
+        return Ok(());
+    };
+    // Only to name it.
+    let mut others = prefixes.iter().filter(|(prefix, _)| !replaced.contains(*prefix));
+    let user = others.find(|(_, entry)| tunnels_of(entry).any(|it| it == tunnel));
+    user.map_or(Ok(()), |(prefix, _)| Err(unknown_tunnel(prefix, tunnel)))
+}
+
+fn unknown_tunnel(prefix: &Ipv6Net, tunnel: u32) -> ApplyError {
+    ApplyError::UnknownTunnel {
+        entry: format!("prefix {prefix}"),
+        tunnel,
+    }
+}
+
+/// The tunnels that an entry names.
+pub(super) fn tunnels_of(entry: &PrefixEntry) -> impl Iterator<Item = u32> + use<> {
+    let next_hop = match entry.next_hop {
+        NextHop::Tunnel(id) => Some(id),
+        _ => None,
+    };
+    let source = match entry.source.as_ref().map(|it| it.path) {
+        Some(SourcePath::Tunnel(id)) => Some(id),
+        _ => None,
+    };
+    next_hop.into_iter().chain(source)
 }
 
 fn known_port(port: &str, ports: &[PortDescription], entry: impl Fn() -> String) -> Result<(), ApplyError> {

@@ -6,14 +6,15 @@
 //! transaction touches is compiled again ([`Compiler::compile_key`]); so is the
 //! egress of every tunnel whose peer is in a prefix that it touches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::Ipv6Addr;
 use std::time::Instant;
 
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{self, DiscardReason, PrefixEntry, SourcePath, Tables, Transaction};
 
-use super::check::{ApplyError, TableLimits, check};
+use super::check::{ApplyError, Have, TableLimits, check, tunnels_of};
 use super::routes::RouteWriter;
 use super::slab::{Indexes, Slab};
 use super::types::{Adjacency, NextHop, PortDescription, Route, Snapshot, SourceRule, Tunnel};
@@ -53,6 +54,8 @@ pub struct Compiler {
     tunnel_indexes: Indexes,
     /// Tunnel id by peer, to find those that a change of the routes concerns.
     peers: BTreeMap<Ipv6Addr, u32>,
+    /// How often each tunnel is named by a prefix.
+    users: HashMap<u32, usize>,
     adjacencies: BTreeMap<(String, Ipv6Addr), KnownAdjacency>,
     adjacency_indexes: Indexes,
 }
@@ -87,6 +90,7 @@ impl Compiler {
             tunnels: BTreeMap::new(),
             tunnel_indexes: Indexes::default(),
             peers: BTreeMap::new(),
+            users: HashMap::new(),
             adjacencies: BTreeMap::new(),
             adjacency_indexes: Indexes::default(),
         }
@@ -163,11 +167,17 @@ impl Compiler {
     /// # Errors
     /// The transaction is refused as a whole. (`expected_generation` is for the caller to compare.)
     pub fn apply(&mut self, transaction: &Transaction) -> Result<Snapshot, ApplyError> {
-        check(transaction, &self.tables, &self.snapshot.ports, self.limits)?;
+        let have = Have {
+            tables: &self.tables,
+            peers: &self.peers,
+            users: &self.users,
+        };
+        check(transaction, have, &self.snapshot.ports, self.limits)?;
         self.room_for(transaction)?;
         let touched = Touched::by(transaction, &self.tables);
         let before = touched.entries(&self.tables);
         self.tables.apply(transaction);
+        self.count_users(&touched, &before);
         self.compile_adjacencies(&touched, &before);
         // Tunnels first: prefixes name them by index. Those that change are resolved once more below,
         // when the way to their peers is known.
@@ -224,6 +234,23 @@ impl Compiler {
     fn port_index(&self, name: &str) -> Option<u8> {
         let index = self.snapshot.ports.iter().position(|port| port.name == name)?;
         u8::try_from(index).ok()
+    }
+
+    /// Counts who names each tunnel.
+    fn count_users(&mut self, touched: &Touched, before: &Tables) {
+        for prefix in &touched.prefixes {
+            for tunnel in before.prefixes.get(prefix).into_iter().flat_map(tunnels_of) {
+                if let Entry::Occupied(mut users) = self.users.entry(tunnel) {
+                    *users.get_mut() -= 1;
+                    if *users.get() == 0 {
+                        users.remove();
+                    }
+                }
+            }
+            for tunnel in self.tables.prefixes.get(prefix).into_iter().flat_map(tunnels_of) {
+                *self.users.entry(tunnel).or_default() += 1;
+            }
+        }
     }
 
     /// Counts who names each gateway, and brings each touched adjacency up to date.
@@ -506,11 +533,14 @@ impl Touched {
             locals.extend(&have.local_addresses);
             tunnels.extend(have.tunnels.keys());
         }
-        for (id, _) in &transaction.put_tunnels {
-            if !tunnels.contains(id) {
-                tunnels.push(*id);
-            }
-        }
+        let deleted: HashSet<u32> = tunnels.iter().copied().collect();
+        tunnels.extend(
+            transaction
+                .put_tunnels
+                .iter()
+                .map(|(id, _)| *id)
+                .filter(|id| !deleted.contains(id)),
+        );
         let mut keys = prefixes.clone();
         keys.extend(neighbours.iter().map(|(_, address)| host(*address)));
         keys.extend(locals.into_iter().map(host));
