@@ -26,10 +26,12 @@ impl<T> ArrayQueue<T> {
         self.capacity
     }
 
-    /// The real one gives the item back; that it is never full is what has to be shown.
     pub(crate) fn push(&self, item: T) -> Result<(), T> {
         let mut items = self.items.lock().unwrap();
-        assert!(items.len() < self.capacity, "the queue of retired versions is full");
+        assert!(
+            items.len() < self.capacity,
+            "the queue of retired versions is full"
+        );
         items.push_back(item);
         Ok(())
     }

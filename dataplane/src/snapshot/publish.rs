@@ -15,8 +15,8 @@
 //! know which of them is held. Publication goes on until [`OUTSTANDING`] of them
 //! wait, then waits itself until the reader moves on, so that a worker that
 //! hangs for good stops the transactions, not the machine. So at most
-//! [`OUTSTANDING`] + 1 values of `T` exist at any time, and each costs what it does
-//! not share with the others: of a snapshot, the tables that its transaction changed
+//! [`OUTSTANDING`] values of `T` wait at any time, beside the newest and the one
+//! about to be published, and each costs what it does not share with the others: of a snapshot, the tables that its transaction changed
 //! and, by the tokens of [`crate::versions`], the lines and indexes that it replaced.
 //! Nothing is said about a reader that lives but does not read: it holds nothing.
 //!
@@ -246,75 +246,4 @@ impl<T> std::ops::Deref for Reading<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicUsize};
-    use std::thread::ThreadId;
-
-    use super::*;
-
-    static MADE: AtomicUsize = AtomicUsize::new(0);
-    static FREED: AtomicUsize = AtomicUsize::new(0);
-
-    /// Two halves that always agree, and a note of the thread on which it must die.
-    struct Version {
-        left: u64,
-        right: u64,
-        home: ThreadId,
-    }
-
-    impl Version {
-        fn new(number: u64) -> Self {
-            MADE.fetch_add(1, Ordering::SeqCst);
-            Self {
-                left: number,
-                right: !number,
-                home: std::thread::current().id(),
-            }
-        }
-    }
-
-    impl Drop for Version {
-        fn drop(&mut self) {
-            FREED.fetch_add(1, Ordering::SeqCst);
-            assert_eq!(
-                self.home,
-                std::thread::current().id(),
-                "freed off the control thread"
-            );
-            // A reader that still held it would now see halves that disagree.
-            self.left = 0;
-            self.right = 0;
-        }
-    }
-
-    #[test]
-    fn readers_see_whole_versions_in_order_and_free_none() {
-        let versions = if cfg!(miri) { 50 } else { 20_000 };
-        let mut publisher = Publisher::new(Version::new(1));
-        let stop = Arc::new(AtomicBool::new(false));
-        let readers: Vec<_> = (0..3)
-            .map(|_| {
-                let (factory, stop) = (publisher.factory(), stop.clone());
-                std::thread::spawn(move || {
-                    let mut subscriber = factory.subscribe();
-                    let mut last = 0;
-                    while !stop.load(Ordering::Relaxed) {
-                        let version = subscriber.read();
-                        assert_eq!(version.left, !version.right, "a torn or freed version");
-                        assert!(version.left >= last, "time ran backward");
-                        last = version.left;
-                    }
-                })
-            })
-            .collect();
-        for number in 2..=versions {
-            publisher.publish(Version::new(number));
-        }
-        stop.store(true, Ordering::Relaxed);
-        for reader in readers {
-            reader.join().unwrap();
-        }
-        drop(publisher);
-        assert_eq!(MADE.load(Ordering::SeqCst), FREED.load(Ordering::SeqCst));
-    }
-}
+mod tests;
