@@ -2,9 +2,13 @@
 //!
 //! Every version of something holds a token. What the next version no longer
 //! refers to waits until no copy of this one or of any older one is left.
+//!
+//! `ci/model` runs this very file under loom, and breaks it on purpose to see that
+//! loom would notice.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+
+use crate::sync::Arc;
 
 /// Held by every copy of one version.
 pub(crate) type Token = Arc<()>;
