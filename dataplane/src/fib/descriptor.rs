@@ -7,8 +7,15 @@
 //! +-------------------------------------+-----+------+-------+
 //!  WIDTH 1, 2, 3: a node of 3, 6, 9 bits; KIND set: its slots have 4 octets, results only; else 8
 //!  WIDTH 0:       KIND set: skipped bits; else a bucket
-//!  LOW:           bits 64 to 127 of the address begin here
+//!  LOW:           bits 64 to 127 of the address begin here; never with a node
 //! ```
+//!
+//! So that the step through a node, by far the most frequent, need not ask for
+//! LOW, a node where the lower half begins stands behind a skip of no bits.
+//!
+//! The upper bits, as they are, are the place of the line counted in units of four
+//! octets: what a vector load takes. A slot has a descriptor in its lower 32 bits,
+//! a result in its upper ones.
 
 /// Most entries of a bucket.
 pub(super) const BUCKET: usize = 5;
@@ -44,7 +51,7 @@ impl Descriptor {
     pub(super) const NONE: Self = Self(0);
 
     pub(super) fn node(line: u32, bits: u32, narrow: bool) -> Self {
-        Self(line << 4 | if narrow { KIND } else { 0 } | bits / 3)
+        Self(line << 4 | if narrow { KIND } else { 0 } | (bits / 3))
     }
 
     pub(super) fn skip(line: u32) -> Self {
@@ -55,13 +62,10 @@ impl Descriptor {
         Self(line << 4)
     }
 
-    /// Marked if it is where the lower half of the address begins.
-    pub(super) fn at(self, depth: u32) -> Self {
-        if depth == 64 && !self.is_none() {
-            Self(self.0 | LOW)
-        } else {
-            self
-        }
+    /// Marked as where the lower half of the address begins: a skip or a bucket.
+    pub(super) fn low(self) -> Self {
+        debug_assert!(self.0 & WIDTH == 0, "{self:?}");
+        Self(self.0 | LOW)
     }
 
     pub(super) fn with_line(self, line: u32) -> Self {

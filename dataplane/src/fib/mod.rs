@@ -25,7 +25,8 @@
 //! buckets, and one pool has the same few steps wherever it lies. Nodes begin at
 //! bit 1 + 3n in the upper half of an address, so that a /64 ends where a node ends.
 //! No result is pushed down below its node: a change of `::/0` over a million
-//! prefixes changes one node, the root.
+//! prefixes changes one node, the root (and what is said of up to eight [`jumps`],
+//! by which keys of the largest pools come past the upper steps).
 //!
 //! A lookup remembers the last result on its way and stops where nothing is
 //! below. Keys go in bursts, one step of all before the next step of any, so
@@ -39,6 +40,7 @@
 
 mod arena;
 mod descriptor;
+mod jumps;
 mod prefix;
 mod reference;
 mod scalar;
@@ -102,6 +104,7 @@ pub struct Fib {
     memory: Arc<Memory>,
     /// First line of the root.
     root: u32,
+    jumps: jumps::Jumps,
     prefixes: usize,
     method: Method,
     /// As long as this is held, nothing that this version refers to is used again.
@@ -124,7 +127,7 @@ impl Fib {
     /// The result of the longest prefix that `key` is in, or [`NO_MATCH`].
     #[must_use]
     pub fn lookup(&self, key: u128) -> u32 {
-        scalar::one(&self.memory, self.root, key)
+        scalar::one(&self.memory, self.root, self.jumps, key)
     }
 
     /// [`Fib::lookup`] of each of `keys`, into `results`; as many as the shorter of the two has.
@@ -139,11 +142,11 @@ impl Fib {
             let count = keys.len().min(results.len());
             let (keys, results) = (&keys[..count], &mut results[..count]);
             #[cfg(all(target_arch = "x86_64", not(miri)))]
-            if method == Method::Avx512 && vector::burst(&self.memory, self.root, keys, results) {
+            if method == Method::Avx512 && vector::burst(&self.memory, self.root, self.jumps, keys, results) {
                 continue;
             }
             let _ = method;
-            scalar::burst(&self.memory, self.root, keys, results);
+            scalar::burst(&self.memory, self.root, self.jumps, keys, results);
         }
     }
 }

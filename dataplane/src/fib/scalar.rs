@@ -2,6 +2,7 @@
 
 use super::arena::{Memory, WORDS};
 use super::descriptor::{BUCKET, Descriptor, Kind};
+use super::jumps::Jumps;
 use super::{LANES, NO_MATCH, ROOT_BITS};
 
 /// A key on its way down.
@@ -17,31 +18,40 @@ struct Lane {
 
 impl Lane {
     #[inline]
-    fn start(memory: &Memory, root: u32, key: u128) -> Self {
+    fn start(memory: &Memory, root: u32, jumps: Jumps, key: u128) -> Self {
         let high = (key >> 64) as u64;
+        if let Some((slot, length)) = jumps.find(memory, high) {
+            return Self {
+                key: high << (length & 63),
+                low: key as u64,
+                at: Descriptor(slot as u32),
+                best: (slot >> 32) as u32,
+            };
+        }
         let slot = memory.word(root as usize * WORDS + (high >> (64 - ROOT_BITS)) as usize);
         let slot = slot.load(std::sync::atomic::Ordering::Relaxed);
         Self {
             key: high << ROOT_BITS,
             low: key as u64,
-            at: Descriptor((slot >> 32) as u32),
-            best: slot as u32,
+            at: Descriptor(slot as u32),
+            best: (slot >> 32) as u32,
         }
     }
 
     /// Goes one step down; not called at the end.
     #[inline]
     fn step(&mut self, memory: &Memory) {
-        if self.at.is_low() {
-            self.key = self.low;
-        }
         let line = self.at.line();
         match self.at.kind() {
             Kind::None => {}
             Kind::Skip => {
+                if self.at.is_low() {
+                    self.key = self.low;
+                }
                 let behind = memory.load(line, 1);
                 let length = (behind >> 32) as u32 & 63;
-                let differ = (self.key ^ memory.load(line, 0)) >> ((64 - length) & 63) != 0;
+                // In two shifts: there may be no bits to skip.
+                let differ = (self.key ^ memory.load(line, 0)) >> 1 >> (63 - length) != 0;
                 self.key <<= length;
                 self.at = Descriptor(if differ { 0 } else { behind as u32 });
             }
@@ -58,8 +68,8 @@ impl Lane {
                     let slot = memory
                         .word(start + index)
                         .load(std::sync::atomic::Ordering::Relaxed);
-                    self.at = Descriptor((slot >> 32) as u32);
-                    slot as u32
+                    self.at = Descriptor(slot as u32);
+                    (slot >> 32) as u32
                 };
                 if result != NO_MATCH {
                     self.best = result;
@@ -67,6 +77,9 @@ impl Lane {
                 self.key <<= bits;
             }
             Kind::Bucket => {
+                if self.at.is_low() {
+                    self.key = self.low;
+                }
                 let lengths = memory.load(line, 7) >> 32;
                 for entry in 0..BUCKET {
                     let length = (lengths >> (6 * entry)) & 63;
@@ -89,8 +102,7 @@ impl Lane {
     fn prefetch(&self, memory: &Memory) {
         match self.at.kind() {
             Kind::Node { bits, narrow } => {
-                let key = if self.at.is_low() { self.low } else { self.key };
-                let index = (key >> (64 - bits)) as u32;
+                let index = (self.key >> (64 - bits)) as u32;
                 memory.prefetch(self.at.line() + index / if narrow { 16 } else { 8 });
             }
             _ => memory.prefetch(self.at.line()),
@@ -99,8 +111,8 @@ impl Lane {
 }
 
 /// One key.
-pub(super) fn one(memory: &Memory, root: u32, key: u128) -> u32 {
-    let mut lane = Lane::start(memory, root, key);
+pub(super) fn one(memory: &Memory, root: u32, jumps: Jumps, key: u128) -> u32 {
+    let mut lane = Lane::start(memory, root, jumps, key);
     while !lane.at.is_none() {
         lane.step(memory);
     }
@@ -108,12 +120,12 @@ pub(super) fn one(memory: &Memory, root: u32, key: u128) -> u32 {
 }
 
 /// Up to [`LANES`] keys, as many as there are results.
-pub(super) fn burst(memory: &Memory, root: u32, keys: &[u128], results: &mut [u32]) {
+pub(super) fn burst(memory: &Memory, root: u32, jumps: Jumps, keys: &[u128], results: &mut [u32]) {
     let mut lanes = [Lane::default(); LANES];
     let mut left = [0u8; LANES];
     let mut count = 0;
     for (at, (lane, key)) in lanes.iter_mut().zip(keys).enumerate() {
-        *lane = Lane::start(memory, root, *key);
+        *lane = Lane::start(memory, root, jumps, *key);
         if !lane.at.is_none() {
             lane.prefetch(memory);
             left[count] = at as u8;

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 
 use ipnet::Ipv6Net;
 
-use super::arena::Arena;
-use super::descriptor::Descriptor;
+use super::arena::{Arena, WORDS};
+use super::descriptor::{Descriptor, Kind};
+use super::jumps::{self, Heavy, Jump, Jumps, POOL_BITS};
 use super::prefix::Prefix;
 use crate::versions::Versions;
+use edit::Node;
 
 use super::{Fib, Method, NO_MATCH, ROOT_BITS, scalar};
 
@@ -18,6 +20,8 @@ use super::{Fib, Method, NO_MATCH, ROOT_BITS, scalar};
 const LINES_PER_CHANGE: usize = 16_384;
 /// Lines that each of very many changes needs at most, taken together.
 const LINES_PER_CHANGE_OF_MANY: usize = 32;
+/// Lengths of prefixes that count for a jump: below a pool, and in the upper half.
+const POOLED: std::ops::RangeInclusive<u8> = POOL_BITS as u8 + 3..=64;
 /// Lines of the root.
 const ROOT_LINES: u32 = (1 << ROOT_BITS) / 8;
 
@@ -37,6 +41,13 @@ pub struct Table {
     arena: Arena,
     /// First line of the root.
     root: u32,
+    /// Those of the last version.
+    jumps: Jumps,
+    /// The last jumps, and the shift that was best for them.
+    arranged: Vec<Jump>,
+    jump_shift: u32,
+    /// Where jumps may lead.
+    heavy: Heavy,
     /// Every prefix, in order: what was hidden by a longer one has to be found again when that goes.
     prefixes: BTreeMap<Prefix, u32>,
     /// The present change, counted: lines of its own may be written.
@@ -62,6 +73,10 @@ impl Table {
         Self {
             arena,
             root,
+            jumps: Jumps::default(),
+            arranged: Vec::new(),
+            jump_shift: 0,
+            heavy: Heavy::default(),
             prefixes: BTreeMap::new(),
             stamp,
             versions: Versions::default(),
@@ -124,7 +139,7 @@ impl Table {
     /// As [`Fib::lookup`], changes since the last [`Table::commit`] included.
     #[must_use]
     pub fn lookup(&self, key: u128) -> u32 {
-        scalar::one(&self.arena.memory, self.root, key)
+        scalar::one(&self.arena.memory, self.root, Jumps::default(), key)
     }
 
     /// Lets `prefix` (host bits ignored) give `result`; [`NO_MATCH`] removes it. Gives what it gave before.
@@ -136,6 +151,9 @@ impl Table {
         if result == NO_MATCH {
             let before = self.prefixes.remove(&prefix);
             if before.is_some() {
+                if POOLED.contains(&prefix.length) {
+                    self.heavy.remove(prefix.high);
+                }
                 self.own_root();
                 self.remove(prefix);
             }
@@ -144,6 +162,9 @@ impl Table {
         self.room_for(0)?;
         let before = self.prefixes.insert(prefix, result);
         if before != Some(result) {
+            if before.is_none() && POOLED.contains(&prefix.length) {
+                self.heavy.add(prefix.high);
+            }
             self.own_root();
             self.insert(prefix, result);
         }
@@ -152,16 +173,100 @@ impl Table {
 
     /// A version with all changes so far. Lines that nobody can read any more are free again.
     pub fn commit(&mut self) -> Fib {
+        // Whoever changed anything has made the root its own.
+        if self.arena.note(self.root).stamp == self.stamp {
+            self.find_jumps();
+        }
         self.stamp += 1;
         let arena = &mut self.arena;
         let held = self.versions.commit(|(line, lines)| arena.release(line, lines));
         Fib {
             memory: self.arena.memory.clone(),
             root: self.root,
+            jumps: self.jumps,
             prefixes: self.len(),
             method: self.method,
             _held: held,
         }
+    }
+
+    /// The jumps of the next version.
+    fn find_jumps(&mut self) {
+        let mut found: Vec<Jump> = Vec::with_capacity(WORDS);
+        for pool in self.heavy.pools() {
+            let Some(jump) = self.jump(pool) else { continue };
+            // A node may have more than one pool.
+            if found
+                .iter()
+                .all(|it| (it.bits, it.length) != (jump.bits, jump.length))
+            {
+                found.push(jump);
+            }
+        }
+        if self.jumps.line != 0 {
+            self.give_up(self.jumps.line, jumps::LINES);
+            self.jumps = Jumps::default();
+        }
+        if found.is_empty() {
+            return;
+        }
+        let known = |it: &Jump| (it.bits, it.length);
+        if !found.iter().map(known).eq(self.arranged.iter().map(known)) {
+            self.jump_shift = jumps::arrange(&found);
+        }
+        let shift = self.jump_shift;
+        let lines = jumps::words(&found, shift);
+        self.arranged = found;
+        let line = self.take(jumps::LINES);
+        for (line, words) in (line..).zip(lines) {
+            for (at, word) in words.into_iter().enumerate() {
+                self.arena.memory.store(line, at, word);
+            }
+        }
+        self.jumps = Jumps { line, shift };
+    }
+
+    /// The first node that a pool, or a part of it, has for itself.
+    fn jump(&self, mut bits: u64) -> Option<Jump> {
+        let root = self.root_node();
+        let mut slot = self.slot(root, (bits >> (64 - ROOT_BITS)) as u32);
+        let mut depth = ROOT_BITS;
+        let mut result = slot.result;
+        loop {
+            match slot.child.kind() {
+                Kind::Node { bits: more, .. } if depth + more > POOL_BITS => break,
+                Kind::Node { bits: more, .. } => {
+                    let node = Node::of(slot.child)?;
+                    slot = self.slot(node, (bits << depth >> (64 - more)) as u32);
+                    depth += more;
+                    if slot.result != NO_MATCH {
+                        result = slot.result;
+                    }
+                }
+                Kind::Skip if !slot.child.is_low() => {
+                    let (skipped, length, child) = self.skipped(slot.child);
+                    let known = POOL_BITS.saturating_sub(depth).min(length);
+                    let differ = (bits << depth) ^ skipped;
+                    if known > 0 && differ >> (64 - known) != 0 {
+                        return None;
+                    }
+                    // All below have these bits: from here on they are those of the pool.
+                    bits |= skipped >> depth;
+                    depth += length;
+                    slot.child = child;
+                    if depth > POOL_BITS && !matches!(child.kind(), Kind::Node { .. }) {
+                        return None;
+                    }
+                }
+                Kind::None | Kind::Bucket | Kind::Skip => return None,
+            }
+        }
+        // Nothing is gained where the root leads there.
+        (depth > ROOT_BITS).then(|| Jump {
+            bits: bits & !(u64::MAX >> depth),
+            length: depth,
+            slot: u64::from(result) << 32 | u64::from(slot.child.0),
+        })
     }
 
     /// Lines of this change.

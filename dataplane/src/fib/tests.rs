@@ -258,3 +258,62 @@ fn a_burst_may_be_of_any_length() {
         assert_eq!(results, [0, 0, 5]);
     }
 }
+
+#[test]
+fn what_covers_a_pool_is_as_it_was_last_set() {
+    // More pools than there are jumps, of which two are in one /43, and one is dense at its end only.
+    let pools: Vec<u64> = (0..11)
+        .map(|at| 0x2001_0db8_0000_0000 + (at << 28))
+        .chain([0x2001_0db8_0008_0000, 0x2a02_1234_5678_ff00])
+        .collect();
+    let mut table = Table::new();
+    let mut reference = Reference::default();
+    let mut keys = Vec::new();
+    for pool in &pools {
+        for at in 0..if cfg!(miri) { 8 } else { 40 } {
+            let prefix = net(u128::from(pool + at * 3) << 64, 64);
+            table.set(prefix, at as u32 + 100).unwrap();
+            reference.set(prefix, at as u32 + 100);
+            keys.extend(keys_of(prefix));
+        }
+    }
+    let mut versions = vec![(table.commit(), reference.clone())];
+    let lengths: &[u8] = if cfg!(miri) {
+        &[0, 44]
+    } else {
+        &[0, 3, 10, 16, 31, 34, 40, 43, 44, 46, 52, 57, 60, 63]
+    };
+    for (round, result) in [7, 8, NO_MATCH, 9, NO_MATCH].into_iter().enumerate() {
+        for (at, length) in lengths.iter().enumerate() {
+            let pool = pools[(round + at) % 3 * 5];
+            let prefix = net(u128::from(pool) << 64, *length);
+            let result = if result == NO_MATCH {
+                NO_MATCH
+            } else {
+                result + 10 * at as u32
+            };
+            table.set(prefix, result).unwrap();
+            reference.set(prefix, result);
+            keys.extend(keys_of(prefix));
+            versions.push((table.commit(), reference.clone()));
+        }
+    }
+    for (fib, reference) in &versions {
+        agree(fib, reference, &keys).unwrap();
+    }
+    // Something else begins where a jump passed by, then the pools go.
+    for (at, pool) in pools.iter().enumerate() {
+        let beside = net(u128::from(pool ^ 1 << (20 + at)) << 64, 64);
+        table.set(beside, 5).unwrap();
+        reference.set(beside, 5);
+        keys.extend(keys_of(beside));
+        agree(&table.commit(), &reference, &keys).unwrap();
+    }
+    for (prefix, _) in reference.clone().iter() {
+        table.set(prefix, NO_MATCH).unwrap();
+        reference.set(prefix, NO_MATCH);
+        if reference.len().is_multiple_of(16) {
+            agree(&table.commit(), &reference, &keys).unwrap();
+        }
+    }
+}

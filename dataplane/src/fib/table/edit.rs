@@ -77,9 +77,9 @@ impl Table {
         let word = memory.load(node.line + index / 8, index as usize % 8);
         let length = self.arena.note(node.line + index / 8).lengths[index as usize % 8];
         Slot {
-            result: word as u32,
+            result: (word >> 32) as u32,
             length,
-            child: Descriptor((word >> 32) as u32),
+            child: Descriptor(word as u32),
         }
     }
 
@@ -98,7 +98,7 @@ impl Table {
         memory.store(
             line,
             index as usize % 8,
-            u64::from(slot.child.0) << 32 | u64::from(slot.result),
+            u64::from(slot.result) << 32 | u64::from(slot.child.0),
         );
         self.arena.note_mut(line).lengths[index as usize % 8] = slot.length;
     }
@@ -156,14 +156,28 @@ impl Table {
         if length == 0 || child.is_none() {
             return child;
         }
+        self.skip_line(bits >> (64 - length) << (64 - length), length, child)
+    }
+
+    fn skip_line(&mut self, bits: u64, length: u32, child: Descriptor) -> Descriptor {
         let line = self.take(1);
-        self.arena
-            .memory
-            .store(line, 0, bits >> (64 - length) << (64 - length));
+        self.arena.memory.store(line, 0, bits);
         self.arena
             .memory
             .store(line, 1, u64::from(length) << 32 | u64::from(child.0));
         Descriptor::skip(line)
+    }
+
+    /// `at`, which begins at `depth`: marked if the lower half of the address begins there.
+    pub(super) fn at(&mut self, at: Descriptor, depth: u32) -> Descriptor {
+        if depth != 64 || at.is_low() {
+            return at;
+        }
+        match at.kind() {
+            Kind::None => at,
+            Kind::Skip | Kind::Bucket => at.low(),
+            Kind::Node { .. } => self.skip_line(0, 0, at).low(),
+        }
     }
 
     pub(super) fn insert(&mut self, prefix: Prefix, result: u32) {
@@ -241,7 +255,7 @@ impl Table {
                         },
                     );
                     let new = self.insert_below(node.descriptor(), depth + same, prefix, result);
-                    self.skip(bits, same, new.at(depth + same))
+                    self.skip(bits, same, new)
                 }
             }
             Kind::Node { bits, .. } => {
@@ -263,7 +277,7 @@ impl Table {
                 }
             }
         };
-        new.at(depth)
+        self.at(new, depth)
     }
 
     pub(super) fn remove(&mut self, prefix: Prefix) {
@@ -351,6 +365,6 @@ impl Table {
                 }
             }
         };
-        new.at(depth)
+        self.at(new, depth)
     }
 }

@@ -48,7 +48,8 @@ impl Table {
                 .iter()
                 .map(|(it, result)| (it.key(depth), it.rest(depth), *result))
                 .collect();
-            return self.bucket(entries).at(depth);
+            let bucket = self.bucket(entries);
+            return self.at(bucket, depth);
         }
         let key = first.key(depth);
         let differ = entries
@@ -58,7 +59,8 @@ impl Table {
         let same = differ.leading_zeros().min(shortest - 1).min(end - depth).min(63) / 3 * 3;
         if same > 0 {
             let child = self.build(entries, depth + same);
-            return self.skip(key, same, child).at(depth);
+            let skip = self.skip(key, same, child);
+            return self.at(skip, depth);
         }
         let narrow = entries.iter().all(|(it, _)| it.rest(depth) <= 3);
         let node = self.node(3, narrow);
@@ -77,7 +79,8 @@ impl Table {
                 self.put(node, index, Slot { child, ..slot });
             }
         }
-        self.merge(node).at(depth)
+        let merged = self.merge(node);
+        self.at(merged, depth)
     }
 
     /// Swallows the children of `node` (of this change) where enough are nodes of one width and none is wider.
@@ -97,9 +100,6 @@ impl Table {
         for index in 0..node.slots() {
             let child = self.slot(node, index).child;
             if let Kind::Node { bits, .. } = child.kind() {
-                if child.is_low() {
-                    return None;
-                }
                 of[bits as usize / 3] += 1;
             }
         }
