@@ -74,6 +74,11 @@ pub struct Dataplane {
     /// How a worker waits. Default `adaptive`.
     #[serde(default)]
     pub poll: PollMode,
+    /// Whether the workers share tunnelled packets out among them, by the flow within the tunnel. A
+    /// device spreads packets over its receive queues by their outer addresses, which all packets of
+    /// one tunnel have in common. Without effect where one worker runs. Default `auto`.
+    #[serde(default)]
+    pub redistribute: Redistribute,
     /// Default `auto`: used when there are some.
     #[serde(default)]
     pub huge_pages: HugePages,
@@ -112,6 +117,20 @@ pub enum PollMode {
     /// Sleep when idle: for shared cores and CI.
     #[default]
     Adaptive,
+}
+
+/// `dataplane.redistribute`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Redistribute {
+    /// On core ports, but for those of driver `net_af_packet` that have a receive queue for each
+    /// worker: to these Linux spreads by the flow within the tunnel already.
+    #[default]
+    Auto,
+    /// On all core ports.
+    Always,
+    /// Not at all: each tunnel is one worker's.
+    Never,
 }
 
 /// `dataplane.huge_pages`.

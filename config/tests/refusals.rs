@@ -67,6 +67,18 @@ fn each_rule_names_key_value_and_reason() {
         (
             MAAR,
             "workers = [1]",
+            "workers = [1]\nredistribute = true",
+            "invalid type: boolean `true`",
+        ),
+        (
+            MAAR,
+            "workers = [1]",
+            "workers = [1]\nredistribute = \"sometimes\"",
+            "unknown variant `sometimes`, expected one of `auto`, `always`, `never`",
+        ),
+        (
+            MAAR,
+            "workers = [1]",
             "workers = [1]\nmemory_mib = 1",
             "dataplane.memory_mib = 1: must be 64 to 65536 MiB",
         ),

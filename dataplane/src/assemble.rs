@@ -1,10 +1,11 @@
 //! Where the DPDK-free core and the daemon around it are joined.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use dpdk::{Eal, Mempool};
-use kedge_config::{Config, Dataplane, Side};
+use kedge_config::{Config, Dataplane, Redistribute, Side};
 use kedge_dataplane_api::proto;
 
 use crate::control::{Control, WorkerReadings};
@@ -12,9 +13,9 @@ use crate::counters::{Counters, Stage};
 use crate::drops::DropReason;
 use crate::events::EventRing;
 use crate::pipeline::{Limits, Pipeline};
-use crate::port::Opened;
+use crate::port::{OpenPort, Opened};
 use crate::snapshot::{Compiler, PortDescription, Publisher, TableLimits};
-use crate::worker::{Worker, WorkerCounters, WorkerShared};
+use crate::worker::{Handover, Worker, WorkerCounters, WorkerShared};
 
 /// The control thread's part, and the workers, not started yet.
 pub(crate) fn assemble(
@@ -22,7 +23,7 @@ pub(crate) fn assemble(
     dataplane: &Dataplane,
     eal: &Eal,
     pool: Mempool,
-    opened: Opened,
+    mut opened: Opened,
     stop: &Arc<AtomicBool>,
 ) -> (Arc<Control>, Vec<Worker>) {
     let ports = opened.ports.iter().map(|port| PortDescription {
@@ -45,6 +46,7 @@ pub(crate) fn assemble(
         punts_per_second: dataplane.punts_per_second,
         cycles_per_second: dpdk::cycles_per_second(eal),
     };
+    connect(dataplane, eal, &mut opened);
     let mut readings = Vec::new();
     let mut workers = Vec::new();
     for (index, (ports, core)) in opened.workers.into_iter().zip(&dataplane.workers).enumerate() {
@@ -79,6 +81,50 @@ pub(crate) fn assemble(
         )),
         workers,
     )
+}
+
+/// Lays the rings between the workers, on each port where they share tunnelled packets out.
+fn connect(dataplane: &Dataplane, eal: &Eal, opened: &mut Opened) {
+    let workers = opened.workers.len();
+    let ports: Vec<bool> = opened
+        .ports
+        .iter()
+        .map(|port| shares_out(dataplane.redistribute, port, workers))
+        .collect();
+    let rings = ports.iter().filter(|shares| **shares).count() * workers * workers.saturating_sub(1);
+    let capacity = Handover::capacity(dataplane.packet_buffers, rings);
+    // Anything that outsiders do not know will do.
+    let seed = RandomState::new().build_hasher().finish();
+    for (index, port) in opened.ports.iter().enumerate() {
+        if ports.get(index) != Some(&true) {
+            continue;
+        }
+        let mut mesh = Handover::mesh(eal, workers, capacity, seed).into_iter();
+        for ports in &mut opened.workers {
+            if let Some(mine) = ports.iter_mut().find(|port| port.index == index) {
+                mine.handover = mesh.next();
+            }
+        }
+        tracing::info!(
+            port = port.name,
+            workers,
+            ring = capacity,
+            "tunnelled packets are shared out by the flow within"
+        );
+    }
+}
+
+/// Whether the workers share out the tunnelled packets that come in by a port.
+fn shares_out(mode: Redistribute, port: &OpenPort, workers: usize) -> bool {
+    // What is tunnelled and comes from the access side is dropped, whoever does it.
+    if workers < 2 || port.side == Side::Access {
+        return false;
+    }
+    match mode {
+        Redistribute::Always => true,
+        Redistribute::Never => false,
+        Redistribute::Auto => port.driver != "net_af_packet" || usize::from(port.queues) < workers,
+    }
 }
 
 /// Drops and stages, over all workers.

@@ -290,5 +290,7 @@ fn worker_status(index: usize, worker: &WorkerReadings) -> proto::WorkerStatus {
         idle_cycles: read(&counters.idle_cycles),
         load: worker.load.lock().ratio,
         sleeps: read(&counters.sleeps),
+        handed_over_packets: read(&counters.handed_over),
+        taken_over_packets: read(&counters.taken_over),
     }
 }

@@ -35,6 +35,7 @@ pub enum DropReason {
     OutputFull,
     TransmitQueueFull,
     MultiSegment,
+    HandoverRingFull,
 }
 
 /// Each reason with its name in metrics, in the order of their numbers.
@@ -71,12 +72,13 @@ const NAMES: [(DropReason, &str); DropReason::COUNT] = {
         (OutputFull, "output_full"),
         (TransmitQueueFull, "transmit_queue_full"),
         (MultiSegment, "multi_segment"),
+        (HandoverRingFull, "handover_ring_full"),
     ]
 };
 
 impl DropReason {
     /// How many there are.
-    pub const COUNT: usize = DropReason::MultiSegment as usize + 1;
+    pub const COUNT: usize = DropReason::HandoverRingFull as usize + 1;
 
     /// All of them, in the order of their numbers.
     pub const ALL: [DropReason; Self::COUNT] = {

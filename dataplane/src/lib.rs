@@ -9,7 +9,8 @@
 //!
 //! A worker is one pinned thread that owns one receive queue of every port it
 //! serves. Per burst it reads the snapshot pointer once; nothing else is
-//! shared with it. It allocates nothing, takes no lock, logs nothing, and makes
+//! shared with it but, where there are several, rings by which tunnelled packets
+//! come from other workers (see [`spread`]). It allocates nothing, takes no lock, logs nothing, and makes
 //! no system call of its own; each packet ends in exactly one counter.
 //!
 //! The control thread owns [`kedge_dataplane_api::model::Tables`], compiles each
@@ -36,5 +37,6 @@ pub mod fib;
 pub mod frame;
 pub mod pipeline;
 pub mod snapshot;
+pub mod spread;
 pub mod stage;
 pub mod tunnel;

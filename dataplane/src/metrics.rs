@@ -123,7 +123,7 @@ fn ports(readings: &Readings) -> Vec<MetricFamily> {
 
 fn workers(readings: &Readings) -> Vec<MetricFamily> {
     type Value = fn(&kedge_dataplane_api::proto::WorkerStatus) -> u64;
-    const COUNTERS: [(&str, &str, Value); 7] = [
+    const COUNTERS: [(&str, &str, Value); 9] = [
         (
             "worker_receive_packets_total",
             "Packets that the worker has received.",
@@ -133,6 +133,16 @@ fn workers(readings: &Readings) -> Vec<MetricFamily> {
             "worker_transmit_packets_total",
             "Packets that the worker has sent.",
             |worker| worker.tx_packets,
+        ),
+        (
+            "worker_handed_over_packets_total",
+            "Tunnelled packets that the worker has received and given to another worker.",
+            |worker| worker.handed_over_packets,
+        ),
+        (
+            "worker_taken_over_packets_total",
+            "Tunnelled packets that the worker has been given by another worker.",
+            |worker| worker.taken_over_packets,
         ),
         (
             "worker_bursts_total",
@@ -381,6 +391,8 @@ mod tests {
                 index: 1,
                 core: 5,
                 busy_cycles: 99,
+                handed_over_packets: 12,
+                taken_over_packets: 13,
                 load: 0.25,
                 ..Default::default()
             }],
@@ -411,6 +423,8 @@ mod tests {
             "kedge_dataplane_port_transmit_errors_total{port=\"core\"} 3",
             "kedge_dataplane_port_link_up{port=\"core\"} 1",
             "kedge_dataplane_worker_busy_cycles_total{core=\"5\",worker=\"1\"} 99",
+            "kedge_dataplane_worker_handed_over_packets_total{core=\"5\",worker=\"1\"} 12",
+            "kedge_dataplane_worker_taken_over_packets_total{core=\"5\",worker=\"1\"} 13",
             "kedge_dataplane_worker_load_ratio{core=\"5\",worker=\"1\"} 0.25",
             "kedge_dataplane_drops_total{reason=\"no_route\"} 4",
             "kedge_dataplane_stage_packets_total{stage=\"lookup\"} 8",

@@ -17,6 +17,8 @@ pub use layout::QueueError;
 use layout::{Offer, layout};
 pub(crate) use link::{LinkWatch, links};
 
+use crate::worker::Handover;
+
 /// Descriptors of one queue of a port.
 const DESCRIPTORS: u16 = 512;
 /// Descriptors of one queue of an exception interface: it carries little.
@@ -68,6 +70,8 @@ pub(crate) struct OpenPort {
     pub(crate) side: Side,
     /// As configured.
     pub(crate) device: String,
+    /// The name of DPDK's driver.
+    pub(crate) driver: String,
     /// As configured.
     pub(crate) exception: Option<String>,
     /// What frames to this port are addressed to.
@@ -93,6 +97,8 @@ pub(crate) struct WorkerPort {
     pub(crate) receive: Vec<RxQueue>,
     /// This worker's own.
     pub(crate) transmit: TxQueue,
+    /// To and from the other workers, where they share tunnelled packets out.
+    pub(crate) handover: Option<Handover>,
     /// To and from the kernel.
     pub(crate) exception: Option<(RxQueue, TxQueue)>,
 }
@@ -118,7 +124,7 @@ pub(crate) fn open(eal: &Eal, pool: &Mempool, config: &Config, workers: usize) -
             maximum_rx: info.max_rx_queues,
             maximum_tx: info.max_tx_queues,
         });
-        devices.push((device, driver_mtu(port, &info)));
+        devices.push((device, driver_mtu(port, &info), info.driver));
     }
     let layout = layout(workers, &offers)?;
     for warning in &layout.warnings {
@@ -128,7 +134,7 @@ pub(crate) fn open(eal: &Eal, pool: &Mempool, config: &Config, workers: usize) -
         ports: Vec::new(),
         workers: (0..layout.workers).map(|_| Vec::new()).collect(),
     };
-    for (index, ((port, (device, mtu)), rx_queues)) in config
+    for (index, ((port, (device, mtu, driver)), rx_queues)) in config
         .ports
         .iter()
         .zip(devices)
@@ -179,6 +185,7 @@ pub(crate) fn open(eal: &Eal, pool: &Mempool, config: &Config, workers: usize) -
                 index,
                 receive: mine.filter_map(Option::take).collect(),
                 transmit,
+                handover: None,
                 exception: exception.as_mut().and_then(|(_, queues)| queues.next()),
             });
         }
@@ -194,6 +201,7 @@ pub(crate) fn open(eal: &Eal, pool: &Mempool, config: &Config, workers: usize) -
             name: name.clone(),
             side: port.side,
             device: port.device.clone(),
+            driver,
             exception: port.exception.clone(),
             link_layer_address,
             mtu: port.mtu,

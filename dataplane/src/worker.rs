@@ -1,10 +1,12 @@
 //! The loop, and nothing else.
 //!
-//! One round polls every queue of the worker once. A burst goes through the
+//! One round polls every queue of the worker once, and before it the rings by
+//! which other workers hand tunnelled packets over. A burst goes through the
 //! pipeline with one snapshot and leaves in bursts, one for each port. There is
 //! no lock, no allocation and no log in here; the only system call is the sleep
 //! of an idle worker in mode `adaptive`.
 
+mod handover;
 mod idle;
 
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use crate::events::{EventRing, MissingNeighbour};
 use crate::pipeline::{BURST, Output, Pipeline};
 use crate::port::WorkerPort;
 use crate::snapshot::{Subscriber, SubscriberFactory};
+pub(crate) use handover::Handover;
+use handover::Parting;
 use idle::Idle;
 
 /// Rounds between two looks at the flag that ends the worker. A power of two.
@@ -32,6 +36,9 @@ const RETRIES: usize = 2;
 pub(crate) struct WorkerCounters {
     pub(crate) rx_packets: AtomicU64,
     pub(crate) tx_packets: AtomicU64,
+    /// Received here and given to other workers; `taken_over` is the other way round.
+    pub(crate) handed_over: AtomicU64,
+    pub(crate) taken_over: AtomicU64,
     pub(crate) bursts: AtomicU64,
     pub(crate) empty_polls: AtomicU64,
     pub(crate) sleeps: AtomicU64,
@@ -57,6 +64,14 @@ pub(crate) struct WorkerShared {
     pub(crate) counters: WorkerCounters,
     /// What it noticed.
     pub(crate) events: EventRing,
+}
+
+/// What the packets of a round are in, on their way; empty between bursts.
+#[derive(Default)]
+struct Hands {
+    burst: ArrayVec<Mbuf, BURST>,
+    parting: Parting,
+    output: Output<Mbuf>,
 }
 
 /// All that a worker owns.
@@ -96,8 +111,10 @@ impl Worker {
     }
 
     fn rounds(&mut self, subscriber: &mut Subscriber) {
-        let mut burst: ArrayVec<Mbuf, BURST> = ArrayVec::new();
-        let mut output: Output<Mbuf> = Output::default();
+        let mut hands = Hands::default();
+        if let Some(handover) = self.ports.iter().find_map(|port| port.handover.as_ref()) {
+            hands.parting = handover.parting();
+        }
         let mut idle = Idle::new(self.poll);
         let mut round: u64 = 0;
         let mut before = dpdk::cycles();
@@ -110,7 +127,7 @@ impl Worker {
                     return;
                 }
             }
-            let busy = self.round(subscriber, before, &mut burst, &mut output);
+            let busy = self.round(subscriber, before, &mut hands);
             if busy {
                 idle.reset();
             } else if idle.wait() {
@@ -130,15 +147,15 @@ impl Worker {
 
     /// Polls every queue once; whether there was a packet.
     #[inline]
-    fn round(
-        &mut self,
-        subscriber: &mut Subscriber,
-        now: u64,
-        burst: &mut ArrayVec<Mbuf, BURST>,
-        output: &mut Output<Mbuf>,
-    ) -> bool {
+    fn round(&mut self, subscriber: &mut Subscriber, now: u64, hands: &mut Hands) -> bool {
         let mut busy = false;
         for at in 0..self.ports.len() {
+            busy |= self.take_over(at, subscriber, now, hands);
+            let Hands {
+                burst,
+                parting,
+                output,
+            } = hands;
             let mut queue = 0;
             while let Some(port) = self.ports.get_mut(at)
                 && let Some(receive) = port.receive.get_mut(queue)
@@ -153,8 +170,12 @@ impl Worker {
                 add(&self.shared.counters.bursts, 1);
                 add(&self.shared.counters.rx_packets, received as u64);
                 let index = port.index;
-                self.pipeline
-                    .process(&subscriber.read(), index, now, burst, output);
+                let snapshot = subscriber.read();
+                if let Some(handover) = &mut port.handover {
+                    let given = handover.give(&snapshot, index, burst, parting, &self.pipeline.counters);
+                    add(&self.shared.counters.handed_over, given);
+                }
+                self.pipeline.process(&snapshot, index, now, burst, output);
                 self.flush(output);
             }
             let Some(port) = self.ports.get_mut(at) else {
@@ -171,6 +192,31 @@ impl Worker {
             }
         }
         busy
+    }
+
+    /// Processes what other workers have received on a port and handed over; whether there was any.
+    #[inline]
+    fn take_over(&mut self, at: usize, subscriber: &mut Subscriber, now: u64, hands: &mut Hands) -> bool {
+        let Hands { burst, output, .. } = hands;
+        let mut taken = 0;
+        let mut ring = 0;
+        while let Some(port) = self.ports.get_mut(at)
+            && let Some(handover) = &mut port.handover
+            && let Some(more) = handover.take(&mut ring, burst)
+        {
+            if burst.is_empty() {
+                continue;
+            }
+            taken += more;
+            let index = port.index;
+            self.pipeline
+                .process(&subscriber.read(), index, now, burst, output);
+            self.flush(output);
+        }
+        if taken > 0 {
+            add(&self.shared.counters.taken_over, taken);
+        }
+        taken > 0
     }
 
     /// Receive queues take single buffers only, and drop the rest: counted from time to time.

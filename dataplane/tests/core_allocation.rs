@@ -15,6 +15,7 @@ use arrayvec::ArrayVec;
 use core_support::*;
 use kedge_dataplane::frame::HeapFrame;
 use kedge_dataplane::pipeline::{BURST, Output};
+use kedge_dataplane::spread::Spreader;
 
 struct Counting;
 
@@ -58,7 +59,11 @@ fn a_burst_of_everything_allocates_nothing() {
             &packets[index % packets.len()],
         )));
     }
+    let mut spreader = Spreader::new(0, 2, 7);
+    let mut given: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
     let before = ALLOCATIONS.load(Ordering::SeqCst);
+    spreader.split(&gateway.snapshot, CORE, &mut burst, |_, frame| given.push(frame));
+    burst.extend(given.drain(..));
     gateway
         .pipeline
         .process(&gateway.snapshot, CORE, 0, &mut burst, &mut output);

@@ -305,6 +305,7 @@ fn each_drop_has_its_name() {
         OutputFull,
         TransmitQueueFull,
         MultiSegment,
+        HandoverRingFull,
     ];
     for reason in DropReason::ALL {
         assert!(

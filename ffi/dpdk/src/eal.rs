@@ -148,6 +148,8 @@ struct Shared {
 pub(crate) struct Control {
     /// Ports in somebody's hands.
     pub(crate) open_ports: Vec<u16>,
+    /// Rings between threads, each of which may hold packets.
+    pub(crate) handovers: usize,
     /// Pools without a handle, not freed yet.
     retired: Vec<RetiredPool>,
 }
@@ -223,17 +225,19 @@ impl Eal {
 }
 
 impl Control {
-    /// Frees the retired pools if no driver and no thread can hold a buffer of
-    /// theirs. The caller's `&mut` is the lock that keeps ports from opening.
+    /// Frees the retired pools if no driver, no ring and no thread can hold a buffer
+    /// of theirs. The caller's `&mut` is the lock that keeps ports and rings from
+    /// appearing.
     pub(crate) fn free_retired(&mut self) -> bool {
-        if !self.open_ports.is_empty() || !live::none() {
+        if !self.open_ports.is_empty() || self.handovers > 0 || !live::none() {
             return self.retired.is_empty();
         }
         for pool in self.retired.drain(..) {
             // SAFETY: made by rte_pktmbuf_pool_create, and freed nowhere else:
             // it left the list just now. No handle to it is left, so nobody can
-            // take a buffer from it; no port is open, so no driver holds one;
-            // no thread owns one (see `live`).
+            // take a buffer from it; no port is open, so no driver holds one, and
+            // neither does a ring, of which there is none; no thread owns one (see
+            // `live`).
             unsafe { dpdk_sys::rte_mempool_free(pool.0.as_ptr()) }
         }
         true

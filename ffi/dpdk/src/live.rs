@@ -6,8 +6,10 @@
 //! thread alone, and costs a plain store per burst.
 //!
 //! A pool that nobody can take from any more (its last handle is gone) can be
-//! freed when, with ports kept from opening, no port is open and the total is
-//! zero: no driver holds a buffer of it, and no thread owns one. Other pools'
+//! freed when, with ports and rings between threads kept from appearing, there is
+//! none of either and the total is zero: no driver and no ring holds a buffer of
+//! it, and no thread owns one. A ring counts for a second reason: by it a buffer
+//! could get past whoever reads one count after the other. Other pools'
 //! mbufs count too, so a pool may stay longer than it must, never shorter. An
 //! `Mbuf` that is leaked on purpose keeps the total above zero, and the pools stay.
 
@@ -56,7 +58,8 @@ pub(crate) fn sub(count: usize) {
 }
 
 /// No thread owns an mbuf. Exact for a pool that nobody can take from any more,
-/// while no port is open: its mbufs can then only become fewer.
+/// while no port is open and no ring is between threads: its mbufs can then only
+/// become fewer, each where it is.
 pub(crate) fn none() -> bool {
     let counts = COUNTS.lock().unwrap_or_else(PoisonError::into_inner);
     counts.iter().all(|count| count.0.load(Ordering::Acquire) == 0)

@@ -18,7 +18,8 @@ pub const HEADROOM: usize = dpdk_sys::RTE_PKTMBUF_HEADROOM as usize;
 ///
 /// Always one segment, and the only reference to its buffer; [`crate::RxQueue`]
 /// lets nothing else through. It stays on the thread that made it (it is neither
-/// `Send` nor `Sync`): the count that keeps pools alive is per thread.
+/// `Send` nor `Sync`): the count that keeps pools alive is per thread. Another
+/// thread gets it by [`crate::handover()`].
 ///
 /// Octets that [`Mbuf::prepend`] and [`Mbuf::append`] add hold whatever an earlier
 /// packet left there. Write all of them before transmitting.
@@ -72,6 +73,14 @@ impl Mbuf {
     #[inline]
     pub(crate) unsafe fn from_raw(mbuf: NonNull<dpdk_mbuf>) -> Self {
         Self(mbuf)
+    }
+
+    /// Gives the packet up; the caller owns it, and [`live::sub`] has still to be told.
+    #[inline]
+    pub(crate) fn into_raw(self) -> NonNull<dpdk_mbuf> {
+        let mbuf = self.0;
+        std::mem::forget(self);
+        mbuf
     }
 
     #[inline]

@@ -1,0 +1,160 @@
+//! Which worker takes a tunnelled packet.
+//!
+//! A device spreads packets over its receive queues by their outer addresses. All
+//! packets of one tunnel have the same, and so all would be one worker's, however
+//! many nodes are behind it. Here the worker that received a tunnelled packet
+//! looks at the inner one, and the packet belongs to the worker that its flow
+//! hashes to. Packets that are not tunnelled stay where the device put them.
+//!
+//! A flow is what RFC 6437 section 2 says: source, destination and flow label.
+//! Where the label is zero, so that its sender does not tell flows apart, the
+//! ports of TCP do. Those of UDP do not: a sender may cut one datagram into
+//! fragments (RFC 8200 section 4.5), of which only the first has ports, and send
+//! the next one whole; by their ports they would take different ways and
+//! overtake each other. TCP sends segments that fit. So all packets of a flow
+//! have one hash, fragments or not, for as long as its sender labels it alike.
+//!
+//! The choice depends on the packet alone (and a seed that all workers share), so
+//! a flow that arrives on one queue goes through one worker, or through one and
+//! then, by one ring, through one other: in order. A flow that a device spreads
+//! over several queues has lost its order before it comes here.
+
+use arrayvec::ArrayVec;
+
+use crate::frame::Frame;
+use crate::pipeline::BURST;
+use crate::snapshot::{NextHop, Snapshot};
+use crate::stage::parse::{self, ETHERNET_HEADER, IPV6_HEADER, VLAN_TAG};
+use crate::tunnel::ip6_in_ip6;
+
+const TCP: u8 = 6;
+/// Odd, with about as many ones as zeros in no pattern.
+const MULTIPLIERS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93];
+
+/// Chooses for one of several workers.
+#[derive(Clone, Debug)]
+pub struct Spreader {
+    worker: usize,
+    workers: usize,
+    seed: u64,
+    /// Whether the last tunnelled packet was to an address of this node: generation of the snapshot,
+    /// address, answer. Tunnels end at one address, most often.
+    last_local: (u64, u128, bool),
+}
+
+impl Spreader {
+    /// For worker number `worker` of `workers`; `seed` must be the same for all of them. It keeps
+    /// outsiders from making flows that all become one worker's.
+    #[must_use]
+    pub fn new(worker: usize, workers: usize, seed: u64) -> Self {
+        Self {
+            worker,
+            workers,
+            seed,
+            last_local: (u64::MAX, 0, false),
+        }
+    }
+
+    /// Takes the frames of other workers out of `burst`, all of which came in by port number `port`,
+    /// and gives each to `give` with its worker's number, always another than this one. Both those
+    /// and the ones that stay keep their order. Frames are whole, as they came in.
+    #[inline]
+    pub fn split<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        port: usize,
+        burst: &mut ArrayVec<F, BURST>,
+        mut give: impl FnMut(usize, F),
+    ) {
+        let Some(description) = snapshot.ports.get(port) else {
+            return;
+        };
+        for frame in burst.iter() {
+            frame.prefetch();
+        }
+        let header = ETHERNET_HEADER + description.vlan.map_or(0, |_| VLAN_TAG);
+        let owners: ArrayVec<usize, BURST> = burst
+            .iter()
+            .map(|frame| self.owner(snapshot, frame.bytes().get(header..).unwrap_or_default()))
+            .collect();
+        if owners.iter().all(|owner| *owner == self.worker) {
+            return;
+        }
+        for (frame, owner) in burst.take().into_iter().zip(owners) {
+            if owner == self.worker {
+                // There is room: it came from here.
+                burst.push(frame);
+            } else {
+                give(owner, frame);
+            }
+        }
+    }
+
+    /// The worker that the packet in `octets` belongs to; padding may follow it.
+    #[inline]
+    fn owner(&mut self, snapshot: &Snapshot, octets: &[u8]) -> usize {
+        match tunnelled(octets) {
+            Some((destination, inner)) if self.is_local(snapshot, destination) => {
+                flow_hash(inner, self.seed).map_or(self.worker, |hash| share(hash, self.workers))
+            }
+            _ => self.worker,
+        }
+    }
+
+    #[inline]
+    fn is_local(&mut self, snapshot: &Snapshot, address: u128) -> bool {
+        let (generation, last, local) = self.last_local;
+        if generation == snapshot.generation && last == address {
+            return local;
+        }
+        let route = snapshot.routes.get(snapshot.fib.lookup(address));
+        let local = route.next_hop == NextHop::Local;
+        self.last_local = (snapshot.generation, address, local);
+        local
+    }
+}
+
+/// The destination of a packet that has an IPv6 packet within (RFC 2473), and that one's octets; as
+/// the pipeline sees it, with extension headers in between.
+#[inline]
+fn tunnelled(octets: &[u8]) -> Option<(u128, &[u8])> {
+    let header = octets.first_chunk::<IPV6_HEADER>()?;
+    let upper = parse::upper_layer(octets, header[6]).ok()?;
+    if upper.next_header != ip6_in_ip6::NEXT_HEADER || upper.later_fragment {
+        return None;
+    }
+    let destination = u128::from_be_bytes(*header.last_chunk()?);
+    Some((destination, octets.get(upper.offset..)?))
+}
+
+/// A hash of the flow that the packet in `inner` is of; `None` if that is no IPv6 packet.
+///
+/// The same for all packets of a flow, their fragments included: see above.
+#[must_use]
+#[inline]
+pub fn flow_hash(inner: &[u8], seed: u64) -> Option<u64> {
+    let (header, rest) = inner.split_first_chunk::<IPV6_HEADER>()?;
+    if header[0] >> 4 != 6 {
+        return None;
+    }
+    let label = u32::from_be_bytes(*header.first_chunk()?) & 0x000f_ffff;
+    let told_apart = match rest.first_chunk::<4>() {
+        Some(ports) if label == 0 && header[6] == TCP => u64::from(u32::from_be_bytes(*ports)) << 20,
+        _ => u64::from(label),
+    };
+    let mut hash = seed;
+    let mut mix = |word: u64| hash = (hash ^ word).wrapping_mul(MULTIPLIERS[0]).rotate_left(29);
+    for word in header[8..].chunks_exact(8) {
+        mix(u64::from_be_bytes(word.try_into().ok()?));
+    }
+    mix(told_apart);
+    // The product's upper half depends on all bits; mixed down, both halves do.
+    hash = (hash ^ hash >> 32).wrapping_mul(MULTIPLIERS[1]);
+    Some(hash ^ hash >> 32)
+}
+
+/// Shares hashes out evenly: 0 to `workers` - 1.
+#[inline]
+fn share(hash: u64, workers: usize) -> usize {
+    ((hash & 0xffff_ffff) * workers as u64 >> 32) as usize
+}
