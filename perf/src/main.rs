@@ -1,7 +1,7 @@
 //! Benches of Kedge beside its peers, in one run.
 //!
-//! `kedge-perf forward` needs no NIC: a generator (dpdk-testpmd, replaying
-//! prepared frames) drives the device under test over a vhost-user/virtio-user
+//! `kedge-perf forward` needs no NIC: a generator (this program again, with a
+//! DPDK of its own) drives the device under test over a vhost-user/virtio-user
 //! pair. The devices take turns, round by round, so that a noisy machine is
 //! noisy for all of them; what counts is the ratio within a round.
 
@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 
 mod forward;
 mod frames;
+mod generator;
 mod processes;
 mod report;
 #[allow(dead_code, reason = "the benches that use it follow")]
@@ -29,11 +30,15 @@ struct Arguments {
 enum Command {
     /// Packets per second through one gateway on one core, beside dpdk-testpmd on the same pair.
     Forward(forward::Options),
+    /// Sends packets; what other subcommands start to have them sent.
+    #[command(name = generator::SUBCOMMAND, hide = true)]
+    Generate,
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Forward(options) => forward::run(&options),
+        Command::Generate => generator::serve(),
     }
 }
 
