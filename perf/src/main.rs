@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod forward;
 mod frames;
 mod generator;
+mod latency;
 mod processes;
 mod report;
 #[allow(dead_code, reason = "the benches that use it follow")]
@@ -30,6 +31,8 @@ struct Arguments {
 enum Command {
     /// Packets per second through one gateway on one core, beside dpdk-testpmd on the same pair.
     Forward(forward::Options),
+    /// How long packets take at parts of that rate and at a trickle, beside dpdk-testpmd.
+    Latency(latency::Options),
     /// Sends packets; what other subcommands start to have them sent.
     #[command(name = generator::SUBCOMMAND, hide = true)]
     Generate,
@@ -38,6 +41,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Forward(options) => forward::run(&options),
+        Command::Latency(options) => latency::run(&options),
         Command::Generate => generator::serve(),
     }
 }

@@ -70,6 +70,15 @@ fn clean_when_interrupted() {
     std::process::exit(code);
 }
 
+/// What the scheduler has given to a thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scheduled {
+    /// For how long it had a processor.
+    pub(crate) ran: Duration,
+    /// For how long it wanted one and had none.
+    pub(crate) waited: Duration,
+}
+
 /// A child that ends with this value.
 pub(crate) struct Process {
     child: Child,
@@ -144,29 +153,30 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The processor time that its threads named `prefix...` have had so far; of all, if `prefix` is empty.
-    pub(crate) fn processor_time(&self, prefix: &str) -> anyhow::Result<Duration> {
-        let tasks = PathBuf::from(format!("/proc/{}/task", self.child.id()));
-        let mut nanoseconds = 0;
-        for task in std::fs::read_dir(&tasks).with_context(|| tasks.display().to_string())? {
-            let task = task?.path();
-            // A thread may have ended meanwhile.
-            let Ok(name) = std::fs::read_to_string(task.join("comm")) else {
-                continue;
-            };
-            if !name.starts_with(prefix) {
-                continue;
-            }
-            // `stat` counts ticks, in which one who sleeps between them has never run.
-            let text =
-                std::fs::read_to_string(task.join("schedstat")).context("this kernel counts no time")?;
-            nanoseconds += text
-                .split_whitespace()
-                .next()
-                .and_then(|word| word.parse::<u64>().ok())
-                .unwrap_or_default();
-        }
-        Ok(Duration::from_nanos(nanoseconds))
+    /// What the scheduler has given so far to the thread whose name begins so, or to the main thread.
+    pub(crate) fn scheduled(&self, thread: Option<&str>) -> anyhow::Result<Scheduled> {
+        let process = self.child.id();
+        let tasks = PathBuf::from(format!("/proc/{process}/task"));
+        let task = match thread {
+            None => Some(tasks.join(process.to_string())),
+            Some(prefix) => std::fs::read_dir(&tasks)
+                .with_context(|| tasks.display().to_string())?
+                .filter_map(|task| Some(task.ok()?.path()))
+                .find(|task| {
+                    // A thread may have ended meanwhile.
+                    std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with(prefix))
+                }),
+        };
+        let task = task.with_context(|| format!("{} has no thread {thread:?}", self.name))?;
+        // `stat` counts ticks, in which one who sleeps whenever they come has never run.
+        let text = std::fs::read_to_string(task.join("schedstat"))
+            .with_context(|| format!("{} has ended, or this kernel counts no time", self.name))?;
+        let mut numbers = text.split_whitespace().map_while(|word| word.parse().ok());
+        let mut next = || numbers.next().map(Duration::from_nanos).context("schedstat");
+        Ok(Scheduled {
+            ran: next()?,
+            waited: next()?,
+        })
     }
 
     /// Ends it as its user would, and waits.
@@ -240,10 +250,12 @@ mod tests {
         let scratch = Scratch::new().unwrap();
         let process = script(&scratch, "while :; do :; done");
         let start = Instant::now();
-        while process.processor_time("sh").unwrap() < Duration::from_millis(1) {
+        while process.scheduled(None).unwrap().ran < Duration::from_millis(1) {
             assert!(start.elapsed() < Duration::from_secs(10));
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert_eq!(process.processor_time("nobody").unwrap(), Duration::ZERO);
+        assert!(process.scheduled(Some("sh")).is_ok());
+        let error = process.scheduled(Some("nobody")).unwrap_err();
+        assert!(error.to_string().contains("nobody"), "{error}");
     }
 }

@@ -7,9 +7,8 @@ use anyhow::{Context, ensure};
 use clap::Args;
 
 use super::Case;
-use crate::frames::PLAIN_FRAME;
 use crate::generator::{Generator, Order, Outcome, Setup};
-use crate::processes::{Process, Scratch};
+use crate::processes::{Process, Scheduled, Scratch};
 use crate::{sibling, tables};
 
 /// Where things run, and what is between them.
@@ -112,6 +111,14 @@ impl Subject {
         }
     }
 
+    /// What the name of its forwarding thread begins with.
+    fn thread(&self) -> &'static str {
+        match self {
+            Self::Kedge { .. } => "worker-",
+            Self::Testpmd(_) => "rte-worker-",
+        }
+    }
+
     /// Prefixes in its table.
     pub(crate) fn prefixes(&self) -> usize {
         match self {
@@ -121,12 +128,25 @@ impl Subject {
     }
 }
 
+/// A trial in which the device had to wait longer than this for its processor says more about who else was
+/// on the machine than about the device: the ring holds what comes meanwhile, but no more.
+const DISTURBANCE: Duration = Duration::from_micros(50);
+/// How often a trial is repeated until nobody disturbs it.
+const ATTEMPTS: usize = 20;
+
 /// A device under test and its generator, connected.
 pub(crate) struct Session {
     // In the order in which they end.
     generator: Generator,
     device: Process,
     _scratch: Scratch,
+    thread: &'static str,
+    /// A worker that sleeps waits each time it wakes: that is its own latency, not a disturbance.
+    sleeps: bool,
+    /// Trials had so far.
+    trials: usize,
+    /// Those among them in which the device had to wait.
+    disturbed: usize,
 }
 
 impl Session {
@@ -162,20 +182,53 @@ impl Session {
             generator,
             device,
             _scratch: scratch,
+            thread: subject.thread(),
+            sleeps: matches!(
+                subject,
+                Subject::Kedge {
+                    poll: Poll::Adaptive,
+                    ..
+                }
+            ),
+            trials: 0,
+            disturbed: 0,
         })
     }
 
-    /// Offers packets, and counts what comes back.
+    /// Offers packets, and counts what comes back; again, if others had the processor meanwhile. If they
+    /// always have, the trial that they disturbed least is as good as it gets.
     pub(crate) fn trial(&mut self, order: Order) -> anyhow::Result<Outcome> {
-        self.generator.trial(order).with_context(|| self.device.log())
+        let mut best: Option<(Duration, Outcome)> = None;
+        for _ in 0..ATTEMPTS {
+            let (waited, outcome) = self.attempt(order)?;
+            self.trials += 1;
+            if waited <= DISTURBANCE {
+                return Ok(outcome);
+            }
+            self.disturbed += 1;
+            if best.as_ref().is_none_or(|(least, _)| waited < *least) {
+                best = Some((waited, outcome));
+            }
+        }
+        best.map(|(_, outcome)| outcome).context("no trial")
     }
 
-    /// The processor time that the forwarding thread has had so far.
-    pub(crate) fn worker_time(&self, subject: &Subject) -> anyhow::Result<Duration> {
-        self.device.processor_time(match subject {
-            Subject::Kedge { .. } => "worker-",
-            Subject::Testpmd(_) => "rte-worker-",
-        })
+    /// The part of the trials that were disturbed, percent.
+    pub(crate) fn disturbed(&self) -> f64 {
+        100.0 * self.disturbed as f64 / self.trials.max(1) as f64
+    }
+
+    fn attempt(&mut self, order: Order) -> anyhow::Result<(Duration, Outcome)> {
+        let before = self.worker()?.waited;
+        let outcome = self.generator.trial(order).with_context(|| self.device.log())?;
+        let waited = self.worker()?.waited.saturating_sub(before);
+        // What a generator loses that is kept from its processor is time, never packets: that is no matter.
+        Ok((if self.sleeps { Duration::ZERO } else { waited }, outcome))
+    }
+
+    /// What the scheduler has given to the thread that forwards.
+    pub(crate) fn worker(&self) -> anyhow::Result<Scheduled> {
+        self.device.scheduled(Some(self.thread))
     }
 }
 
@@ -248,12 +301,4 @@ fn kedge(bed: &Bed, poll: Poll, prefixes: usize, directory: &Path) -> anyhow::Re
     let arguments = ["--config".to_owned(), config.display().to_string()];
     let log = directory.join("kedge.log");
     Process::start("kedge-dataplane", &sibling("kedge-dataplane")?, &arguments, &log)
-}
-
-/// Octets of a frame that `case` is given.
-pub(crate) fn frame_octets(case: Case) -> usize {
-    match case {
-        Case::Plain | Case::Encapsulate => PLAIN_FRAME,
-        Case::Decapsulate => PLAIN_FRAME + 40,
-    }
 }

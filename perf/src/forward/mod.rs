@@ -47,8 +47,8 @@ pub(crate) struct Options {
 /// How the rate without loss is searched.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Trials {
-    /// Seconds of each trial.
-    #[arg(long, default_value_t = 1.0)]
+    /// Seconds of each trial. On a machine with other work a long one is always disturbed.
+    #[arg(long, default_value_t = 0.2)]
     pub(crate) seconds: f64,
     /// Trials at one rate; most must pass.
     #[arg(long, default_value_t = 3)]
@@ -90,10 +90,19 @@ impl Trials {
     /// Short ones.
     pub(crate) fn quick() -> Self {
         Self {
-            seconds: 0.2,
+            seconds: 0.05,
             trials: 3,
             precision: 0.03,
             loss: 0.0005,
+        }
+    }
+
+    /// Enough to know how much a part of the rate is.
+    pub(crate) fn coarse() -> Self {
+        Self {
+            seconds: 0.2,
+            precision: 0.02,
+            ..Self::quick()
         }
     }
 
@@ -134,6 +143,8 @@ pub(crate) struct Rates {
     pub(crate) pdr: Found,
     /// Without any.
     pub(crate) ndr: Option<Found>,
+    /// The part of the trials that others on the machine disturbed, percent.
+    pub(crate) disturbed: f64,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -241,7 +252,13 @@ pub(crate) fn rates(
     } else {
         None
     };
-    Ok(Rates { throughput, pdr, ndr })
+    drop(search);
+    Ok(Rates {
+        throughput,
+        pdr,
+        ndr,
+        disturbed: session.disturbed(),
+    })
 }
 
 fn report_rates(device: &str, rates: Rates) {
@@ -250,10 +267,11 @@ fn report_rates(device: &str, rates: Rates) {
         format!("{bound}{:.2}", found.rate / 1e6)
     };
     report::settle(&format!(
-        "{device}: throughput {:.2}, PDR {}, NDR {} Mpps",
+        "{device}: throughput {:.2}, PDR {}, NDR {} Mpps; {:.0} % of the trials repeated",
         rates.throughput / 1e6,
         shown(rates.pdr),
-        rates.ndr.map(shown).unwrap_or_default()
+        rates.ndr.map(shown).unwrap_or_default(),
+        rates.disturbed
     ));
 }
 
@@ -276,6 +294,16 @@ fn rows(subjects: &[Subject], measured: &[Vec<Rates>]) -> Rows {
             let samples: Vec<f64> = rates.iter().map(|rates| rates.metric(metric) / 1e6).collect();
             rows.add(BENCH, case, &name, subject.prefixes(), metric, "Mpps", &samples);
         }
+        let disturbed: Vec<f64> = rates.iter().map(|rates| rates.disturbed).collect();
+        rows.add(
+            BENCH,
+            case,
+            &name,
+            subject.prefixes(),
+            "disturbed trials",
+            "%",
+            &disturbed,
+        );
     }
     for (subject, rates) in with_rates().filter(|(subject, _)| matches!(subject, Subject::Kedge { .. })) {
         for (peer, base) in with_rates().filter(|(peer, _)| matches!(peer, Subject::Testpmd(_))) {

@@ -7,6 +7,7 @@ mod pace;
 mod serve;
 mod stream;
 mod tally;
+mod watch;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -66,6 +67,8 @@ pub(crate) struct Outcome {
     pub(crate) reordered: u64,
     /// Frames that came, but are not of this trial.
     pub(crate) foreign: u64,
+    /// Packets whose latency nobody knows: they came while the generator was kept from its processor.
+    pub(crate) unmeasured: u64,
     /// Latencies in nanoseconds, with how often each was seen.
     pub(crate) latencies: Vec<(u64, u64)>,
 }

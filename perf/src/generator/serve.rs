@@ -6,6 +6,7 @@ use anyhow::Context;
 use dpdk::{Eal, EalConfig, Mempool, MempoolConfig, Port, PortConfig};
 
 use super::stream::Stream;
+use super::watch::Watch;
 use super::{Answer, Order, Setup};
 
 /// Buffers: what fits both rings, and bursts and caches besides.
@@ -50,6 +51,7 @@ pub(crate) fn serve() -> anyhow::Result<()> {
         receive: receive.into_iter().next().context("no receive queue")?,
         transmit: transmit.into_iter().next().context("no transmit queue")?,
         template: setup.template,
+        watch: Watch::new(0, 0),
     };
     answer(&Answer::Ready)?;
     for line in lines {

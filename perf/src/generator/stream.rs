@@ -5,8 +5,9 @@ use dpdk::{Eal, Mbuf, Mempool, RxQueue, TxQueue, cycles, cycles_per_second};
 
 use super::pace::Pace;
 use super::tally::Tally;
+use super::watch::Watch;
 use super::{Order, Outcome};
-use crate::frames::{Stamp, Template};
+use crate::frames::{Cursor, Stamp, Template};
 
 /// Packets sent at once.
 const BURST: usize = 32;
@@ -22,6 +23,7 @@ pub(crate) struct Stream<'a> {
     pub(crate) receive: RxQueue,
     pub(crate) transmit: TxQueue,
     pub(crate) template: Template,
+    pub(crate) watch: Watch,
 }
 
 /// What has been sent so far.
@@ -36,6 +38,7 @@ impl Stream<'_> {
     pub(crate) fn trial(&mut self, order: Order) -> anyhow::Result<Outcome> {
         let hertz = cycles_per_second(self.eal);
         let start = cycles();
+        self.watch = Watch::new(start, hertz);
         let end = start.saturating_add((order.seconds * hertz as f64) as u64);
         let mut tally = Tally::new(start, order.latencies)?;
         let mut sent = Sent::default();
@@ -54,6 +57,7 @@ impl Stream<'_> {
             received: tally.received,
             reordered: tally.reordered,
             foreign: tally.foreign,
+            unmeasured: tally.unmeasured,
             latencies: tally.latencies(hertz),
         })
     }
@@ -79,8 +83,12 @@ impl Stream<'_> {
             if !burst.is_empty() {
                 pace.offered(burst.len());
                 sent.offered += burst.len() as u64;
-                self.write(&mut burst, &mut cursor, &mut number);
+                let first = number;
+                let stamped = self.write(&mut burst, &mut cursor, &mut number);
                 self.transmit.transmit(&mut burst);
+                if self.watch.is_long(stamped, cycles()) {
+                    tally.hold(first..number);
+                }
                 sent.refused += burst.len() as u64;
                 Mbuf::free_burst(&mut burst);
             }
@@ -124,9 +132,9 @@ impl Stream<'_> {
         fresh.pop()
     }
 
-    /// Makes packets of empty ones, as close before they leave as can be.
+    /// Makes packets of empty ones, as close before they leave as can be; gives the time on their stamps.
     #[inline]
-    fn write(&self, burst: &mut ArrayVec<Mbuf, BURST>, cursor: &mut crate::frames::Cursor, number: &mut u64) {
+    fn write(&self, burst: &mut ArrayVec<Mbuf, BURST>, cursor: &mut Cursor, number: &mut u64) -> u64 {
         let length = self.template.len();
         let cycles = cycles();
         for packet in burst {
@@ -139,16 +147,18 @@ impl Stream<'_> {
             }
             *number += 1;
         }
+        cycles
     }
 
     #[inline]
     fn take(&mut self, tally: &mut Tally) -> usize {
         let mut taken: ArrayVec<Mbuf, TAKEN> = ArrayVec::new();
         let count = self.receive.receive(&mut taken);
+        let now = cycles();
+        let measured = self.watch.looked(now, count == TAKEN);
         if count > 0 {
-            let now = cycles();
             for packet in &taken {
-                tally.frame(packet.data(), now);
+                tally.frame(packet.data(), now, measured);
             }
             Mbuf::free_burst(&mut taken);
         }

@@ -1,8 +1,14 @@
 //! What came back.
 
+use std::collections::VecDeque;
+use std::ops::Range;
+
 use hdrhistogram::Histogram;
 
 use crate::frames;
+
+/// Cycles, some seconds: what takes longer has taken that long.
+const LONGEST: u64 = 1 << 34;
 
 /// Counts the packets of one trial.
 pub(crate) struct Tally {
@@ -14,6 +20,10 @@ pub(crate) struct Tally {
     pub(crate) reordered: u64,
     /// Frames that are not of this trial.
     pub(crate) foreign: u64,
+    /// Packets whose latency is not known.
+    pub(crate) unmeasured: u64,
+    /// Numbers of packets that left later than their stamps say.
+    held: VecDeque<Range<u64>>,
     /// In cycles, if wanted.
     latencies: Option<Histogram<u64>>,
 }
@@ -21,20 +31,24 @@ pub(crate) struct Tally {
 impl Tally {
     /// Of a trial that begins at cycle `start`.
     pub(crate) fn new(start: u64, latencies: bool) -> anyhow::Result<Self> {
-        let latencies = if latencies { Some(Histogram::new(3)?) } else { None };
+        // One that grows would take its time for that while packets wait.
+        let histogram = || Histogram::new_with_bounds(1, LONGEST, 3);
+        let latencies = latencies.then(histogram).transpose()?;
         Ok(Self {
             start,
             next: 0,
             received: 0,
             reordered: 0,
             foreign: 0,
+            unmeasured: 0,
+            held: VecDeque::new(),
             latencies,
         })
     }
 
-    /// A frame that came at cycle `now`.
+    /// A frame that came at cycle `now`, or, if not `measured`, at some time before.
     #[inline]
-    pub(crate) fn frame(&mut self, octets: &[u8], now: u64) {
+    pub(crate) fn frame(&mut self, octets: &[u8], now: u64, measured: bool) {
         // One that was sent before is a straggler of an earlier trial.
         let Some(stamp) = frames::stamp(octets).filter(|stamp| stamp.cycles >= self.start) else {
             self.foreign += 1;
@@ -46,9 +60,27 @@ impl Tally {
         } else {
             self.next = stamp.number + 1;
         }
-        if let Some(latencies) = &mut self.latencies {
+        if !measured || self.is_held(stamp.number) {
+            self.unmeasured += 1;
+        } else if let Some(latencies) = &mut self.latencies {
             latencies.saturating_record(now.saturating_sub(stamp.cycles));
         }
+    }
+
+    /// The generator was kept from its processor between stamping these packets and sending them.
+    pub(crate) fn hold(&mut self, numbers: Range<u64>) {
+        self.held.push_back(numbers);
+    }
+
+    #[inline]
+    fn is_held(&mut self, number: u64) -> bool {
+        while let Some(first) = self.held.front() {
+            if number < first.end {
+                return first.contains(&number);
+            }
+            self.held.pop_front();
+        }
+        false
     }
 
     /// Latencies in nanoseconds, with how often each was seen.
@@ -86,10 +118,21 @@ mod tests {
         let mut octets = vec![0; template.len()];
         for (number, cycles) in [(0, 1_000), (2, 1_000), (1, 1_500), (3, 1_000), (4, 999)] {
             template.write(&mut octets, &mut cursor, Stamp { number, cycles });
-            tally.frame(&octets, 2_000);
+            tally.frame(&octets, 2_000, true);
         }
-        tally.frame(&[0; 60], 2_000);
+        tally.frame(&[0; 60], 2_000, true);
         assert_eq!((tally.received, tally.reordered, tally.foreign), (4, 1, 2));
-        assert_eq!(tally.latencies(1_000_000_000), [(500, 1), (1000, 3)]);
+        let (number, cycles) = (5, 1_000);
+        template.write(&mut octets, &mut cursor, Stamp { number, cycles });
+        tally.frame(&octets, 9_000, false);
+        assert_eq!((tally.received, tally.unmeasured), (5, 1));
+        tally.hold(7..9);
+        for number in 6..10 {
+            let cycles = 1_000;
+            template.write(&mut octets, &mut cursor, Stamp { number, cycles });
+            tally.frame(&octets, 2_000, true);
+        }
+        assert_eq!((tally.received, tally.unmeasured), (9, 3));
+        assert_eq!(tally.latencies(1_000_000_000), [(500, 1), (1000, 5)]);
     }
 }
