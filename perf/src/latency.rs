@@ -17,7 +17,7 @@ use crate::rows::Rows;
 const BENCH: &str = "latency";
 /// Seconds of one trial; of a measurement there are as many as fit, so that one that others on the machine
 /// disturb can be had again.
-const TRIAL: f64 = 0.1;
+const TRIAL: f64 = 0.05;
 /// How long a worker is watched that has nothing to do.
 const IDLE: Duration = Duration::from_secs(1);
 const QUANTILES: [(&str, f64); 5] = [
@@ -89,14 +89,19 @@ struct Results {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let (rounds, seconds, trials) = if options.quick {
-        (1, 0.5, Trials::quick())
+    let (rounds, seconds, trials, bed) = if options.quick {
+        (1, 0.5, Trials::quick(), options.bed.quick())
     } else {
-        (options.rounds, options.seconds, Trials::coarse())
+        (
+            options.rounds,
+            options.seconds,
+            Trials::coarse(),
+            options.bed.clone(),
+        )
     };
     ensure!(rounds > 0, "--rounds 0: at least 1 is needed");
     ensure!(
-        seconds >= TRIAL && seconds <= 3600.0,
+        (TRIAL..=3600.0).contains(&seconds),
         "--seconds {seconds}: {TRIAL} to 3600 are needed"
     );
     ensure!(
@@ -110,14 +115,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         "--loads {}: 1 to 100 are needed",
         wrong.copied().unwrap_or_default()
     );
-    options.bed.check()?;
+    bed.check()?;
+    report::check_writable(options.json.as_deref())?;
     let load_average_before = report::line_of("/proc/loadavg");
     let mut results = Results::default();
     for round in 1..=rounds {
         for subject in subjects(options, round) {
             let device = format!("round {round}/{rounds}, {}", subject.name());
             progress(&device);
-            turn(options, &trials, seconds, &subject, &device, &mut results)?;
+            turn(options, &bed, &trials, seconds, &subject, &device, &mut results)?;
         }
     }
     let rows = results.rows();
@@ -149,13 +155,14 @@ fn subjects(options: &Options, round: usize) -> Vec<Subject> {
 /// One device's turn.
 fn turn(
     options: &Options,
+    bed: &Bed,
     trials: &Trials,
     seconds: f64,
     subject: &Subject,
     device: &str,
     results: &mut Results,
 ) -> anyhow::Result<()> {
-    let mut session = Session::start(&options.bed, subject)?;
+    let mut session = Session::start(bed, subject)?;
     let adaptive = matches!(
         subject,
         Subject::Kedge {

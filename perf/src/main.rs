@@ -13,6 +13,7 @@ mod forward;
 mod frames;
 mod generator;
 mod latency;
+mod plot;
 mod processes;
 mod report;
 #[allow(dead_code, reason = "the benches that use it follow")]
@@ -33,6 +34,8 @@ enum Command {
     Forward(forward::Options),
     /// How long packets take at parts of that rate and at a trickle, beside dpdk-testpmd.
     Latency(latency::Options),
+    /// Rows as pictures (SVG), written beside them.
+    Plot(plot::Options),
     /// Sends packets; what other subcommands start to have them sent.
     #[command(name = generator::SUBCOMMAND, hide = true)]
     Generate,
@@ -42,6 +45,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Forward(options) => forward::run(&options),
         Command::Latency(options) => latency::run(&options),
+        Command::Plot(options) => plot::run(&options),
         Command::Generate => generator::serve(),
     }
 }

@@ -1,6 +1,9 @@
 //! What benches tell people, and what they say of the machine.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use anyhow::Context;
 
 /// The median of some numbers; zero of none.
 pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -24,6 +27,21 @@ pub(crate) fn settle(text: &str) {
     let mut error = std::io::stderr().lock();
     let clear = if error.is_terminal() { "\r\x1b[K" } else { "" };
     let _ = writeln!(error, "{clear}{text}");
+}
+
+/// Whether `file` will be able to be written: better known before a long run than after.
+pub(crate) fn check_writable(file: Option<&Path>) -> anyhow::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    let existed = file.exists();
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(file)
+        .with_context(|| format!("{} cannot be written", file.display()))?;
+    if !existed {
+        std::fs::remove_file(file)?;
+    }
+    Ok(())
 }
 
 /// What this machine calls its processor.

@@ -17,6 +17,8 @@ use crate::rows::Rows;
 
 /// In the rows.
 const BENCH: &str = "forward";
+/// A generator that sends less than this part of what it was asked for has no more to give.
+const STARVED: f64 = 0.95;
 /// What each device is measured by.
 const METRICS: [&str; 3] = ["throughput", "pdr", "ndr"];
 
@@ -90,7 +92,7 @@ impl Trials {
     /// Short ones.
     pub(crate) fn quick() -> Self {
         Self {
-            seconds: 0.05,
+            seconds: 0.02,
             trials: 3,
             precision: 0.03,
             loss: 0.0005,
@@ -148,14 +150,15 @@ pub(crate) struct Rates {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let (rounds, trials) = if options.quick {
-        (1, Trials::quick())
+    let (rounds, trials, bed) = if options.quick {
+        (1, Trials::quick(), options.bed.quick())
     } else {
-        (options.rounds, options.trials.clone())
+        (options.rounds, options.trials.clone(), options.bed.clone())
     };
     ensure!(rounds > 0, "--rounds 0: at least 1 is needed");
     trials.check()?;
-    options.bed.check()?;
+    bed.check()?;
+    report::check_writable(options.json.as_deref())?;
     let load_average_before = report::line_of("/proc/loadavg");
     let subjects = subjects(options);
     let mut measured: Vec<Vec<Rates>> = vec![Vec::new(); subjects.len()];
@@ -169,7 +172,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             let name = describe(subject);
             let device = format!("round {}/{rounds}, {name}", round + 1);
             progress(&device);
-            let mut session = Session::start(&options.bed, subject)?;
+            let mut session = Session::start(&bed, subject)?;
             let rates = rates(&mut session, &trials, true, &device)?;
             report_rates(&device, rates);
             measured.push(rates);
@@ -222,7 +225,11 @@ pub(crate) fn rates(
         seconds: trials.seconds,
         latencies: false,
     };
-    let throughput = session.trial(order(None))?.received_rate();
+    let mut throughputs = Vec::new();
+    for _ in 0..trials.trials {
+        throughputs.push(session.trial(order(None))?.received_rate());
+    }
+    let throughput = report::median(throughputs.into_iter());
     let settings = Settings {
         precision: trials.precision,
         trials: trials.trials,
@@ -232,6 +239,7 @@ pub(crate) fn rates(
         let trial = Trial {
             offered: outcome.offered_rate(),
             loss: outcome.loss(),
+            starved: outcome.sent_rate() < rate * STARVED,
         };
         let (offered, lost) = (
             trial.offered / 1e6,

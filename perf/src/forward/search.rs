@@ -24,6 +24,8 @@ pub(crate) struct Trial {
     pub(crate) offered: f64,
     /// The part of them that was lost.
     pub(crate) loss: f64,
+    /// The generator could not offer what it was asked for.
+    pub(crate) starved: bool,
 }
 
 /// What was found for a goal.
@@ -53,8 +55,6 @@ struct Rate {
 
 /// Below this part of the ceiling nothing is looked for.
 const FLOOR: f64 = 1e-3;
-/// A generator that offers less than this part of what it was asked for has no more to give.
-const STARVED: f64 = 0.95;
 
 impl<F: FnMut(f64) -> anyhow::Result<Trial>> Search<F> {
     /// Looks below `ceiling`, first near `guess`; `measure` has one trial at a rate.
@@ -155,7 +155,7 @@ impl<F: FnMut(f64) -> anyhow::Result<Trial>> Search<F> {
             .iter()
             .filter(|rate| rate.asked == asked)
             .flat_map(|rate| &rate.trials);
-        trials.all(|trial| trial.offered < asked * STARVED)
+        trials.all(|trial| trial.starved)
     }
 
     fn found(&self, asked: f64, loss: f64, limited: bool) -> Found {
@@ -206,8 +206,11 @@ mod tests {
             *count += 1;
             let overload = (1.0 - capacity / offered).max(0.0);
             let luck = if count.is_multiple_of(every) { unlucky } else { 0.0 };
-            let loss = overload.max(luck);
-            Ok(Trial { offered, loss })
+            Ok(Trial {
+                offered,
+                loss: overload.max(luck),
+                starved: false,
+            })
         }
     }
 
@@ -265,6 +268,7 @@ mod tests {
             Ok(Trial {
                 offered: asked.min(9e6),
                 loss: 0.0,
+                starved: asked > 9e6,
             })
         };
         let mut search = Search::new(SETTINGS, 12e6, 8e6, measure);

@@ -57,6 +57,8 @@ pub(crate) struct Order {
 pub(crate) struct Outcome {
     /// For how long packets were sent.
     pub(crate) seconds: f64,
+    /// For how much of that the generator was kept from its processor, and sent nothing.
+    pub(crate) absent: f64,
     /// Packets that were due and offered. Less than asked for where the generator cannot do more.
     pub(crate) offered: u64,
     /// Packets among these that found the ring full: the device was too slow to take them.
@@ -77,6 +79,11 @@ impl Outcome {
     /// Packets offered each second.
     pub(crate) fn offered_rate(&self) -> f64 {
         self.offered as f64 / self.seconds.max(1e-9)
+    }
+
+    /// Packets offered in each second in which the generator was there to offer them.
+    pub(crate) fn sent_rate(&self) -> f64 {
+        self.offered as f64 / (self.seconds - self.absent).max(1e-9)
     }
 
     /// Packets that came back each second.

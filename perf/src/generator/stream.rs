@@ -49,9 +49,12 @@ impl Stream<'_> {
             }
             None => self.unpaced(end, &mut tally, &mut sent),
         };
+        let seconds = |cycles: u64| cycles as f64 / hertz.max(1) as f64;
+        let absent = seconds(self.watch.absent());
         self.stragglers((SILENCE * hertz as f64) as u64, &mut tally, &sent);
         Ok(Outcome {
-            seconds: last.saturating_sub(start) as f64 / hertz.max(1) as f64,
+            seconds: seconds(last.saturating_sub(start)),
+            absent,
             offered: sent.offered,
             refused: sent.refused,
             received: tally.received,

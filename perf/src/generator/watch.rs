@@ -11,6 +11,7 @@ pub(crate) struct Watch {
     looked: u64,
     round: u64,
     behind: bool,
+    absent: u64,
 }
 
 impl Watch {
@@ -20,6 +21,7 @@ impl Watch {
             looked: now,
             round: (ROUND * hertz as f64) as u64,
             behind: false,
+            absent: 0,
         }
     }
 
@@ -27,10 +29,18 @@ impl Watch {
     #[inline]
     pub(crate) fn looked(&mut self, now: u64, more: bool) -> bool {
         let absent = self.is_long(self.looked, now);
+        if absent {
+            self.absent += now.saturating_sub(self.looked);
+        }
         self.looked = now;
         let measured = !absent && !self.behind;
         self.behind = !measured && more;
         measured
+    }
+
+    /// Cycles of all absences.
+    pub(crate) fn absent(&self) -> u64 {
+        self.absent
     }
 
     /// Whether more lies between these cycles than a round of the loop takes.
@@ -54,5 +64,6 @@ mod tests {
         assert!(watch.looked(33_000, true));
         assert!(!watch.looked(50_000, false));
         assert!(watch.looked(51_000, false));
+        assert_eq!(watch.absent(), 21_000 + 17_000);
     }
 }
