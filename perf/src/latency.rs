@@ -17,7 +17,7 @@ use crate::rows::Rows;
 const BENCH: &str = "latency";
 /// Seconds of one trial; of a measurement there are as many as fit, so that one that others on the machine
 /// disturb can be had again.
-const TRIAL: f64 = 0.05;
+const TRIAL: f64 = 0.02;
 /// How long a worker is watched that has nothing to do.
 const IDLE: Duration = Duration::from_secs(1);
 const QUANTILES: [(&str, f64); 5] = [

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+mod compare;
 mod forward;
 mod frames;
 mod generator;
@@ -36,6 +37,8 @@ enum Command {
     Latency(latency::Options),
     /// Rows as pictures (SVG), written beside them.
     Plot(plot::Options),
+    /// Two commits on this machine, in turns: whether they differ by more than the noise.
+    Compare(compare::Options),
     /// Sends packets; what other subcommands start to have them sent.
     #[command(name = generator::SUBCOMMAND, hide = true)]
     Generate,
@@ -46,6 +49,7 @@ fn main() -> anyhow::Result<()> {
         Command::Forward(options) => forward::run(&options),
         Command::Latency(options) => latency::run(&options),
         Command::Plot(options) => plot::run(&options),
+        Command::Compare(options) => compare::run(&options),
         Command::Generate => generator::serve(),
     }
 }

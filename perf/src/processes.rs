@@ -1,5 +1,6 @@
 //! The generator and the devices under test, as child processes; nothing of them stays behind.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -16,7 +17,11 @@ const RUNTIME_DIRECTORY: &str = "RUNTIME_DIRECTORY";
 
 /// Directories to remove if we are interrupted: nothing is dropped then.
 static SCRATCHES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// What else to do then.
+static CHORES: Mutex<Vec<Chore>> = Mutex::new(Vec::new());
 static WATCH: Once = Once::new();
+
+type Chore = Box<dyn Fn() + Send>;
 
 /// A directory for sockets and logs; gone with this value, or if we are interrupted.
 pub(crate) struct Scratch(tempfile::TempDir);
@@ -44,6 +49,21 @@ impl Drop for Scratch {
     }
 }
 
+/// Has `chore` done if we are interrupted, after the scratch directories are gone.
+pub(crate) fn when_interrupted(chore: impl Fn() + Send + 'static) {
+    CHORES
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(Box::new(chore));
+}
+
+/// A command that is told to end when we do, even if we are killed.
+pub(crate) fn ends_with_us(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM"]).arg(program);
+    command
+}
+
 fn lock() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
     SCRATCHES.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -66,6 +86,9 @@ fn clean_when_interrupted() {
     });
     for path in lock().iter() {
         let _ = std::fs::remove_dir_all(path);
+    }
+    for chore in CHORES.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        chore();
     }
     std::process::exit(code);
 }
