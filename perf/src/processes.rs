@@ -161,19 +161,19 @@ impl Process {
         while !path.exists() {
             ensure!(
                 self.child.try_wait()?.is_none() && start.elapsed() < START,
-                "{} did not make {}; it said:\n{}",
-                self.name,
+                "{} was not made; {}",
                 path.display(),
-                self.log()
+                self.said()
             );
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
     }
 
-    /// What it printed.
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+    /// What it printed, for errors.
+    pub(crate) fn said(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        format!("{} said:\n{}", self.name, text.trim_end())
     }
 
     /// What the scheduler has given so far to the thread whose name begins so, or to the main thread.

@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 /// sure of itself. It does not pair the A and B of a round: what disturbs is shorter than a turn, so that a
 /// pair shares little, and a test of pairs needs six rounds where this one needs four.
 pub(super) fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
+    if a.is_empty() || b.is_empty() {
+        return 1.0;
+    }
     let ranks = ranks(a, b);
     let observed: u64 = ranks.iter().take(a.len()).sum();
     let sums = sums_of_choices(&ranks, a.len());
@@ -25,7 +28,7 @@ pub(super) fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
             extreme += count;
         }
     }
-    if all > 0.0 { extreme / all } else { 1.0 }
+    extreme / all
 }
 
 /// Twice the rank of each sample, first all of `a`; equal ones share the mean of their ranks.

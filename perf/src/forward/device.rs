@@ -177,7 +177,7 @@ impl Session {
                 let mut device = kedge(bed, *poll, *prefixes, directory)?;
                 let api = directory.join("run/dataplane.sock");
                 device.wait_for(&api)?;
-                let plan = tables::program(&api, *case, *prefixes).with_context(|| device.log())?;
+                let plan = tables::program(&api, *case, *prefixes).with_context(|| device.said())?;
                 (device, plan)
             }
         };
@@ -191,7 +191,7 @@ impl Session {
             template: plan.template(),
         };
         let mut generator = Generator::start(&setup, &directory.join("generator.log"))?;
-        generator.warm_up().with_context(|| device.log())?;
+        generator.warm_up().with_context(|| device.said())?;
         Ok(Self {
             generator,
             device,
@@ -236,7 +236,7 @@ impl Session {
     /// A trial, and how much it was disturbed: more than 1 is too much.
     fn attempt(&mut self, order: Order) -> anyhow::Result<(f64, Outcome)> {
         let before = self.worker()?.waited;
-        let outcome = self.generator.trial(order).with_context(|| self.device.log())?;
+        let outcome = self.generator.trial(order).with_context(|| self.device.said())?;
         let waited = self.worker()?.waited.saturating_sub(before).as_secs_f64();
         let device = if self.sleeps {
             0.0

@@ -11,6 +11,7 @@ use clap::Args;
 pub(crate) use device::{Bed, Mode, Poll, Session, Subject};
 pub(crate) use search::{Found, Search, Settings, Trial};
 
+use crate::frames::MOST_PREFIXES;
 use crate::generator::Order;
 use crate::report::{self, progress};
 use crate::rows::Rows;
@@ -158,6 +159,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(rounds > 0, "--rounds 0: at least 1 is needed");
     trials.check()?;
     bed.check()?;
+    let wrong = options
+        .prefixes
+        .iter()
+        .find(|count| !(1..=MOST_PREFIXES).contains(*count));
+    ensure!(
+        wrong.is_none(),
+        "--prefixes {}: 1 to {MOST_PREFIXES} can be had",
+        wrong.copied().unwrap_or_default()
+    );
     report::check_writable(options.json.as_deref())?;
     let load_average_before = report::line_of("/proc/loadavg");
     let subjects = subjects(options);

@@ -172,9 +172,8 @@ impl Generator {
             Err(_) => Err(RecvTimeoutError::Disconnected),
         };
         let stuck = answer == Err(RecvTimeoutError::Timeout);
-        ensure!(!stuck, "the generator is stuck; it said:\n{}", self.process.log());
-        let answer =
-            answer.with_context(|| format!("the generator ended; it said:\n{}", self.process.log()))?;
+        ensure!(!stuck, "the generator is stuck; {}", self.process.said());
+        let answer = answer.with_context(|| format!("the generator ended; {}", self.process.said()))?;
         serde_json::from_str(&answer).context("the generator's answer")
     }
 }
