@@ -50,8 +50,15 @@ impl Bed {
             self.ring
         );
         ensure!(self.attempts > 0, "--attempts 0: at least 1 is needed");
-        let cores = std::thread::available_parallelism()?.get();
-        ensure!(cores >= 2, "two cores are needed, and there is {cores}");
+        for (option, core) in [
+            ("--generator-core", self.generator_core),
+            ("--device-core", self.device_core),
+        ] {
+            ensure!(
+                Path::new(&format!("/sys/devices/system/cpu/cpu{core}")).exists(),
+                "{option} {core}: this machine has no such core"
+            );
+        }
         Ok(())
     }
 }
