@@ -1,79 +1,205 @@
-//! The frames that the generator replays, as pcap files.
+//! The frames that the generator sends: one template, and what differs between packets.
 
-use std::io::Write;
 use std::net::Ipv6Addr;
-use std::path::Path;
 
-use anyhow::Context;
+use serde::{Deserialize, Serialize};
 
-/// Frames in one file: as many flows, over as many destinations.
-pub(crate) const FLOWS: u16 = 256;
 /// Octets of a plain frame, without checksum: what CSIT uses for IPv6.
 pub(crate) const PLAIN_FRAME: usize = 78;
+/// Flows that the last two octets of the destination tell apart.
+const FLOWS: u16 = 256;
+/// Octets of [`Stamp`], the last ones of every frame.
+pub(crate) const STAMP: usize = 16;
+/// Most prefixes that the three octets of a frame can count.
+pub(crate) const MOST_PREFIXES: usize = 1 << 24;
+
+const ETHERNET: usize = 14;
+const IPV6: usize = 40;
+const UDP: usize = 8;
+/// The three octets of an address that count /64 prefixes.
+const PREFIX_IN_ADDRESS: usize = 5;
+/// The two octets of an address that count flows.
+const FLOW_IN_ADDRESS: usize = 14;
+const SOURCE_IN_IPV6: usize = 8;
+const DESTINATION_IN_IPV6: usize = 24;
+/// In the upper bits of a stamp's number: a frame without it is not ours.
+const MARK: u64 = 0x4b45 << 48;
+const MARK_MASK: u64 = 0xffff << 48;
+
+/// Which address of a packet goes through the prefixes of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Varied {
+    /// The destination.
+    Destination,
+    /// The source: what a gateway looks up on the way out of a tunnel.
+    Source,
+}
 
 /// What the addresses of a run are. The gateway sees all of them on one port.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     /// The port of the gateway.
     pub(crate) gateway: [u8; 6],
-    /// Packets go to `destination | flow`.
+    /// Where packets go.
     pub(crate) destination: Ipv6Addr,
-    /// Packets come from here.
+    /// Where packets come from.
     pub(crate) source: Ipv6Addr,
     /// Outer source and destination, where there is a tunnel.
     pub(crate) outer: Option<(Ipv6Addr, Ipv6Addr)>,
+    /// The address that is spread over the prefixes.
+    pub(crate) varied: Varied,
+    /// How many prefixes, at least one.
+    pub(crate) prefixes: usize,
 }
 
-/// Writes [`FLOWS`] frames.
-pub(crate) fn write(path: &Path, plan: &Plan) -> anyhow::Result<()> {
-    let mut file = std::io::BufWriter::new(
-        std::fs::File::create(path).with_context(|| format!("{} cannot be written", path.display()))?,
-    );
-    // pcap, microseconds, Ethernet.
-    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1] {
-        file.write_all(&word.to_le_bytes())?;
-    }
-    for flow in 0..FLOWS {
-        let frame = frame(plan, flow);
-        let length = u32::try_from(frame.len())?;
-        for word in [0, 0, length, length] {
-            file.write_all(&word.to_le_bytes())?;
+/// A frame, and where it is to be changed for each packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Template {
+    frame: Vec<u8>,
+    prefix_at: usize,
+    flow_at: usize,
+    prefixes: u32,
+}
+
+/// When a packet was sent, and as which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Counts the packets of a trial.
+    pub(crate) number: u64,
+    /// Of the processor.
+    pub(crate) cycles: u64,
+}
+
+/// Goes through the prefixes in an order that no prefetcher foresees, each as often as any other.
+#[derive(Clone, Debug)]
+pub(crate) struct Cursor {
+    prefix: u32,
+    stride: u32,
+    flow: u16,
+}
+
+impl Plan {
+    /// The frame of this plan.
+    pub(crate) fn template(&self) -> Template {
+        let mut packet = Vec::new();
+        let payload = vec![0x4b; PLAIN_FRAME - ETHERNET - IPV6 - UDP];
+        let udp_length = u16::try_from(UDP + payload.len()).unwrap_or(u16::MAX);
+        packet.extend_from_slice(&ipv6(17, udp_length, self.source, self.destination));
+        for word in [10_000, 9, udp_length, 0] {
+            packet.extend_from_slice(&word.to_be_bytes());
         }
-        file.write_all(&frame)?;
+        packet.extend_from_slice(&payload);
+        let mut inner_at = ETHERNET;
+        if let Some((source, destination)) = self.outer {
+            inner_at += IPV6;
+            let length = u16::try_from(packet.len()).unwrap_or(u16::MAX);
+            let mut outer = ipv6(41, length, source, destination).to_vec();
+            outer.append(&mut packet);
+            packet = outer;
+        }
+        let mut frame = self.gateway.to_vec();
+        frame.extend_from_slice(&[2, 0, 0, 0, 0, 0x99, 0x86, 0xdd]);
+        frame.append(&mut packet);
+        let varied = match self.varied {
+            Varied::Destination => DESTINATION_IN_IPV6,
+            Varied::Source => SOURCE_IN_IPV6,
+        };
+        Template {
+            frame,
+            prefix_at: inner_at + varied + PREFIX_IN_ADDRESS,
+            flow_at: inner_at + DESTINATION_IN_IPV6 + FLOW_IN_ADDRESS,
+            prefixes: u32::try_from(self.prefixes.clamp(1, MOST_PREFIXES)).unwrap_or(1),
+        }
     }
-    Ok(file.flush()?)
 }
 
-fn frame(plan: &Plan, flow: u16) -> Vec<u8> {
-    let mut destination = plan.destination.octets();
-    destination[6..8].copy_from_slice(&flow.to_be_bytes());
-    let mut packet = Vec::new();
-    let payload = vec![0x4b; PLAIN_FRAME - 14 - 40 - 8];
-    let udp_length = u16::try_from(8 + payload.len()).unwrap_or(u16::MAX);
-    packet.extend_from_slice(&ipv6(17, udp_length, plan.source.octets(), destination));
-    for word in [10_000 + flow, 9, udp_length, 0] {
-        packet.extend_from_slice(&word.to_be_bytes());
-    }
-    packet.extend_from_slice(&payload);
-    if let Some((source, destination)) = plan.outer {
-        let length = u16::try_from(packet.len()).unwrap_or(u16::MAX);
-        let mut outer = ipv6(41, length, source.octets(), destination.octets()).to_vec();
-        outer.append(&mut packet);
-        packet = outer;
-    }
-    let mut frame = plan.gateway.to_vec();
-    frame.extend_from_slice(&[2, 0, 0, 0, 0, 0x99, 0x86, 0xdd]);
-    frame.append(&mut packet);
-    frame
+/// Prefix number `index` of those that [`Plan::template`] spreads `base` over.
+pub(crate) fn prefix(base: Ipv6Addr, index: usize) -> Ipv6Addr {
+    let mut octets = base.octets();
+    let number = (index as u64).to_be_bytes();
+    octets[PREFIX_IN_ADDRESS..PREFIX_IN_ADDRESS + 3].copy_from_slice(&number[5..]);
+    octets[8..].fill(0);
+    octets.into()
 }
 
-fn ipv6(next_header: u8, length: u16, source: [u8; 16], destination: [u8; 16]) -> [u8; 40] {
-    let mut header = [0; 40];
+impl Template {
+    /// Octets of the frame.
+    pub(crate) fn len(&self) -> usize {
+        self.frame.len()
+    }
+
+    /// Where to begin.
+    pub(crate) fn cursor(&self) -> Cursor {
+        let mut stride = ((f64::from(self.prefixes) * 0.618_034) as u32).max(1);
+        while greatest_common_divisor(stride, self.prefixes) != 1 {
+            stride += 1;
+        }
+        Cursor {
+            prefix: 0,
+            stride,
+            flow: 0,
+        }
+    }
+
+    /// Writes the next packet; `octets` has the length of the frame.
+    #[inline]
+    pub(crate) fn write(&self, octets: &mut [u8], cursor: &mut Cursor, stamp: Stamp) {
+        if octets.len() != self.frame.len() {
+            return;
+        }
+        octets.copy_from_slice(&self.frame);
+        let [_, prefix @ ..] = cursor.prefix.to_be_bytes();
+        put(octets, self.prefix_at, prefix);
+        put(octets, self.flow_at, cursor.flow.to_be_bytes());
+        let stamp_at = octets.len().saturating_sub(STAMP);
+        put(
+            octets,
+            stamp_at,
+            ((stamp.number & !MARK_MASK) | MARK).to_be_bytes(),
+        );
+        put(octets, stamp_at + 8, stamp.cycles.to_be_bytes());
+        cursor.prefix += cursor.stride;
+        if cursor.prefix >= self.prefixes {
+            cursor.prefix -= self.prefixes;
+        }
+        cursor.flow = (cursor.flow + 1) % FLOWS;
+    }
+}
+
+/// What [`Template::write`] wrote; `None` of a frame that is not ours. Headers may have come and gone.
+#[inline]
+pub(crate) fn stamp(octets: &[u8]) -> Option<Stamp> {
+    let (rest, cycles) = octets.split_last_chunk::<8>()?;
+    let (_, number) = rest.split_last_chunk::<8>()?;
+    let number = u64::from_be_bytes(*number);
+    (number & MARK_MASK == MARK).then_some(Stamp {
+        number: number & !MARK_MASK,
+        cycles: u64::from_be_bytes(*cycles),
+    })
+}
+
+#[inline]
+fn put<const N: usize>(octets: &mut [u8], at: usize, value: [u8; N]) {
+    if let Some(place) = octets.get_mut(at..at + N) {
+        place.copy_from_slice(&value);
+    }
+}
+
+fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+fn ipv6(next_header: u8, length: u16, source: Ipv6Addr, destination: Ipv6Addr) -> [u8; IPV6] {
+    let mut header = [0; IPV6];
     header[0] = 0x60;
     header[4..6].copy_from_slice(&length.to_be_bytes());
     header[6] = next_header;
     header[7] = 64;
-    header[8..24].copy_from_slice(&source);
-    header[24..40].copy_from_slice(&destination);
+    header[SOURCE_IN_IPV6..DESTINATION_IN_IPV6].copy_from_slice(&source.octets());
+    header[DESTINATION_IN_IPV6..].copy_from_slice(&destination.octets());
     header
 }
 
@@ -81,20 +207,76 @@ fn ipv6(next_header: u8, length: u16, source: [u8; 16], destination: [u8; 16]) -
 mod tests {
     use super::*;
 
+    fn plan(prefixes: usize) -> Plan {
+        Plan {
+            gateway: [2; 6],
+            destination: "2001:db8:f00::1".parse().unwrap(),
+            source: "2001:db8:e00::1".parse().unwrap(),
+            outer: None,
+            varied: Varied::Destination,
+            prefixes,
+        }
+    }
+
+    fn written(template: &Template, cursor: &mut Cursor, number: u64) -> Vec<u8> {
+        let mut octets = vec![0; template.len()];
+        template.write(&mut octets, cursor, Stamp { number, cycles: 7 });
+        octets
+    }
+
     #[test]
     fn frames_have_the_stated_size_and_differ_by_flow() {
-        let plan = Plan {
-            gateway: [2; 6],
-            destination: "2001:db8:f::1".parse().unwrap(),
-            source: "2001:db8:e::1".parse().unwrap(),
-            outer: None,
-        };
-        let plain = frame(&plan, 1);
+        let template = plan(1).template();
+        let mut cursor = template.cursor();
+        let plain = written(&template, &mut cursor, 1);
         assert_eq!(plain.len(), PLAIN_FRAME);
-        assert_ne!(plain, frame(&plan, 2));
+        assert_ne!(plain[..62], written(&template, &mut cursor, 1)[..62]);
         let outer = Some(("2001:db8:b::1".parse().unwrap(), "2001:db8:a::1".parse().unwrap()));
-        let tunnelled = frame(&Plan { outer, ..plan }, 1);
+        let template = Plan { outer, ..plan(1) }.template();
+        let tunnelled = written(&template, &mut template.cursor(), 1);
         assert_eq!(tunnelled.len(), PLAIN_FRAME + 40);
         assert_eq!(tunnelled[54..], plain[14..]);
+    }
+
+    #[test]
+    fn every_prefix_has_its_turn() {
+        for (varied, at) in [(Varied::Destination, 38), (Varied::Source, 22)] {
+            for count in [1, 2, 10, 256, 10_000] {
+                let plan = Plan {
+                    varied,
+                    ..plan(count)
+                };
+                let template = plan.template();
+                let mut cursor = template.cursor();
+                let base = if varied == Varied::Source {
+                    plan.source
+                } else {
+                    plan.destination
+                };
+                let mut expected: Vec<[u8; 8]> = (0..count)
+                    .map(|index| prefix(base, index).octets()[..8].try_into().unwrap())
+                    .collect();
+                let mut seen: Vec<[u8; 8]> = (0..count)
+                    .map(|_| written(&template, &mut cursor, 0)[at..at + 8].try_into().unwrap())
+                    .collect();
+                expected.sort_unstable();
+                seen.sort_unstable();
+                assert_eq!(seen, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stamp_survives_headers_and_nothing_else_looks_like_one() {
+        let template = plan(1).template();
+        let octets = written(&template, &mut template.cursor(), 1 << 40);
+        let expected = Some(Stamp {
+            number: 1 << 40,
+            cycles: 7,
+        });
+        assert_eq!(stamp(&octets), expected);
+        assert_eq!(stamp(&octets[40..]), expected);
+        assert_eq!(stamp(&octets[..60]), None);
+        assert_eq!(stamp(&octets[70..]), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Benches of Kedge beside its peers, in one run.
 //!
-//! `kedge-perf forward` needs no NIC: a generator (dpdk-testpmd, replaying
-//! prepared frames) drives the device under test over a vhost-user/virtio-user
+//! `kedge-perf forward` needs no NIC: a generator (this program again, with a
+//! DPDK of its own) drives the device under test over a vhost-user/virtio-user
 //! pair. The devices take turns, round by round, so that a noisy machine is
 //! noisy for all of them; what counts is the ratio within a round.
 
@@ -9,13 +9,17 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+mod compare;
 mod fib;
 mod forward;
 mod frames;
 mod gateway;
+mod generator;
 mod huge_pages;
+mod latency;
 mod memory;
 mod pipeline;
+mod plot;
 mod processes;
 mod publish;
 mod report;
@@ -47,6 +51,15 @@ enum Command {
     Scale(scale::Options),
     /// Packets per second through one gateway on one core, beside dpdk-testpmd on the same pair.
     Forward(forward::Options),
+    /// How long packets take at parts of that rate and at a trickle, beside dpdk-testpmd.
+    Latency(latency::Options),
+    /// Rows as pictures (SVG), written beside them.
+    Plot(plot::Options),
+    /// Two commits on this machine, in turns: whether they differ by more than the noise.
+    Compare(compare::Options),
+    /// Sends packets; what other subcommands start to have them sent.
+    #[command(name = generator::SUBCOMMAND, hide = true)]
+    Generate,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -59,6 +72,10 @@ fn main() -> anyhow::Result<()> {
         Command::Updates(options) => updates::run(&options),
         Command::Scale(options) => scale::run(&options),
         Command::Forward(options) => forward::run(&options),
+        Command::Latency(options) => latency::run(&options),
+        Command::Plot(options) => plot::run(&options),
+        Command::Compare(options) => compare::run(&options),
+        Command::Generate => generator::serve(),
     }
 }
 

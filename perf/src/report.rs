@@ -1,10 +1,9 @@
-//! Numbers to tables and JSON.
+//! What benches tell people, and what they say of the machine.
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
 
-use hdrhistogram::Histogram;
-use serde::Serialize;
+use anyhow::Context;
 
 /// The median of some numbers; zero of none.
 pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -13,64 +12,36 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// A bench, as committed under `perf/results`.
-#[derive(Serialize)]
-pub(crate) struct Report {
-    pub(crate) bench: &'static str,
-    pub(crate) command: String,
-    pub(crate) processor: String,
-    pub(crate) kernel: String,
-    pub(crate) load_average_before: String,
-    pub(crate) frame_octets: usize,
-    pub(crate) seconds: usize,
-    pub(crate) rounds: usize,
-    /// Packets per second by device, one for each round.
-    pub(crate) received: BTreeMap<String, Vec<f64>>,
-    /// To the peer in the same round: median, least, most.
-    pub(crate) ratio_to_testpmd: BTreeMap<String, [f64; 3]>,
+/// Says where a long piece of work is: on one line that the next one replaces, and only to people.
+pub(crate) fn progress(text: &str) {
+    let mut error = std::io::stderr().lock();
+    if error.is_terminal() {
+        // Progress that cannot be shown is not worth an end.
+        let _ = write!(error, "\r\x1b[K{text}");
+        let _ = error.flush();
+    }
 }
 
-impl Report {
-    /// Fills in the ratios.
-    pub(crate) fn compare(&mut self, peer: &str) -> anyhow::Result<()> {
-        let Some(base) = self.received.get(peer).cloned() else {
-            return Ok(());
-        };
-        for (device, rates) in &self.received {
-            // In thousandths, three digits: more would pretend.
-            let mut histogram = Histogram::<u64>::new(3)?;
-            for (rate, base) in rates.iter().zip(&base).filter(|(_, base)| **base > 0.0) {
-                histogram.record((rate / base * 1000.0) as u64)?;
-            }
-            let of = |value: u64| value as f64 / 1000.0;
-            let ratio = [
-                of(histogram.value_at_quantile(0.5)),
-                of(histogram.min()),
-                of(histogram.max()),
-            ];
-            self.ratio_to_testpmd.insert(device.clone(), ratio);
-        }
-        Ok(())
-    }
+/// Says what has come of it: on a line that stays.
+pub(crate) fn settle(text: &str) {
+    let mut error = std::io::stderr().lock();
+    let clear = if error.is_terminal() { "\r\x1b[K" } else { "" };
+    let _ = writeln!(error, "{clear}{text}");
+}
 
-    /// For people.
-    pub(crate) fn table(&self) -> String {
-        let mut text = format!(
-            "{:<22} {:>12} {:>24}\n",
-            "device", "Mpps, median", "ratio to testpmd (range)"
-        );
-        for (device, rates) in &self.received {
-            let [middle, least, most] = self.ratio_to_testpmd.get(device).copied().unwrap_or_default();
-            let rate = median(rates.iter().copied()) / 1e6;
-            // Writing to a string cannot fail.
-            let _ = writeln!(
-                text,
-                "{device:<22} {rate:>12.2} {:>24}",
-                format!("{middle:.2} ({least:.2}-{most:.2})")
-            );
-        }
-        text
+/// Whether `file` will be able to be written: better known before a long run than after.
+pub(crate) fn check_writable(file: Option<&Path>) -> anyhow::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    let existed = file.exists();
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(file)
+        .with_context(|| format!("{} cannot be written", file.display()))?;
+    if !existed {
+        std::fs::remove_file(file)?;
     }
+    Ok(())
 }
 
 /// What this machine calls its processor.

@@ -1,0 +1,264 @@
+//! `kedge-perf plot`: the rows of a bench as pictures, written beside them.
+//!
+//! What is drawn depends on what the rows say of themselves, not on the bench:
+//!
+//! - `NAME.METRIC.svg`: a metric in Mpps, or any other that was measured with several numbers of prefixes,
+//!   against these;
+//! - `NAME.latency.svg`: metrics `p50` to `p99.9`, against the percentile;
+//! - `NAME.stages.svg`: metrics `stage ...` of the unit `cycles/packet`, stacked;
+//! - `NAME.blocked.svg`: metrics that begin with `blocked`, the longest.
+
+mod draw;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use clap::Args;
+
+use crate::rows::Row;
+use draw::{Bar, Chart, Line};
+
+/// What the metric of a stage begins with.
+const STAGE: &str = "stage ";
+/// What the metric of a time begins with in which someone waited.
+const BLOCKED: &str = "blocked";
+const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
+
+/// Options of `kedge-perf plot`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Rows, as benches write them with --json.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    for file in &options.files {
+        let rows = read(file)?;
+        let charts = charts(&rows);
+        ensure!(
+            !charts.is_empty(),
+            "{}: no row that there is a picture for",
+            file.display()
+        );
+        for (name, chart) in charts {
+            let path = file.with_extension(format!("{name}.svg"));
+            let picture = chart.svg().with_context(|| path.display().to_string())?;
+            std::fs::write(&path, picture)
+                .with_context(|| format!("{} cannot be written", path.display()))?;
+            println!("{}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// The rows of a file.
+pub(crate) fn read(file: &Path) -> anyhow::Result<Vec<Row>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} holds no rows of a bench", file.display()))
+}
+
+/// The pictures that there can be of these rows, by name.
+fn charts(rows: &[Row]) -> Vec<(String, Chart)> {
+    let mut charts = Vec::new();
+    let mut metrics: BTreeMap<(&str, &str), Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        metrics.entry((&row.metric, &row.unit)).or_default().push(row);
+    }
+    for ((metric, unit), rows) in &metrics {
+        let drawn_below = metric.starts_with(STAGE) || metric.starts_with(BLOCKED);
+        // Ratios show what the rates they come from show already.
+        let drawn = drawn_below || ["ratio", "%"].contains(unit);
+        if !drawn && let Some(chart) = against_prefixes(rows, metric, unit) {
+            charts.push((metric.replace(['/', ' '], "-"), chart));
+        }
+    }
+    charts.extend(latency(rows).map(|chart| ("latency".to_owned(), chart)));
+    charts.extend(stages(rows).map(|chart| ("stages".to_owned(), chart)));
+    charts.extend(blocked(rows).map(|chart| ("blocked".to_owned(), chart)));
+    charts
+}
+
+/// Who did what.
+fn series(row: &Row) -> String {
+    format!("{}, {}", row.subject, row.case)
+}
+
+/// One metric against the size of the table; bars where there is one size only, if it is a rate.
+fn against_prefixes(rows: &[&Row], metric: &str, unit: &str) -> Option<Chart> {
+    let sizes: BTreeSet<u64> = rows
+        .iter()
+        .map(|row| row.prefixes)
+        .filter(|size| *size > 0)
+        .collect();
+    let (least, most) = (*sizes.first()?, *sizes.last()?);
+    let title = format!("{metric}, {unit}");
+    if least == most {
+        let bar = |row: &&Row| Bar {
+            name: series(row),
+            parts: vec![(metric.to_owned(), row.median)],
+        };
+        return (unit == "Mpps" && metric != "offered").then(|| Chart::Bars {
+            title: format!("{title} (prefixes: {least})"),
+            unit: unit.to_owned(),
+            bars: rows.iter().map(bar).collect(),
+        });
+    }
+    let mut lines: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+    for row in rows {
+        let line = lines.entry(series(row)).or_default();
+        if row.prefixes == 0 {
+            // One without a table: the same at any size.
+            line.extend([(least as f64, row.median), (most as f64, row.median)]);
+        } else {
+            line.push((row.prefixes as f64, row.median));
+        }
+    }
+    Some(Chart::Lines {
+        title,
+        x: "prefixes".to_owned(),
+        y: unit.to_owned(),
+        logarithmic_y: false,
+        ticks: Vec::new(),
+        lines: sorted(lines),
+    })
+}
+
+/// Percentiles as HdrHistogram draws them: each nine has the same room.
+fn latency(rows: &[Row]) -> Option<Chart> {
+    let mut lines: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+    let mut unit = String::new();
+    for row in rows {
+        if let Some((_, quantile)) = PERCENTILES.iter().find(|(name, _)| *name == row.metric) {
+            lines
+                .entry(series(row))
+                .or_default()
+                .push((1.0 / (1.0 - quantile), row.median));
+            unit.clone_from(&row.unit);
+        }
+    }
+    (!lines.is_empty()).then(|| Chart::Lines {
+        title: format!("latency, {unit}"),
+        x: "percentile".to_owned(),
+        y: unit,
+        logarithmic_y: true,
+        ticks: PERCENTILES
+            .map(|(name, quantile)| (1.0 / (1.0 - quantile), name.to_owned()))
+            .to_vec(),
+        lines: sorted(lines),
+    })
+}
+
+/// Where the cycles of a packet go.
+fn stages(rows: &[Row]) -> Option<Chart> {
+    let mut bars: Vec<Bar> = Vec::new();
+    for row in rows {
+        let Some(stage) = row.metric.strip_prefix(STAGE) else {
+            continue;
+        };
+        let name = format!("{}, {}", series(row), row.prefixes);
+        let part = (stage.to_owned(), row.median);
+        match bars.iter_mut().find(|bar| bar.name == name) {
+            Some(bar) => bar.parts.push(part),
+            None => bars.push(Bar {
+                name,
+                parts: vec![part],
+            }),
+        }
+    }
+    let unit = rows
+        .iter()
+        .find(|row| row.metric.starts_with(STAGE))?
+        .unit
+        .clone();
+    Some(Chart::Bars {
+        title: format!("cycles by stage, {unit}"),
+        unit,
+        bars,
+    })
+}
+
+/// How long someone had to wait at worst.
+fn blocked(rows: &[Row]) -> Option<Chart> {
+    let blocked: Vec<&Row> = rows
+        .iter()
+        .filter(|row| row.metric.starts_with(BLOCKED))
+        .collect();
+    let unit = blocked.first()?.unit.clone();
+    let bar = |row: &&Row| Bar {
+        name: format!("{}, {}, {}", series(row), row.prefixes, row.metric),
+        parts: vec![("longest".to_owned(), row.max)],
+    };
+    Some(Chart::Bars {
+        title: format!("blocked time, longest, {unit}"),
+        unit,
+        bars: blocked.iter().map(bar).collect(),
+    })
+}
+
+fn sorted(lines: BTreeMap<String, Vec<(f64, f64)>>) -> Vec<Line> {
+    lines
+        .into_iter()
+        .map(|(name, mut points)| {
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            Line { name, points }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::Rows;
+
+    fn drawn(rows: &Rows) -> BTreeMap<String, String> {
+        charts(&rows.0)
+            .into_iter()
+            .map(|(name, chart)| (name, chart.svg().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn every_kind_of_row_has_its_picture() {
+        let mut rows = Rows::default();
+        for (prefixes, rate) in [(1, 5.0), (10_000, 4.0), (1_000_000, 3.0)] {
+            rows.add("forward", "plain", "kedge", prefixes, "pdr", "Mpps", &[rate]);
+        }
+        rows.add("forward", "plain", "testpmd-mac", 0, "pdr", "Mpps", &[9.0]);
+        rows.add("forward", "plain", "kedge", 1, "throughput", "Mpps", &[9.0]);
+        for (metric, value) in [("p50", 1.0), ("p90", 2.0), ("p99", 30.0), ("p99.9", 400.0)] {
+            rows.add("latency", "plain 50 %", "kedge", 1, metric, "us", &[value]);
+        }
+        for (metric, value) in [("stage parse", 10.0), ("stage look up", 20.0)] {
+            rows.add("pipeline", "plain", "kedge", 1, metric, "cycles/packet", &[value]);
+        }
+        rows.add("publish", "one", "kedge", 1, "blocked reader", "ns", &[50.0]);
+        let pictures = drawn(&rows);
+        let names: Vec<&str> = pictures.keys().map(String::as_str).collect();
+        assert_eq!(names, ["blocked", "latency", "pdr", "stages", "throughput"]);
+        for (name, picture) in &pictures {
+            assert!(picture.contains("<svg") && picture.contains("</svg>"), "{name}");
+        }
+        assert!(pictures["pdr"].contains("testpmd-mac, plain"));
+        assert!(pictures["stages"].contains("look up"));
+        assert!(pictures["latency"].contains("p99.9"));
+    }
+
+    #[test]
+    fn nothing_to_draw_is_no_picture() {
+        let mut rows = Rows::default();
+        rows.add("fib", "pool", "kedge", 10, "memory", "MiB", &[1.0]);
+        assert!(charts(&rows.0).is_empty());
+    }
+
+    #[test]
+    fn values_of_zero_can_be_drawn() {
+        let mut rows = Rows::default();
+        rows.add("forward", "plain", "kedge", 1, "ndr", "Mpps", &[0.0]);
+        rows.add("forward", "plain", "kedge", 9, "ndr", "Mpps", &[0.0]);
+        rows.add("latency", "plain", "kedge", 1, "p50", "us", &[0.0]);
+        rows.add("publish", "one", "kedge", 1, "blocked", "ns", &[0.0]);
+        assert_eq!(drawn(&rows).len(), 3);
+    }
+}
