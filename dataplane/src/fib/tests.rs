@@ -317,3 +317,31 @@ fn what_covers_a_pool_is_as_it_was_last_set() {
         }
     }
 }
+
+#[test]
+#[cfg_attr(miri, ignore = "too many")]
+fn clusters_of_all_lengths_merge_whatever_is_below_them() {
+    // More specific prefixes close together, as in the table of the Internet: nodes of all widths, and skips
+    // that lead to wide ones, below nodes that merge.
+    let prefix = |at: u64| {
+        let behind = (scattered(at) >> 29 >> (scattered(!at) % 12)) & 0x7_ffff_ffff;
+        let length = 24 + scattered(at ^ 0x5555_5555) % 25;
+        let bits = 0x2a00_0000_0000_0000 | (scattered(at) & 3) << 40 | behind;
+        net(u128::from(bits) << 64, length as u8)
+    };
+    let mut table = Table::new();
+    let mut reference = Reference::default();
+    let count = 20_000;
+    for at in 0..count {
+        table.set(prefix(at), at as u32 + 1).unwrap();
+        reference.set(prefix(at), at as u32 + 1);
+    }
+    let keys: Vec<u128> = (0..count).step_by(7).flat_map(|at| keys_of(prefix(at))).collect();
+    agree(&table.commit(), &reference, &keys).unwrap();
+    for at in 0..count {
+        table.set(prefix(at), NO_MATCH).unwrap();
+    }
+    table.commit();
+    table.commit();
+    assert_eq!(table.octets(), Table::new().octets());
+}
