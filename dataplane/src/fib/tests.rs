@@ -270,7 +270,7 @@ fn what_covers_a_pool_is_as_it_was_last_set() {
     let mut reference = Reference::default();
     let mut keys = Vec::new();
     for pool in &pools {
-        for at in 0..if cfg!(miri) { 8 } else { 40 } {
+        for at in 0..if cfg!(miri) { 8 } else { 12 } {
             let prefix = net(u128::from(pool + at * 3) << 64, 64);
             table.set(prefix, at as u32 + 100).unwrap();
             reference.set(prefix, at as u32 + 100);
@@ -344,4 +344,23 @@ fn clusters_of_all_lengths_merge_whatever_is_below_them() {
     table.commit();
     table.commit();
     assert_eq!(table.octets(), Table::new().octets());
+}
+
+#[test]
+fn a_wide_node_behind_a_short_skip_is_not_swallowed() {
+    let mut table = Table::new();
+    let mut reference = Reference::default();
+    let mut keys = Vec::new();
+    // Below one slot of the root: nodes of six bits, and one of six bits behind three skipped ones.
+    for eighth in [0u64, 3, 1, 2] {
+        for at in 0..64u64 {
+            let (shift, length) = if eighth == 3 { (42, 22) } else { (45, 19) };
+            let prefix = net(u128::from(eighth << 51 | at << shift) << 64, length);
+            let result = (eighth * 64 + at) as u32 + 1;
+            table.set(prefix, result).unwrap();
+            reference.set(prefix, result);
+            keys.extend(keys_of(prefix));
+        }
+    }
+    agree(&table.commit(), &reference, &keys).unwrap();
 }
