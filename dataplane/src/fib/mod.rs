@@ -19,7 +19,7 @@
 //! - buckets: a line with up to five prefixes, compared at once;
 //! - skips: a line for bits that all below have in common.
 //!
-//! A bucket that overflows becomes a node; a node of which three slots in eight lead to
+//! A bucket that overflows becomes a node; a node of which one slot in eight leads to
 //! nodes of one width swallows them (3 + 3 = 6, 6 + 3 = 9), as long as together
 //! they have no more than nine bits. So dense parts get wide nodes, sparse ones
 //! buckets, and one pool has the same few steps wherever it lies. Nodes begin at

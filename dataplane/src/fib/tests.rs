@@ -270,7 +270,7 @@ fn what_covers_a_pool_is_as_it_was_last_set() {
     let mut reference = Reference::default();
     let mut keys = Vec::new();
     for pool in &pools {
-        for at in 0..if cfg!(miri) { 8 } else { 40 } {
+        for at in 0..if cfg!(miri) { 8 } else { 12 } {
             let prefix = net(u128::from(pool + at * 3) << 64, 64);
             table.set(prefix, at as u32 + 100).unwrap();
             reference.set(prefix, at as u32 + 100);
@@ -316,4 +316,51 @@ fn what_covers_a_pool_is_as_it_was_last_set() {
             agree(&table.commit(), &reference, &keys).unwrap();
         }
     }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "too many")]
+fn clusters_of_all_lengths_merge_whatever_is_below_them() {
+    // More specific prefixes close together, as in the table of the Internet: nodes of all widths, and skips
+    // that lead to wide ones, below nodes that merge.
+    let prefix = |at: u64| {
+        let behind = (scattered(at) >> 29 >> (scattered(!at) % 12)) & 0x7_ffff_ffff;
+        let length = 24 + scattered(at ^ 0x5555_5555) % 25;
+        let bits = 0x2a00_0000_0000_0000 | (scattered(at) & 3) << 40 | behind;
+        net(u128::from(bits) << 64, length as u8)
+    };
+    let mut table = Table::new();
+    let mut reference = Reference::default();
+    let count = 20_000;
+    for at in 0..count {
+        table.set(prefix(at), at as u32 + 1).unwrap();
+        reference.set(prefix(at), at as u32 + 1);
+    }
+    let keys: Vec<u128> = (0..count).step_by(7).flat_map(|at| keys_of(prefix(at))).collect();
+    agree(&table.commit(), &reference, &keys).unwrap();
+    for at in 0..count {
+        table.set(prefix(at), NO_MATCH).unwrap();
+    }
+    table.commit();
+    table.commit();
+    assert_eq!(table.octets(), Table::new().octets());
+}
+
+#[test]
+fn a_wide_node_behind_a_short_skip_is_not_swallowed() {
+    let mut table = Table::new();
+    let mut reference = Reference::default();
+    let mut keys = Vec::new();
+    // Below one slot of the root: nodes of six bits, and one of six bits behind three skipped ones.
+    for eighth in [0u64, 3, 1, 2] {
+        for at in 0..64u64 {
+            let (shift, length) = if eighth == 3 { (42, 22) } else { (45, 19) };
+            let prefix = net(u128::from(eighth << 51 | at << shift) << 64, length);
+            let result = (eighth * 64 + at) as u32 + 1;
+            table.set(prefix, result).unwrap();
+            reference.set(prefix, result);
+            keys.extend(keys_of(prefix));
+        }
+    }
+    agree(&table.commit(), &reference, &keys).unwrap();
 }

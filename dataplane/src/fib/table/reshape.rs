@@ -83,7 +83,7 @@ impl Table {
         self.at(merged, depth)
     }
 
-    /// Swallows the children of `node` (of this change) where enough are nodes of one width and none is wider.
+    /// Swallows the children of `node` (of this change) where one slot in eight leads to nodes of one width and none is wider.
     pub(super) fn merge(&mut self, mut node: Node) -> Descriptor {
         while let Some(bits) = self.mergeable(node) {
             node = self.swallow(node, bits);
@@ -104,8 +104,25 @@ impl Table {
             }
         }
         let widest = (1..=3).rev().find(|width| of[*width as usize] > 0)?;
-        let enough = of[widest as usize] * 8 >= node.slots() * 3;
-        (enough && node.bits + 3 * widest <= WIDEST).then_some(3 * widest)
+        let enough = of[widest as usize] * 8 >= node.slots();
+        let fits = || (0..node.slots()).all(|index| self.fits(self.slot(node, index).child, 3 * widest));
+        (enough && node.bits + 3 * widest <= WIDEST && fits()).then_some(3 * widest)
+    }
+
+    /// Whether what is below can be made into slots of so many bits: no node there goes beyond them.
+    fn fits(&self, at: Descriptor, bits: u32) -> bool {
+        match at.kind() {
+            Kind::None | Kind::Bucket => true,
+            Kind::Skip => {
+                let (_, length, child) = self.skipped(at);
+                length >= bits || self.fits(child, bits - length)
+            }
+            Kind::Node { bits: own, .. } if own >= bits => own == bits,
+            Kind::Node { bits: own, .. } => Node::of(at).is_none_or(|node| {
+                node.narrow
+                    || (0..node.slots()).all(|index| self.fits(self.slot(node, index).child, bits - own))
+            }),
+        }
     }
 
     fn swallow(&mut self, node: Node, bits: u32) -> Node {
