@@ -20,7 +20,7 @@ pub(crate) const WORDS: usize = 8;
 #[cfg(not(miri))]
 const RESERVED: usize = 1 << 28;
 #[cfg(miri)]
-const RESERVED: usize = 1 << 12;
+const RESERVED: usize = 1 << 15;
 /// Where addresses are scarce (a limit on address space), less has to do.
 const LEAST_RESERVED: usize = 1 << 20;
 

@@ -22,9 +22,10 @@
 //!
 //! What waits besides are crossbeam's own blocks: one bag (about 2 KiB) for each
 //! version that waits. A participant, a worker included, opens bags that are due in
-//! every 128th read; it hands addresses back and frees no version, but it may free or
-//! make blocks of crossbeam's queue. [`Publisher::collect`] after each publication
-//! leaves it little to find.
+//! every 128th read; it hands addresses back and frees no version, but it does free
+//! and, more rarely, make blocks of crossbeam's queue: with publications back to
+//! back, a reader frees about one block for every two of them and makes one for
+//! every hundred. That is crossbeam's way, and cannot be turned off.
 //!
 //! # How it is checked
 //!
