@@ -16,6 +16,7 @@ mod frames;
 mod gateway;
 mod generator;
 mod huge_pages;
+mod instructions;
 mod latency;
 mod memory;
 mod pipeline;
@@ -57,6 +58,9 @@ enum Command {
     Plot(plot::Options),
     /// Two commits on this machine, in turns: whether they differ by more than the noise.
     Compare(compare::Options),
+    /// Work for callgrind to count.
+    #[command(hide = true)]
+    Instructions(instructions::Options),
     /// Sends packets; what other subcommands start to have them sent.
     #[command(name = generator::SUBCOMMAND, hide = true)]
     Generate,
@@ -75,6 +79,7 @@ fn main() -> anyhow::Result<()> {
         Command::Latency(options) => latency::run(&options),
         Command::Plot(options) => plot::run(&options),
         Command::Compare(options) => compare::run(&options),
+        Command::Instructions(options) => instructions::run(&options),
         Command::Generate => generator::serve(),
     }
 }

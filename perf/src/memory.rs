@@ -37,8 +37,12 @@ impl MemoryFrame {
     pub(crate) fn fill(&mut self, octets: &[u8]) {
         self.start = HEADROOM as u16;
         self.length = octets.len().min(BUFFER - HEADROOM) as u16;
-        for (to, from) in self.buffer.iter_mut().skip(HEADROOM).zip(octets) {
-            *to = *from;
+        let count = usize::from(self.length);
+        if let (Some(to), Some(from)) = (
+            self.buffer.get_mut(HEADROOM..HEADROOM + count),
+            octets.get(..count),
+        ) {
+            to.copy_from_slice(from);
         }
     }
 

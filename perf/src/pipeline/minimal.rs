@@ -85,8 +85,8 @@ impl Table<'_> {
         for batch in 0..bursts / 4 {
             for (at, buffers) in self.buffers.chunks_exact_mut(BURST).enumerate() {
                 for (buffer, octets) in buffers.iter_mut().zip(packets.burst(batch * 4 + at)) {
-                    for (to, from) in buffer.iter_mut().skip(128).zip(octets) {
-                        *to = *from;
+                    if let Some(to) = buffer.get_mut(128..128 + octets.len()) {
+                        to.copy_from_slice(octets);
                     }
                 }
             }
