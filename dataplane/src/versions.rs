@@ -69,3 +69,6 @@ impl<T> Versions<T> {
             .chain(&self.garbage)
     }
 }
+
+#[cfg(test)]
+mod tests;
