@@ -70,5 +70,7 @@ impl<T> Versions<T> {
     }
 }
 
+// With its path, for rustfmt to find it from `ci/model` too.
 #[cfg(test)]
+#[path = "versions/tests.rs"]
 mod tests;
