@@ -69,3 +69,8 @@ impl<T> Versions<T> {
             .chain(&self.garbage)
     }
 }
+
+// With its path, for rustfmt to find it from `ci/model` too.
+#[cfg(test)]
+#[path = "versions/tests.rs"]
+mod tests;

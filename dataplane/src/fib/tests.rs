@@ -104,11 +104,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 256 }, ..ProptestConfig::default() })]
 
     #[test]
+    #[cfg_attr(miri, ignore = "too long: see versions::tests")]
     fn nested_prefixes(transactions in transactions(nesting(), if cfg!(miri) { 5 } else { 40 })) {
         the_fast_one_is_the_slow_one(transactions)?;
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too long: see versions::tests")]
     fn usual_prefixes(transactions in transactions(usual(), if cfg!(miri) { 5 } else { 120 })) {
         the_fast_one_is_the_slow_one(transactions)?;
     }
@@ -198,6 +200,7 @@ fn memory_is_bounded_while_versions_come_and_go() {
 
 /// Readers of versions on other threads, while the table changes: each sees one state, whole.
 #[test]
+#[cfg_attr(miri, ignore = "too long: see versions::tests")]
 fn concurrent_readers_see_whole_transactions() {
     const KEYS: u64 = 64;
     let versions = if cfg!(miri) { 10 } else { 3_000 };
@@ -239,6 +242,7 @@ fn concurrent_readers_see_whole_transactions() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long")]
 fn a_burst_may_be_of_any_length() {
     let mut table = Table::new();
     table.set("2001:db8::/32".parse().unwrap(), 5).unwrap();

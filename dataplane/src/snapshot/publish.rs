@@ -246,5 +246,7 @@ impl<T> std::ops::Deref for Reading<'_, T> {
     }
 }
 
+// With its path, for rustfmt to find it from `ci/model` too.
 #[cfg(test)]
+#[path = "publish/tests.rs"]
 mod tests;
