@@ -168,6 +168,14 @@ impl Traffic {
 #[repr(align(32))]
 struct Cell([AtomicU64; 4]);
 
+/// What of a worker's cells shares a cache line. Chunks of these begin and end with one, so that no
+/// line has cells of two workers.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Line([Cell; CELLS]);
+
+/// Cells in one cache line.
+const CELLS: usize = 2;
 /// Cells in one chunk of a bank.
 const CHUNK: usize = 4096;
 
@@ -179,7 +187,7 @@ pub struct Bank {
     workers: Arc<[Chunks]>,
 }
 
-type Chunks = Arc<Vec<Arc<[Cell]>>>;
+type Chunks = Arc<Vec<Arc<[Line]>>>;
 
 impl Bank {
     /// An empty bank for so many workers.
@@ -199,7 +207,7 @@ impl Bank {
         let grown = self.workers.iter().map(|worker| {
             let mut worker = worker.clone();
             while worker.len() < chunks {
-                Arc::make_mut(&mut worker).push((0..CHUNK).map(|_| Cell::default()).collect());
+                Arc::make_mut(&mut worker).push((0..CHUNK / CELLS).map(|_| Line::default()).collect());
             }
             worker
         });
@@ -216,8 +224,7 @@ impl Bank {
 
     #[inline]
     fn cell(&self, worker: usize, index: u32) -> Option<&Cell> {
-        let index = index as usize;
-        self.workers.get(worker)?.get(index / CHUNK)?.get(index % CHUNK)
+        cell(self.workers.get(worker)?, index)
     }
 
     /// Counts a packet toward a prefix or into a tunnel.
@@ -244,11 +251,7 @@ impl Bank {
     /// The sum over all workers.
     #[must_use]
     pub fn read(&self, index: u32) -> Traffic {
-        let index = index as usize;
-        let cells = self
-            .workers
-            .iter()
-            .filter_map(|chunks| chunks.get(index / CHUNK)?.get(index % CHUNK));
+        let cells = self.workers.iter().filter_map(|chunks| cell(chunks, index));
         cells.fold(
             Traffic::default(),
             |sum, Cell([to_packets, to_bytes, from_packets, from_bytes])| {
@@ -262,4 +265,11 @@ impl Bank {
             },
         )
     }
+}
+
+#[inline]
+fn cell(chunks: &Chunks, index: u32) -> Option<&Cell> {
+    let index = index as usize;
+    let line = chunks.get(index / CHUNK)?.get(index % CHUNK / CELLS)?;
+    line.0.get(index % CELLS)
 }
