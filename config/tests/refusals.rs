@@ -68,7 +68,7 @@ fn each_rule_names_key_value_and_reason() {
             MAAR,
             "workers = [1]",
             "workers = [1]\nredistribute = true",
-            "invalid type: boolean `true`",
+            "wanted string or table",
         ),
         (
             MAAR,

@@ -11,7 +11,8 @@
 //! serves. Per burst it reads the snapshot pointer once; nothing else is
 //! shared with it but, where there are several, rings by which tunnelled packets
 //! come from other workers (see [`spread`]). It allocates nothing, takes no lock, logs nothing, and makes
-//! no system call of its own; each packet ends in exactly one counter.
+//! no system call of its own (crossbeam-epoch frees and makes a few blocks of its own on whatever thread pins, never one
+//! of our versions: see snapshot/publish.rs); each packet ends in exactly one counter.
 //!
 //! The control thread owns [`kedge_dataplane_api::model::Tables`], compiles each
 //! transaction into the next snapshot (sharing all that did not change),

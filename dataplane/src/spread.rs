@@ -149,12 +149,12 @@ pub fn flow_hash(inner: &[u8], seed: u64) -> Option<u64> {
     }
     mix(told_apart);
     // The product's upper half depends on all bits; mixed down, both halves do.
-    hash = (hash ^ hash >> 32).wrapping_mul(MULTIPLIERS[1]);
-    Some(hash ^ hash >> 32)
+    hash = (hash ^ (hash >> 32)).wrapping_mul(MULTIPLIERS[1]);
+    Some(hash ^ (hash >> 32))
 }
 
 /// Shares hashes out evenly: 0 to `workers` - 1.
 #[inline]
 fn share(hash: u64, workers: usize) -> usize {
-    ((hash & 0xffff_ffff) * workers as u64 >> 32) as usize
+    (((hash & 0xffff_ffff) * workers as u64) >> 32) as usize
 }

@@ -31,10 +31,8 @@ const CORE: &str = "02:00:00:00:00:02";
 const INNER: &str = "02:00:00:00:00:03";
 const CORRESPONDENT: &str = "02:00:00:00:00:04";
 
-const FLOWS: u32 = 32;
+const FLOWS: u32 = 24;
 const EACH: u32 = 500;
-/// Packets that may be underway.
-const UNDERWAY: usize = 512;
 
 fn address(text: &str) -> Ipv6Addr {
     text.parse().unwrap()
@@ -132,15 +130,18 @@ fn frame(gateway: &[u8], flow: u32, number: u32) -> Vec<u8> {
 
 /// Sends every flow's packets, the flows in turn, and takes what comes out: flow and number.
 ///
-/// No more are underway than a ring holds: on a machine that does other things too, a worker may not
-/// run for a while.
-fn pass_through(gateway: &[u8], sending: &OwnedFd, receiving: &OwnedFd) -> Vec<(u32, u32)> {
+/// No more than `underway` and one of each flow are between the two, which the device has to hold: on
+/// a machine that does other things too, a worker may not run for a while.
+fn pass_through(gateway: &[u8], sending: &OwnedFd, receiving: &OwnedFd, underway: usize) -> Vec<(u32, u32)> {
     let mut seen = Vec::new();
     let (arrived, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            // Each processor has a queue of its own for what goes through a veth: a sender that
+            // moved from one to another would reorder what it sends.
+            core_affinity::set_for_current(core_affinity::CoreId { id: 1 });
             for number in 0..EACH {
-                while (FLOWS * number) as usize > arrived.load(Ordering::Relaxed) + UNDERWAY {
+                while (FLOWS * number) as usize > arrived.load(Ordering::Relaxed) + underway {
                     if over.load(Ordering::Relaxed) {
                         return;
                     }
@@ -174,8 +175,8 @@ fn pass_through(gateway: &[u8], sending: &OwnedFd, receiving: &OwnedFd) -> Vec<(
     seen
 }
 
-/// Runs a gateway whose core port is this device, and gives what each worker says at the end.
-fn run(device: &str, redistribute: &str) -> Vec<proto::WorkerStatus> {
+/// Runs a gateway whose core port is this device, which holds more than `underway` packets, and gives what each worker says at the end.
+fn run(device: &str, underway: usize, redistribute: &str) -> Vec<proto::WorkerStatus> {
     need_root();
     let spaces = ["peer", "gw", "cn"].map(Namespace::new);
     let [peer, gateway, correspondent] = &spaces;
@@ -204,7 +205,12 @@ fn run(device: &str, redistribute: &str) -> Vec<proto::WorkerStatus> {
         client.status().await.unwrap()
     });
     let (sending, receiving) = (raw(peer, "eth0"), raw(correspondent, "eth0"));
-    let seen = pass_through(&before.ports[0].link_layer_address, &sending, &receiving);
+    let seen = pass_through(
+        &before.ports[0].link_layer_address,
+        &sending,
+        &receiving,
+        underway,
+    );
     let status = block_on(async { daemon.client().await.status().await.unwrap() });
 
     let mut next: BTreeMap<u32, u32> = BTreeMap::new();
@@ -241,12 +247,14 @@ fn run(device: &str, redistribute: &str) -> Vec<proto::WorkerStatus> {
     status.workers
 }
 
-/// One receive queue for two workers: the first receives, both process.
+/// One receive queue for two workers: the first receives, both process. It holds 32 packets.
 const ONE_QUEUE: &str = "net_pcap_core,rx_iface_in=core0,tx_iface=core0,tx_iface=core0";
+/// A queue for each worker, of 512 packets.
+const TWO_QUEUES: &str = "net_af_packet_core,iface=core0,qpairs=2";
 
 #[test]
 fn a_tunnel_on_one_queue_is_two_workers_work() {
-    let [first, second] = &run(ONE_QUEUE, "auto")[..] else {
+    let [first, second] = &run(ONE_QUEUE, 0, "auto")[..] else {
         panic!("two workers were to run")
     };
     let all = u64::from(FLOWS * EACH);
@@ -264,7 +272,7 @@ fn a_tunnel_on_one_queue_is_two_workers_work() {
 
 #[test]
 fn without_redistribution_it_is_one_workers() {
-    let [first, second] = &run(ONE_QUEUE, "never")[..] else {
+    let [first, second] = &run(ONE_QUEUE, 0, "never")[..] else {
         panic!("two workers were to run")
     };
     assert_eq!(first.tx_packets, u64::from(FLOWS * EACH));
@@ -274,13 +282,13 @@ fn without_redistribution_it_is_one_workers() {
 /// Linux spreads by the flows within, so each worker receives some of the other's.
 #[test]
 fn both_workers_receive_and_hand_over() {
-    for worker in run("net_af_packet_core,iface=core0,qpairs=2", "always") {
+    for worker in run(TWO_QUEUES, 256, "always") {
         assert!(
             worker.rx_packets > 0 && worker.handed_over_packets > 0 && worker.taken_over_packets > 0,
             "{worker:?}"
         );
     }
-    for worker in run("net_af_packet_core,iface=core0,qpairs=2", "auto") {
+    for worker in run(TWO_QUEUES, 256, "auto") {
         assert!(
             worker.rx_packets > 0 && worker.tx_packets > 0 && worker.handed_over_packets == 0,
             "{worker:?}"

@@ -26,8 +26,9 @@ use crate::spread::Spreader;
 /// Packets that a ring holds, if there are buffers enough.
 const RING: usize = 1024;
 
-/// One worker's ends, on one port.
+/// One worker's ends, on one port. On cache lines of its own: it is written at every burst.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Handover {
     spreader: Spreader,
     /// By worker; none to itself.

@@ -42,7 +42,11 @@ struct Ring {
 }
 
 /// The sending end of a ring, in one thread's hands at a time.
+///
+/// It is written at every burst, and whole cache lines of it: what is beside it in
+/// memory, often an end of another thread's, is not disturbed.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct HandoverSender {
     ring: Arc<Ring>,
     /// What `ring.tail` is.
@@ -53,8 +57,10 @@ pub struct HandoverSender {
     not_sync: PhantomData<Cell<()>>,
 }
 
-/// The receiving end of a ring, in one thread's hands at a time.
+/// The receiving end of a ring, in one thread's hands at a time; on cache lines of
+/// its own, like the other.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct HandoverReceiver {
     ring: Arc<Ring>,
     /// What `ring.head` is.
