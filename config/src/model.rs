@@ -91,6 +91,13 @@ pub struct Dataplane {
     /// Packets that one worker may hand to the kernel per second, 1..=1000000. Default 10000.
     #[serde(default = "default_punts_per_second")]
     pub punts_per_second: u32,
+    /// Most prefixes that the data plane takes, 1..=16777216; a transaction that would exceed it is
+    /// refused. Default 2097152.
+    #[serde(default = "default_maximum_prefixes")]
+    pub maximum_prefixes: u32,
+    /// Most tunnels that the data plane takes, 1..=1048576. Default 65536.
+    #[serde(default = "default_maximum_tunnels")]
+    pub maximum_tunnels: u32,
     /// More EAL arguments, for devices that need them.
     #[serde(default)]
     pub eal_arguments: Vec<String>,
@@ -358,6 +365,12 @@ fn default_icmpv6_errors_per_second() -> u32 {
 }
 fn default_punts_per_second() -> u32 {
     10_000
+}
+fn default_maximum_prefixes() -> u32 {
+    1 << 21
+}
+fn default_maximum_tunnels() -> u32 {
+    1 << 16
 }
 fn default_mtu() -> u16 {
     1500

@@ -13,7 +13,7 @@ use crate::drops::DropReason;
 use crate::events::EventRing;
 use crate::pipeline::{Limits, Pipeline};
 use crate::port::Opened;
-use crate::snapshot::{Compiler, PortDescription, Publisher};
+use crate::snapshot::{Compiler, PortDescription, Publisher, TableLimits};
 use crate::worker::{Worker, WorkerCounters, WorkerShared};
 
 /// The control thread's part, and the workers, not started yet.
@@ -33,7 +33,12 @@ pub(crate) fn assemble(
         vlan: port.vlan,
         exception: port.exception.is_some(),
     });
-    let compiler = Compiler::new(ports.collect(), config.node.address, opened.workers.len());
+    let limits = TableLimits {
+        prefixes: dataplane.maximum_prefixes as usize,
+        tunnels: dataplane.maximum_tunnels as usize,
+    };
+    let compiler =
+        Compiler::new(ports.collect(), config.node.address, opened.workers.len()).with_limits(limits);
     let publisher = Publisher::new(compiler.snapshot());
     let limits = Limits {
         icmpv6_errors_per_second: dataplane.icmpv6_errors_per_second,

@@ -228,6 +228,11 @@ impl Control {
         Readings {
             status,
             entries: sizes,
+            limits: {
+                let limits = state.compiler.limits();
+                vec![("prefixes", limits.prefixes), ("tunnels", limits.tunnels)]
+            },
+            forwarding_table_octets: state.compiler.forwarding_table_octets(),
             retired_snapshots: state.publisher.retired(),
             buffers: self.pool.size(),
             buffers_in_use: self.pool.in_use(),

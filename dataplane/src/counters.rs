@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::drops::DropReason;
+use crate::fib::{Memory, WORDS, prefetch};
 
 /// What a worker did with a packet, beside dropping it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,36 +165,41 @@ impl Traffic {
     }
 }
 
-#[derive(Debug, Default)]
-#[repr(align(32))]
-struct Cell([AtomicU64; 4]);
+/// Words of a cell: packets and octets, one way and the other.
+const CELL: usize = 4;
+/// Lines that are reserved for the cells of one worker: 2 GiB of addresses, 64 million cells. Only what
+/// is used takes memory.
+const LINES: usize = if cfg!(miri) { 1 << 10 } else { 1 << 25 };
 
-/// Cells in one chunk of a bank.
-const CHUNK: usize = 256;
-
-/// Traffic counters by index, for each worker; grown by the control thread, shared with snapshots.
+/// Traffic counters by index, for each worker, which alone writes its own. Cheap to clone: clones are
+/// the same counters.
 #[derive(Clone, Debug)]
 pub struct Bank {
-    /// By worker, then by `index / CHUNK`.
-    workers: Vec<Vec<Arc<[Cell]>>>,
+    workers: Arc<[Memory]>,
 }
 
 impl Bank {
-    /// An empty bank for so many workers.
+    /// A bank for so many workers, all zero.
     #[must_use]
     pub fn new(workers: usize) -> Self {
         Self {
-            workers: vec![Vec::new(); workers],
+            workers: (0..workers).map(|_| Memory::of(LINES)).collect(),
         }
     }
 
-    /// Makes room for `index`. Cells that are there stay where they are.
-    pub fn assure(&mut self, index: u32) {
-        let chunks = index as usize / CHUNK + 1;
-        for worker in &mut self.workers {
-            while worker.len() < chunks {
-                worker.push((0..CHUNK).map(|_| Cell::default()).collect());
-            }
+    /// How many cells each worker has.
+    #[must_use]
+    pub fn cells(&self) -> usize {
+        self.workers
+            .first()
+            .map_or(0, |memory| memory.lines() * WORDS / CELL)
+    }
+
+    /// Asks the processor for the cell that a packet will be counted in.
+    #[inline]
+    pub fn prefetch(&self, worker: usize, index: u32) {
+        if let Some(memory) = self.workers.get(worker) {
+            prefetch(memory.word(index as usize * CELL));
         }
     }
 
@@ -211,36 +217,25 @@ impl Bank {
 
     #[inline]
     fn count(&self, worker: usize, index: u32, octets: usize, at: usize) {
-        let index = index as usize;
-        let cell = self
-            .workers
-            .get(worker)
-            .and_then(|chunks| chunks.get(index / CHUNK)?.get(index % CHUNK));
-        if let Some([packets, bytes]) = cell.and_then(|cell| cell.0.get(at..at + 2)) {
-            add(packets, 1);
-            add(bytes, octets as u64);
+        if let Some(memory) = self.workers.get(worker) {
+            let at = index as usize * CELL + at;
+            add(memory.word(at), 1);
+            add(memory.word(at + 1), octets as u64);
         }
     }
 
     /// The sum over all workers.
     #[must_use]
     pub fn read(&self, index: u32) -> Traffic {
-        let index = index as usize;
-        let cells = self
-            .workers
-            .iter()
-            .filter_map(|chunks| chunks.get(index / CHUNK)?.get(index % CHUNK));
-        cells.fold(
-            Traffic::default(),
-            |sum, Cell([to_packets, to_bytes, from_packets, from_bytes])| {
-                let load = |it: &AtomicU64| it.load(Ordering::Relaxed);
-                sum.plus(Traffic {
-                    to_packets: load(to_packets),
-                    to_bytes: load(to_bytes),
-                    from_packets: load(from_packets),
-                    from_bytes: load(from_bytes),
-                })
-            },
-        )
+        let sum = |sum: Traffic, memory: &Memory| {
+            let load = |at: usize| memory.word(index as usize * CELL + at).load(Ordering::Relaxed);
+            sum.plus(Traffic {
+                to_packets: load(0),
+                to_bytes: load(1),
+                from_packets: load(2),
+                from_bytes: load(3),
+            })
+        };
+        self.workers.iter().fold(Traffic::default(), sum)
     }
 }

@@ -25,6 +25,7 @@ mod metrics;
 mod port;
 mod readings;
 mod server;
+mod versions;
 mod worker;
 
 pub mod counters;

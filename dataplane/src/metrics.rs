@@ -210,6 +210,11 @@ fn tables(readings: &Readings) -> Vec<MetricFamily> {
         .iter()
         .map(|(table, count)| gauge(&[("table", table)], *count as f64))
         .collect();
+    let limits = readings
+        .limits
+        .iter()
+        .map(|(table, count)| gauge(&[("table", table)], *count as f64))
+        .collect();
     let transactions = readings
         .transactions
         .iter()
@@ -254,6 +259,18 @@ fn tables(readings: &Readings) -> Vec<MetricFamily> {
             "Time since that generation was published.",
             GAUGE,
             one(status.generation_age_ms as f64 / 1000.0),
+        ),
+        family(
+            "forwarding_table_bytes",
+            "Memory of the forwarding table that workers read.",
+            GAUGE,
+            one(readings.forwarding_table_octets as f64),
+        ),
+        family(
+            "table_limit",
+            "Most entries that a table takes; a transaction beyond it is refused.",
+            GAUGE,
+            limits,
         ),
         family(
             "retired_snapshots",
@@ -385,6 +402,8 @@ mod tests {
             buffers: 8192,
             buffers_in_use: 512,
             retired_snapshots: 1,
+            limits: vec![("prefixes", 100)],
+            forwarding_table_octets: 8192,
         };
         let text = scrape(&readings);
         for line in [
@@ -396,6 +415,8 @@ mod tests {
             "kedge_dataplane_drops_total{reason=\"no_route\"} 4",
             "kedge_dataplane_stage_packets_total{stage=\"lookup\"} 8",
             "kedge_dataplane_table_entries{table=\"prefixes\"} 6",
+            "kedge_dataplane_table_limit{table=\"prefixes\"} 100",
+            "kedge_dataplane_forwarding_table_bytes 8192",
             "kedge_dataplane_transactions_total{result=\"refused\"} 1",
             "kedge_dataplane_events_total{kind=\"overflow\"} 2",
             "kedge_dataplane_snapshot_generation 7",

@@ -13,18 +13,21 @@
 
 mod decide;
 mod output;
+mod probe;
 
 use arrayvec::ArrayVec;
 
 pub use output::{MissingNeighbour, Output};
+pub use probe::{NoProbe, Probe, Step};
 
 use crate::counters::{Counters, Stage};
 use crate::drops::DropReason;
-use crate::fib::NO_MATCH;
+use crate::fib::{NO_MATCH, prefetch};
 use crate::frame::Frame;
-use crate::snapshot::{PortDescription, Snapshot};
+use crate::snapshot::{NextHop, PortDescription, Route, Snapshot};
 use crate::stage::limit::Limit;
 use crate::stage::parse::{self, ETHERNET_HEADER, Ipv6, VLAN_TAG};
+use crate::tunnel::ip6_in_ip6;
 
 /// Most packets of one burst.
 pub const BURST: usize = 64;
@@ -51,9 +54,6 @@ pub struct Pipeline {
     worker: usize,
     icmpv6_errors: Limit,
     punts: Limit,
-    /// The peer of the last tunnelled packet: generation of the snapshot, address, tunnel. Most often
-    /// the next one is from it too.
-    last_peer: (u64, u128, u32),
 }
 
 /// Where a packet of a lane comes from.
@@ -75,6 +75,8 @@ struct Lane<F> {
     port: usize,
     source_link_layer: [u8; 6],
     origin: Origin,
+    /// The tunnel whose peer sent it, where that was looked up with the burst.
+    peer: u32,
 }
 
 /// Lanes of one pass.
@@ -89,12 +91,12 @@ impl Pipeline {
             worker,
             icmpv6_errors: Limit::new(limits.icmpv6_errors_per_second, limits.cycles_per_second),
             punts: Limit::new(limits.punts_per_second, limits.cycles_per_second),
-            last_peer: (u64::MAX, 0, 0),
         }
     }
 
     /// Takes every frame out of `burst`, all of which came in by port number `port`, and puts it into
     /// `output` or drops and counts it. `now` is the cycle counter.
+    #[inline]
     pub fn process<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
@@ -102,6 +104,19 @@ impl Pipeline {
         now: u64,
         burst: &mut ArrayVec<F, BURST>,
         output: &mut Output<F>,
+    ) {
+        self.process_probed(snapshot, port, now, burst, output, &mut NoProbe);
+    }
+
+    /// As [`Pipeline::process`]; tells `probe` after each step of the burst.
+    pub fn process_probed<F: Frame, P: Probe>(
+        &mut self,
+        snapshot: &Snapshot,
+        port: usize,
+        now: u64,
+        burst: &mut ArrayVec<F, BURST>,
+        output: &mut Output<F>,
+        probe: &mut P,
     ) {
         for frame in burst.iter() {
             frame.prefetch();
@@ -120,11 +135,12 @@ impl Pipeline {
             }
         }
         self.counters.stage(Stage::Parsed, lanes.len() as u64);
+        probe.reached(Step::Parsed);
         for _ in 0..PASSES {
             if lanes.is_empty() {
                 return;
             }
-            lanes = self.pass(snapshot, now, lanes, output);
+            lanes = self.pass(snapshot, now, lanes, output, probe);
         }
     }
 
@@ -147,12 +163,13 @@ impl Pipeline {
     }
 
     /// Looks all lanes up and decides on each; gives those that need another pass.
-    fn pass<F: Frame>(
+    fn pass<F: Frame, P: Probe>(
         &mut self,
         snapshot: &Snapshot,
         now: u64,
-        lanes: Lanes<F>,
+        mut lanes: Lanes<F>,
         output: &mut Output<F>,
+        probe: &mut P,
     ) -> Lanes<F> {
         let mut keys: ArrayVec<u128, { 2 * BURST }> =
             lanes.iter().map(|lane| lane.packet.destination).collect();
@@ -170,21 +187,79 @@ impl Pipeline {
         );
         let mut results = [NO_MATCH; 2 * BURST];
         snapshot.fib.lookup_burst(&keys, &mut results);
-        let (destinations, sources) = results.split_at(lanes.len());
+        probe.reached(Step::LookedUp);
+        // With very many prefixes neither routes nor counters are in a cache: ask for all before using any.
+        let results = results.get(..keys.len()).unwrap_or_default();
+        for result in results {
+            snapshot.routes.prefetch(*result);
+        }
+        let routes: ArrayVec<Route, { 2 * BURST }> = results
+            .iter()
+            .map(|result| snapshot.routes.get(*result))
+            .collect();
+        for route in &routes {
+            snapshot.prefix_traffic.prefetch(self.worker, route.counter);
+        }
+        let (destinations, sources) = routes.split_at(lanes.len());
+        for route in destinations {
+            if let NextHop::Tunnel(tunnel) = route.next_hop {
+                self.prefetch_tunnel(snapshot, tunnel);
+            }
+        }
+        self.look_peers_up(snapshot, &mut lanes, destinations);
+        probe.reached(Step::Fetched);
         let mut sources = sources.iter();
         let mut again = Lanes::new();
         for (lane, destination) in lanes.into_iter().zip(destinations) {
             let source = if checked(&lane) {
-                sources.next().copied().unwrap_or(NO_MATCH)
+                sources.next().copied().unwrap_or_default()
             } else {
-                NO_MATCH
+                Route::default()
             };
             // A lane leaves at most one lane behind, so there is always room.
             if let Some(lane) = self.decide(snapshot, now, lane, *destination, source, output) {
                 again.push(lane);
             }
         }
+        probe.reached(Step::Decided);
         again
+    }
+
+    /// Finds the tunnels of those packets that come out of one.
+    #[inline]
+    fn look_peers_up<F: Frame>(&self, snapshot: &Snapshot, lanes: &mut Lanes<F>, destinations: &[Route]) {
+        let tunnelled = |lane: &Lane<F>, route: &Route| {
+            lane.packet.next_header == ip6_in_ip6::NEXT_HEADER
+                && route.next_hop == NextHop::Local
+                && lane.origin == Origin::Wire
+        };
+        let mut keys: ArrayVec<u128, BURST> = ArrayVec::new();
+        for (lane, route) in lanes.iter().zip(destinations) {
+            if tunnelled(lane, route) {
+                keys.push(lane.packet.source);
+            }
+        }
+        if keys.is_empty() {
+            return;
+        }
+        let mut results = [NO_MATCH; BURST];
+        snapshot.peers.lookup_burst(&keys, &mut results);
+        let mut results = results.iter();
+        for (lane, route) in lanes.iter_mut().zip(destinations) {
+            if tunnelled(lane, route) {
+                lane.peer = results.next().copied().unwrap_or(NO_MATCH);
+                self.prefetch_tunnel(snapshot, lane.peer);
+            }
+        }
+    }
+
+    #[inline]
+    fn prefetch_tunnel(&self, snapshot: &Snapshot, tunnel: u32) {
+        if let Some(tunnel) = snapshot.tunnels.at(tunnel) {
+            prefetch(tunnel);
+            prefetch(&tunnel.mtu);
+        }
+        snapshot.tunnel_traffic.prefetch(self.worker, tunnel);
     }
 
     /// Puts a frame, complete but for a tag, into the output of a port.
@@ -231,6 +306,7 @@ fn enter<F: Frame>(mut frame: F, port: usize, description: &PortDescription) -> 
         port,
         source_link_layer: ethernet.source,
         origin: Origin::Wire,
+        peer: NO_MATCH,
     })
 }
 

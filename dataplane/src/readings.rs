@@ -9,6 +9,10 @@ pub(crate) struct Readings {
     pub(crate) status: proto::Status,
     /// Entries by table.
     pub(crate) entries: Vec<(&'static str, usize)>,
+    /// Most entries by table, for those that have a limit.
+    pub(crate) limits: Vec<(&'static str, usize)>,
+    /// Octets of the forwarding table.
+    pub(crate) forwarding_table_octets: usize,
     /// Snapshots that some worker may still read.
     pub(crate) retired_snapshots: usize,
     /// Packet buffers.

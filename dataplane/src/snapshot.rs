@@ -8,14 +8,16 @@
 mod check;
 mod compile;
 mod publish;
+mod routes;
 mod slab;
 mod types;
 
 #[cfg(test)]
 mod tests;
 
-pub use check::ApplyError;
+pub use check::{ApplyError, TableLimits};
 pub use compile::Compiler;
+pub use routes::Routes;
 pub use slab::Slab;
 pub use types::{
     Adjacency, LinkLayerAddress, MAX_PORTS, NextHop, PortDescription, Route, Snapshot, SourceRule, Tunnel,

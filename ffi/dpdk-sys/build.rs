@@ -9,9 +9,20 @@ const OLDEST: &str = "22.11";
 
 /// The libraries whose functions are called. The drivers are not among them: EAL
 /// loads them itself, as plugins, from the directory that its distribution chose.
-const LIBRARIES: [&str; 4] = ["rte_eal", "rte_mempool", "rte_mbuf", "rte_ethdev"];
+///
+/// The last three are behind peers.h. `--as-needed`, which rustc passes, leaves them
+/// out of programs that do not call it.
+const LIBRARIES: [&str; 7] = [
+    "rte_eal",
+    "rte_mempool",
+    "rte_mbuf",
+    "rte_ethdev",
+    "rte_fib",
+    "rte_lpm",
+    "rte_hash",
+];
 
-/// All that is taken from DPDK's headers; the rest is in shims.h.
+/// All that is taken from DPDK's headers; the rest is in shims.h and peers.h.
 const FUNCTIONS: [&str; 18] = [
     "rte_dev_probe",
     "rte_eal_cleanup",
@@ -46,7 +57,14 @@ fn main() -> ExitCode {
 }
 
 fn build() -> Result<(), String> {
-    for file in ["build.rs", "wrapper.h", "shims.h", "shims.c"] {
+    for file in [
+        "build.rs",
+        "wrapper.h",
+        "shims.h",
+        "shims.c",
+        "peers.h",
+        "peers.c",
+    ] {
         println!("cargo::rerun-if-changed={file}");
     }
     let dpdk = pkg_config::Config::new()
@@ -100,6 +118,7 @@ fn shims(flags: &[String]) {
     let mut shims = cc::Build::new();
     shims
         .file("shims.c")
+        .file("peers.c")
         .std("gnu11")
         .warnings(true)
         .extra_warnings(true);

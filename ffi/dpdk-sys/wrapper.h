@@ -10,4 +10,5 @@
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 
+#include "peers.h"
 #include "shims.h"

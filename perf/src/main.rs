@@ -10,15 +10,21 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 mod compare;
+mod fib;
 mod forward;
 mod frames;
+mod gateway;
 mod generator;
+mod huge_pages;
 mod latency;
+mod memory;
+mod pipeline;
 mod plot;
 mod processes;
+mod publish;
 mod report;
-#[allow(dead_code, reason = "the benches that use it follow")]
 mod rows;
+mod session;
 mod tables;
 
 /// Benches of Kedge beside its peers, in one run.
@@ -31,6 +37,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Cycles per lookup, beside rte_fib6, rte_lpm6 and rte_hash.
+    Fib(fib::Options),
+    /// Cycles per packet through a worker's code, by step.
+    Pipeline(pipeline::Options),
+    /// What a change costs, from the transaction to the pointer that workers read.
+    Publish(publish::Options),
     /// Packets per second through one gateway on one core, beside dpdk-testpmd on the same pair.
     Forward(forward::Options),
     /// How long packets take at parts of that rate and at a trickle, beside dpdk-testpmd.
@@ -45,7 +57,12 @@ enum Command {
 }
 
 fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+    let arguments = Arguments::parse();
+    session::enter();
+    match arguments.command {
+        Command::Fib(options) => fib::run(&options),
+        Command::Pipeline(options) => pipeline::run(&options),
+        Command::Publish(options) => publish::run(&options),
         Command::Forward(options) => forward::run(&options),
         Command::Latency(options) => latency::run(&options),
         Command::Plot(options) => plot::run(&options),

@@ -47,6 +47,20 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             1_000_000,
             "",
         );
+        findings.range(
+            "dataplane.maximum_prefixes",
+            dataplane.maximum_prefixes,
+            1,
+            1 << 24,
+            "",
+        );
+        findings.range(
+            "dataplane.maximum_tunnels",
+            dataplane.maximum_tunnels,
+            1,
+            1 << 20,
+            "",
+        );
         if let Some(argument) = dataplane
             .eal_arguments
             .iter()

@@ -13,13 +13,24 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// As [`super::Fib::with`], in place.
+    /// As [`super::Table::set`].
     pub fn set(&mut self, prefix: Ipv6Net, result: u32) {
         if result == NO_MATCH {
             self.prefixes.remove(&prefix.trunc());
         } else {
             self.prefixes.insert(prefix.trunc(), result);
         }
+    }
+
+    /// As [`super::Table::get`].
+    #[must_use]
+    pub fn get(&self, prefix: Ipv6Net) -> Option<u32> {
+        self.prefixes.get(&prefix.trunc()).copied()
+    }
+
+    /// All prefixes, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Ipv6Net, u32)> + '_ {
+        self.prefixes.iter().map(|(prefix, result)| (*prefix, *result))
     }
 
     /// As [`super::Fib::len`].

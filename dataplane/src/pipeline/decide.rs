@@ -3,6 +3,7 @@
 use super::{Lane, Origin, Output, Pipeline};
 use crate::counters::Stage;
 use crate::drops::DropReason;
+use crate::fib::NO_MATCH;
 use crate::frame::Frame;
 use crate::snapshot::{Adjacency, LinkLayerAddress, NextHop, Route, Snapshot, SourceRule};
 use crate::stage::icmpv6_error::{self, Icmpv6Error};
@@ -35,7 +36,7 @@ enum Step {
 }
 
 impl Pipeline {
-    /// Does with a lane what the tables say. `destination` and `source` are indexes of routes.
+    /// Does with a lane what the tables say of its destination and its source.
     /// Gives a lane back if its packet has become another one.
     #[inline]
     pub(super) fn decide<F: Frame>(
@@ -43,11 +44,10 @@ impl Pipeline {
         snapshot: &Snapshot,
         now: u64,
         mut lane: Lane<F>,
-        destination: u32,
-        source: u32,
+        route: Route,
+        source: Route,
         output: &mut Output<F>,
     ) -> Option<Lane<F>> {
-        let route = snapshot.routes.get(destination);
         let step = match lane.origin {
             Origin::Wire => self.admit(snapshot, &lane, route, source),
             Origin::Tunnel(tunnel) => self.admit_inner(snapshot, &lane, route, source, tunnel),
@@ -77,7 +77,7 @@ impl Pipeline {
                 };
             }
             Ok(Step::Forward(next_hop)) => {
-                match self.forward(snapshot, lane, next_hop, destination, output) {
+                match self.forward(snapshot, lane, next_hop, route.counter, output) {
                     Ok(()) => return None,
                     Err((back, refusal)) => {
                         lane = back;
@@ -97,7 +97,7 @@ impl Pipeline {
         snapshot: &Snapshot,
         lane: &Lane<F>,
         route: Route,
-        source: u32,
+        source: Route,
     ) -> Result<Step, Refusal> {
         let packet = &lane.packet;
         if is_multicast(packet.source) || is_never_on_the_wire(packet.source) {
@@ -129,7 +129,7 @@ impl Pipeline {
         let mut next_hop = route.next_hop;
         if access {
             // BCP 38: only what the binding allows, from the node that has it.
-            let rule = snapshot.routes.get(source).source;
+            let rule = source.source;
             let from = |port: u8, address: LinkLayerAddress| {
                 usize::from(port) == lane.port && address == lane.source_link_layer
             };
@@ -150,7 +150,9 @@ impl Pipeline {
                 _ => return Err(DropReason::SourceNotBound.into()),
             }
             self.counters.stage(Stage::SourceChecked, 1);
-            snapshot.prefix_traffic.from(self.worker, source, packet.length);
+            snapshot
+                .prefix_traffic
+                .from(self.worker, source.counter, packet.length);
         }
         if next_hop == NextHop::Local {
             self.local(snapshot, lane)
@@ -159,20 +161,8 @@ impl Pipeline {
         }
     }
 
-    /// The tunnel of a permitted peer, or 0.
-    #[inline]
-    fn peer(&mut self, snapshot: &Snapshot, address: u128) -> u32 {
-        let (generation, last, tunnel) = self.last_peer;
-        if generation == snapshot.generation && last == address {
-            return tunnel;
-        }
-        let tunnel = snapshot.peers.lookup(address);
-        self.last_peer = (snapshot.generation, address, tunnel);
-        tunnel
-    }
-
     /// A packet to an address of this node.
-    fn local<F: Frame>(&mut self, snapshot: &Snapshot, lane: &Lane<F>) -> Result<Step, Refusal> {
+    fn local<F: Frame>(&self, snapshot: &Snapshot, lane: &Lane<F>) -> Result<Step, Refusal> {
         let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
         let upper = parse::upper_layer(octets, lane.packet.next_header)?;
         if upper.next_header != ip6_in_ip6::NEXT_HEADER {
@@ -180,8 +170,13 @@ impl Pipeline {
         }
         // A node has no business to bring tunnelled packets, whatever its source.
         let access = snapshot.ports.get(lane.port).is_none_or(|port| port.access);
-        let tunnel = self.peer(snapshot, lane.packet.source);
-        let permitted = tunnel != 0 && snapshot.tunnels.get(tunnel).local == lane.packet.destination;
+        // Those behind extension headers were not looked up with the burst.
+        let tunnel = match lane.peer {
+            NO_MATCH => snapshot.peers.lookup(lane.packet.source),
+            tunnel => tunnel,
+        };
+        let expected = snapshot.tunnels.at(tunnel).map(|it| it.local);
+        let permitted = tunnel != NO_MATCH && expected == Some(lane.packet.destination);
         if access || !permitted || upper.later_fragment {
             return Err(DropReason::TunnelUnknownPeer.into());
         }
@@ -201,7 +196,7 @@ impl Pipeline {
         snapshot: &Snapshot,
         lane: &Lane<F>,
         route: Route,
-        source: u32,
+        source: Route,
         tunnel: u32,
     ) -> Result<Step, Refusal> {
         let packet = &lane.packet;
@@ -212,12 +207,14 @@ impl Pipeline {
             return Err(DropReason::TunnelInnerSourceInvalid.into());
         }
         let for_served = matches!(route.source, SourceRule::Tunnel { tunnel: its, .. } if its == tunnel);
-        let from_anchored = snapshot.routes.get(source).next_hop == NextHop::Tunnel(tunnel);
+        let from_anchored = source.next_hop == NextHop::Tunnel(tunnel);
         if !for_served && !from_anchored {
             return Err(DropReason::TunnelInnerSourceInvalid.into());
         }
         if from_anchored {
-            snapshot.prefix_traffic.from(self.worker, source, packet.length);
+            snapshot
+                .prefix_traffic
+                .from(self.worker, source.counter, packet.length);
         }
         if route.next_hop != NextHop::Local {
             return Ok(Step::Forward(route.next_hop));
@@ -238,7 +235,7 @@ impl Pipeline {
         snapshot: &Snapshot,
         mut lane: Lane<F>,
         next_hop: NextHop,
-        destination: u32,
+        counter: u32,
         output: &mut Output<F>,
     ) -> Result<(), (Lane<F>, Refusal)> {
         let refusal = match next_hop {
@@ -285,7 +282,7 @@ impl Pipeline {
             _ => Ok(()),
         };
         if result.is_ok() && !matches!(next_hop, NextHop::Adjacency(_)) {
-            snapshot.prefix_traffic.to(self.worker, destination, length);
+            snapshot.prefix_traffic.to(self.worker, counter, length);
         }
         result
     }
@@ -298,7 +295,9 @@ impl Pipeline {
         index: u32,
         output: &mut Output<F>,
     ) -> Result<(), (Lane<F>, Refusal)> {
-        let tunnel = snapshot.tunnels.get(index);
+        let Some(tunnel) = snapshot.tunnels.at(index) else {
+            return Err((lane, DropReason::NoRoute.into()));
+        };
         if tunnel.adjacency == 0 {
             if tunnel.on_link == u8::MAX {
                 return Err((lane, DropReason::NoRoute.into()));

@@ -1,6 +1,6 @@
 //! Which transactions are refused, and with which words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
@@ -69,9 +69,51 @@ pub enum ApplyError {
         /// The peer.
         remote: Ipv6Addr,
     },
+    /// More than the data plane was told to take.
+    #[error("{entry}: there would be {count} {of}, and dataplane.maximum_{of} = {most}")]
+    TooMany {
+        /// The first entry that there is no room for.
+        entry: String,
+        /// What there would be too many of.
+        of: &'static str,
+        /// How many there would be.
+        count: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// No memory for so many entries of this shape.
+    #[error("the transaction has {changes} changes, and {full}")]
+    Full {
+        /// How many changes it has.
+        changes: usize,
+        /// What is full.
+        full: crate::fib::Full,
+    },
+    /// The same entry twice in one transaction.
+    #[error("{0} is there twice in one transaction")]
+    Twice(String),
     /// A tunnel id that means none.
     #[error("0 is no tunnel id")]
     TunnelZero,
+}
+
+/// How much a data plane takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableLimits {
+    /// Most prefixes.
+    pub prefixes: usize,
+    /// Most tunnels.
+    pub tunnels: usize,
+}
+
+impl Default for TableLimits {
+    /// As the configuration has it if it says nothing.
+    fn default() -> Self {
+        Self {
+            prefixes: 1 << 21,
+            tunnels: 1 << 16,
+        }
+    }
 }
 
 /// Checks `transaction` against what is there. The work grows with the transaction, and with the
@@ -81,8 +123,10 @@ pub(super) fn check(
     transaction: &Transaction,
     have: &Tables,
     ports: &[PortDescription],
+    limits: TableLimits,
 ) -> Result<(), ApplyError> {
     deletions(transaction, have)?;
+    sizes(transaction, have, limits)?;
     for (prefix, entry) in &transaction.put_prefixes {
         prefix_entry(*prefix, entry, ports)?;
     }
@@ -112,6 +156,64 @@ pub(super) fn check(
         }
     }
     references(transaction, have)
+}
+
+/// No entry twice, and no more than there is room for.
+fn sizes(transaction: &Transaction, have: &Tables, limits: TableLimits) -> Result<(), ApplyError> {
+    let gone = transaction.replace_all;
+    let prefixes = transaction.put_prefixes.iter().map(|(prefix, _)| prefix);
+    size(
+        prefixes,
+        &transaction.delete_prefixes,
+        |prefix| !gone && have.prefixes.contains_key(prefix),
+        if gone { 0 } else { have.prefixes.len() },
+        |prefix| format!("prefix {prefix}"),
+        ("prefixes", limits.prefixes),
+    )?;
+    let tunnels = transaction.put_tunnels.iter().map(|(id, _)| id);
+    size(
+        tunnels,
+        &transaction.delete_tunnels,
+        |id| !gone && have.tunnels.contains_key(id),
+        if gone { 0 } else { have.tunnels.len() },
+        |id| format!("tunnel {id}"),
+        ("tunnels", limits.tunnels),
+    )
+}
+
+fn size<'a, K: Copy + Ord + std::hash::Hash + 'a>(
+    put: impl ExactSizeIterator<Item = &'a K>,
+    delete: &[K],
+    has: impl Fn(&K) -> bool,
+    before: usize,
+    name: impl Fn(&K) -> String,
+    (of, most): (&'static str, usize),
+) -> Result<(), ApplyError> {
+    let mut deleted: HashSet<K> = HashSet::with_capacity(delete.len());
+    for key in delete {
+        if !deleted.insert(*key) {
+            return Err(ApplyError::Twice(name(key)));
+        }
+    }
+    let mut seen = HashSet::with_capacity(put.len());
+    let mut count = before.saturating_sub(deleted.len());
+    for key in put {
+        if !seen.insert(*key) {
+            return Err(ApplyError::Twice(name(key)));
+        }
+        if !has(key) || deleted.contains(key) {
+            count += 1;
+            if count > most {
+                return Err(ApplyError::TooMany {
+                    entry: name(key),
+                    of,
+                    count,
+                    most,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn deletions(transaction: &Transaction, have: &Tables) -> Result<(), ApplyError> {

@@ -13,11 +13,12 @@ use std::time::Instant;
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{self, DiscardReason, PrefixEntry, SourcePath, Tables, Transaction};
 
-use super::check::{ApplyError, check};
+use super::check::{ApplyError, TableLimits, check};
+use super::routes::RouteWriter;
 use super::slab::{Indexes, Slab};
 use super::types::{Adjacency, NextHop, PortDescription, Route, Snapshot, SourceRule, Tunnel};
 use crate::counters::{Bank, Traffic};
-use crate::fib::{Fib, NO_MATCH};
+use crate::fib::{NO_MATCH, Table};
 use crate::tunnel::ip6_in_ip6;
 
 /// An index, and what its counters read when it was given out.
@@ -39,9 +40,15 @@ struct KnownAdjacency {
 #[derive(Debug)]
 pub struct Compiler {
     tables: Tables,
+    limits: TableLimits,
     snapshot: Snapshot,
-    routes: BTreeMap<Ipv6Net, Counted>,
-    route_indexes: Indexes,
+    /// Forwarding table and peers, where they are made.
+    fib: Table,
+    peer_table: Table,
+    routes: RouteWriter,
+    counter_indexes: Indexes,
+    /// By index of a counter: what it read when it was given out.
+    counted_before: Vec<Traffic>,
     tunnels: BTreeMap<u32, Counted>,
     tunnel_indexes: Indexes,
     /// Tunnel id by peer, to find those that a change of the routes concerns.
@@ -54,12 +61,13 @@ impl Compiler {
     /// Empty tables for these ports; `node_address` is the source of ICMPv6 errors.
     #[must_use]
     pub fn new(ports: Vec<PortDescription>, node_address: Ipv6Addr, workers: usize) -> Self {
+        let (mut fib, mut peer_table, mut routes) = (Table::new(), Table::new(), RouteWriter::new());
         let snapshot = Snapshot {
             generation: 1,
             made_at: Instant::now(),
-            fib: Fib::default(),
-            peers: Fib::default(),
-            routes: Slab::default(),
+            fib: fib.commit(),
+            peers: peer_table.commit(),
+            routes: routes.commit(),
             tunnels: Slab::default(),
             adjacencies: Slab::default(),
             ports: ports.into(),
@@ -69,15 +77,38 @@ impl Compiler {
         };
         Self {
             tables: Tables::default(),
+            limits: TableLimits::default(),
             snapshot,
-            routes: BTreeMap::new(),
-            route_indexes: Indexes::default(),
+            fib,
+            peer_table,
+            routes,
+            counter_indexes: Indexes::default(),
+            counted_before: Vec::new(),
             tunnels: BTreeMap::new(),
             tunnel_indexes: Indexes::default(),
             peers: BTreeMap::new(),
             adjacencies: BTreeMap::new(),
             adjacency_indexes: Indexes::default(),
         }
+    }
+
+    /// The same with other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: TableLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How much it takes.
+    #[must_use]
+    pub fn limits(&self) -> TableLimits {
+        self.limits
+    }
+
+    /// Octets of the forwarding table that workers read.
+    #[must_use]
+    pub fn forwarding_table_octets(&self) -> usize {
+        self.fib.octets()
     }
 
     /// What is in the tables.
@@ -117,8 +148,13 @@ impl Compiler {
                 )
         });
         nodes.filter_map(|(prefix, _)| {
-            let it = self.routes.get(prefix)?;
-            Some((*prefix, bank.read(it.index).since(it.before)))
+            let counter = self.routes.get(self.fib.get(*prefix)?).counter;
+            let before = self
+                .counted_before
+                .get(counter as usize)
+                .copied()
+                .unwrap_or_default();
+            Some((*prefix, bank.read(counter).since(before)))
         })
     }
 
@@ -127,7 +163,8 @@ impl Compiler {
     /// # Errors
     /// The transaction is refused as a whole. (`expected_generation` is for the caller to compare.)
     pub fn apply(&mut self, transaction: &Transaction) -> Result<Snapshot, ApplyError> {
-        check(transaction, &self.tables, &self.snapshot.ports)?;
+        check(transaction, &self.tables, &self.snapshot.ports, self.limits)?;
+        self.room_for(transaction)?;
         let touched = Touched::by(transaction, &self.tables);
         let before = touched.entries(&self.tables);
         self.tables.apply(transaction);
@@ -154,9 +191,34 @@ impl Compiler {
         for id in unresolved {
             self.resolve_tunnel(id);
         }
+        self.snapshot.fib = self.fib.commit();
+        self.snapshot.peers = self.peer_table.commit();
+        self.snapshot.routes = self.routes.commit();
         self.snapshot.generation += 1;
         self.snapshot.made_at = Instant::now();
         Ok(self.snapshot.clone())
+    }
+
+    /// Whether there is memory for whatever a transaction may come to, before any of it is carried out.
+    fn room_for(&self, transaction: &Transaction) -> Result<(), ApplyError> {
+        let replaced = if transaction.replace_all {
+            self.fib.len()
+        } else {
+            0
+        };
+        let changes = transaction.entries() + replaced;
+        let full = |full| ApplyError::Full { changes, full };
+        self.fib.room_for(changes).map_err(full)?;
+        self.peer_table.room_for(changes).map_err(full)?;
+        let counters = self.snapshot.prefix_traffic.cells();
+        if !self.routes.room_for(changes) || counters <= self.fib.len() + changes {
+            let octets = self.fib.octets();
+            return Err(full(crate::fib::Full {
+                prefixes: self.fib.len(),
+                octets,
+            }));
+        }
+        Ok(())
     }
 
     fn port_index(&self, name: &str) -> Option<u8> {
@@ -218,33 +280,54 @@ impl Compiler {
 
     /// Compiles what is known of one prefix or address.
     fn compile_key(&mut self, key: Ipv6Net) {
-        let Some(route) = self.route(key) else {
-            if let Some(counted) = self.routes.remove(&key) {
-                self.snapshot.fib = self.snapshot.fib.with(key, NO_MATCH);
-                self.snapshot.routes.set(counted.index, Route::default());
-                self.route_indexes.give(counted.index);
+        let old = self.fib.get(key);
+        let Some(mut route) = self.route(key) else {
+            if let Some(old) = old {
+                self.counter_indexes.give(self.routes.get(old).counter);
+                self.routes.retire(old);
+                self.set(key, NO_MATCH);
             }
             return;
         };
-        let index = match self.routes.get(&key) {
-            Some(counted) => counted.index,
-            None => {
-                let index = self.route_indexes.take();
-                self.snapshot.prefix_traffic.assure(index);
-                let before = self.snapshot.prefix_traffic.read(index);
-                self.routes.insert(key, Counted { index, before });
-                self.snapshot.fib = self.snapshot.fib.with(key, index);
-                index
+        match old {
+            Some(old) => {
+                let before = self.routes.get(old);
+                route.counter = before.counter;
+                if route == before {
+                    return;
+                }
+                self.routes.retire(old);
             }
-        };
-        self.snapshot.routes.set(index, route);
+            None => route.counter = self.take_counter(),
+        }
+        let index = self.routes.add(route);
+        self.set(key, index);
+    }
+
+    /// [`Compiler::apply`] has asked for room before it began.
+    fn set(&mut self, key: Ipv6Net, index: u32) {
+        if let Err(error) = self.fib.set(key, index) {
+            tracing::error!(%key, %error, "a change that there was room for found none");
+        }
+    }
+
+    fn take_counter(&mut self) -> u32 {
+        let index = self.counter_indexes.take();
+        let at = index as usize;
+        if self.counted_before.len() <= at {
+            self.counted_before.resize(at + 1, Traffic::default());
+        }
+        if let Some(before) = self.counted_before.get_mut(at) {
+            *before = self.snapshot.prefix_traffic.read(index);
+        }
+        index
     }
 
     fn route(&self, key: Ipv6Net) -> Option<Route> {
         let only = |next_hop| {
             Some(Route {
                 next_hop,
-                source: SourceRule::Refused,
+                ..Route::default()
             })
         };
         if key.prefix_len() == 128 && self.tables.local_addresses.contains(&key.addr()) {
@@ -254,6 +337,7 @@ impl Compiler {
             return Some(Route {
                 next_hop: self.next_hop(entry),
                 source: self.source(entry),
+                counter: 0,
             });
         }
         // Link-local addresses mean nothing without their port.
@@ -324,7 +408,7 @@ impl Compiler {
     /// swap their peers in one transaction.
     fn drop_peer(&mut self, before: Option<&model::Tunnel>) {
         if let Some(before) = before {
-            self.snapshot.peers = self.snapshot.peers.with(host(before.remote), NO_MATCH);
+            self.set_peer(before.remote, NO_MATCH);
             self.peers.remove(&before.remote);
         }
     }
@@ -342,14 +426,19 @@ impl Compiler {
             Some(counted) => counted.index,
             None => {
                 let index = self.tunnel_indexes.take();
-                self.snapshot.tunnel_traffic.assure(index);
                 let before = self.snapshot.tunnel_traffic.read(index);
                 self.tunnels.insert(id, Counted { index, before });
                 index
             }
         };
-        self.snapshot.peers = self.snapshot.peers.with(host(remote), index);
+        self.set_peer(remote, index);
         self.peers.insert(remote, id);
+    }
+
+    fn set_peer(&mut self, remote: Ipv6Addr, index: u32) {
+        if let Err(error) = self.peer_table.set(host(remote), index) {
+            tracing::error!(%remote, %error, "a tunnel that there was room for found none");
+        }
     }
 
     /// Finds where a tunnel leaves, and fills in what follows from that.
@@ -357,10 +446,7 @@ impl Compiler {
         let (Some(tunnel), Some(counted)) = (self.tables.tunnels.get(&id), self.tunnels.get(&id)) else {
             return;
         };
-        let route = self
-            .snapshot
-            .routes
-            .get(self.snapshot.fib.lookup(tunnel.remote.into()));
+        let route = self.routes.get(self.fib.lookup(tunnel.remote.into()));
         let (adjacency, on_link) = match route.next_hop {
             NextHop::Adjacency(adjacency) => (adjacency, u8::MAX),
             NextHop::OnLink { port } => (0, port),

@@ -1,44 +1,58 @@
-//! An array of which a new version costs little: chunks are shared until one changes.
+//! An array of which a new version costs little: parts are shared until one changes.
 
 use std::sync::Arc;
 
-/// Entries in one chunk.
-const CHUNK: usize = 128;
+/// Entries in one chunk, and chunks in one block.
+const WIDTH: usize = 64;
 
-/// Entries by index. Cheap to clone; a change copies one chunk and the list of chunks.
+type Chunk<T> = Arc<[T; WIDTH]>;
+type Block<T> = Arc<[Chunk<T>; WIDTH]>;
+
+/// Entries by index. Cheap to clone; a change copies one chunk, one block and the list of blocks, of
+/// which a million entries make 245.
 #[derive(Clone, Debug)]
 pub struct Slab<T> {
-    chunks: Arc<Vec<Arc<[T; CHUNK]>>>,
+    blocks: Arc<Vec<Block<T>>>,
+    /// What every chunk is until one of its entries is put.
+    empty: Chunk<T>,
 }
 
 impl<T: Copy + Default> Default for Slab<T> {
     fn default() -> Self {
         Self {
-            chunks: Arc::new(Vec::new()),
+            blocks: Arc::default(),
+            empty: Arc::new([T::default(); WIDTH]),
         }
     }
 }
 
 impl<T: Copy + Default> Slab<T> {
+    /// The entry, if its place was ever made.
+    #[inline]
+    #[must_use]
+    pub fn at(&self, index: u32) -> Option<&T> {
+        let index = index as usize;
+        let block = self.blocks.get(index / (WIDTH * WIDTH))?;
+        block.get(index / WIDTH % WIDTH)?.get(index % WIDTH)
+    }
+
     /// The entry; a default one where nothing was ever put.
     #[inline]
     #[must_use]
     pub fn get(&self, index: u32) -> T {
-        let index = index as usize;
-        self.chunks.get(index / CHUNK).map_or_else(T::default, |chunk| {
-            chunk.get(index % CHUNK).copied().unwrap_or_default()
-        })
+        self.at(index).copied().unwrap_or_default()
     }
 
     /// Puts an entry, in this version only.
     pub fn set(&mut self, index: u32, value: T) {
         let index = index as usize;
-        let chunks = Arc::make_mut(&mut self.chunks);
-        while chunks.len() <= index / CHUNK {
-            chunks.push(Arc::new([T::default(); CHUNK]));
+        let blocks = Arc::make_mut(&mut self.blocks);
+        while blocks.len() <= index / (WIDTH * WIDTH) {
+            blocks.push(Arc::new(std::array::from_fn(|_| self.empty.clone())));
         }
-        if let Some(chunk) = chunks.get_mut(index / CHUNK)
-            && let Some(slot) = Arc::make_mut(chunk).get_mut(index % CHUNK)
+        if let Some(block) = blocks.get_mut(index / (WIDTH * WIDTH))
+            && let Some(chunk) = Arc::make_mut(block).get_mut(index / WIDTH % WIDTH)
+            && let Some(slot) = Arc::make_mut(chunk).get_mut(index % WIDTH)
         {
             *slot = value;
         }
@@ -73,14 +87,15 @@ mod tests {
     fn versions_do_not_see_each_other() {
         let mut first = Slab::default();
         first.set(1, 10);
-        first.set(300, 30);
+        first.set(30_000, 30);
         let mut second = first.clone();
         second.set(1, 11);
-        assert_eq!((first.get(1), first.get(300), first.get(9_999)), (10, 30, 0));
-        assert_eq!((second.get(1), second.get(300)), (11, 30));
+        assert_eq!((first.get(1), first.get(30_000), first.get(99_999)), (10, 30, 0));
+        assert_eq!((second.get(1), second.get(30_000)), (11, 30));
         assert!(
-            Arc::ptr_eq(&first.chunks[2], &second.chunks[2]),
+            Arc::ptr_eq(&first.blocks[7], &second.blocks[7]),
             "what did not change is shared"
         );
+        assert!(Arc::ptr_eq(&first.blocks[0][1], &second.blocks[0][1]));
     }
 }

@@ -348,8 +348,8 @@ fn traffic_is_counted_from_the_moment_an_entry_is_put() {
         ..Transaction::default()
     };
     let snapshot = compiler.apply(&put).unwrap();
-    let index = snapshot.fib.lookup(node.network().into());
-    snapshot.prefix_traffic.to(0, index, 100);
+    let route = snapshot.routes.get(snapshot.fib.lookup(node.network().into()));
+    snapshot.prefix_traffic.to(0, route.counter, 100);
     assert_eq!(compiler.prefix_traffic().next().unwrap().1.to_bytes, 100);
     compiler
         .apply(&Transaction {
@@ -360,4 +360,66 @@ fn traffic_is_counted_from_the_moment_an_entry_is_put() {
     // Its place is used again; its count is not.
     compiler.apply(&put).unwrap();
     assert_eq!(compiler.prefix_traffic().next().unwrap().1.to_bytes, 0);
+}
+
+#[test]
+fn what_there_is_no_room_for_is_refused_whole() {
+    let limits = TableLimits {
+        prefixes: 3,
+        tunnels: 1,
+    };
+    let mut compiler = compiler().with_limits(limits);
+    let prefix = |number: u16| {
+        let entry = PrefixEntry {
+            next_hop: model::NextHop::Discard(DiscardReason::Unallocated),
+            source: None,
+        };
+        let prefix: Ipv6Net = format!("2001:db8:{number:x}::/48").parse().unwrap();
+        (prefix, entry)
+    };
+    let put = |numbers: &[u16]| Transaction {
+        put_prefixes: numbers.iter().map(|number| prefix(*number)).collect(),
+        ..Transaction::default()
+    };
+    compiler.apply(&put(&[1, 2])).unwrap();
+    let before = (compiler.tables().clone(), compiler.generation());
+    let refused = compiler.apply(&put(&[2, 3, 4, 5])).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "prefix 2001:db8:4::/48: there would be 4 prefixes, and dataplane.maximum_prefixes = 3"
+    );
+    let refused = compiler.apply(&put(&[3, 3])).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "prefix 2001:db8:3::/48 is there twice in one transaction"
+    );
+    assert_eq!((compiler.tables().clone(), compiler.generation()), before);
+    // What makes room in the same transaction counts; so does starting anew.
+    let mut swap = put(&[3, 4]);
+    swap.delete_prefixes.push(prefix(1).0);
+    compiler.apply(&swap).unwrap();
+    let mut anew = put(&[7, 8, 9]);
+    anew.replace_all = true;
+    compiler.apply(&anew).unwrap();
+    assert_eq!(compiler.tables().prefixes.len(), 3);
+    let tunnel = |id: u8| {
+        let tunnel = model::Tunnel {
+            encapsulation: Encapsulation::Ipv6InIpv6,
+            local: address(9),
+            remote: address(10 + id),
+            hop_limit: 64,
+            mtu: 0,
+        };
+        (u32::from(id), tunnel)
+    };
+    let two = Transaction {
+        put_local_addresses: vec![address(9)],
+        put_tunnels: vec![tunnel(1), tunnel(2)],
+        ..Transaction::default()
+    };
+    let refused = compiler.apply(&two).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "tunnel 2: there would be 2 tunnels, and dataplane.maximum_tunnels = 1"
+    );
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::routes::Routes;
 use super::slab::Slab;
 use crate::counters::Bank;
 use crate::fib::Fib;
@@ -25,7 +26,7 @@ pub struct Snapshot {
     /// Outer source of a permitted peer -> index into `tunnels`.
     pub peers: Fib,
     /// What a match leads to. Index 0 is no match.
-    pub routes: Slab<Route>,
+    pub routes: Routes,
     /// Tunnels; index 0 is none.
     pub tunnels: Slab<Tunnel>,
     /// Routers and other neighbours, resolved or not.
@@ -34,7 +35,7 @@ pub struct Snapshot {
     pub ports: Arc<[PortDescription]>,
     /// Source of ICMPv6 errors.
     pub node_address: u128,
-    /// Traffic by route.
+    /// Traffic by prefix: see [`Route::counter`].
     pub prefix_traffic: Bank,
     /// Traffic by tunnel.
     pub tunnel_traffic: Bank,
@@ -64,6 +65,8 @@ pub struct Route {
     pub next_hop: NextHop,
     /// For packets from it.
     pub source: SourceRule,
+    /// Index of its counters in the bank of prefixes; the same whatever becomes of the route.
+    pub counter: u32,
 }
 
 /// For packets to a prefix.
@@ -121,8 +124,6 @@ pub enum SourceRule {
         tunnel: u32,
     },
 }
-
-const _: () = assert!(size_of::<Route>() <= 24, "two and a half to a cache line");
 
 /// A tunnel, with its header prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! The few functions of the installed DPDK that the crate `dpdk` calls.
 //!
 //! Two sources: functions that DPDK exports, by bindgen from its headers; and
-//! `dpdk_*`, C shims (shims.c) for functions that DPDK defines inline and for
-//! structures whose layout changes between releases. Nothing here is safe, and
-//! nothing here decides anything.
+//! `dpdk_*`, C shims (shims.c, peers.c) for functions that DPDK defines inline and
+//! for structures whose layout changes between releases. Nothing here is safe,
+//! and nothing here decides anything.
 //!
 //! [`dpdk_mbuf`] stands for `struct rte_mbuf`. Its layout is checked twice when
 //! this crate is compiled: bindgen's assertions tie the Rust structure to the C

@@ -10,6 +10,8 @@ pub struct Errno(c_int);
 impl Errno {
     /// Not permitted; also what a driver says that gives no reason.
     pub const NOT_PERMITTED: Self = Self(1);
+    /// No such entry.
+    pub const NOT_FOUND: Self = Self(2);
     /// Out of memory.
     pub const NO_MEMORY: Self = Self(12);
     /// In use, or to be stopped first.
@@ -20,6 +22,8 @@ impl Errno {
     pub const NO_DEVICE: Self = Self(19);
     /// Invalid argument.
     pub const INVALID: Self = Self(22);
+    /// No room left.
+    pub const NO_SPACE: Self = Self(28);
     /// The driver does not implement the operation.
     pub const NOT_IMPLEMENTED: Self = Self(38);
     /// The driver does not support the operation.

@@ -17,6 +17,8 @@
 //!   hold a buffer of it any more; the environment ends after the last pool and
 //!   port. None of that depends on the order in which values are dropped.
 //!
+//! [`peers`] is apart from all that: DPDK's own tables, to measure ours against.
+//!
 //! Sizes are in octets. Nothing here logs; errors carry what was asked and what
 //! DPDK answered.
 
@@ -27,6 +29,7 @@ mod errno;
 mod live;
 mod mbuf;
 mod mempool;
+pub mod peers;
 mod port;
 mod thread;
 

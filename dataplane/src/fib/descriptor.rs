@@ -1,0 +1,107 @@
+//! What a slot says of what is below it: 32 bits, of which 0 is nothing.
+//!
+//! ```text
+//!  31                                  4   3     2      1 0
+//! +-------------------------------------+-----+------+-------+
+//! |            number of a line         | LOW | KIND | WIDTH |
+//! +-------------------------------------+-----+------+-------+
+//!  WIDTH 1, 2, 3: a node of 3, 6, 9 bits; KIND set: its slots have 4 octets, results only; else 8
+//!  WIDTH 0:       KIND set: skipped bits; else a bucket
+//!  LOW:           bits 64 to 127 of the address begin here
+//! ```
+
+/// Most entries of a bucket.
+pub(super) const BUCKET: usize = 5;
+
+/// Set where the upper half of the address ends.
+pub(super) const LOW: u32 = 8;
+const KIND: u32 = 4;
+const WIDTH: u32 = 3;
+
+/// A reference to lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Descriptor(pub(super) u32);
+
+/// What a descriptor is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nothing.
+    None,
+    /// 2^bits slots.
+    Node {
+        /// 3, 6 or 9.
+        bits: u32,
+        /// Slots of 4 octets, without children.
+        narrow: bool,
+    },
+    /// Bits that everything below has in common.
+    Skip,
+    /// Up to [`BUCKET`] prefixes.
+    Bucket,
+}
+
+impl Descriptor {
+    pub(super) const NONE: Self = Self(0);
+
+    pub(super) fn node(line: u32, bits: u32, narrow: bool) -> Self {
+        Self(line << 4 | if narrow { KIND } else { 0 } | bits / 3)
+    }
+
+    pub(super) fn skip(line: u32) -> Self {
+        Self(line << 4 | KIND)
+    }
+
+    pub(super) fn bucket(line: u32) -> Self {
+        Self(line << 4)
+    }
+
+    /// Marked if it is where the lower half of the address begins.
+    pub(super) fn at(self, depth: u32) -> Self {
+        if depth == 64 && !self.is_none() {
+            Self(self.0 | LOW)
+        } else {
+            self
+        }
+    }
+
+    pub(super) fn with_line(self, line: u32) -> Self {
+        Self(line << 4 | self.0 & 15)
+    }
+
+    #[inline]
+    pub(super) fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline]
+    pub(super) fn is_low(self) -> bool {
+        self.0 & LOW != 0
+    }
+
+    #[inline]
+    pub(super) fn line(self) -> u32 {
+        self.0 >> 4
+    }
+
+    #[inline]
+    pub(super) fn kind(self) -> Kind {
+        match (self.0, self.0 & WIDTH, self.0 & KIND != 0) {
+            (0, ..) => Kind::None,
+            (_, 0, true) => Kind::Skip,
+            (_, 0, false) => Kind::Bucket,
+            (_, width, narrow) => Kind::Node {
+                bits: 3 * width,
+                narrow,
+            },
+        }
+    }
+
+    /// Lines that it has.
+    pub(super) fn lines(self) -> u32 {
+        match self.kind() {
+            Kind::None => 0,
+            Kind::Skip | Kind::Bucket => 1,
+            Kind::Node { bits, narrow } => ((1 << bits) / if narrow { 16 } else { 8 }).max(1),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Lookup, one key after the other.
+
+use super::arena::{Memory, WORDS};
+use super::descriptor::{BUCKET, Descriptor, Kind};
+use super::{LANES, NO_MATCH, ROOT_BITS};
+
+/// A key on its way down.
+#[derive(Clone, Copy, Default)]
+struct Lane {
+    /// What is left of the present half of the address, the next bit uppermost.
+    key: u64,
+    /// The lower half.
+    low: u64,
+    at: Descriptor,
+    best: u32,
+}
+
+impl Lane {
+    #[inline]
+    fn start(memory: &Memory, root: u32, key: u128) -> Self {
+        let high = (key >> 64) as u64;
+        let slot = memory.word(root as usize * WORDS + (high >> (64 - ROOT_BITS)) as usize);
+        let slot = slot.load(std::sync::atomic::Ordering::Relaxed);
+        Self {
+            key: high << ROOT_BITS,
+            low: key as u64,
+            at: Descriptor((slot >> 32) as u32),
+            best: slot as u32,
+        }
+    }
+
+    /// Goes one step down; not called at the end.
+    #[inline]
+    fn step(&mut self, memory: &Memory) {
+        if self.at.is_low() {
+            self.key = self.low;
+        }
+        let line = self.at.line();
+        match self.at.kind() {
+            Kind::None => {}
+            Kind::Skip => {
+                let behind = memory.load(line, 1);
+                let length = (behind >> 32) as u32 & 63;
+                let differ = (self.key ^ memory.load(line, 0)) >> ((64 - length) & 63) != 0;
+                self.key <<= length;
+                self.at = Descriptor(if differ { 0 } else { behind as u32 });
+            }
+            Kind::Node { bits, narrow } => {
+                let index = (self.key >> (64 - bits)) as usize;
+                let start = line as usize * WORDS;
+                let result = if narrow {
+                    let pair = memory
+                        .word(start + index / 2)
+                        .load(std::sync::atomic::Ordering::Relaxed);
+                    self.at = Descriptor::NONE;
+                    (pair >> (32 * (index & 1))) as u32
+                } else {
+                    let slot = memory
+                        .word(start + index)
+                        .load(std::sync::atomic::Ordering::Relaxed);
+                    self.at = Descriptor((slot >> 32) as u32);
+                    slot as u32
+                };
+                if result != NO_MATCH {
+                    self.best = result;
+                }
+                self.key <<= bits;
+            }
+            Kind::Bucket => {
+                let lengths = memory.load(line, 7) >> 32;
+                for entry in 0..BUCKET {
+                    let length = (lengths >> (6 * entry)) & 63;
+                    if (self.key ^ memory.load(line, entry)) >> (63 - length) == 0 {
+                        let pair = memory.load(line, 5 + entry / 2);
+                        let result = (pair >> (32 * (entry & 1))) as u32;
+                        if result != NO_MATCH {
+                            self.best = result;
+                        }
+                        break;
+                    }
+                }
+                self.at = Descriptor::NONE;
+            }
+        }
+    }
+
+    /// Asks for the line that the next step reads.
+    #[inline]
+    fn prefetch(&self, memory: &Memory) {
+        match self.at.kind() {
+            Kind::Node { bits, narrow } => {
+                let key = if self.at.is_low() { self.low } else { self.key };
+                let index = (key >> (64 - bits)) as u32;
+                memory.prefetch(self.at.line() + index / if narrow { 16 } else { 8 });
+            }
+            _ => memory.prefetch(self.at.line()),
+        }
+    }
+}
+
+/// One key.
+pub(super) fn one(memory: &Memory, root: u32, key: u128) -> u32 {
+    let mut lane = Lane::start(memory, root, key);
+    while !lane.at.is_none() {
+        lane.step(memory);
+    }
+    lane.best
+}
+
+/// Up to [`LANES`] keys, as many as there are results.
+pub(super) fn burst(memory: &Memory, root: u32, keys: &[u128], results: &mut [u32]) {
+    let mut lanes = [Lane::default(); LANES];
+    let mut left = [0u8; LANES];
+    let mut count = 0;
+    for (at, (lane, key)) in lanes.iter_mut().zip(keys).enumerate() {
+        *lane = Lane::start(memory, root, *key);
+        if !lane.at.is_none() {
+            lane.prefetch(memory);
+            left[count] = at as u8;
+            count += 1;
+        }
+    }
+    while count > 0 {
+        let mut still = 0;
+        for at in 0..count {
+            let index = left[at];
+            let lane = &mut lanes[usize::from(index) % LANES];
+            lane.step(memory);
+            if !lane.at.is_none() {
+                lane.prefetch(memory);
+                left[still] = index;
+                still += 1;
+            }
+        }
+        count = still;
+    }
+    for (result, lane) in results.iter_mut().zip(&lanes) {
+        *result = lane.best;
+    }
+}

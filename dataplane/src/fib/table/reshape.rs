@@ -1,0 +1,273 @@
+//! Nodes that grow, merge and go.
+
+use super::super::NO_MATCH;
+use super::super::descriptor::{BUCKET, Descriptor, Kind};
+use super::super::prefix::Prefix;
+use super::Table;
+use super::edit::{Node, Slot};
+
+/// A node of so many bits or less may become wider.
+const WIDEST: u32 = 9;
+/// A sparse node with no more prefixes below it than this is made anew.
+const FEW: usize = 48;
+
+impl Table {
+    /// An empty node of this change.
+    pub(super) fn node(&mut self, bits: u32, narrow: bool) -> Node {
+        let lines = Descriptor::node(0, bits, narrow).lines();
+        let line = self.take(lines);
+        Node { line, bits, narrow }
+    }
+
+    /// The same node (of this change) with room for children.
+    pub(super) fn widen(&mut self, node: Node) -> Node {
+        if !node.narrow {
+            return node;
+        }
+        let wide = self.node(node.bits, false);
+        for index in 0..node.slots() {
+            let slot = self.slot(node, index);
+            self.put(wide, index, slot);
+        }
+        self.arena.note_mut(wide.line).interior = self.arena.note(node.line).interior;
+        self.give_up(node.line, node.descriptor().lines());
+        wide
+    }
+
+    /// The best shape for these prefixes, all different, all longer than `depth`, the same up to there.
+    pub(super) fn build(&mut self, entries: Vec<(Prefix, u32)>, depth: u32) -> Descriptor {
+        let Some((first, _)) = entries.first().copied() else {
+            return Descriptor::NONE;
+        };
+        let end = if depth < 64 { 64 } else { 130 };
+        // A node of three bits takes as much room as a bucket, and is read in fewer steps.
+        let short = entries.len() > 1 && entries.iter().all(|(it, _)| it.rest(depth) <= 3);
+        if entries.len() <= BUCKET && !short && (depth >= 64 || entries.iter().all(|(it, _)| it.length <= 64))
+        {
+            let entries = entries
+                .iter()
+                .map(|(it, result)| (it.key(depth), it.rest(depth), *result))
+                .collect();
+            return self.bucket(entries).at(depth);
+        }
+        let key = first.key(depth);
+        let differ = entries
+            .iter()
+            .fold(0, |differ, (it, _)| differ | (it.key(depth) ^ key));
+        let shortest = entries.iter().map(|(it, _)| it.rest(depth)).min().unwrap_or(1);
+        let same = differ.leading_zeros().min(shortest - 1).min(end - depth).min(63) / 3 * 3;
+        if same > 0 {
+            let child = self.build(entries, depth + same);
+            return self.skip(key, same, child).at(depth);
+        }
+        let narrow = entries.iter().all(|(it, _)| it.rest(depth) <= 3);
+        let node = self.node(3, narrow);
+        let (within, below): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(it, _)| it.rest(depth) <= 3);
+        for (prefix, result) in within {
+            self.cover(node, depth, prefix, result);
+        }
+        let mut groups: [Vec<(Prefix, u32)>; 8] = Default::default();
+        for (prefix, result) in below {
+            groups[(prefix.key(depth) >> 61) as usize].push((prefix, result));
+        }
+        for (index, group) in (0..).zip(groups) {
+            if !group.is_empty() {
+                let child = self.build(group, depth + 3);
+                let slot = self.slot(node, index);
+                self.put(node, index, Slot { child, ..slot });
+            }
+        }
+        self.merge(node).at(depth)
+    }
+
+    /// Swallows the children of `node` (of this change) where enough are nodes of one width and none is wider.
+    pub(super) fn merge(&mut self, mut node: Node) -> Descriptor {
+        while let Some(bits) = self.mergeable(node) {
+            node = self.swallow(node, bits);
+        }
+        node.descriptor()
+    }
+
+    /// The width to swallow.
+    fn mergeable(&self, node: Node) -> Option<u32> {
+        if node.narrow || node.bits >= WIDEST {
+            return None;
+        }
+        let mut of = [0u32; 4];
+        for index in 0..node.slots() {
+            let child = self.slot(node, index).child;
+            if let Kind::Node { bits, .. } = child.kind() {
+                if child.is_low() {
+                    return None;
+                }
+                of[bits as usize / 3] += 1;
+            }
+        }
+        let widest = (1..=3).rev().find(|width| of[*width as usize] > 0)?;
+        let enough = of[widest as usize] * 8 >= node.slots() * 3;
+        (enough && node.bits + 3 * widest <= WIDEST).then_some(3 * widest)
+    }
+
+    fn swallow(&mut self, node: Node, bits: u32) -> Node {
+        let mut interior = self.arena.note(node.line).interior;
+        let mut slots = Vec::with_capacity(1 << (node.bits + bits));
+        let mut children = false;
+        for index in 0..node.slots() {
+            let above = self.slot(node, index);
+            interior |= above.result != NO_MATCH;
+            for below in self.push(above.child, bits, &mut interior) {
+                children |= !below.child.is_none();
+                slots.push(if below.result == NO_MATCH {
+                    Slot {
+                        child: below.child,
+                        ..above
+                    }
+                } else {
+                    Slot {
+                        length: below.length + node.bits as u8,
+                        ..below
+                    }
+                });
+            }
+        }
+        let wide = self.node(node.bits + bits, !children);
+        for (index, slot) in (0..).zip(slots) {
+            self.put(wide, index, slot);
+        }
+        self.arena.note_mut(wide.line).interior = interior;
+        self.give_up(node.line, node.descriptor().lines());
+        wide
+    }
+
+    /// What is below, as 2^bits slots; it is given up.
+    fn push(&mut self, at: Descriptor, bits: u32, interior: &mut bool) -> Vec<Slot> {
+        let mut slots = vec![Slot::default(); 1 << bits];
+        match at.kind() {
+            Kind::None => {}
+            Kind::Bucket => {
+                let entries = self.entries(at);
+                self.give_up(at.line(), 1);
+                let mut further: std::collections::BTreeMap<usize, Vec<(u64, u32, u32)>> = Default::default();
+                // The shortest first, so that longer ones are put over them.
+                for (key, length, result) in entries.into_iter().rev() {
+                    let index = (key >> (64 - bits)) as usize;
+                    if length > bits {
+                        further
+                            .entry(index)
+                            .or_default()
+                            .push((key << bits, length - bits, result));
+                    } else {
+                        *interior |= length < bits;
+                        for slot in &mut slots[index..index + (1 << (bits - length))] {
+                            slot.result = result;
+                            slot.length = length as u8;
+                        }
+                    }
+                }
+                for (index, entries) in further {
+                    slots[index].child = self.bucket(entries);
+                }
+            }
+            Kind::Skip => {
+                let (key, length, child) = self.skipped(at);
+                self.give_up(at.line(), 1);
+                if length >= bits {
+                    slots[(key >> (64 - bits)) as usize].child = self.skip(key << bits, length - bits, child);
+                } else {
+                    let rest = bits - length;
+                    let start = ((key >> (64 - length)) as usize) << rest;
+                    for (slot, below) in slots[start..].iter_mut().zip(self.push(child, rest, interior)) {
+                        *slot = Slot {
+                            length: below.length + if below.result == 0 { 0 } else { length as u8 },
+                            ..below
+                        };
+                    }
+                }
+            }
+            Kind::Node { bits: own, .. } => {
+                let Some(node) = Node::of(at) else { return slots };
+                *interior |= self.arena.note(node.line).interior;
+                let rest = bits - own;
+                for index in 0..node.slots() {
+                    let above = self.slot(node, index);
+                    *interior |= rest > 0 && above.result != NO_MATCH;
+                    let start = (index as usize) << rest;
+                    if rest == 0 {
+                        slots[start] = above;
+                        continue;
+                    }
+                    for (slot, below) in slots[start..]
+                        .iter_mut()
+                        .zip(self.push(above.child, rest, interior))
+                    {
+                        *slot = if below.result == NO_MATCH {
+                            Slot {
+                                child: below.child,
+                                ..above
+                            }
+                        } else {
+                            Slot {
+                                length: below.length + own as u8,
+                                ..below
+                            }
+                        };
+                    }
+                }
+                self.give_up(node.line, at.lines());
+            }
+        }
+        slots
+    }
+
+    /// What a node (of this change) becomes of which a slot has become empty; `within` is a prefix in it.
+    pub(super) fn shrink(&mut self, node: Node, depth: u32, within: Prefix) -> Descriptor {
+        let at = node.descriptor();
+        let taken = (0..node.slots())
+            .map(|index| self.slot(node, index))
+            .filter(|slot| slot.result != NO_MATCH || !slot.child.is_none())
+            .take(node.slots() as usize / 8 + 3)
+            .count();
+        if taken >= node.slots() as usize / 8 + 3 {
+            return at;
+        }
+        // All that begin like the node and are longer than that.
+        let from = Prefix {
+            length: depth as u8 + 1,
+            ..within.cut(depth)
+        };
+        let entries: Vec<(Prefix, u32)> = self
+            .prefixes
+            .range(from..=within.last_within(depth))
+            .filter(|(prefix, _)| u32::from(prefix.length) > depth)
+            .map(|(prefix, result)| (*prefix, *result))
+            .take(FEW + 1)
+            .collect();
+        let few = if node.bits == 3 { BUCKET - 2 } else { FEW };
+        if entries.len() > few {
+            return at;
+        }
+        self.give_up_all(at);
+        self.build(entries, depth)
+    }
+
+    fn give_up_all(&mut self, at: Descriptor) {
+        match at.kind() {
+            Kind::None => return,
+            Kind::Bucket => {}
+            Kind::Skip => {
+                let (_, _, child) = self.skipped(at);
+                self.give_up_all(child);
+            }
+            Kind::Node { .. } => {
+                let Some(node) = Node::of(at) else { return };
+                if !node.narrow {
+                    for index in 0..node.slots() {
+                        let child = self.slot(node, index).child;
+                        self.give_up_all(child);
+                    }
+                }
+            }
+        }
+        self.give_up(at.line(), at.lines());
+    }
+}

@@ -1,0 +1,260 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ipnet::Ipv6Net;
+use proptest::prelude::*;
+
+use super::*;
+
+/// Prefixes that share much, so that they nest: few different octets, any length.
+fn nesting() -> impl Strategy<Value = Ipv6Net> {
+    (
+        prop::collection::vec(prop::sample::select(vec![0u8, 1, 0x80, 0xff]), 16),
+        0u8..=128,
+    )
+        .prop_map(|(octets, length)| net(u128::from_be_bytes(octets.try_into().unwrap()), length))
+}
+
+/// As they are in use: /64s close together, some shorter, some hosts.
+fn usual() -> impl Strategy<Value = Ipv6Net> {
+    let pool = 0x2001_0db8_0100_0000_u64;
+    prop_oneof![
+        8 => (0u64..1500).prop_map(move |at| net(u128::from(pool + at) << 64, 64)),
+        2 => (0u64..1500, 44u8..64).prop_map(move |(at, length)| net(u128::from(pool + at) << 64, length)),
+        1 => (0u64..1500, 65u8..=128, any::<u64>())
+            .prop_map(move |(at, length, low)| net(u128::from(pool + at) << 64 | u128::from(low), length)),
+        1 => (any::<u64>(), 19u8..=64).prop_map(|(high, length)| net(u128::from(high) << 64, length)),
+    ]
+}
+
+fn net(bits: u128, length: u8) -> Ipv6Net {
+    Ipv6Net::new(bits.into(), length).unwrap().trunc()
+}
+
+fn methods() -> Vec<Method> {
+    if Method::best() == Method::Scalar {
+        vec![Method::Scalar]
+    } else {
+        vec![Method::Scalar, Method::Avx512]
+    }
+}
+
+/// Every way to look up gives what the reference gives.
+fn agree(fib: &Fib, reference: &Reference, keys: &[u128]) -> Result<(), TestCaseError> {
+    for method in methods() {
+        let mut results = vec![7; keys.len()];
+        fib.lookup_burst_by(method, keys, &mut results);
+        for (key, result) in keys.iter().zip(results) {
+            prop_assert_eq!(result, reference.lookup(*key), "{:?} of {:x}", method, key);
+            prop_assert_eq!(fib.lookup(*key), result);
+        }
+    }
+    Ok(())
+}
+
+/// Keys in, at the ends of, and beside a prefix.
+fn keys_of(prefix: Ipv6Net) -> [u128; 4] {
+    let (first, last) = (u128::from(prefix.network()), u128::from(prefix.broadcast()));
+    [first, last, first.wrapping_sub(1), last.wrapping_add(1)]
+}
+
+fn transactions(
+    prefix: impl Strategy<Value = Ipv6Net>,
+    most: usize,
+) -> impl Strategy<Value = Vec<Vec<(Ipv6Net, u32)>>> {
+    let change = (prefix, prop_oneof![1 => Just(NO_MATCH), 2 => 1u32..5]);
+    prop::collection::vec(prop::collection::vec(change, 0..most), 1..8)
+}
+
+fn the_fast_one_is_the_slow_one(transactions: Vec<Vec<(Ipv6Net, u32)>>) -> Result<(), TestCaseError> {
+    let mut table = Table::new();
+    let mut reference = Reference::default();
+    let mut versions = vec![(table.commit(), reference.clone())];
+    let mut keys = Vec::new();
+    for changes in transactions {
+        for (prefix, result) in changes {
+            let before = reference.get(prefix);
+            prop_assert_eq!(table.set(prefix, result), Ok(before));
+            reference.set(prefix, result);
+            prop_assert_eq!(table.get(prefix), reference.get(prefix));
+            keys.extend(keys_of(prefix));
+        }
+        versions.push((table.commit(), reference.clone()));
+    }
+    // Older versions are as they were, whatever came later.
+    for (fib, reference) in &versions {
+        prop_assert_eq!(fib.len(), reference.len());
+        agree(fib, reference, &keys)?;
+    }
+    drop(versions);
+    // Emptied, it takes no more room than at first.
+    for (prefix, _) in reference.clone().iter() {
+        table.set(prefix, NO_MATCH).unwrap();
+        reference.set(prefix, NO_MATCH);
+    }
+    let empty = table.commit();
+    agree(&empty, &reference, &keys)?;
+    drop(empty);
+    table.commit();
+    table.commit();
+    prop_assert_eq!(table.octets(), Table::new().octets());
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 256 }, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nested_prefixes(transactions in transactions(nesting(), if cfg!(miri) { 5 } else { 40 })) {
+        the_fast_one_is_the_slow_one(transactions)?;
+    }
+
+    #[test]
+    fn usual_prefixes(transactions in transactions(usual(), if cfg!(miri) { 5 } else { 120 })) {
+        the_fast_one_is_the_slow_one(transactions)?;
+    }
+}
+
+/// Numbers that look random, the same each time.
+fn scattered(seed: u64) -> u64 {
+    let mut x = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "too many")]
+fn a_full_pool_and_scattered_prefixes_are_small_and_come_and_go() {
+    let pool = |at: u64| net(u128::from(0x2001_0db8_0010_0000 + at) << 64, 64);
+    let wild = |at: u64| net(u128::from(scattered(at) >> 3 | 1 << 61) << 64, 64);
+    for (prefix, most) in [(&pool as &dyn Fn(u64) -> Ipv6Net, 8), (&wild, 64)] {
+        let mut table = Table::new();
+        let count = 60_000;
+        for at in 0..count {
+            table.set(prefix(at), at as u32 + 1).unwrap();
+            if at % 64 == 0 {
+                table.commit();
+            }
+        }
+        let fib = table.commit();
+        for method in methods() {
+            let keys: Vec<u128> = (0..count)
+                .map(|at| u128::from(prefix(at).network()) | 0x77)
+                .collect();
+            let mut results = vec![0; keys.len()];
+            fib.lookup_burst_by(method, &keys, &mut results);
+            assert!(
+                results.iter().zip(1..).all(|(result, at)| *result == at),
+                "{method:?}"
+            );
+        }
+        drop(fib);
+        let octets = table.octets() / count as usize;
+        assert!(octets <= most, "{octets} octets a prefix");
+        for at in 0..count {
+            table.set(prefix(at), NO_MATCH).unwrap();
+        }
+        table.commit();
+        table.commit();
+        assert_eq!(table.octets(), Table::new().octets());
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "too long")]
+fn memory_is_bounded_while_versions_come_and_go() {
+    let mut table = Table::new();
+    let mut touched = 0;
+    for round in 0..20_000u32 {
+        table
+            .set(
+                net(u128::from(scattered(u64::from(round % 500))) << 64, 64),
+                round + 1,
+            )
+            .unwrap();
+        table.commit();
+        if round == 2_000 {
+            touched = table.touched_octets();
+        }
+    }
+    assert!(
+        table.touched_octets() <= touched * 2,
+        "{} after {touched}",
+        table.touched_octets()
+    );
+    let kept = table.commit();
+    for round in 0..100u32 {
+        table.set(net(u128::from(round) << 100, 40), 1).unwrap();
+        table.commit();
+    }
+    assert!(
+        table.held_versions() >= 100,
+        "what is held keeps all that came after"
+    );
+    drop(kept);
+    table.commit();
+    assert!(table.held_versions() <= 1, "{}", table.held_versions());
+}
+
+/// Readers of versions on other threads, while the table changes: each sees one state, whole.
+#[test]
+fn concurrent_readers_see_whole_transactions() {
+    const KEYS: u64 = 64;
+    let versions = if cfg!(miri) { 10 } else { 3_000 };
+    let key = |at: u64| scattered(at) >> 3 | 1 << 61;
+    let mut table = Table::new();
+    let slot = std::sync::Arc::new(parking_lot::Mutex::new(table.commit()));
+    let stop = std::sync::Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (slot, stop) = (slot.clone(), stop.clone());
+            std::thread::spawn(move || {
+                let keys: Vec<u128> = (0..KEYS).map(|at| u128::from(key(at)) << 64).collect();
+                let mut results = vec![0; keys.len()];
+                while !stop.load(Ordering::Relaxed) {
+                    let fib = slot.lock().clone();
+                    fib.lookup_burst(&keys, &mut results);
+                    // All keys have the number of one transaction, but for those it removed.
+                    let number = results.iter().copied().max().unwrap_or(0);
+                    assert!(
+                        results.iter().all(|it| *it == number || *it == NO_MATCH),
+                        "{results:?}"
+                    );
+                }
+            })
+        })
+        .collect();
+    for number in 1..=versions {
+        for at in 0..KEYS {
+            let gone = scattered(u64::from(number) ^ at).is_multiple_of(4);
+            let result = if gone { NO_MATCH } else { number };
+            table.set(net(u128::from(key(at)) << 64, 64), result).unwrap();
+        }
+        *slot.lock() = table.commit();
+    }
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.join().unwrap();
+    }
+}
+
+#[test]
+fn a_burst_may_be_of_any_length() {
+    let mut table = Table::new();
+    table.set("2001:db8::/32".parse().unwrap(), 5).unwrap();
+    let fib = table.commit();
+    let key = u128::from("2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap());
+    for method in methods() {
+        for length in 0..200 {
+            let mut results = vec![0; length];
+            fib.lookup_burst_by(method, &vec![key; length], &mut results);
+            assert!(results.iter().all(|result| *result == 5));
+        }
+        // As many as the shorter one has.
+        let mut results = [0; 3];
+        fib.lookup_burst_by(method, &[key; 9], &mut results);
+        assert_eq!(results, [5; 3]);
+        fib.lookup_burst_by(method, &[0; 2], &mut results);
+        assert_eq!(results, [0, 0, 5]);
+    }
+}

@@ -1,0 +1,260 @@
+//! A gateway's tables and packets, without a gateway: what the benches in this process share.
+
+use std::net::Ipv6Addr;
+
+use anyhow::Context;
+use ipnet::Ipv6Net;
+use kedge_dataplane::pipeline::{Limits, Pipeline};
+use kedge_dataplane::snapshot::{Compiler, PortDescription, Publisher};
+use kedge_dataplane_api::Transaction;
+use kedge_dataplane_api::model::{Encapsulation, NextHop, PrefixEntry, Source, SourcePath, Tunnel};
+
+use crate::fib::shapes::{Prefix, Random, Shape};
+
+/// Index of the port toward routers and other gateways.
+pub(crate) const CORE: usize = 0;
+/// Names of the ports, by index.
+const PORTS: [&str; 2] = ["core", "access"];
+/// Link-layer address of each port.
+pub(crate) const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const ROUTER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xca, 0, 0, 0, 0, 1);
+const ROUTER_LINK_LAYER: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
+/// The gateway's address, and its end of every tunnel.
+const LOCAL: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1);
+/// In no prefix but `::/0`.
+const ELSEWHERE: Ipv6Addr = Ipv6Addr::new(0x2a00, 0x77, 0, 0, 0, 0, 0, 1);
+/// Octets of an Ethernet frame without checksum, as CSIT has it for IPv6.
+const FRAME: usize = 78;
+/// Most tunnels: no domain of this kind has more gateways.
+pub(crate) const MOST_TUNNELS: usize = 10_000;
+
+/// What is done with the packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Case {
+    /// From the core, by a router.
+    Plain,
+    /// From the core, into the tunnel to where the node is.
+    Encapsulate,
+    /// From a tunnel, on to the core: what a node elsewhere sends through its anchor.
+    Decapsulate,
+}
+
+impl Case {
+    pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Encapsulate, Self::Decapsulate];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Encapsulate => "encapsulate",
+            Self::Decapsulate => "decapsulate",
+        }
+    }
+}
+
+/// Tables with so many prefixes, and a way to change them.
+pub(crate) struct Gateway {
+    pub(crate) compiler: Compiler,
+    pub(crate) prefixes: Vec<Prefix>,
+    pub(crate) tunnels: usize,
+    case: Case,
+}
+
+impl Gateway {
+    /// Prefixes from pools, which `case` says what is done with, and a default route.
+    pub(crate) fn new(case: Case, count: usize, workers: usize) -> anyhow::Result<Self> {
+        let port = |name: &str| PortDescription {
+            name: name.to_owned(),
+            access: name == PORTS[1],
+            link_layer_address: OWN,
+            mtu: 1500,
+            vlan: None,
+            exception: false,
+        };
+        let compiler = Compiler::new(PORTS.map(port).to_vec(), LOCAL, workers);
+        let prefixes = Shape::Pools.prefixes(count);
+        let tunnels = if case == Case::Plain {
+            1
+        } else {
+            count.min(MOST_TUNNELS)
+        };
+        let mut gateway = Self {
+            compiler,
+            prefixes,
+            tunnels,
+            case,
+        };
+        gateway.fill()?;
+        Ok(gateway)
+    }
+
+    fn fill(&mut self) -> anyhow::Result<()> {
+        let mut first = Transaction {
+            put_local_addresses: vec![LOCAL],
+            put_neighbours: vec![((PORTS[CORE].to_owned(), ROUTER), ROUTER_LINK_LAYER)],
+            put_prefixes: vec![("::/0".parse()?, entry(by_router()))],
+            ..Transaction::default()
+        };
+        first.put_tunnels = (0..self.tunnels).map(|at| (at as u32 + 1, tunnel(at))).collect();
+        self.compiler.apply(&first)?;
+        for (number, prefixes) in self.prefixes.chunks(1000).enumerate() {
+            let put = prefixes.iter().zip(number * 1000..);
+            let put_prefixes = put
+                .map(|(prefix, at)| (net(*prefix), entry(self.next_hop(at))))
+                .collect();
+            self.compiler.apply(&Transaction {
+                put_prefixes,
+                ..Transaction::default()
+            })?;
+        }
+        Ok(())
+    }
+
+    fn next_hop(&self, at: usize) -> NextHop {
+        match self.case {
+            Case::Plain => by_router(),
+            Case::Encapsulate | Case::Decapsulate => NextHop::Tunnel((at % self.tunnels) as u32 + 1),
+        }
+    }
+
+    pub(crate) fn case(&self) -> Case {
+        self.case
+    }
+
+    /// The first version, published.
+    pub(crate) fn publisher(&self) -> Publisher {
+        Publisher::new(self.compiler.snapshot())
+    }
+
+    /// A change of `count` prefixes chosen at random, each to a tunnel, to delivery at a node, or back:
+    /// what moves of nodes come to.
+    pub(crate) fn moves(&self, count: usize, random: &mut Random) -> Transaction {
+        let put_prefixes = (0..count)
+            .map(|_| {
+                let at = random.below(self.prefixes.len() as u64) as usize;
+                let prefix = self.prefixes.get(at).copied().unwrap_or_default();
+                let entry = match random.below(2) {
+                    0 => delivered(random.next()),
+                    _ => entry(NextHop::Tunnel(random.below(self.tunnels as u64) as u32 + 1)),
+                };
+                (net(prefix), entry)
+            })
+            .collect();
+        Transaction {
+            put_prefixes,
+            ..Transaction::default()
+        }
+    }
+
+    /// A frame of this case for a prefix chosen at random.
+    pub(crate) fn frame(&self, random: &mut Random) -> Vec<u8> {
+        let at = random.below(self.prefixes.len() as u64) as usize;
+        let (bits, _) = self.prefixes.get(at).copied().unwrap_or_default();
+        let node = Ipv6Addr::from(bits | u128::from(random.next()));
+        let ports = random.next().to_be_bytes();
+        let mut packet = match self.case {
+            Case::Plain | Case::Encapsulate => inner(ELSEWHERE, node, ports),
+            Case::Decapsulate => inner(node, ELSEWHERE, ports),
+        };
+        if self.case == Case::Decapsulate {
+            let mut outer = header(41, packet.len(), peer(at % self.tunnels), LOCAL).to_vec();
+            outer.append(&mut packet);
+            packet = outer;
+        }
+        let mut frame = OWN.to_vec();
+        frame.extend_from_slice(&ROUTER_LINK_LAYER);
+        frame.extend_from_slice(&[0x86, 0xdd]);
+        frame.append(&mut packet);
+        frame
+    }
+}
+
+/// A worker's pipeline, with the limits of the gateway's defaults.
+pub(crate) fn pipeline(worker: usize) -> Pipeline {
+    let limits = Limits {
+        icmpv6_errors_per_second: 1000,
+        punts_per_second: 10_000,
+        cycles_per_second: 2_000_000_000,
+    };
+    Pipeline::new(worker, limits)
+}
+
+fn entry(next_hop: NextHop) -> PrefixEntry {
+    PrefixEntry {
+        next_hop,
+        source: None,
+    }
+}
+
+fn delivered(seed: u64) -> PrefixEntry {
+    let [a, b, c, d, ..] = seed.to_be_bytes();
+    let link_layer_address = [2, 0, a, b, c, d];
+    PrefixEntry {
+        next_hop: NextHop::Deliver {
+            port: PORTS[1].to_owned(),
+            link_layer_address,
+        },
+        source: Some(Source {
+            port: PORTS[1].to_owned(),
+            link_layer_address,
+            path: SourcePath::Native,
+        }),
+    }
+}
+
+fn by_router() -> NextHop {
+    NextHop::Gateway {
+        port: PORTS[CORE].to_owned(),
+        address: ROUTER,
+    }
+}
+
+fn peer(at: usize) -> Ipv6Addr {
+    Ipv6Addr::from(0x2001_0db8_000b_u128 << 80 | (at as u128) << 64 | 1)
+}
+
+/// Tunnel number `at`.
+pub(crate) fn tunnel(at: usize) -> Tunnel {
+    Tunnel {
+        encapsulation: Encapsulation::Ipv6InIpv6,
+        local: LOCAL,
+        remote: peer(at),
+        hop_limit: 64,
+        mtu: 0,
+    }
+}
+
+fn net((bits, length): Prefix) -> Ipv6Net {
+    // Shapes give lengths up to 128.
+    Ipv6Net::new(bits.into(), length).unwrap_or_default()
+}
+
+fn inner(source: Ipv6Addr, destination: Ipv6Addr, [a, b, c, d, ..]: [u8; 8]) -> Vec<u8> {
+    let length = FRAME - 14 - 40;
+    let mut packet = header(17, length, source, destination).to_vec();
+    let [high, low] = (length as u16).to_be_bytes();
+    packet.extend_from_slice(&[a, b, c, d, high, low, 0, 0]);
+    packet.resize(FRAME - 14, 0x4b);
+    packet
+}
+
+fn header(next_header: u8, length: usize, source: Ipv6Addr, destination: Ipv6Addr) -> [u8; 40] {
+    let mut header = [0; 40];
+    header[0] = 0x60;
+    header[4..6].copy_from_slice(&(length as u16).to_be_bytes());
+    header[6] = next_header;
+    header[7] = 64;
+    header[8..24].copy_from_slice(&source.octets());
+    header[24..40].copy_from_slice(&destination.octets());
+    header
+}
+
+/// The file that a bench was asked to write, if any, and the table on the terminal.
+pub(crate) fn finish(
+    rows: &crate::rows::Rows,
+    json: Option<&std::path::Path>,
+    load: &str,
+) -> anyhow::Result<()> {
+    println!("{}", rows.table());
+    json.map_or(Ok(()), |path| rows.write(path, load))
+        .context("the rows are lost")
+}

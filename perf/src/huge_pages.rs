@@ -1,0 +1,49 @@
+//! Huge pages for the time of a bench, given back when it ends.
+
+use std::path::Path;
+
+const COUNT: &str = "/proc/sys/vm/nr_hugepages";
+/// Size of those that are asked for.
+const MIB_EACH: usize = 2;
+
+/// As many huge pages as there were before, once this is dropped.
+pub(crate) struct Loan {
+    before: usize,
+}
+
+impl Loan {
+    /// Asks the kernel for `mib` MiB in huge pages beyond those that are in use; `None`, and nothing
+    /// changed, if it does not have them (or this is not root).
+    pub(crate) fn of(mib: usize) -> Option<Self> {
+        let before = read()?;
+        let loan = Self { before };
+        let free = meminfo("HugePages_Free:").unwrap_or(0);
+        let wanted = before + (mib / MIB_EACH).saturating_sub(free);
+        if std::fs::write(COUNT, wanted.to_string()).is_err() || read()? < wanted {
+            return None;
+        }
+        Some(loan)
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::write(COUNT, self.before.to_string()) {
+            eprintln!("{COUNT} stays as it is: {error}");
+        }
+    }
+}
+
+fn read() -> Option<usize> {
+    std::fs::read_to_string(Path::new(COUNT))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+fn meminfo(name: &str) -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}

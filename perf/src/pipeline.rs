@@ -1,0 +1,243 @@
+//! `kedge-perf pipeline`: cycles per packet through the worker's code, over ports in memory.
+//!
+//! What is counted begins when a burst has been received and ends when it could
+//! be sent: what VPP's figures of its forwarding nodes count too. Packets are
+//! put into their buffers just before, as a device would; what that takes is not
+//! counted. Their prefixes are chosen at random over all.
+//!
+//! The peer in the same run, `rte_fib6-minimal`, is the least that any forwarder
+//! does: read the destination, look it up in `rte_fib6`, count the hop, write the
+//! link-layer addresses. It checks nothing, counts nothing, and cannot be changed
+//! while it runs.
+
+mod minimal;
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use arrayvec::ArrayVec;
+use clap::Args;
+use kedge_dataplane::pipeline::{BURST, Output, Pipeline, Probe, Step};
+use kedge_dataplane::snapshot::Snapshot;
+
+use crate::fib::shapes::Random;
+use crate::gateway::{self, Case, Gateway};
+use crate::memory::{MemoryFrame, Pool};
+use crate::report;
+use crate::rows::Rows;
+
+/// Different packets of a case, at most: with a million prefixes, too many for the caches of a core.
+const PACKETS: usize = 1 << 18;
+/// Bursts that are received together, and then processed one by one.
+const BATCH: usize = 4;
+
+/// Options of `kedge-perf pipeline`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Samples of each case.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// Up to 100,000 prefixes.
+    #[arg(long)]
+    quick: bool,
+    /// Where to write the rows.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// Packets of one length, one behind the other.
+pub(crate) struct Packets {
+    octets: Vec<u8>,
+    length: usize,
+}
+
+impl Packets {
+    /// Packets of the gateway's case.
+    pub(crate) fn new(gateway: &Gateway) -> Self {
+        let mut random = Random::new(11);
+        let mut octets = Vec::new();
+        let mut length = 0;
+        for _ in 0..PACKETS {
+            let frame = gateway.frame(&mut random);
+            length = frame.len();
+            octets.extend_from_slice(&frame);
+        }
+        Self { octets, length }
+    }
+
+    /// Burst number `at`, over and over.
+    pub(crate) fn burst(&self, at: usize) -> impl Iterator<Item = &[u8]> {
+        let first = at * BURST % PACKETS * self.length;
+        let octets = self
+            .octets
+            .get(first..first + BURST * self.length)
+            .unwrap_or_default();
+        octets.chunks_exact(self.length)
+    }
+}
+
+/// Cycles by step, of all packets since it was made.
+#[derive(Default)]
+struct Cycles {
+    last: u64,
+    steps: [u64; Step::ALL.len()],
+}
+
+impl Probe for Cycles {
+    #[inline]
+    fn reached(&mut self, step: Step) {
+        let now = dpdk::cycles();
+        if let Some(cycles) = self.steps.get_mut(step as usize) {
+            *cycles += now - self.last;
+        }
+        self.last = now;
+    }
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    ensure!(options.rounds > 0, "--rounds must be at least 1");
+    let load = report::line_of("/proc/loadavg");
+    let mut rows = Rows::default();
+    let sizes: &[usize] = if options.quick {
+        &[1, 10_000, 100_000]
+    } else {
+        &[1, 10_000, 100_000, 1_000_000]
+    };
+    let minimal = minimal::Minimal::start();
+    for case in Case::ALL {
+        for count in sizes {
+            eprintln!("{} with {count} prefixes", case.name());
+            let gateway = Gateway::new(case, *count, 1)?;
+            let packets = Packets::new(&gateway);
+            let mut peer = match (case, &minimal) {
+                (Case::Plain, Ok(minimal)) => minimal.table(&gateway.prefixes),
+                _ => None,
+            };
+            measure(&gateway, &packets, peer.as_mut(), options.rounds, &mut rows)?;
+        }
+    }
+    if let Err(error) = minimal {
+        eprintln!("the peer stays away: {error}");
+    }
+    summary(&rows, sizes);
+    gateway::finish(&rows, options.json.as_deref(), &load)
+}
+
+fn measure(
+    gateway: &Gateway,
+    packets: &Packets,
+    mut peer: Option<&mut minimal::Table<'_>>,
+    rounds: usize,
+    rows: &mut Rows,
+) -> anyhow::Result<()> {
+    let snapshot = gateway.compiler.snapshot();
+    let mut pipeline = gateway::pipeline(0);
+    let mut pool = Pool::new(BATCH * BURST);
+    let mut samples: [Vec<f64>; Step::ALL.len()] = std::array::from_fn(|_| Vec::new());
+    let (mut totals, mut theirs) = (Vec::new(), Vec::new());
+    // One round before those that count.
+    for round in 0..=rounds {
+        let (cycles, forwarded) = turn(&mut pipeline, &snapshot, packets, &mut pool);
+        let processed = (PACKETS / (BATCH * BURST) * BATCH * BURST) as f64;
+        ensure!(
+            forwarded as f64 >= processed,
+            "only {forwarded} of {processed} packets were forwarded: what is measured is not forwarding"
+        );
+        let peer = peer.as_mut().map(|peer| peer.turn(packets, PACKETS / BURST));
+        if round == 0 {
+            continue;
+        }
+        for (samples, cycles) in samples.iter_mut().zip(cycles.steps) {
+            samples.push(cycles as f64 / processed);
+        }
+        totals.push(cycles.steps.iter().sum::<u64>() as f64 / processed);
+        theirs.extend(peer);
+    }
+    let count = gateway.prefixes.len();
+    let case = case_of(gateway);
+    rows.add(
+        "pipeline",
+        case,
+        "kedge",
+        count,
+        "total",
+        "cycles/packet",
+        &totals,
+    );
+    for (step, samples) in Step::ALL.iter().zip(&samples) {
+        rows.add(
+            "pipeline",
+            case,
+            "kedge",
+            count,
+            step.name(),
+            "cycles/packet",
+            samples,
+        );
+    }
+    rows.add(
+        "pipeline",
+        case,
+        "rte_fib6-minimal",
+        count,
+        "total",
+        "cycles/packet",
+        &theirs,
+    );
+    Ok(())
+}
+
+fn case_of(gateway: &Gateway) -> &'static str {
+    gateway.case().name()
+}
+
+/// All packets once.
+fn turn(pipeline: &mut Pipeline, snapshot: &Snapshot, packets: &Packets, pool: &mut Pool) -> (Cycles, usize) {
+    let mut bursts: [ArrayVec<MemoryFrame, BURST>; BATCH] = std::array::from_fn(|_| ArrayVec::new());
+    let mut output = Output::default();
+    let mut cycles = Cycles::default();
+    let mut forwarded = 0;
+    for batch in 0..PACKETS / (BATCH * BURST) {
+        for (at, burst) in bursts.iter_mut().enumerate() {
+            pool.receive(packets.burst(batch * BATCH + at), burst);
+        }
+        for burst in &mut bursts {
+            cycles.last = dpdk::cycles();
+            let now = cycles.last;
+            pipeline.process_probed(snapshot, gateway::CORE, now, burst, &mut output, &mut cycles);
+            forwarded += pool.sent(&mut output);
+        }
+    }
+    (cycles, forwarded)
+}
+
+/// VPP on a machine of this kind, clocks per packet, medians, at 1, 10,000, 100,000 and a million
+/// routes; tunnels for the other two.
+const VPP: [(Case, [Option<f64>; 4]); 3] = [
+    (Case::Plain, [Some(253.0), Some(375.0), Some(985.0), Some(1598.0)]),
+    (Case::Encapsulate, [Some(323.0), Some(1458.0), None, None]),
+    (Case::Decapsulate, [Some(767.0), Some(3117.0), None, None]),
+];
+
+fn summary(rows: &Rows, sizes: &[usize]) {
+    println!("cycles per packet, medians (VPP's as published for a machine of this kind, not of this run)");
+    println!(
+        "{:<14} {:>10} {:>8} {:>8} {:>14}",
+        "case", "prefixes", "kedge", "VPP", "to 1 prefix"
+    );
+    for (case, theirs) in VPP {
+        let one = rows.median(case.name(), "kedge", 1, "total").unwrap_or(f64::NAN);
+        for (count, theirs) in sizes.iter().zip(theirs) {
+            let Some(ours) = rows.median(case.name(), "kedge", *count, "total") else {
+                continue;
+            };
+            let theirs = theirs.map_or_else(|| "-".to_owned(), |it| format!("{it:.0}"));
+            println!(
+                "{:<14} {count:>10} {ours:>8.1} {theirs:>8} {:>14.2}",
+                case.name(),
+                ours / one
+            );
+        }
+    }
+    println!();
+}
