@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
-use crate::processes::{ends_with_us, when_interrupted};
+use crate::processes::{in_background, when_interrupted};
 use crate::report::{progress, settle};
 
 /// What a bench needs.
@@ -77,7 +77,7 @@ impl Repository {
                 .arg(&worktree.path)
                 .arg(commit),
         )?;
-        let mut cargo = ends_with_us("cargo");
+        let mut cargo = in_background("cargo");
         cargo
             .args(["build", "--release", "--locked"])
             .args(PACKAGES.iter().flat_map(|package| ["-p", package]))

@@ -5,7 +5,7 @@
 //! - `NAME.METRIC.svg`: a metric in Mpps, or any other that was measured with several numbers of prefixes,
 //!   against these;
 //! - `NAME.latency.svg`: metrics `p50` to `p99.9`, against the percentile;
-//! - `NAME.stages.svg`: metrics `stage ...` of the unit `cycles/packet`, stacked;
+//! - `NAME.stages.svg`: metrics of the unit `cycles/packet`, stacked; `total` only of who has no other;
 //! - `NAME.blocked.svg`: metrics that begin with `blocked`, the longest.
 
 mod draw;
@@ -19,8 +19,10 @@ use clap::Args;
 use crate::rows::Row;
 use draw::{Bar, Chart, Line};
 
-/// What the metric of a stage begins with.
-const STAGE: &str = "stage ";
+/// The unit of what a stage takes.
+const STAGES: &str = "cycles/packet";
+/// The metric that is the sum of the stages.
+const TOTAL: &str = "total";
 /// What the metric of a time begins with in which someone waited.
 const BLOCKED: &str = "blocked";
 const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
@@ -67,7 +69,8 @@ fn charts(rows: &[Row]) -> Vec<(String, Chart)> {
         metrics.entry((&row.metric, &row.unit)).or_default().push(row);
     }
     for ((metric, unit), rows) in &metrics {
-        let drawn_below = metric.starts_with(STAGE) || metric.starts_with(BLOCKED);
+        let stage = *unit == STAGES && *metric != TOTAL;
+        let drawn_below = stage || metric.starts_with(BLOCKED);
         // Ratios show what the rates they come from show already.
         let drawn = drawn_below || ["ratio", "%"].contains(unit);
         if !drawn && let Some(chart) = against_prefixes(rows, metric, unit) {
@@ -153,12 +156,9 @@ fn latency(rows: &[Row]) -> Option<Chart> {
 /// Where the cycles of a packet go.
 fn stages(rows: &[Row]) -> Option<Chart> {
     let mut bars: Vec<Bar> = Vec::new();
-    for row in rows {
-        let Some(stage) = row.metric.strip_prefix(STAGE) else {
-            continue;
-        };
+    for row in rows.iter().filter(|row| row.unit == STAGES) {
         let name = format!("{}, {}", series(row), row.prefixes);
-        let part = (stage.to_owned(), row.median);
+        let part = (row.metric.clone(), row.median);
         match bars.iter_mut().find(|bar| bar.name == name) {
             Some(bar) => bar.parts.push(part),
             None => bars.push(Bar {
@@ -167,14 +167,14 @@ fn stages(rows: &[Row]) -> Option<Chart> {
             }),
         }
     }
-    let unit = rows
-        .iter()
-        .find(|row| row.metric.starts_with(STAGE))?
-        .unit
-        .clone();
-    Some(Chart::Bars {
-        title: format!("cycles by stage, {unit}"),
-        unit,
+    for bar in &mut bars {
+        if bar.parts.len() > 1 {
+            bar.parts.retain(|(part, _)| part != TOTAL);
+        }
+    }
+    (!bars.is_empty()).then(|| Chart::Bars {
+        title: "cycles by stage".to_owned(),
+        unit: STAGES.to_owned(),
         bars,
     })
 }
@@ -230,9 +230,11 @@ mod tests {
         for (metric, value) in [("p50", 1.0), ("p90", 2.0), ("p99", 30.0), ("p99.9", 400.0)] {
             rows.add("latency", "plain 50 %", "kedge", 1, metric, "us", &[value]);
         }
-        for (metric, value) in [("stage parse", 10.0), ("stage look up", 20.0)] {
+        for (metric, value) in [("total", 30.0), ("parse", 10.0), ("look up", 20.0)] {
             rows.add("pipeline", "plain", "kedge", 1, metric, "cycles/packet", &[value]);
         }
+        let (peer, unit) = ("rte_fib6-minimal", "cycles/packet");
+        rows.add("pipeline", "plain", peer, 1, "total", unit, &[25.0]);
         rows.add("publish", "one", "kedge", 1, "blocked reader", "ns", &[50.0]);
         let pictures = drawn(&rows);
         let names: Vec<&str> = pictures.keys().map(String::as_str).collect();
@@ -241,7 +243,7 @@ mod tests {
             assert!(picture.contains("<svg") && picture.contains("</svg>"), "{name}");
         }
         assert!(pictures["pdr"].contains("testpmd-mac, plain"));
-        assert!(pictures["stages"].contains("look up"));
+        assert!(pictures["stages"].contains("look up") && pictures["stages"].contains(peer));
         assert!(pictures["latency"].contains("p99.9"));
     }
 
