@@ -10,7 +10,7 @@
 //! # Structure
 //!
 //! A trie whose shape follows its content, in cache lines of 64 octets
-//! ([`descriptor`] says how one refers to another):
+//! (`descriptor` says how one refers to another):
 //!
 //! - the root: 1,024 slots, for the first ten bits;
 //! - nodes of 3, 6 or 9 bits. A slot of 8 octets has the result of the longest
@@ -25,13 +25,13 @@
 //! buckets, and one pool has the same few steps wherever it lies. Nodes begin at
 //! bit 1 + 3n in the upper half of an address, so that a /64 ends where a node ends.
 //! No result is pushed down below its node: a change of `::/0` over a million
-//! prefixes changes one node, the root (and what is said of up to eight [`jumps`],
+//! prefixes changes one node, the root (and what is said of up to eight `jumps`,
 //! by which keys of the largest pools come past the upper steps).
 //!
 //! A lookup remembers the last result on its way and stops where nothing is
 //! below. Keys go in bursts, one step of all before the next step of any, so
 //! that their cache misses overlap: with AVX-512 eight keys in a register
-//! ([`vector`]), elsewhere one after the other ([`scalar`]); which one is chosen
+//! (`vector`), elsewhere one after the other (`scalar`); which one is chosen
 //! when the table is made.
 //!
 //! What was tried and lost is told in `perf/README.md`.
