@@ -12,6 +12,11 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
+/// Prints a result. Standard output may be gone, and a panic would leave children and files behind.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout().lock(), "{text}").context("the result cannot be printed")
+}
+
 /// Says where a long piece of work is: on one line that the next one replaces, and only to people.
 pub(crate) fn progress(text: &str) {
     let mut error = std::io::stderr().lock();

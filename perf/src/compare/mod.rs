@@ -99,7 +99,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         }
         settle(&format!("round {}/{} done", round + 1, options.rounds));
     }
-    print!("{}", table(&samples, &built));
+    report::print(&table(&samples, &built))?;
     if let Some(path) = &options.json {
         rows(&samples).write(path, &load_average_before)?;
     }

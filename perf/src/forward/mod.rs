@@ -189,8 +189,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         }
     }
     let rows = rows(&subjects, &measured);
-    println!("{}", rows.table());
-    println!("{}", table(&subjects, &rows));
+    report::print(&rows.table())?;
+    report::print(&table(&subjects, &rows))?;
     if let Some(path) = &options.json {
         rows.write(path, &load_average_before)?;
     }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use clap::Args;
 
+use crate::report;
 use crate::rows::Row;
 use draw::{Bar, Chart, Line};
 
@@ -49,7 +50,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             let picture = chart.svg().with_context(|| path.display().to_string())?;
             std::fs::write(&path, picture)
                 .with_context(|| format!("{} cannot be written", path.display()))?;
-            println!("{}", path.display());
+            report::print(&path.display().to_string())?;
         }
     }
     Ok(())
