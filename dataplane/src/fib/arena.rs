@@ -164,7 +164,7 @@ impl Drop for Memory {
 }
 
 /// What is handed out in one piece: so many lines.
-pub(super) const SIZES: [u32; 6] = [1, 4, 8, 32, 64, 128];
+pub(super) const SIZES: [u32; 8] = [1, 4, 8, 32, 64, 128, 256, 512];
 
 fn class(lines: u32) -> usize {
     SIZES

@@ -5,9 +5,10 @@
 //! +-------------------------------------+-----+------+-------+
 //! |            number of a line         | LOW | KIND | WIDTH |
 //! +-------------------------------------+-----+------+-------+
-//!  WIDTH 1, 2, 3: a node of 3, 6, 9 bits; KIND set: its slots have 4 octets, results only; else 8
-//!  WIDTH 0:       KIND set: skipped bits; else a bucket
-//!  LOW:           bits 64 to 127 of the address begin here; never with a node
+//!  WIDTH 1, 2, 3: a node of 3, 6, 9 bits, 12 with WIDTH 3 and LOW;
+//!                 KIND set: its slots have 4 octets, results only; else 8
+//!  WIDTH 0:       KIND set: skipped bits; else a bucket;
+//!                 LOW set: bits 64 to 127 of the address begin here
 //! ```
 //!
 //! So that the step through a node, by far the most frequent, need not ask for
@@ -20,7 +21,7 @@
 /// Most entries of a bucket.
 pub(super) const BUCKET: usize = 5;
 
-/// Set where the upper half of the address ends.
+/// Set where the upper half of the address ends, and in nodes of 12 bits.
 pub(super) const LOW: u32 = 8;
 const KIND: u32 = 4;
 const WIDTH: u32 = 3;
@@ -36,7 +37,7 @@ pub(super) enum Kind {
     None,
     /// 2^bits slots.
     Node {
-        /// 3, 6 or 9.
+        /// 3, 6, 9 or 12.
         bits: u32,
         /// Slots of 4 octets, without children.
         narrow: bool,
@@ -51,7 +52,8 @@ impl Descriptor {
     pub(super) const NONE: Self = Self(0);
 
     pub(super) fn node(line: u32, bits: u32, narrow: bool) -> Self {
-        Self(line << 4 | if narrow { KIND } else { 0 } | (bits / 3))
+        let width = if bits == 12 { LOW | WIDTH } else { bits / 3 };
+        Self(line << 4 | if narrow { KIND } else { 0 } | width)
     }
 
     pub(super) fn skip(line: u32) -> Self {
@@ -79,7 +81,7 @@ impl Descriptor {
 
     #[inline]
     pub(super) fn is_low(self) -> bool {
-        self.0 & LOW != 0
+        self.0 & (LOW | WIDTH) == LOW
     }
 
     #[inline]
@@ -94,7 +96,7 @@ impl Descriptor {
             (_, 0, true) => Kind::Skip,
             (_, 0, false) => Kind::Bucket,
             (_, width, narrow) => Kind::Node {
-                bits: 3 * width,
+                bits: if self.0 & LOW == 0 { 3 * width } else { 12 },
                 narrow,
             },
         }

@@ -13,17 +13,19 @@
 //! (`descriptor` says how one refers to another):
 //!
 //! - the root: 1,024 slots, for the first ten bits;
-//! - nodes of 3, 6 or 9 bits. A slot of 8 octets has the result of the longest
+//! - nodes of 3, 6, 9 or 12 bits. A slot of 8 octets has the result of the longest
 //!   prefix that ends within the node there, and what is below. Where nothing is
 //!   below any slot, slots have 4 octets: a full pool of /64s costs 4 octets a prefix;
 //! - buckets: a line with up to five prefixes, compared at once;
-//! - skips: a line for bits that all below have in common.
+//! - skips: a line for bits that all below have in common, further down than bit 28.
 //!
 //! A bucket that overflows becomes a node; a node of which one slot in eight leads to
 //! nodes of one width swallows them (3 + 3 = 6, 6 + 3 = 9), as long as together
-//! they have no more than nine bits. So dense parts get wide nodes, sparse ones
-//! buckets, and one pool has the same few steps wherever it lies. Nodes begin at
-//! bit 1 + 3n in the upper half of an address, so that a /64 ends where a node ends.
+//! they have no more than nine bits, twelve near the root. So dense parts get wide
+//! nodes, sparse ones buckets, and one pool has the same few steps wherever it
+//! lies. Nodes begin at bit 1 + 3n in the upper half of an address, and none reaches
+//! across bits 28, 37, 46, 55 and 64: so a /64 ends where a node ends, and wide nodes
+//! lie one above the other.
 //! No result is pushed down below its node: a change of `::/0` over a million
 //! prefixes changes one node, the root (and what is said of up to eight `jumps`,
 //! by which keys of the largest pools come past the upper steps).

@@ -80,10 +80,10 @@ impl Lane {
                 if self.at.is_low() {
                     self.key = self.low;
                 }
-                let lengths = memory.load(line, 7) >> 32;
                 for entry in 0..BUCKET {
-                    let length = (lengths >> (6 * entry)) & 63;
-                    if (self.key ^ memory.load(line, entry)) >> (63 - length) == 0 {
+                    // What is behind the lowest bit that is set may differ, and that bit itself.
+                    let bits = memory.load(line, entry);
+                    if self.key ^ bits <= bits ^ bits.wrapping_sub(1) {
                         let pair = memory.load(line, 5 + entry / 2);
                         let result = (pair >> (32 * (entry & 1))) as u32;
                         if result != NO_MATCH {

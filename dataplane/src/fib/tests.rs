@@ -368,3 +368,64 @@ fn a_wide_node_behind_a_short_skip_is_not_swallowed() {
     }
     agree(&table.commit(), &reference, &keys).unwrap();
 }
+
+#[test]
+#[cfg_attr(miri, ignore = "too many")]
+fn blocks_near_the_root_have_wide_nodes() {
+    // Every second /22 below a slot of the root, and something longer in each: twelve bits in one node.
+    let mut table = Table::new();
+    let mut reference = Reference::default();
+    let mut keys = Vec::new();
+    for at in 0..4096u64 {
+        let bits = u128::from(0x2a00_0000_0000_0000 | at << 42) << 64;
+        let short = net(bits, 22);
+        let long = net(bits | u128::from(scattered(at) & 0x3ff) << 96, 32);
+        for (prefix, result) in [
+            (short, NO_MATCH.wrapping_add(at as u32 & 1)),
+            (long, at as u32 + 2),
+        ] {
+            table.set(prefix, result).unwrap();
+            reference.set(prefix, result);
+            keys.extend(keys_of(prefix));
+        }
+    }
+    agree(&table.commit(), &reference, &keys).unwrap();
+    for (prefix, _) in reference.clone().iter() {
+        table.set(prefix, NO_MATCH).unwrap();
+    }
+    table.commit();
+    table.commit();
+    assert_eq!(table.octets(), Table::new().octets());
+}
+
+#[test]
+fn addresses_in_one_link_are_told_apart_to_the_last_bit() {
+    // All 64 bits of the lower half do not fit into an entry of a bucket.
+    let link = 0x2001_0db8_0000_0001u128 << 64;
+    let hosts = [
+        0,
+        1,
+        2,
+        u64::MAX,
+        1 << 63,
+        0x8000_0000_0000_0001,
+        0x0123_4567_89ab_cdef,
+    ];
+    for count in 1..=hosts.len() {
+        let mut table = Table::new();
+        let mut reference = Reference::default();
+        let mut keys = Vec::new();
+        for (result, host) in (1..).zip(&hosts[..count]) {
+            for (length, result) in [(128, result), (127, 100 + result)] {
+                let prefix = net(link | u128::from(*host), length);
+                table.set(prefix, result).unwrap();
+                reference.set(prefix, result);
+                keys.extend(keys_of(prefix));
+            }
+        }
+        agree(&table.commit(), &reference, &keys).unwrap();
+        table.set(net(link, 128), NO_MATCH).unwrap();
+        reference.set(net(link, 128), NO_MATCH);
+        agree(&table.commit(), &reference, &keys).unwrap();
+    }
+}

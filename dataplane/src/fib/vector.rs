@@ -128,6 +128,10 @@ unsafe fn lookup(memory: &Memory, root: u32, jumps: Jumps, keys: &[u128], result
     let taken = _mm512_set_epi64(9, 6, 3, 0, 9, 6, 3, 0);
     let right = _mm512_set_epi64(55, 58, 61, 64, 54, 57, 60, 64);
     let places = _mm512_set_epi64(511, 63, 7, 0, 1022, 126, 14, 0);
+    // The same with LOW set, which is bit 3.
+    let taken_low = _mm512_set_epi64(12, 0, 0, 0, 12, 0, 0, 0);
+    let right_low = _mm512_set_epi64(52, 64, 64, 64, 51, 64, 64, 64);
+    let places_low = _mm512_set_epi64(4095, 0, 0, 0, 8190, 0, 0, 0);
     loop {
         let mut any = false;
         for group in state.iter_mut().take(groups) {
@@ -160,10 +164,10 @@ unsafe fn lookup(memory: &Memory, root: u32, jumps: Jumps, keys: &[u128], result
                 // On to the node behind, if it is one.
                 nodes = _mm512_test_epi64_mask(at, width);
             }
-            let place = _mm512_srlv_epi64(group.key, _mm512_permutexvar_epi64(at, right));
-            let place = _mm512_and_si512(place, _mm512_permutexvar_epi64(at, places));
+            let place = _mm512_srlv_epi64(group.key, _mm512_permutex2var_epi64(right, at, right_low));
+            let place = _mm512_and_si512(place, _mm512_permutex2var_epi64(places, at, places_low));
             let place = _mm512_add_epi64(place, _mm512_and_si512(at, lines));
-            group.key = _mm512_sllv_epi64(group.key, _mm512_permutexvar_epi64(at, taken));
+            group.key = _mm512_sllv_epi64(group.key, _mm512_permutex2var_epi64(taken, at, taken_low));
             let narrow = _mm512_mask_test_epi64_mask(nodes, at, kind);
             // SAFETY: the lanes of `nodes` hold descriptors of nodes, which have as many slots as an
             // index of their bits can name; a slot of 4 octets is read with the 4 behind it, which are
@@ -211,31 +215,29 @@ unsafe fn lookup(memory: &Memory, root: u32, jumps: Jumps, keys: &[u128], result
             unsafe { _mm_prefetch::<_MM_HINT_T0>(base.cast::<i8>().add(*start as usize)) };
         }
     }
-    let shifts = _mm512_set_epi64(0, 0, 0, 24, 18, 12, 6, 0);
-    let six = _mm512_set1_epi64(63);
     let ones = _mm512_set1_epi64(-1);
     while buckets != 0 {
         let lane = buckets.trailing_zeros() as usize % LANES;
         buckets &= buckets - 1;
         // SAFETY: the lanes of `buckets` have the start of a bucket, which is one line.
-        let (line, lengths, entries) = unsafe {
+        let (line, entries) = unsafe {
             let line = base.cast::<u8>().add(starts[lane] as usize).cast::<u64>();
             (
                 _mm512_loadu_si512(line.cast()),
-                *line.add(7) >> 32,
                 line.add(BUCKET_RESULTS).cast::<u32>(),
             )
         };
-        let lengths = _mm512_and_si512(_mm512_srlv_epi64(_mm512_set1_epi64(lengths as i64), shifts), six);
-        let mask = _mm512_sllv_epi64(ones, _mm512_sub_epi64(six, lengths));
+        // In an entry, the lowest bit that is set is behind its prefix: that one may differ and all behind.
         let differ = _mm512_xor_si512(line, _mm512_set1_epi64(keys[lane] as i64));
-        let same = u32::from(_mm512_testn_epi64_mask(differ, mask)) & 0x1f;
-        // Longest first, so the first is the one. 4 where there is none: its result is not used then.
-        let entry = (same | 0x10).trailing_zeros() as usize;
-        // SAFETY: five results, and `entry` is at most 4.
+        let may = _mm512_xor_si512(line, _mm512_add_epi64(line, ones));
+        let same = u32::from(_mm512_cmple_epu64_mask(differ, may)) & 0x1f;
+        // Longest first, so the first is the one. An entry that is not there is like any key; its result
+        // is 0. So is what is behind the fifth.
+        let entry = (same | 0x20).trailing_zeros() as usize;
+        // SAFETY: five results and a zero, and `entry` is at most 5.
         let found = unsafe { *entries.add(entry) };
         if let Some(result) = results.get_mut(lane) {
-            *result = if same != 0 && found != 0 { found } else { *result };
+            *result = if found != 0 { found } else { *result };
         }
     }
 }

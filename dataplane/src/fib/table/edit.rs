@@ -106,12 +106,12 @@ impl Table {
     /// The entries of a bucket, the longest first: bits behind its beginning, how many, result.
     pub(super) fn entries(&self, at: Descriptor) -> Vec<(u64, u32, u32)> {
         let memory = &self.arena.memory;
-        let lengths = memory.load(at.line(), 7) >> 32;
         let entry = |entry: usize| {
             let result = (memory.load(at.line(), 5 + entry / 2) >> (32 * (entry & 1))) as u32;
+            let bits = memory.load(at.line(), entry);
             (
-                memory.load(at.line(), entry),
-                (lengths >> (6 * entry)) as u32 % 64 + 1,
+                bits & bits.wrapping_sub(1),
+                63 - bits.trailing_zeros().min(63),
                 result,
             )
         };
@@ -131,9 +131,8 @@ impl Table {
         let line = self.take(1);
         let mut words = [0u64; 8];
         for (at, (bits, length, result)) in entries.into_iter().enumerate().take(BUCKET) {
-            words[at] = bits;
+            words[at] = bits | 1 << (63 - length.min(63));
             words[5 + at / 2] |= u64::from(result) << (32 * (at & 1));
-            words[7] |= u64::from(length - 1) << (32 + 6 * at);
         }
         for (at, word) in words.into_iter().enumerate() {
             self.arena.memory.store(line, at, word);
@@ -245,7 +244,7 @@ impl Table {
                 } else {
                     let node = self.node(3, false);
                     let index = node.index(bits << same);
-                    let old = self.skip(bits << same << 3, length - same - 3, child);
+                    let old = self.lead(depth + same + 3, bits << same << 3, length - same - 3, child);
                     self.put(
                         node,
                         index,
@@ -255,7 +254,7 @@ impl Table {
                         },
                     );
                     let new = self.insert_below(node.descriptor(), depth + same, prefix, result);
-                    self.skip(bits, same, new)
+                    self.lead(depth, bits, same, new)
                 }
             }
             Kind::Node { bits, .. } => {
@@ -271,7 +270,7 @@ impl Table {
                 let child = self.insert_below(slot.child, depth + bits, prefix, result);
                 self.put(node, index, Slot { child, ..slot });
                 if child.0 & 15 != slot.child.0 & 15 {
-                    self.merge(node)
+                    self.merge(node, depth)
                 } else {
                     node.descriptor()
                 }

@@ -6,8 +6,21 @@ use super::super::prefix::Prefix;
 use super::Table;
 use super::edit::{Node, Slot};
 
-/// A node of so many bits or less may become wider.
+/// Nodes do not reach across this bit, nor across every ninth one behind it: so a node grows to its full
+/// width, and meets others that did, instead of stopping where some of those below have grown first.
+const TOP: u32 = 28;
+/// Bits of the widest nodes.
 const WIDEST: u32 = 9;
+/// Of those above [`TOP`]. A change copies the nodes that it is in, so that only these few are that wide.
+const WIDEST_AT_TOP: u32 = 12;
+
+/// Bits that a node which begins at `depth` may have.
+fn most(depth: u32) -> u32 {
+    match depth.checked_sub(TOP) {
+        Some(behind) => WIDEST - behind % WIDEST,
+        None => (TOP - depth).min(WIDEST_AT_TOP),
+    }
+}
 /// A sparse node with no more prefixes below it than this is made anew.
 const FEW: usize = 48;
 
@@ -42,8 +55,9 @@ impl Table {
         let end = if depth < 64 { 64 } else { 130 };
         // A node of three bits takes as much room as a bucket, and is read in fewer steps.
         let short = entries.len() > 1 && entries.iter().all(|(it, _)| it.rest(depth) <= 3);
-        if entries.len() <= BUCKET && !short && (depth >= 64 || entries.iter().all(|(it, _)| it.length <= 64))
-        {
+        // In a bucket there is no room for all 64 bits of a half, and only for the one half.
+        let fits = |it: &Prefix| it.rest(depth) < 64 && (depth >= 64 || it.length <= 64);
+        if entries.len() <= BUCKET && !short && entries.iter().all(|(it, _)| fits(it)) {
             let entries = entries
                 .iter()
                 .map(|(it, result)| (it.key(depth), it.rest(depth), *result))
@@ -59,8 +73,8 @@ impl Table {
         let same = differ.leading_zeros().min(shortest - 1).min(end - depth).min(63) / 3 * 3;
         if same > 0 {
             let child = self.build(entries, depth + same);
-            let skip = self.skip(key, same, child);
-            return self.at(skip, depth);
+            let lead = self.lead(depth, key, same, child);
+            return self.at(lead, depth);
         }
         let narrow = entries.iter().all(|(it, _)| it.rest(depth) <= 3);
         let node = self.node(3, narrow);
@@ -79,34 +93,51 @@ impl Table {
                 self.put(node, index, Slot { child, ..slot });
             }
         }
-        let merged = self.merge(node);
+        let merged = self.merge(node, depth);
         self.at(merged, depth)
     }
 
+    /// `child` behind the first `length` of `bits`, from `depth` on. Near the root nodes lead there: they are
+    /// few, and read in one step where there are others beside.
+    pub(super) fn lead(&mut self, depth: u32, bits: u64, length: u32, child: Descriptor) -> Descriptor {
+        if length == 0 || child.is_none() || depth + length >= TOP {
+            return self.skip(bits, length, child);
+        }
+        let child = self.lead(depth + 3, bits << 3, length - 3, child);
+        let node = self.node(3, false);
+        let slot = Slot {
+            child,
+            ..Slot::default()
+        };
+        self.put(node, (bits >> 61) as u32, slot);
+        self.merge(node, depth)
+    }
+
     /// Swallows the children of `node` (of this change) where one slot in eight leads to nodes of one width and none is wider.
-    pub(super) fn merge(&mut self, mut node: Node) -> Descriptor {
-        while let Some(bits) = self.mergeable(node) {
+    pub(super) fn merge(&mut self, mut node: Node, depth: u32) -> Descriptor {
+        let most = most(depth);
+        while let Some(bits) = self.mergeable(node, most) {
             node = self.swallow(node, bits);
         }
         node.descriptor()
     }
 
     /// The width to swallow.
-    fn mergeable(&self, node: Node) -> Option<u32> {
-        if node.narrow || node.bits >= WIDEST {
+    fn mergeable(&self, node: Node, most: u32) -> Option<u32> {
+        if node.narrow || node.bits >= most {
             return None;
         }
-        let mut of = [0u32; 4];
+        let mut of = [0u32; 5];
         for index in 0..node.slots() {
             let child = self.slot(node, index).child;
             if let Kind::Node { bits, .. } = child.kind() {
                 of[bits as usize / 3] += 1;
             }
         }
-        let widest = (1..=3).rev().find(|width| of[*width as usize] > 0)?;
+        let widest = (1..=4).rev().find(|width| of[*width as usize] > 0)?;
         let enough = of[widest as usize] * 8 >= node.slots();
         let fits = || (0..node.slots()).all(|index| self.fits(self.slot(node, index).child, 3 * widest));
-        (enough && node.bits + 3 * widest <= WIDEST && fits()).then_some(3 * widest)
+        (enough && node.bits + 3 * widest <= most && fits()).then_some(3 * widest)
     }
 
     /// Whether what is below can be made into slots of so many bits: no node there goes beyond them.
