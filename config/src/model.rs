@@ -114,7 +114,7 @@ pub struct Dataplane {
 pub enum PollMode {
     /// Spin: for cores of its own.
     Busy,
-    /// Sleep when idle: for shared cores and CI.
+    /// Sleep when idle, for at most 0.8 ms: for shared cores and CI.
     #[default]
     Adaptive,
 }

@@ -26,7 +26,8 @@ pub(crate) fn enter() {
         return;
     };
     let error = Command::new("setsid")
-        .arg("--wait")
+        // Where a terminal interrupts the first, the second has to end too.
+        .args(["--wait", "setpriv", "--pdeathsig", "TERM"])
         .arg(program)
         .args(std::env::args_os().skip(1))
         .env(MARK, "1")

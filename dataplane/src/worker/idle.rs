@@ -9,7 +9,7 @@ const SPINS: u32 = 512;
 /// The first sleep; each one in a row is twice as long.
 const SHORTEST: Duration = Duration::from_micros(10);
 /// No sleep is longer: what a packet may wait at an idle worker.
-const LONGEST: Duration = Duration::from_micros(500);
+const LONGEST: Duration = Duration::from_micros(800);
 
 /// Waiting, longer the longer nothing comes.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ mod tests {
                 .take(8)
                 .map(|sleep| sleep.as_micros())
                 .collect();
-            assert_eq!(sleeps, [10, 20, 40, 80, 160, 320, 500, 500]);
+            assert_eq!(sleeps, [10, 20, 40, 80, 160, 320, 640, 800]);
             idle.reset();
         }
     }
