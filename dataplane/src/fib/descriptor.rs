@@ -26,6 +26,9 @@ pub(super) const LOW: u32 = 8;
 const KIND: u32 = 4;
 const WIDTH: u32 = 3;
 
+/// Bits of a node, by the lower four bits of its descriptor.
+const BITS: [u8; 16] = [0, 3, 6, 9, 0, 3, 6, 9, 0, 0, 0, 12, 0, 0, 0, 12];
+
 /// A reference to lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Descriptor(pub(super) u32);
@@ -95,8 +98,8 @@ impl Descriptor {
             (0, ..) => Kind::None,
             (_, 0, true) => Kind::Skip,
             (_, 0, false) => Kind::Bucket,
-            (_, width, narrow) => Kind::Node {
-                bits: if self.0 & LOW == 0 { 3 * width } else { 12 },
+            (_, _, narrow) => Kind::Node {
+                bits: u32::from(BITS[(self.0 & 15) as usize]),
                 narrow,
             },
         }

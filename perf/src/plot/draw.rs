@@ -179,6 +179,8 @@ fn draw_bars<'a>(area: &Area<'a>, title: &str, unit: &str, bars: &[Bar]) -> Draw
         .disable_y_mesh()
         .disable_y_axis()
         .x_desc(unit)
+        .x_labels(7)
+        .x_label_formatter(&|value| shown(*value))
         .light_line_style(WHITE)
         .bold_line_style(RGBColor(225, 225, 225))
         .label_style((FONT, 13))

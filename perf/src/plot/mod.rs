@@ -3,7 +3,7 @@
 //! What is drawn depends on what the rows say of themselves, not on the bench:
 //!
 //! - `NAME.METRIC.svg`: a metric in Mpps, or any other that was measured with several numbers of prefixes,
-//!   against these;
+//!   against these; a picture for each case, `NAME.METRIC-CASE.svg`, where one would have too many lines;
 //! - `NAME.latency.svg`: metrics `p50` to `p99.9`, against the percentile;
 //! - `NAME.stages.svg`: metrics of the unit `cycles/packet`, stacked; `total` only of who has no other;
 //! - `NAME.blocked.svg`: metrics that begin with `blocked`, the longest.
@@ -26,6 +26,8 @@ const STAGES: &str = "cycles/packet";
 const TOTAL: &str = "total";
 /// What the metric of a time begins with in which someone waited.
 const BLOCKED: &str = "blocked";
+/// More lines than this nobody can tell apart.
+const MOST_LINES: usize = 10;
 const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// Options of `kedge-perf plot`.
@@ -74,14 +76,31 @@ fn charts(rows: &[Row]) -> Vec<(String, Chart)> {
         let drawn_below = stage || metric.starts_with(BLOCKED);
         // Ratios show what the rates they come from show already.
         let drawn = drawn_below || ["ratio", "%"].contains(unit);
-        if !drawn && let Some(chart) = against_prefixes(rows, metric, unit) {
-            charts.push((metric.replace(['/', ' '], "-"), chart));
+        if drawn {
+            continue;
+        }
+        let name = slug(metric);
+        let lines: BTreeSet<String> = rows.iter().map(|row| series(row)).collect();
+        if lines.len() <= MOST_LINES {
+            charts.extend(against_prefixes(rows, metric, unit).map(|chart| (name, chart)));
+            continue;
+        }
+        let cases: BTreeSet<&str> = rows.iter().map(|row| row.case.as_str()).collect();
+        for case in cases {
+            let rows: Vec<&Row> = rows.iter().copied().filter(|row| row.case == case).collect();
+            let chart = against_prefixes(&rows, metric, unit);
+            charts.extend(chart.map(|chart| (format!("{name}-{}", slug(case)), chart)));
         }
     }
     charts.extend(latency(rows).map(|chart| ("latency".to_owned(), chart)));
     charts.extend(stages(rows).map(|chart| ("stages".to_owned(), chart)));
     charts.extend(blocked(rows).map(|chart| ("blocked".to_owned(), chart)));
     charts
+}
+
+/// Part of a file's name.
+fn slug(text: &str) -> String {
+    text.replace(['/', ' '], "-").replace(',', "")
 }
 
 /// Who did what.
@@ -187,8 +206,13 @@ fn blocked(rows: &[Row]) -> Option<Chart> {
         .filter(|row| row.metric.starts_with(BLOCKED))
         .collect();
     let unit = blocked.first()?.unit.clone();
+    let sizes: BTreeSet<u64> = blocked.iter().map(|row| row.prefixes).collect();
     let bar = |row: &&Row| Bar {
-        name: format!("{}, {}, {}", series(row), row.prefixes, row.metric),
+        name: if sizes.len() > 1 {
+            format!("{}, {}", series(row), row.prefixes)
+        } else {
+            series(row)
+        },
         parts: vec![("longest".to_owned(), row.max)],
     };
     Some(Chart::Bars {
