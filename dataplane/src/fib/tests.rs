@@ -269,6 +269,8 @@ fn what_covers_a_pool_is_as_it_was_last_set() {
     let pools: Vec<u64> = (0..11)
         .map(|at| 0x2001_0db8_0000_0000 + (at << 28))
         .chain([0x2001_0db8_0008_0000, 0x2a02_1234_5678_ff00])
+        // In miri, a change near the root takes a tenth of a second.
+        .step_by(if cfg!(miri) { 6 } else { 1 })
         .collect();
     let mut table = Table::new();
     let mut reference = Reference::default();
@@ -283,13 +285,13 @@ fn what_covers_a_pool_is_as_it_was_last_set() {
     }
     let mut versions = vec![(table.commit(), reference.clone())];
     let lengths: &[u8] = if cfg!(miri) {
-        &[0, 44]
+        &[44]
     } else {
         &[0, 3, 10, 16, 31, 34, 40, 43, 44, 46, 52, 57, 60, 63]
     };
     for (round, result) in [7, 8, NO_MATCH, 9, NO_MATCH].into_iter().enumerate() {
         for (at, length) in lengths.iter().enumerate() {
-            let pool = pools[(round + at) % 3 * 5];
+            let pool = pools[(round + at) % 3 * 5 % pools.len()];
             let prefix = net(u128::from(pool) << 64, *length);
             let result = if result == NO_MATCH {
                 NO_MATCH
@@ -351,6 +353,7 @@ fn clusters_of_all_lengths_merge_whatever_is_below_them() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long: nodes of 4,096 slots")]
 fn a_wide_node_behind_a_short_skip_is_not_swallowed() {
     let mut table = Table::new();
     let mut reference = Reference::default();
@@ -411,7 +414,7 @@ fn addresses_in_one_link_are_told_apart_to_the_last_bit() {
         0x8000_0000_0000_0001,
         0x0123_4567_89ab_cdef,
     ];
-    for count in 1..=hosts.len() {
+    for count in (1..=hosts.len()).step_by(if cfg!(miri) { 4 } else { 1 }) {
         let mut table = Table::new();
         let mut reference = Reference::default();
         let mut keys = Vec::new();
