@@ -41,6 +41,11 @@ fuzz_target!(|octets: &[u8]| {
     pipeline.process(&SNAPSHOT, port, 0, &mut burst, &mut output);
     let out: usize = output.transmit.iter().chain(&output.punt).map(ArrayVec::len).sum();
     let dropped: u64 = DropReason::ALL.iter().map(|reason| pipeline.counters.drops(*reason)).sum();
-    let errors = pipeline.counters.stages(Stage::Icmpv6ErrorSent);
+    let told = [
+        Stage::Icmpv6ErrorSent,
+        Stage::GtpuErrorIndicationSent,
+        Stage::GtpuSupportedExtensionHeadersNotificationSent,
+    ];
+    let errors: u64 = told.map(|stage| pipeline.counters.stages(stage)).iter().sum();
     assert_eq!(1 + errors, out as u64 + dropped);
 });
