@@ -96,6 +96,9 @@ pub struct Dataplane {
     /// Packets that one worker may hand to the kernel per second, 1..=1000000. Default 10000.
     #[serde(default = "default_punts_per_second")]
     pub punts_per_second: u32,
+    /// What becomes of G-PDUs without a UDP checksum (RFC 6936; our own always have one). Default `refuse`.
+    #[serde(default)]
+    pub gtpu_zero_checksums: ZeroChecksums,
     /// Most prefixes that the data plane takes, 1..=16777216; a transaction that would exceed it is
     /// refused. Default 2097152.
     #[serde(default = "default_maximum_prefixes")]
@@ -117,6 +120,17 @@ pub enum PollMode {
     /// Sleep when idle, for at most 0.8 ms: for shared cores and CI.
     #[default]
     Adaptive,
+}
+
+/// `dataplane.gtpu_zero_checksums`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ZeroChecksums {
+    /// They are dropped: over IPv6 a UDP packet has a checksum (RFC 8200 section 8.1).
+    #[default]
+    Refuse,
+    /// They are taken, from peers that leave it out.
+    Accept,
 }
 
 /// `dataplane.redistribute`.

@@ -35,13 +35,15 @@ pub const BURST: usize = 64;
 /// As it came in, out of a tunnel, as an error about that.
 const PASSES: usize = 3;
 
-/// How much a worker may do of what is not forwarding.
+/// What the configuration lets a worker do, and how much of what is not forwarding.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// ICMPv6 errors sent per second.
     pub icmpv6_errors_per_second: u32,
     /// Packets to the kernel per second.
     pub punts_per_second: u32,
+    /// Whether tunnelled packets may come without a UDP checksum (RFC 6935, RFC 6936).
+    pub accept_zero_checksums: bool,
     /// Of the counter that `process` is given as `now`.
     pub cycles_per_second: u64,
 }
@@ -54,6 +56,7 @@ pub struct Pipeline {
     worker: usize,
     icmpv6_errors: Limit,
     punts: Limit,
+    accept_zero_checksums: bool,
 }
 
 /// Where a packet of a lane comes from.
@@ -91,6 +94,7 @@ impl Pipeline {
             worker,
             icmpv6_errors: Limit::new(limits.icmpv6_errors_per_second, limits.cycles_per_second),
             punts: Limit::new(limits.punts_per_second, limits.cycles_per_second),
+            accept_zero_checksums: limits.accept_zero_checksums,
         }
     }
 

@@ -294,3 +294,17 @@ fn what_does_not_fit_is_told_the_room_that_is_left() {
     assert_eq!(out.drops, [(DropReason::PacketTooBig, 1)]);
     assert_eq!(out.transmit[0].1[58..62], 1444u32.to_be_bytes());
 }
+
+#[test]
+fn a_checksum_may_be_missing_where_the_operator_says_so() {
+    let mut packet = g_pdu(PEER, OWN, LOCAL_TEID, &udp(REMOTE, GTPU_OLD, 64));
+    packet[46..48].copy_from_slice(&[0, 0]);
+    let mut gateway = Gateway::accepting_zero_checksums();
+    assert_eq!(gateway.one(CORE, &packet).transmit.len(), 1);
+    // A wrong one is wrong all the same.
+    packet[46..48].copy_from_slice(&[0, 1]);
+    assert_eq!(
+        gateway.one(CORE, &packet).drops,
+        [(DropReason::UdpChecksumWrong, 1)]
+    );
+}

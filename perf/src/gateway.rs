@@ -254,6 +254,7 @@ pub(crate) fn pipeline(worker: usize) -> Pipeline {
     let limits = Limits {
         icmpv6_errors_per_second: 1000,
         punts_per_second: 10_000,
+        accept_zero_checksums: false,
         cycles_per_second: 2_000_000_000,
     };
     Pipeline::new(worker, limits)

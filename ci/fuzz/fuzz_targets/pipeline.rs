@@ -33,7 +33,12 @@ fuzz_target!(|octets: &[u8]| {
             header[12..].copy_from_slice(&[0x86, 0xdd]);
         }
     }
-    let limits = Limits { icmpv6_errors_per_second: 100, punts_per_second: 100, cycles_per_second: 1_000_000 };
+    let limits = Limits {
+        icmpv6_errors_per_second: 100,
+        punts_per_second: 100,
+        accept_zero_checksums: choice & 8 != 0,
+        cycles_per_second: 1_000_000,
+    };
     let mut pipeline = Pipeline::new(0, limits);
     let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
     burst.push(HeapFrame::new(&frame));

@@ -282,20 +282,26 @@ impl Pipeline {
             return Err(DropReason::UdpMalformed);
         };
         if [*c0, *c1] == [0, 0] {
-            return Err(DropReason::UdpChecksumZero);
+            return if self.accept_zero_checksums {
+                Ok(())
+            } else {
+                Err(DropReason::UdpChecksumZero)
+            };
         }
         let length = u16::from_be_bytes([*l0, *l1]);
         let covered = udp.get(..usize::from(length)).ok_or(DropReason::UdpMalformed)?;
-        let addresses = lane
-            .frame
-            .bytes()
-            .get(ETHERNET_HEADER + 8..ETHERNET_HEADER + IPV6_HEADER);
-        let sum = Sum::default()
-            .octets(addresses.unwrap_or_default())
-            .number(u64::from(length))
-            .number(u64::from(gtpu::UDP))
-            .octets(covered);
-        if sum.is_right() {
+        let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+        let sum = if lane.packet.next_header == gtpu::UDP {
+            // The addresses are in front of it: one run of octets.
+            let run = packet.get(8..IPV6_HEADER + covered.len()).unwrap_or_default();
+            Sum::default().octets(run)
+        } else {
+            let addresses = packet.get(8..IPV6_HEADER).unwrap_or_default();
+            Sum::default().octets(addresses).octets(covered)
+        };
+        // With the other two numbers of the pseudo-header.
+        let numbers = u64::from(length) + u64::from(gtpu::UDP);
+        if sum.number(numbers).is_right() {
             Ok(())
         } else {
             Err(DropReason::UdpChecksumWrong)

@@ -117,12 +117,10 @@ pub fn encapsulate(
             *octets = [0, 0, 0, PDU_SESSION_CONTAINER, 1, pdu_type, session.qfi & 0x3f, 0];
         }
     }
+    // The pseudo-header (RFC 8200 section 8.1) is the addresses, which are in front of the UDP header, and two numbers.
     let sum = Sum::default()
-        .octets(&local)
-        .octets(&remote)
-        .number(udp_length as u64)
-        .number(u64::from(UDP))
-        .octets(packet.get(IPV6_HEADER..).unwrap_or_default());
+        .octets(packet.get(8..).unwrap_or_default())
+        .number(udp_length as u64 + u64::from(UDP));
     if let Some(field) = packet.get_mut(IPV6_HEADER + 6..IPV6_HEADER + UDP_HEADER) {
         field.copy_from_slice(&sum.udp_checksum().to_be_bytes());
     }

@@ -189,9 +189,18 @@ pub struct Outcome {
 
 impl Gateway {
     pub fn new() -> Self {
+        Self::with(false)
+    }
+
+    pub fn accepting_zero_checksums() -> Self {
+        Self::with(true)
+    }
+
+    fn with(accept_zero_checksums: bool) -> Self {
         let limits = Limits {
             icmpv6_errors_per_second: ERRORS_PER_SECOND,
             punts_per_second: PUNTS_PER_SECOND,
+            accept_zero_checksums,
             cycles_per_second: 1_000_000,
         };
         Self {
