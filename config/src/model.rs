@@ -322,6 +322,15 @@ pub struct Timers {
     /// MinDelayBeforeBCEDelete, 0..=600000. Default 10000.
     #[serde(rename = "min_delay_before_bce_delete_ms", deserialize_with = "milliseconds")]
     pub min_delay_before_bce_delete: Duration,
+    /// Between two Echo Requests on a GTP-U path, 60000..=3600000; 0: none are sent (3GPP TS 29.281 section
+    /// 7.2.1). Default 60000.
+    #[serde(rename = "gtpu_echo_interval_ms", deserialize_with = "milliseconds")]
+    pub gtpu_echo_interval: Duration,
+    /// T3-RESPONSE: how long the answer may take, 10..=60000. Default 3000.
+    #[serde(rename = "gtpu_t3_response_ms", deserialize_with = "milliseconds")]
+    pub gtpu_t3_response: Duration,
+    /// N3-REQUESTS: how often a request is sent before the path is taken for down, 1..=20. Default 3.
+    pub gtpu_n3_requests: u32,
 }
 
 impl Default for Access {
@@ -348,6 +357,9 @@ impl Default for Timers {
             max_bindack_timeout: Duration::from_secs(32),
             timestamp_validity_window: Duration::from_millis(300),
             min_delay_before_bce_delete: Duration::from_secs(10),
+            gtpu_echo_interval: Duration::from_secs(60),
+            gtpu_t3_response: Duration::from_secs(3),
+            gtpu_n3_requests: 3,
         }
     }
 }

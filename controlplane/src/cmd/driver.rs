@@ -176,6 +176,7 @@ impl Daemon {
                 .collect(),
             bindings,
             dataplane_connected: None,
+            paths: Vec::new(),
         };
         self.accumulated
             .render(&snapshot)

@@ -8,6 +8,7 @@ use crate::identity::MobileNodeIdentifier;
 use crate::maar::{Node, Phase};
 use crate::metrics::Snapshot;
 use crate::northbound::{Request, proto};
+use crate::path::PathState;
 
 /// Every word for a phase.
 const PHASES: [&str; 6] = [
@@ -28,11 +29,11 @@ impl Daemon {
             Request::Bindings(reply) => drop(reply.send(Ok(self.bindings()))),
             Request::Counters(reply) => {
                 let mut all = counters(self.machine.counters(), &self.endpoint);
-                all.counters
-                    .extend(self.counters.iter().map(|(name, value)| proto::Counter {
-                        name: name.to_owned(),
-                        value,
-                    }));
+                let more = self.counters.iter().chain(self.paths.counters().iter());
+                all.counters.extend(more.map(|(name, value)| proto::Counter {
+                    name: name.to_owned(),
+                    value,
+                }));
                 drop(reply.send(Ok(all)));
             }
             Request::Metrics(reply) => drop(reply.send(self.metrics())),
@@ -142,6 +143,8 @@ impl Daemon {
         let mut all: Vec<_> = self.machine.counters().iter().collect();
         all.extend(self.endpoint.counters());
         all.extend(self.counters.iter());
+        all.extend(self.paths.counters().iter());
+        let paths = self.paths.paths().iter();
         let snapshot = Snapshot {
             node: &self.config.node.name,
             role: "maar",
@@ -154,6 +157,9 @@ impl Daemon {
                 .collect(),
             bindings,
             dataplane_connected: Some(self.dataplane.is_some()),
+            paths: paths
+                .map(|(peer, path)| (*peer, path.state == PathState::Up))
+                .collect(),
         };
         self.accumulated
             .render(&snapshot)
