@@ -258,6 +258,7 @@ fn a_maar_that_forgot_that_a_node_left_is_told_again() {
     domain.maars[0] = Maar::new(
         maar::Settings::from_config(&domain.configs[0]).unwrap(),
         stale,
+        TEID_KEY,
         domain.now,
     );
     domain.run(400 * SECOND);

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use kedge_config::{Access, Timers};
+use kedge_config::{Access, Timers, TunnelType};
 
 use super::{Input, Maar, Output, Phase, Settings, State};
 use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
@@ -17,6 +17,7 @@ use crate::wire::mobility::{
 const NOW: Time = Time(Duration::from_secs(1_700_000_000));
 const CMD: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xd, 0, 0, 0, 0, 1);
 const OWN: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1);
+const KEY: u64 = 0x0123_4567_89ab_cdef;
 const PEER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 1);
 
 fn maar(change: impl FnOnce(&mut Settings)) -> Maar {
@@ -25,12 +26,13 @@ fn maar(change: impl FnOnce(&mut Settings)) -> Maar {
         cmds: vec![CMD],
         prefix_pools: vec!["2001:db8:100::/63".parse().unwrap()],
         peers: Some(vec![PEER]),
+        tunnel: TunnelType::Ipv6InIpv6,
         maximum_nodes: 10,
         access: Access::default(),
         timers: Timers::default(),
     };
     change(&mut settings);
-    Maar::new(settings, State::default(), NOW)
+    Maar::new(settings, State::default(), KEY, NOW)
 }
 
 fn identifier(number: u8) -> MobileNodeIdentifier {

@@ -15,6 +15,7 @@ use kedge_controlplane::wire::mobility::{MobilityMessage, emit, parse};
 use kedge_controlplane::{cmd, forwarding, maar};
 use kedge_dataplane_api::model::{NextHop, SourcePath, Tables};
 
+pub const TEID_KEY: u64 = 0x0123_4567_89ab_cdef;
 pub const CMD: &str = "2001:db8:d::1";
 
 pub fn address(text: &str) -> Ipv6Addr {
@@ -110,6 +111,7 @@ impl Domain {
                 Maar::new(
                     maar::Settings::from_config(config).unwrap(),
                     maar::State::default(),
+                    TEID_KEY,
                     now,
                 )
             })
@@ -272,7 +274,12 @@ impl Domain {
         for index in 0..3 {
             let stored = serde_json::to_string(self.maars[index].state()).unwrap();
             let settings = maar::Settings::from_config(&self.configs[index]).unwrap();
-            self.maars[index] = Maar::new(settings, serde_json::from_str(&stored).unwrap(), self.now);
+            self.maars[index] = Maar::new(
+                settings,
+                serde_json::from_str(&stored).unwrap(),
+                TEID_KEY,
+                self.now,
+            );
         }
         let stored = serde_json::to_string(self.cmd.state()).unwrap();
         let settings = cmd::Settings::from_config(&cmd_config()).unwrap();
