@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use kedge_config::{CmdMode, KnownMaar, Timers};
+use kedge_config::{CmdMode, KnownMaar, Timers, TunnelType};
 
 use super::{Cmd, Input, Output, Settings, State};
 use crate::identity::MobileNodeIdentifier;
@@ -28,6 +28,7 @@ fn cmd() -> Cmd {
     let settings = Settings {
         mode: CmdMode::Proxy,
         known_maars: vec![known(1), known(2)],
+        tunnel: TunnelType::Ipv6InIpv6,
         maximum_previous_maars: 8,
         maximum_bindings: 2,
         router_link_local_address: "fe80::200:5eff:fe00:5213".parse().unwrap(),
