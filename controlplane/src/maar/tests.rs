@@ -432,3 +432,30 @@ fn a_key_is_taken_once() {
     };
     assert_ne!(fresh(1), fresh(2));
 }
+
+/// The CMD answers each transmission; by the last one it may have learnt of an anchor's endpoint, and
+/// has told the anchor so.
+#[test]
+fn a_later_answer_to_the_same_update_counts_for_tunnels() {
+    let mut maar = maar(|settings| settings.tunnel = TunnelType::GtpU);
+    let update = attach(&mut maar, 1).unwrap();
+    let mut answer = acknowledge(&update, Status::ACCEPTED, 150, NOW);
+    answer.options.previous_maars = vec![PreviousMaarOption {
+        address: PEER,
+        home_network_prefix: "2001:db8:200::/64".parse().unwrap(),
+        logical_interface: LogicalInterface::default(),
+    }];
+    let mut teids = Vec::new();
+    for endpoints in [vec![], vec![endpoint(PEER, 7)], vec![]] {
+        answer.options.tunnel_endpoints = endpoints;
+        tell(&mut maar, CMD, answer.clone());
+        let node = &maar.state().nodes[&identifier(1)];
+        assert_eq!(node.previous.len(), 1);
+        teids.push(
+            node.gtpu_tunnels
+                .get(&PEER)
+                .map(|tunnel| tunnel.remote_teid.get()),
+        );
+    }
+    assert_eq!(teids, [None, Some(7), None]);
+}
