@@ -219,6 +219,9 @@ pub struct Maar {
     pub prefix_pools: Vec<Ipv6Net>,
     /// Addresses of MAARs to and from which tunnels are allowed; absent = any that the CMD names.
     pub peers: Option<Vec<Peer>>,
+    /// The tunnels that this MAAR would have to and from others. Default `ipv6-in-ipv6`.
+    #[serde(default)]
+    pub tunnel: TunnelType,
     /// Nodes that may be known at once, 1..=10000000. Default 100000.
     #[serde(default = "default_maximum_nodes")]
     pub maximum_nodes: u32,
@@ -226,6 +229,23 @@ pub struct Maar {
 
 /// An address of `maar.peers`.
 pub type Peer = Ipv6Addr;
+
+/// `maar.tunnel` and `cmd.tunnel`: by what MAARs send each other the packets of a node.
+///
+/// Two MAARs use GTP-U for a node where both and the CMD say `gtpu`, and IPv6-in-IPv6 otherwise; so
+/// a domain may change from one to the other gateway by gateway. What a node has already stays until
+/// its next registration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelType {
+    /// RFC 2473: one tunnel to each MAAR, shared by all nodes.
+    #[default]
+    #[serde(rename = "ipv6-in-ipv6")]
+    Ipv6InIpv6,
+    /// 3GPP TS 29.281: a tunnel for each node and MAAR. `dataplane.maximum_tunnels` has to have room
+    /// for them: at most one for each node and each of its previous MAARs.
+    GtpU,
+}
 
 /// `[cmd]`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -240,6 +260,10 @@ pub struct Cmd {
     /// Previous MAARs that one node may have, 1..=64; past it the oldest is released. Default 8 (RFC 8885 section 6).
     #[serde(default = "default_maximum_previous_maars")]
     pub maximum_previous_maars: u16,
+    /// The tunnels of the domain: with `gtpu` the CMD lets those MAARs use it that offer it; with
+    /// `ipv6-in-ipv6` none. Default `ipv6-in-ipv6`.
+    #[serde(default)]
+    pub tunnel: TunnelType,
     /// Bindings that may exist at once, 1..=100000000. Default 1000000.
     #[serde(default = "default_maximum_bindings")]
     pub maximum_bindings: u32,

@@ -83,7 +83,9 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let mut interfaces = Interfaces::new(kernel::interface_settings(&config), kernel.clone());
     // What the kernel knows already is known before the data plane is compared.
     interfaces.read_all().await?;
-    let machine = Maar::new(settings, state, observer.clock().now());
+    let teid_key = getrandom::u64()
+        .map_err(|error| anyhow::anyhow!("the operating system gives no randomness: {error}"))?;
+    let machine = Maar::new(settings, state, teid_key, observer.clock().now());
     let tables = forwarding::desired(&config, machine.state(), interfaces.core_neighbours());
     let (desired, mut from_dataplane) =
         dataplane_sync::start(config.dataplane_socket(), tables, observer.clone());
@@ -289,7 +291,8 @@ impl Daemon {
             self.interfaces.core_neighbours(),
         );
         self.ask_paths(path::Input::Peers(gtpu_peers(&tables)));
-        let mut peers = Vec::new();
+        // Of GTP-U there are many tunnels to one peer.
+        let mut peers = BTreeSet::new();
         self.desired.send_if_modified(|known| {
             if *known == tables {
                 return false;
@@ -456,7 +459,7 @@ impl Daemon {
     }
 
     fn probe_neighbours(&self) {
-        let mut others: Vec<Ipv6Addr> = self
+        let mut others: BTreeSet<Ipv6Addr> = self
             .desired
             .borrow()
             .tunnels

@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use super::Daemon;
-use crate::driver::{counters, info};
+use crate::driver::{counters, info, tunnel_name};
 use crate::identity::MobileNodeIdentifier;
 use crate::maar::{Node, Phase};
 use crate::metrics::Snapshot;
@@ -114,6 +114,7 @@ impl Daemon {
                         address: previous.address.to_string(),
                         prefix: previous.prefix.to_string(),
                         state: "confirmed".to_owned(),
+                        tunnel: tunnel_name(node.gtpu_tunnels.contains_key(&previous.address)).to_owned(),
                     })
                     .collect(),
                 expires_in_ms: node.expires_at.map_or(0, |at| {
