@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The main job, live: a node moves between gateways and its connections live on.
 
-    ci/demo [--seconds-per-stay N] [--report FILE] [--keep] [--down]
+    ci/demo [--seconds-per-stay N] [--tunnel gtpu|ipv6-in-ipv6] [--report FILE] [--keep] [--down]
 """
 
 import argparse
@@ -16,7 +16,7 @@ import threading
 import time
 
 import topology
-from topology import CN, MAARS, NODE, Domain, Failure, maar_address, pool
+from topology import CN, MAARS, NODE, TUNNELS, Domain, Failure, maar_address, pool
 
 TRAFFIC = str(pathlib.Path(__file__).with_name("traffic.py"))
 # Debian's, whatever else is first in the path: nothing but the standard library is needed.
@@ -146,13 +146,15 @@ class Demo:
     def __init__(self, arguments):
         self.arguments, self.timeline = arguments, Timeline()
         self.moves, self.direct, self.tunnelled = [], [], []
+        # The types of all tunnels that were ever there.
+        self.tunnels = set()
 
     def say(self, what):
         self.timeline.say("demo", what)
 
     def run(self, domain):
         self.domain = domain
-        self.timeline.heading("A domain: correspondent host, core router, MAAR1 to MAAR3, CMD, one mobile node")
+        self.timeline.heading(f"A domain: correspondent host, core router, MAAR1 to MAAR3, CMD, one mobile node; tunnels {domain.tunnel}")
         domain.start()
         self.say(f"{len(domain.daemons)} daemons run: " + ", ".join(
             f"{daemon.name} ({daemon.process.pid})" for daemon in domain.daemons.values()))
@@ -235,7 +237,7 @@ class Demo:
         """Which prefix is anchored where."""
         binding = topology.first(self.domain.kedge("cmd", "show", "bindings"))
         rows = [(prefix, NAMES[binding["serving_maar"]], "here: routed natively") for prefix in binding["prefixes"]]
-        rows += [(it["prefix"], NAMES[it["address"]], f"tunnelled, {it['state']}") for it in binding["previous"]]
+        rows += [(it["prefix"], NAMES[it["address"]], f"tunnelled by {it['tunnel']}, {it['state']}") for it in binding["previous"]]
         self.say(f"{NODE} is served by {NAMES[binding['serving_maar']]}; its prefixes:")
         for prefix, anchor, how in sorted(rows):
             self.say(f"    {prefix:<22} anchored at {anchor:<6} {how}")
@@ -245,8 +247,10 @@ class Demo:
         tunnels, prefixes = {}, {}
         for index in MAARS:
             for it in self.domain.kedge(f"maar{index}", "show", "tunnels"):
-                pair = (f"maar{index}", NAMES[it["remote"]])
-                tunnels[pair] = (it["encapsulated_packets"], it["decapsulated_packets"])
+                # Of GTP-U there is one for each node.
+                out, back = tunnels.get(pair := (f"maar{index}", NAMES[it["remote"]]), (0, 0))
+                tunnels[pair] = (out + it["encapsulated_packets"], back + it["decapsulated_packets"])
+                self.tunnels.add(it["type"])
             for it in self.domain.kedge(f"maar{index}", "show", "prefixes"):
                 prefixes[f"maar{index}", it["prefix"]] = (it["to_packets"], it["from_packets"])
         return tunnels, prefixes
@@ -307,6 +311,8 @@ class Demo:
     def report(self):
         moves = [{key: value for key, value in move.items() if key not in ("began", "began_unix")} for move in self.moves]
         return {
+            "tunnel": self.domain.tunnel,
+            "tunnels_seen": sorted(self.tunnels),
             "moves": moves,
             "direct_path_for_new_flows": all(self.direct) and len(self.direct) == len(self.moves),
             "tunnelled_old_flows": all(self.tunnelled) and bool(self.tunnelled),
@@ -322,7 +328,8 @@ class Demo:
 
 
 def succeeded(report):
-    return (report["direct_path_for_new_flows"] and report["tunnelled_old_flows"]
+    # With GTP-U asked for, a domain that fell back to IPv6-in-IPv6 is no success.
+    return (report["tunnels_seen"] == [report["tunnel"]] and report["direct_path_for_new_flows"] and report["tunnelled_old_flows"]
             and all(move["tcp_survived"] for move in report["moves"]))
 
 
@@ -352,6 +359,7 @@ def main():
     parser.add_argument("--keep", action="store_true", help="leave everything running to play with")
     parser.add_argument("--down", action="store_true", help="remove what --keep left")
     parser.add_argument("--seconds-per-stay", type=float, default=6, metavar="N", help="at each MAAR (default 6, at least 2)")
+    parser.add_argument("--tunnel", choices=TUNNELS, default=TUNNELS[0], help="between gateways (default %(default)s)")
     parser.add_argument("--binaries", help=argparse.SUPPRESS)
     parser.add_argument("--log", default="info", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -368,7 +376,8 @@ def main():
     left = [line.split()[0] for line in topology.run("ip", "netns", "list").splitlines() if line.startswith(KEPT)]
     if left and arguments.keep:
         sys.exit("a demo was kept already: remove it with ci/demo --down")
-    domain = Domain(prefix=KEPT if arguments.keep else None, binaries=arguments.binaries, log_level=arguments.log)
+    domain = Domain(prefix=KEPT if arguments.keep else None, binaries=arguments.binaries, log_level=arguments.log,
+                    tunnel=arguments.tunnel)
     kept = False
     try:
         domain.build()

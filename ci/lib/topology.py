@@ -25,6 +25,8 @@ NODE_MAC = "02:00:00:00:0a:01"
 NODE = "mn1@example.net"
 CN = "2001:db8:cc::2"
 CMD = "2001:db8:d::1"
+# Between gateways, as in `maar.tunnel` and `cmd.tunnel`; the first is the default.
+TUNNELS = ("ipv6-in-ipv6", "gtpu")
 
 
 def maar_address(index):
@@ -75,11 +77,12 @@ class Daemon:
 class Domain:
     """The namespaces, the configurations and the daemons. Use it with `with`: it removes what it made."""
 
-    def __init__(self, prefix=None, binaries=None, log_level="info"):
+    def __init__(self, prefix=None, binaries=None, log_level="info", tunnel=TUNNELS[0]):
         self.prefix = prefix or f"kedge{os.getpid()}"
         self.binaries = pathlib.Path(binaries or REPOSITORY / "target" / "release")
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{self.prefix}-"))
         self.log_level = log_level
+        self.tunnel = tunnel
         self.namespaces = []
         self.daemons = {}
         self.others = []
@@ -225,6 +228,7 @@ gateway = "{net}::1"
 [maar]
 cmd = ["{CMD}"]
 prefix_pools = ["{pool(index)}"]
+tunnel = "{self.tunnel}"
 
 [access]
 policy_file = "{policy}"
@@ -243,6 +247,7 @@ metrics = "[::1]:9110"
 
 [cmd]
 mode = "proxy"
+tunnel = "{self.tunnel}"
 {known}""")
 
     def run_directory(self, host):

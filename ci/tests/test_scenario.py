@@ -40,13 +40,16 @@ def namespaces(prefix="kedge"):
 class TheDemo(unittest.TestCase):
     """One run of the demo; each test looks at another side of its report."""
 
+    # By which the gateways send each other the node's packets: a subclass may take another one.
+    tunnel = "ipv6-in-ipv6"
+
     @classmethod
     def setUpClass(cls):
         cls.before = namespaces()
         with tempfile.TemporaryDirectory() as directory:
             path = pathlib.Path(directory) / "report.json"
-            run = subprocess.run([sys.executable, str(DEMO), "--seconds-per-stay", "3", "--report", str(path)],
-                                 capture_output=True, text=True, timeout=240)
+            run = subprocess.run([sys.executable, str(DEMO), "--seconds-per-stay", "3", "--tunnel", cls.tunnel,
+                                  "--report", str(path)], capture_output=True, text=True, timeout=240)
             cls.output = run.stdout + run.stderr
             cls.code = run.returncode
             cls.report = json.loads(path.read_text()) if path.exists() else {"moves": []}
@@ -65,6 +68,9 @@ class TheDemo(unittest.TestCase):
     def test_new_flows_go_directly_and_old_ones_by_tunnel(self):
         self.assertTrue(self.report["direct_path_for_new_flows"], self.output)
         self.assertTrue(self.report["tunnelled_old_flows"], self.output)
+
+    def test_all_tunnels_are_of_the_type_asked_for(self):
+        self.assertEqual((self.report["tunnel"], self.report["tunnels_seen"]), (self.tunnel, [self.tunnel]), self.output)
 
     def test_nothing_is_lost_but_during_the_silence_of_a_move(self):
         for move in self.report["moves"]:
@@ -102,9 +108,11 @@ class TheDemo(unittest.TestCase):
 class TheDomain(unittest.TestCase):
     """A domain with the node at MAAR2, anchored at MAAR1 too; each test does something bad to it."""
 
+    tunnel = "ipv6-in-ipv6"
+
     @classmethod
     def setUpClass(cls):
-        cls.domain = Domain(prefix=f"kedgetest{os.getpid()}")
+        cls.domain = Domain(prefix=f"kedgetest{os.getpid()}", tunnel=cls.tunnel)
         cls.addClassCleanup(cls.domain.remove)
         cls.domain.build()
         cls.domain.start()

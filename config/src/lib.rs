@@ -37,5 +37,5 @@ mod validate;
 pub use error::{ConfigError, ConfigErrors};
 pub use model::{
     Access, Address, Cmd, CmdMode, Config, Dataplane, HugePages, KnownMaar, Maar, Node, Peer, PollMode, Port,
-    Redistribute, Role, Route, Side, Timers, UnknownNodes,
+    Redistribute, Role, Route, Side, Timers, TunnelType, UnknownNodes, ZeroChecksums,
 };

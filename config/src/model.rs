@@ -96,6 +96,9 @@ pub struct Dataplane {
     /// Packets that one worker may hand to the kernel per second, 1..=1000000. Default 10000.
     #[serde(default = "default_punts_per_second")]
     pub punts_per_second: u32,
+    /// What becomes of G-PDUs without a UDP checksum (RFC 6936; our own always have one). Default `refuse`.
+    #[serde(default)]
+    pub gtpu_zero_checksums: ZeroChecksums,
     /// Most prefixes that the data plane takes, 1..=16777216; a transaction that would exceed it is
     /// refused. Default 2097152.
     #[serde(default = "default_maximum_prefixes")]
@@ -117,6 +120,17 @@ pub enum PollMode {
     /// Sleep when idle, for at most 0.8 ms: for shared cores and CI.
     #[default]
     Adaptive,
+}
+
+/// `dataplane.gtpu_zero_checksums`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ZeroChecksums {
+    /// They are dropped: over IPv6 a UDP packet has a checksum (RFC 8200 section 8.1).
+    #[default]
+    Refuse,
+    /// They are taken, from peers that leave it out.
+    Accept,
 }
 
 /// `dataplane.redistribute`.
@@ -205,6 +219,9 @@ pub struct Maar {
     pub prefix_pools: Vec<Ipv6Net>,
     /// Addresses of MAARs to and from which tunnels are allowed; absent = any that the CMD names.
     pub peers: Option<Vec<Peer>>,
+    /// The tunnels that this MAAR would have to and from others. Default `ipv6-in-ipv6`.
+    #[serde(default)]
+    pub tunnel: TunnelType,
     /// Nodes that may be known at once, 1..=10000000. Default 100000.
     #[serde(default = "default_maximum_nodes")]
     pub maximum_nodes: u32,
@@ -212,6 +229,23 @@ pub struct Maar {
 
 /// An address of `maar.peers`.
 pub type Peer = Ipv6Addr;
+
+/// `maar.tunnel` and `cmd.tunnel`: by what MAARs send each other the packets of a node.
+///
+/// Two MAARs use GTP-U for a node where both and the CMD say `gtpu`, and IPv6-in-IPv6 otherwise; so
+/// a domain may change from one to the other gateway by gateway. What a node has already stays until
+/// its next registration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelType {
+    /// RFC 2473: one tunnel to each MAAR, shared by all nodes.
+    #[default]
+    #[serde(rename = "ipv6-in-ipv6")]
+    Ipv6InIpv6,
+    /// 3GPP TS 29.281: a tunnel for each node and MAAR. `dataplane.maximum_tunnels` has to have room
+    /// for them: at most one for each node and each of its previous MAARs.
+    GtpU,
+}
 
 /// `[cmd]`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -226,6 +260,10 @@ pub struct Cmd {
     /// Previous MAARs that one node may have, 1..=64; past it the oldest is released. Default 8 (RFC 8885 section 6).
     #[serde(default = "default_maximum_previous_maars")]
     pub maximum_previous_maars: u16,
+    /// The tunnels of the domain: with `gtpu` the CMD lets those MAARs use it that offer it; with
+    /// `ipv6-in-ipv6` none. Default `ipv6-in-ipv6`.
+    #[serde(default)]
+    pub tunnel: TunnelType,
     /// Bindings that may exist at once, 1..=100000000. Default 1000000.
     #[serde(default = "default_maximum_bindings")]
     pub maximum_bindings: u32,
@@ -308,6 +346,15 @@ pub struct Timers {
     /// MinDelayBeforeBCEDelete, 0..=600000. Default 10000.
     #[serde(rename = "min_delay_before_bce_delete_ms", deserialize_with = "milliseconds")]
     pub min_delay_before_bce_delete: Duration,
+    /// Between two Echo Requests on a GTP-U path, 60000..=3600000; 0: none are sent (3GPP TS 29.281 section
+    /// 7.2.1). Default 60000.
+    #[serde(rename = "gtpu_echo_interval_ms", deserialize_with = "milliseconds")]
+    pub gtpu_echo_interval: Duration,
+    /// T3-RESPONSE: how long the answer may take, 10..=60000. Default 3000.
+    #[serde(rename = "gtpu_t3_response_ms", deserialize_with = "milliseconds")]
+    pub gtpu_t3_response: Duration,
+    /// N3-REQUESTS: how often a request is sent before the path is taken for down, 1..=20. Default 3.
+    pub gtpu_n3_requests: u32,
 }
 
 impl Default for Access {
@@ -334,6 +381,9 @@ impl Default for Timers {
             max_bindack_timeout: Duration::from_secs(32),
             timestamp_validity_window: Duration::from_millis(300),
             min_delay_before_bce_delete: Duration::from_secs(10),
+            gtpu_echo_interval: Duration::from_secs(60),
+            gtpu_t3_response: Duration::from_secs(3),
+            gtpu_n3_requests: 3,
         }
     }
 }

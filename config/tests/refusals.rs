@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
-use kedge_config::Config;
+use kedge_config::{Config, TunnelType};
 use proptest::prelude::*;
 
 const MAAR: &str = include_str!("../examples/maar.toml");
@@ -12,6 +12,19 @@ const CMD: &str = include_str!("../examples/cmd.toml");
 fn the_examples_are_accepted() {
     for text in [MAAR, CMD, include_str!("../examples/maar-nic.toml")] {
         Config::parse(text, "example").unwrap();
+    }
+}
+
+#[test]
+fn tunnels_are_ipv6_in_ipv6_unless_said_otherwise() {
+    for (text, kind) in [
+        ("", TunnelType::Ipv6InIpv6),
+        ("tunnel = \"gtpu\"", TunnelType::GtpU),
+    ] {
+        let maar = Config::parse(&MAAR.replace("tunnel = \"ipv6-in-ipv6\"", text), "maar").unwrap();
+        assert_eq!(maar.maar.unwrap().tunnel, kind);
+        let cmd = Config::parse(&CMD.replace("tunnel = \"ipv6-in-ipv6\"", text), "cmd").unwrap();
+        assert_eq!(cmd.cmd.unwrap().tunnel, kind);
     }
 }
 
@@ -69,6 +82,18 @@ fn each_rule_names_key_value_and_reason() {
             "workers = [1]",
             "workers = [1]\nredistribute = true",
             "wanted string or table",
+        ),
+        (
+            MAAR,
+            "tunnel = \"ipv6-in-ipv6\"",
+            "tunnel = \"gre\"",
+            "unknown variant `gre`, expected `ipv6-in-ipv6` or `gtpu`",
+        ),
+        (
+            CMD,
+            "tunnel = \"ipv6-in-ipv6\"",
+            "tunnel = \"GTP-U\"",
+            "unknown variant `GTP-U`, expected `ipv6-in-ipv6` or `gtpu`",
         ),
         (
             MAAR,

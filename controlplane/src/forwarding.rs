@@ -11,7 +11,8 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 use kedge_config::{Config, Side};
 use kedge_dataplane_api::model::{
-    DiscardReason, Encapsulation, LinkLayerAddress, NextHop, PrefixEntry, Source, SourcePath, Tables, Tunnel,
+    DiscardReason, Encapsulation, GtpU, LinkLayerAddress, NextHop, PrefixEntry, Source, SourcePath, Tables,
+    Tunnel,
 };
 
 use crate::maar::{Node, Phase, State};
@@ -93,7 +94,7 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
                 .insert(node.home_network_prefix, entry(SourcePath::Native));
             // RFC 8885 section 3.3: what comes from an older prefix leaves through its anchor.
             for previous in &node.previous {
-                if let Some(tunnel) = tunnel_to(config, state, previous.address, tables) {
+                if let Some(tunnel) = tunnel_to(config, state, node, previous.address, tables) {
                     tables
                         .prefixes
                         .insert(previous.prefix, entry(SourcePath::Tunnel(tunnel)));
@@ -101,7 +102,7 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
             }
         }
         Phase::Anchored { serving } => {
-            if let Some(tunnel) = tunnel_to(config, state, serving, tables) {
+            if let Some(tunnel) = tunnel_to(config, state, node, serving, tables) {
                 put(tables, node.home_network_prefix, NextHop::Tunnel(tunnel));
             }
         }
@@ -115,13 +116,31 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
     }
 }
 
-/// The id of the tunnel to `peer`, which is put into the tables.
-fn tunnel_to(config: &Config, state: &State, peer: Ipv6Addr, tables: &mut Tables) -> Option<u32> {
-    let id = *state.tunnel_ids.get(&peer)?;
+/// The id of the tunnel for a node's packets to and from `peer`, which is put into the tables: the one
+/// of the node's own where GTP-U was agreed on, else the one that all nodes share.
+fn tunnel_to(
+    config: &Config,
+    state: &State,
+    node: &Node,
+    peer: Ipv6Addr,
+    tables: &mut Tables,
+) -> Option<u32> {
+    let (id, encapsulation) = match (node.teid, node.gtpu_tunnels.get(&peer)) {
+        (Some(local_teid), Some(tunnel)) => {
+            let gtpu = GtpU {
+                local_teid,
+                remote_teid: tunnel.remote_teid,
+                // Between gateways there is no QoS flow to name.
+                pdu_session: None,
+            };
+            (tunnel.id, Encapsulation::GtpU(gtpu))
+        }
+        _ => (*state.tunnel_ids.get(&peer)?, Encapsulation::Ipv6InIpv6),
+    };
     tables.tunnels.insert(
         id,
         Tunnel {
-            encapsulation: Encapsulation::Ipv6InIpv6,
+            encapsulation,
             local: config.node.address,
             remote: peer,
             hop_limit: OUTER_HOP_LIMIT,

@@ -32,6 +32,7 @@ pub mod kernel;
 pub mod maar;
 pub mod metrics;
 pub mod northbound;
+pub mod path;
 pub mod proxy_binding;
 pub mod time;
 pub mod wire;

@@ -1,7 +1,7 @@
 //! `/metrics` for Prometheus. The event loop owns what is counted; a scrape asks it.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -43,6 +43,8 @@ pub struct Snapshot<'a> {
     pub bindings: Vec<(&'static str, i64)>,
     /// Whether the data plane is connected; `None` without one.
     pub dataplane_connected: Option<bool>,
+    /// GTP-U paths by peer: whether the last Echo Request was answered.
+    pub paths: Vec<(Ipv6Addr, bool)>,
 }
 
 impl Accumulated {
@@ -120,6 +122,19 @@ impl Accumulated {
             )?;
             gauge.set(connected.into());
             now.register(Box::new(gauge))?;
+        }
+        if !snapshot.paths.is_empty() {
+            let up = IntGaugeVec::new(
+                Opts::new(
+                    "kedge_controlplane_gtpu_path_up",
+                    "1 while the peer answers Echo Requests (3GPP TS 29.281)",
+                ),
+                &["peer"],
+            )?;
+            for (peer, is_up) in &snapshot.paths {
+                up.with_label_values(&[peer.to_string()]).set((*is_up).into());
+            }
+            now.register(Box::new(up))?;
         }
         let mut text = Vec::new();
         for registry in [&self.registry, &now] {
@@ -211,6 +226,7 @@ mod tests {
                 messages: vec![(("sent", "PBU", ""), 2)],
                 bindings: vec![("attached", 1)],
                 dataplane_connected: Some(true),
+                paths: vec![("2001:db8::1".parse().unwrap(), true)],
             })
             .unwrap();
         for line in [
@@ -218,6 +234,7 @@ mod tests {
             "kedge_controlplane_mobility_messages_total{direction=\"sent\",message=\"PBU\",result=\"\"} 2",
             "kedge_controlplane_bindings{state=\"attached\"} 1",
             "kedge_controlplane_dataplane_connected 1",
+            "kedge_controlplane_gtpu_path_up{peer=\"2001:db8::1\"} 1",
             "kedge_controlplane_registration_duration_seconds_bucket{le=\"0.0025\"} 1",
             "kedge_controlplane_registration_duration_seconds_bucket{le=\"0.001\"} 0",
         ] {

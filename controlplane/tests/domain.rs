@@ -239,7 +239,7 @@ fn a_cmd_that_forgot_a_move_believes_the_serving_maar() {
     domain.attach(1, 1);
     domain.run(SECOND);
     domain.cmd = cmd::Cmd::new(
-        cmd::Settings::from_config(&cmd_config()).unwrap(),
+        cmd::Settings::from_config(&domain.cmd_config).unwrap(),
         stale,
         domain.now,
     );
@@ -258,6 +258,7 @@ fn a_maar_that_forgot_that_a_node_left_is_told_again() {
     domain.maars[0] = Maar::new(
         maar::Settings::from_config(&domain.configs[0]).unwrap(),
         stale,
+        TEID_KEY,
         domain.now,
     );
     domain.run(400 * SECOND);
@@ -278,8 +279,10 @@ proptest! {
     fn the_domain_settles(
         moves in prop::collection::vec((1u8..4, 0usize..3, 1u64..3000), 1..12),
         losses in prop::collection::vec(prop::bool::weighted(0.3), 1..40),
+        tunnels in prop::array::uniform4(prop::sample::select(&[PLAIN, GTPU][..])),
     ) {
-        let mut domain = Domain::new();
+        let [a, b, c, cmd] = tunnels;
+        let mut domain = Domain::with_tunnels([a, b, c], cmd);
         let mut losses = losses.into_iter().cycle();
         let mut budget = 9;
         domain.lost = Box::new(move || {

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use kedge_controlplane::wire::mobility::{
     self, BindingError, LogicalInterface, MobilityError, MobilityMessage, MobilityOptions,
-    PreviousMaarOption, ProxyBindingAcknowledgement, ProxyBindingUpdate, Status,
+    PreviousMaarOption, ProxyBindingAcknowledgement, ProxyBindingUpdate, Status, TunnelEndpoint,
 };
 use kedge_controlplane::wire::neighbour_discovery::{RouterAdvertisement, RouterSolicitation};
 use serde::Deserialize;
@@ -121,6 +121,17 @@ fn messages_built_by_scapy() {
             }
         ))
     );
+
+    // Between an option of another vendor and one of a version to come.
+    let MobilityMessage::ProxyBindingUpdate(offer) = get("offer").mobility().unwrap() else {
+        panic!("no update");
+    };
+    let teid = 0xfeed_1234.try_into().unwrap();
+    assert_eq!(
+        offer.options.tunnel_endpoints,
+        [TunnelEndpoint::gtpu(maar_1(), teid)]
+    );
+    assert_eq!(offer.options.unknown, 2);
 
     let misaligned = MobilityOptions {
         mobile_node_identifier: Some("mn1@example.net".parse().unwrap()),
@@ -241,6 +252,11 @@ fn messages_read_by_scapy() {
 
     let mut expected = common(&[("2001:db8:100:1::", 64)], 3);
     expected.push(option(68, &[&maar_2().octets()]));
+    let teid = [0xfe, 0xed, 0x12, 0x34];
+    expected.push(option(
+        19,
+        &[&[0, 0, 0x7e, 0xd9, 1, 0, 2, 0, 0], &maar_2().octets(), &teid],
+    ));
     assert_eq!(
         *to_previous,
         json!({

@@ -51,6 +51,8 @@ const FIELDS: &[&str] = &[
     "mip6.lila_lla",
     "mip6.acoa.acoa",
     "mip6.mobility_opt",
+    "mip6.vsm.vendorId",
+    "mip6.vsm.subtype",
     "mip6.padn",
     "icmpv6.type",
     "icmpv6.code",
@@ -220,12 +222,14 @@ fn messages_read_by_tshark() {
 
     to_previous.expect(&[
         ("mip6.mhtype", "5"),
-        ("mip6.hlen", "12"),
+        ("mip6.hlen", "17"),
         ("mip6.bu.seqnr", "7"),
         ("mip6.bu.p_flag", "1"),
         ("mip6.nemo.mnp.mnp", "2001:db8:100:1::"),
         ("mip6.hi", "3"),
         ("mip6.mobility_opt", "68"),
+        ("mip6.vsm.vendorId", "32473"),
+        ("mip6.vsm.subtype", "1"),
     ]);
 
     // tshark remarks on the identifier without octets, which RFC 5213 section 5.3.6 demands here.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use dpdk::{Eal, Mempool};
-use kedge_config::{Config, Dataplane, Redistribute, Side};
+use kedge_config::{Config, Dataplane, Redistribute, Side, ZeroChecksums};
 use kedge_dataplane_api::proto;
 
 use crate::control::{Control, WorkerReadings};
@@ -44,6 +44,7 @@ pub(crate) fn assemble(
     let limits = Limits {
         icmpv6_errors_per_second: dataplane.icmpv6_errors_per_second,
         punts_per_second: dataplane.punts_per_second,
+        accept_zero_checksums: dataplane.gtpu_zero_checksums == ZeroChecksums::Accept,
         cycles_per_second: dpdk::cycles_per_second(eal),
     };
     connect(dataplane, eal, &mut opened);

@@ -24,11 +24,15 @@ pub enum Stage {
     FromKernel,
     Icmpv6ErrorSent,
     Icmpv6ErrorSuppressed,
+    GtpuEchoResponseSent,
+    GtpuErrorIndicationSent,
+    GtpuSupportedExtensionHeadersNotificationSent,
+    GtpuErrorSuppressed,
 }
 
 impl Stage {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Stage; 10] = [
+    pub const ALL: [Stage; 14] = [
         Stage::Parsed,
         Stage::Decapsulated,
         Stage::SourceChecked,
@@ -39,6 +43,10 @@ impl Stage {
         Stage::FromKernel,
         Stage::Icmpv6ErrorSent,
         Stage::Icmpv6ErrorSuppressed,
+        Stage::GtpuEchoResponseSent,
+        Stage::GtpuErrorIndicationSent,
+        Stage::GtpuSupportedExtensionHeadersNotificationSent,
+        Stage::GtpuErrorSuppressed,
     ];
 
     /// Its name in metrics.
@@ -55,6 +63,12 @@ impl Stage {
             Stage::FromKernel => "from_kernel",
             Stage::Icmpv6ErrorSent => "icmpv6_error_sent",
             Stage::Icmpv6ErrorSuppressed => "icmpv6_error_suppressed",
+            Stage::GtpuEchoResponseSent => "gtpu_echo_response_sent",
+            Stage::GtpuErrorIndicationSent => "gtpu_error_indication_sent",
+            Stage::GtpuSupportedExtensionHeadersNotificationSent => {
+                "gtpu_supported_extension_headers_notification_sent"
+            }
+            Stage::GtpuErrorSuppressed => "gtpu_error_suppressed",
         }
     }
 }

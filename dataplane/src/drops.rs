@@ -36,6 +36,16 @@ pub enum DropReason {
     TransmitQueueFull,
     MultiSegment,
     HandoverRingFull,
+    UdpMalformed,
+    UdpChecksumWrong,
+    UdpChecksumZero,
+    GtpuMalformed,
+    GtpuVersionUnsupported,
+    GtpuMessageUnknown,
+    GtpuExtensionUnsupported,
+    GtpuTeidUnknown,
+    GtpuPeerMismatch,
+    GtpuInnerIpv4,
 }
 
 /// Each reason with its name in metrics, in the order of their numbers.
@@ -73,12 +83,22 @@ const NAMES: [(DropReason, &str); DropReason::COUNT] = {
         (TransmitQueueFull, "transmit_queue_full"),
         (MultiSegment, "multi_segment"),
         (HandoverRingFull, "handover_ring_full"),
+        (UdpMalformed, "udp_malformed"),
+        (UdpChecksumWrong, "udp_checksum_wrong"),
+        (UdpChecksumZero, "udp_checksum_zero"),
+        (GtpuMalformed, "gtpu_malformed"),
+        (GtpuVersionUnsupported, "gtpu_version_unsupported"),
+        (GtpuMessageUnknown, "gtpu_message_unknown"),
+        (GtpuExtensionUnsupported, "gtpu_extension_unsupported"),
+        (GtpuTeidUnknown, "gtpu_teid_unknown"),
+        (GtpuPeerMismatch, "gtpu_peer_mismatch"),
+        (GtpuInnerIpv4, "gtpu_inner_ipv4"),
     ]
 };
 
 impl DropReason {
     /// How many there are.
-    pub const COUNT: usize = DropReason::HandoverRingFull as usize + 1;
+    pub const COUNT: usize = DropReason::GtpuInnerIpv4 as usize + 1;
 
     /// All of them, in the order of their numbers.
     pub const ALL: [DropReason; Self::COUNT] = {

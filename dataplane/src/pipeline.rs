@@ -26,8 +26,8 @@ use crate::fib::{NO_MATCH, prefetch};
 use crate::frame::Frame;
 use crate::snapshot::{NextHop, PortDescription, Route, Snapshot};
 use crate::stage::limit::Limit;
-use crate::stage::parse::{self, ETHERNET_HEADER, Ipv6, VLAN_TAG};
-use crate::tunnel::ip6_in_ip6;
+use crate::stage::parse::{self, ETHERNET_HEADER, IPV6_HEADER, Ipv6, VLAN_TAG};
+use crate::tunnel::{gtpu, ip6_in_ip6};
 
 /// Most packets of one burst.
 pub const BURST: usize = 64;
@@ -35,13 +35,15 @@ pub const BURST: usize = 64;
 /// As it came in, out of a tunnel, as an error about that.
 const PASSES: usize = 3;
 
-/// How much a worker may do of what is not forwarding.
+/// What the configuration lets a worker do, and how much of what is not forwarding.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// ICMPv6 errors sent per second.
     pub icmpv6_errors_per_second: u32,
     /// Packets to the kernel per second.
     pub punts_per_second: u32,
+    /// Whether tunnelled packets may come without a UDP checksum (RFC 6935, RFC 6936).
+    pub accept_zero_checksums: bool,
     /// Of the counter that `process` is given as `now`.
     pub cycles_per_second: u64,
 }
@@ -54,6 +56,7 @@ pub struct Pipeline {
     worker: usize,
     icmpv6_errors: Limit,
     punts: Limit,
+    accept_zero_checksums: bool,
 }
 
 /// Where a packet of a lane comes from.
@@ -91,6 +94,7 @@ impl Pipeline {
             worker,
             icmpv6_errors: Limit::new(limits.icmpv6_errors_per_second, limits.cycles_per_second),
             punts: Limit::new(limits.punts_per_second, limits.cycles_per_second),
+            accept_zero_checksums: limits.accept_zero_checksums,
         }
     }
 
@@ -228,15 +232,26 @@ impl Pipeline {
     /// Finds the tunnels of those packets that come out of one.
     #[inline]
     fn look_peers_up<F: Frame>(&self, snapshot: &Snapshot, lanes: &mut Lanes<F>, destinations: &[Route]) {
-        let tunnelled = |lane: &Lane<F>, route: &Route| {
-            lane.packet.next_header == ip6_in_ip6::NEXT_HEADER
-                && route.next_hop == NextHop::Local
-                && lane.origin == Origin::Wire
+        let key = |lane: &Lane<F>, route: &Route| {
+            if route.next_hop != NextHop::Local || lane.origin != Origin::Wire {
+                return None;
+            }
+            match lane.packet.next_header {
+                ip6_in_ip6::NEXT_HEADER => Some(lane.packet.source),
+                gtpu::UDP => {
+                    let udp = lane.frame.bytes().get(ETHERNET_HEADER + IPV6_HEADER..)?;
+                    Some(gtpu::key(gtpu::peek_teid(udp)?, lane.packet.source))
+                }
+                _ => None,
+            }
         };
         let mut keys: ArrayVec<u128, BURST> = ArrayVec::new();
-        for (lane, route) in lanes.iter().zip(destinations) {
-            if tunnelled(lane, route) {
-                keys.push(lane.packet.source);
+        // Which lanes those are of: there are no more than a burst has.
+        let mut tunnelled = 0u64;
+        for (at, (lane, route)) in lanes.iter().zip(destinations).enumerate() {
+            if let Some(key) = key(lane, route) {
+                keys.push(key);
+                tunnelled |= 1 << (at % BURST);
             }
         }
         if keys.is_empty() {
@@ -245,8 +260,8 @@ impl Pipeline {
         let mut results = [NO_MATCH; BURST];
         snapshot.peers.lookup_burst(&keys, &mut results);
         let mut results = results.iter();
-        for (lane, route) in lanes.iter_mut().zip(destinations) {
-            if tunnelled(lane, route) {
+        for (at, lane) in lanes.iter_mut().enumerate() {
+            if tunnelled >> (at % BURST) & 1 == 1 {
                 lane.peer = results.next().copied().unwrap_or(NO_MATCH);
                 self.prefetch_tunnel(snapshot, lane.peer);
             }
@@ -254,12 +269,12 @@ impl Pipeline {
     }
 
     #[inline]
-    fn prefetch_tunnel(&self, snapshot: &Snapshot, tunnel: u32) {
-        if let Some(tunnel) = snapshot.tunnels.at(tunnel) {
+    fn prefetch_tunnel(&self, snapshot: &Snapshot, index: u32) {
+        if let Some(tunnel) = snapshot.tunnels.at(index) {
+            // It has one line.
             prefetch(tunnel);
-            prefetch(&tunnel.mtu);
+            snapshot.tunnel_traffic.prefetch(self.worker, index);
         }
-        snapshot.tunnel_traffic.prefetch(self.worker, tunnel);
     }
 
     /// Puts a frame, complete but for a tag, into the output of a port.

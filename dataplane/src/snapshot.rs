@@ -20,7 +20,8 @@ pub use compile::Compiler;
 pub use routes::Routes;
 pub use slab::Slab;
 pub use types::{
-    Adjacency, LinkLayerAddress, MAX_PORTS, NextHop, PortDescription, Route, Snapshot, SourceRule, Tunnel,
+    Adjacency, LinkLayerAddress, MAX_PORTS, NextHop, Path, PortDescription, Route, Snapshot, SourceRule,
+    TEID_OF_OTHERS, Tunnel,
 };
 
 /// The writing end of publication.

@@ -25,7 +25,7 @@ use crate::frame::Frame;
 use crate::pipeline::BURST;
 use crate::snapshot::{NextHop, Snapshot};
 use crate::stage::parse::{self, ETHERNET_HEADER, IPV6_HEADER, VLAN_TAG};
-use crate::tunnel::ip6_in_ip6;
+use crate::tunnel::{gtpu, ip6_in_ip6};
 
 const TCP: u8 = 6;
 /// Odd, with about as many ones as zeros in no pattern.
@@ -114,17 +114,27 @@ impl Spreader {
     }
 }
 
-/// The destination of a packet that has an IPv6 packet within (RFC 2473), and that one's octets; as
+/// The destination of a packet that has an IPv6 packet within (RFC 2473, or a G-PDU), and that one's octets; as
 /// the pipeline sees it, with extension headers in between.
 #[inline]
 fn tunnelled(octets: &[u8]) -> Option<(u128, &[u8])> {
     let header = octets.first_chunk::<IPV6_HEADER>()?;
     let upper = parse::upper_layer(octets, header[6]).ok()?;
-    if upper.next_header != ip6_in_ip6::NEXT_HEADER || upper.later_fragment {
+    if upper.later_fragment {
         return None;
     }
     let destination = u128::from_be_bytes(*header.last_chunk()?);
-    Some((destination, octets.get(upper.offset..)?))
+    let inner = octets.get(upper.offset..)?;
+    match upper.next_header {
+        ip6_in_ip6::NEXT_HEADER => Some((destination, inner)),
+        gtpu::UDP => {
+            gtpu::peek_teid(inner)?;
+            let message = gtpu::read(inner).ok()?;
+            let inner = inner.get(message.offset..message.end)?;
+            (message.kind == gtpu::message_type::G_PDU).then_some((destination, inner))
+        }
+        _ => None,
+    }
 }
 
 /// A hash of the flow that the packet in `inner` is of; `None` if that is no IPv6 packet.

@@ -1,5 +1,6 @@
 //! The steps of a packet's way, one file each.
 
+pub mod checksum;
 pub mod icmpv6_error;
 pub mod limit;
 pub mod parse;

@@ -75,6 +75,22 @@ fn the_flows_of_one_tunnel_are_shared_out_evenly() {
 }
 
 #[test]
+fn a_g_pdu_goes_where_what_it_carries_would_go() {
+    let snapshot = snapshot();
+    for flow in 0..100 {
+        let expected = of(&snapshot, &tunnelled(PEER, OWN, &inner(flow)));
+        let packet = g_pdu(PEER, OWN, LOCAL_TEID, &inner(flow));
+        assert_eq!(of(&snapshot, &packet), expected);
+    }
+    // Messages about paths stay.
+    let echo = gtpu(PEER, OWN, &[0x32, 1, 0, 4, 0, 0, 0, 0, 0, 1, 0, 0]);
+    for from in 0..WORKERS {
+        let frame = ethernet(CORE_MAC, ROUTER_MAC, &echo);
+        assert_eq!(owner(&snapshot, from, CORE, &frame), from);
+    }
+}
+
+#[test]
 fn what_is_not_tunnelled_to_this_node_stays_where_it_came_in() {
     let snapshot = snapshot();
     let packets = [

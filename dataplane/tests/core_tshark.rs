@@ -28,11 +28,16 @@ fn pcap(frames: &[Vec<u8>]) -> tempfile::NamedTempFile {
 
 /// The fields of each frame, several of one kind separated by commas.
 fn dissect(frames: &[Vec<u8>], fields: &[&str]) -> Vec<Vec<String>> {
+    dissect_with(frames, &[], fields)
+}
+
+fn dissect_with(frames: &[Vec<u8>], options: &[&str], fields: &[&str]) -> Vec<Vec<String>> {
     let file = pcap(frames);
     let mut command = Command::new("tshark");
     command
         .arg("-r")
         .arg(file.path())
+        .args(options)
         .args(["-T", "fields", "-E", "separator=|"]);
     for field in fields {
         command.args(["-e", field]);
@@ -103,4 +108,41 @@ fn errors_have_right_checksums() {
         );
         assert!(read[4].parse::<usize>().unwrap() <= 14 + 1280);
     }
+}
+
+#[test]
+fn g_pdus_and_answers_are_gtpu() {
+    let inner = udp(REMOTE, GTPU_OLD, 64);
+    let frames: Vec<Vec<u8>> = [
+        udp(REMOTE, GTPU_ANCHORED, 64),
+        gtpu(PEER, OWN, &[0x32, 1, 0, 4, 0, 0, 0, 0, 0x12, 0x34, 0, 0]),
+        g_pdu(PEER, OWN, 0x0102_0304, &inner),
+    ]
+    .iter()
+    .map(|packet| Gateway::new().one(CORE, packet).transmit[0].1.clone())
+    .collect();
+    let fields = [
+        "gtp.message",
+        "gtp.teid",
+        "gtp.seq_number",
+        "gtp.recovery",
+        "gtp.teid_data",
+        "gtp.gsn_ipv6",
+        "_ws.malformed",
+        "udp.checksum.status",
+        "udp.dstport",
+    ];
+    // Checksums are looked at only when asked for.
+    let read = dissect_with(&frames, &["-o", "udp.check_checksum:TRUE"], &fields);
+    let of = |at: usize| read[at].iter().map(String::as_str).collect::<Vec<_>>();
+    // 1 is a good checksum; the inner one has none at all.
+    assert_eq!(of(0)[..2], ["0xff", "0xdeadbeef"]);
+    assert_eq!(of(0)[6], "");
+    assert!(of(0)[7].starts_with('1') && of(0)[8] == "2152,9", "{:?}", of(0));
+    assert_eq!(
+        of(1),
+        ["0x02", "0x00000000", "0x1234", "0", "", "", "", "1", "49443"]
+    );
+    assert_eq!(of(2)[..2], ["0x1a", "0x00000000"]);
+    assert_eq!(of(2)[4..], ["0x01020304", OWN, "", "1", "2152"]);
 }

@@ -1,13 +1,15 @@
 //! A gateway's tables and packets, without a gateway: what the benches in this process share.
 
 use std::net::Ipv6Addr;
+use std::num::NonZeroU32;
 
 use anyhow::Context;
 use ipnet::Ipv6Net;
 use kedge_dataplane::pipeline::{Limits, Pipeline};
-use kedge_dataplane::snapshot::{Compiler, PortDescription, Publisher};
+use kedge_dataplane::snapshot::{Compiler, PortDescription, Publisher, TableLimits};
+use kedge_dataplane::tunnel::gtpu;
 use kedge_dataplane_api::Transaction;
-use kedge_dataplane_api::model::{Encapsulation, NextHop, PrefixEntry, Source, SourcePath, Tunnel};
+use kedge_dataplane_api::model::{Encapsulation, GtpU, NextHop, PrefixEntry, Source, SourcePath, Tunnel};
 
 use crate::fib::shapes::{Prefix, Random, Shape};
 
@@ -25,7 +27,7 @@ const LOCAL: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1);
 const ELSEWHERE: Ipv6Addr = Ipv6Addr::new(0x2a00, 0x77, 0, 0, 0, 0, 0, 1);
 /// Octets of an Ethernet frame without checksum, as CSIT has it for IPv6.
 const FRAME: usize = 78;
-/// Most tunnels: no domain of this kind has more gateways.
+/// Most tunnels of IPv6 in IPv6: no domain of this kind has more gateways.
 pub(crate) const MOST_TUNNELS: usize = 10_000;
 
 /// What is done with the packets.
@@ -37,16 +39,45 @@ pub(crate) enum Case {
     Encapsulate,
     /// From a tunnel, on to the core: what a node elsewhere sends through its anchor.
     Decapsulate,
+    /// As [`Case::Encapsulate`], each prefix by a GTP-U tunnel of its own.
+    GtpuEncapsulate,
+    /// As [`Case::Decapsulate`], each prefix by a GTP-U tunnel of its own.
+    GtpuDecapsulate,
 }
 
 impl Case {
-    pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Encapsulate, Self::Decapsulate];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Plain,
+        Self::Encapsulate,
+        Self::Decapsulate,
+        Self::GtpuEncapsulate,
+        Self::GtpuDecapsulate,
+    ];
+
+    /// Tunnels with so many prefixes.
+    fn tunnels(self, count: usize) -> usize {
+        match self {
+            Self::Plain => 1,
+            Self::Encapsulate | Self::Decapsulate => count.min(MOST_TUNNELS),
+            Self::GtpuEncapsulate | Self::GtpuDecapsulate => count,
+        }
+    }
+
+    /// Tunnel number `at`.
+    fn tunnel(self, at: usize) -> Tunnel {
+        match self {
+            Self::Plain | Self::Encapsulate | Self::Decapsulate => tunnel(at),
+            Self::GtpuEncapsulate | Self::GtpuDecapsulate => gtpu_tunnel(at),
+        }
+    }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
             Self::Encapsulate => "encapsulate",
             Self::Decapsulate => "decapsulate",
+            Self::GtpuEncapsulate => "gtpu-encapsulate",
+            Self::GtpuDecapsulate => "gtpu-decapsulate",
         }
     }
 }
@@ -83,13 +114,13 @@ impl Gateway {
             vlan: None,
             exception: false,
         };
-        let compiler = Compiler::new(PORTS.map(port).to_vec(), LOCAL, workers);
-        let prefixes = Shape::Pools.prefixes(count);
-        let tunnels = if case == Case::Plain {
-            1
-        } else {
-            count.min(MOST_TUNNELS)
+        let limits = TableLimits {
+            prefixes: 1 << 21,
+            tunnels: 1 << 20,
         };
+        let compiler = Compiler::new(PORTS.map(port).to_vec(), LOCAL, workers).with_limits(limits);
+        let prefixes = Shape::Pools.prefixes(count);
+        let tunnels = case.tunnels(count);
         let mut gateway = Self {
             compiler,
             prefixes,
@@ -107,7 +138,9 @@ impl Gateway {
             put_prefixes: vec![("::/0".parse()?, entry(by_router()))],
             ..Transaction::default()
         };
-        first.put_tunnels = (0..self.tunnels).map(|at| (at as u32 + 1, tunnel(at))).collect();
+        first.put_tunnels = (0..self.tunnels)
+            .map(|at| (at as u32 + 1, self.case.tunnel(at)))
+            .collect();
         self.compiler.apply(&first)?;
         for (number, prefixes) in self.prefixes.chunks(1000).enumerate() {
             let put = prefixes.iter().zip(number * 1000..);
@@ -125,7 +158,7 @@ impl Gateway {
     fn next_hop(&self, at: usize) -> NextHop {
         match self.case {
             Case::Plain => by_router(),
-            Case::Encapsulate | Case::Decapsulate => NextHop::Tunnel((at % self.tunnels) as u32 + 1),
+            _ => NextHop::Tunnel((at % self.tunnels) as u32 + 1),
         }
     }
 
@@ -159,9 +192,13 @@ impl Gateway {
             match kind {
                 Kind::Tunnels => {
                     let mtu = 1280 + random.below(180) as u16;
-                    transaction
-                        .put_tunnels
-                        .push((at as u32 + 1, Tunnel { mtu, ..tunnel(at) }));
+                    transaction.put_tunnels.push((
+                        at as u32 + 1,
+                        Tunnel {
+                            mtu,
+                            ..self.case.tunnel(at)
+                        },
+                    ));
                 }
                 Kind::Neighbours => {
                     let address = Ipv6Addr::from(0x2001_0db8_00ca_u128 << 80 | (at % 1000 + 16) as u128);
@@ -192,13 +229,17 @@ impl Gateway {
         let node = Ipv6Addr::from(bits | u128::from(random.next()));
         let ports = random.next().to_be_bytes();
         let mut packet = match self.case {
-            Case::Plain | Case::Encapsulate => inner(ELSEWHERE, node, ports),
-            Case::Decapsulate => inner(node, ELSEWHERE, ports),
+            Case::Plain | Case::Encapsulate | Case::GtpuEncapsulate => inner(ELSEWHERE, node, ports),
+            Case::Decapsulate | Case::GtpuDecapsulate => inner(node, ELSEWHERE, ports),
         };
-        if self.case == Case::Decapsulate {
-            let mut outer = header(41, packet.len(), peer(at % self.tunnels), LOCAL).to_vec();
-            outer.append(&mut packet);
-            packet = outer;
+        match self.case {
+            Case::Plain | Case::Encapsulate | Case::GtpuEncapsulate => {}
+            Case::Decapsulate => {
+                let mut outer = header(41, packet.len(), peer(at % self.tunnels), LOCAL).to_vec();
+                outer.append(&mut packet);
+                packet = outer;
+            }
+            Case::GtpuDecapsulate => packet = g_pdu(at, &packet),
         }
         let mut frame = OWN.to_vec();
         frame.extend_from_slice(&ROUTER_LINK_LAYER);
@@ -213,6 +254,7 @@ pub(crate) fn pipeline(worker: usize) -> Pipeline {
     let limits = Limits {
         icmpv6_errors_per_second: 1000,
         punts_per_second: 10_000,
+        accept_zero_checksums: false,
         cycles_per_second: 2_000_000_000,
     };
     Pipeline::new(worker, limits)
@@ -250,6 +292,34 @@ fn by_router() -> NextHop {
 
 fn peer(at: usize) -> Ipv6Addr {
     Ipv6Addr::from(0x2001_0db8_000b_u128 << 80 | (at as u128) << 64 | 1)
+}
+
+/// GTP-U tunnel number `at`: many nodes, a hundred gateways that serve them.
+fn gtpu_tunnel(at: usize) -> Tunnel {
+    // As an owner gives them out, so that they cannot be guessed: an odd multiplier makes them all different.
+    let teid =
+        |at: usize| NonZeroU32::new((at as u32 + 1).wrapping_mul(0x9e37_79b1)).unwrap_or(NonZeroU32::MAX);
+    Tunnel {
+        encapsulation: Encapsulation::GtpU(GtpU {
+            local_teid: teid(at),
+            remote_teid: teid(at),
+            pdu_session: None,
+        }),
+        ..tunnel(at % 100)
+    }
+}
+
+/// What the peer of GTP-U tunnel number `at` sends.
+fn g_pdu(at: usize, inner: &[u8]) -> Vec<u8> {
+    let tunnel = gtpu_tunnel(at);
+    let Encapsulation::GtpU(gtpu) = tunnel.encapsulation else {
+        return Vec::new();
+    };
+    let mut packet = vec![0; gtpu::overhead(&gtpu)];
+    packet.extend_from_slice(inner);
+    // Too long it is not: the frame has 78 octets.
+    let _ = gtpu::encapsulate(&mut packet, tunnel.remote.octets(), LOCAL.octets(), 64, &gtpu);
+    packet
 }
 
 /// Tunnel number `at`.

@@ -33,7 +33,12 @@ fuzz_target!(|octets: &[u8]| {
             header[12..].copy_from_slice(&[0x86, 0xdd]);
         }
     }
-    let limits = Limits { icmpv6_errors_per_second: 100, punts_per_second: 100, cycles_per_second: 1_000_000 };
+    let limits = Limits {
+        icmpv6_errors_per_second: 100,
+        punts_per_second: 100,
+        accept_zero_checksums: choice & 8 != 0,
+        cycles_per_second: 1_000_000,
+    };
     let mut pipeline = Pipeline::new(0, limits);
     let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
     burst.push(HeapFrame::new(&frame));
@@ -41,6 +46,11 @@ fuzz_target!(|octets: &[u8]| {
     pipeline.process(&SNAPSHOT, port, 0, &mut burst, &mut output);
     let out: usize = output.transmit.iter().chain(&output.punt).map(ArrayVec::len).sum();
     let dropped: u64 = DropReason::ALL.iter().map(|reason| pipeline.counters.drops(*reason)).sum();
-    let errors = pipeline.counters.stages(Stage::Icmpv6ErrorSent);
+    let told = [
+        Stage::Icmpv6ErrorSent,
+        Stage::GtpuErrorIndicationSent,
+        Stage::GtpuSupportedExtensionHeadersNotificationSent,
+    ];
+    let errors: u64 = told.map(|stage| pipeline.counters.stages(stage)).iter().sum();
     assert_eq!(1 + errors, out as u64 + dropped);
 });

@@ -181,4 +181,12 @@ fn timers(config: &Config, findings: &mut Findings) {
         600_000,
         "ms",
     );
+    let echo = ms(timers.gtpu_echo_interval);
+    if echo != 0 {
+        findings.range("timers.gtpu_echo_interval_ms", echo, 60_000, 3_600_000, "ms");
+    }
+    let response = ms(timers.gtpu_t3_response);
+    findings.range("timers.gtpu_t3_response_ms", response, 10, 60_000, "ms");
+    let requests = u64::from(timers.gtpu_n3_requests);
+    findings.range("timers.gtpu_n3_requests", requests, 1, 20, "requests");
 }

@@ -40,13 +40,18 @@ impl Cmd {
             return;
         }
         let status = acknowledgement.status;
-        let previous = self.state.bindings.get_mut(&identifier).and_then(|binding| {
-            binding.previous.iter_mut().find(|previous| {
+        let found = self.state.bindings.get_mut(&identifier).and_then(|binding| {
+            let position = binding.previous.iter().position(|previous| {
                 previous.address == from
                     && matches!(&previous.phase, PreviousPhase::Updating(it) if it.sequences.contains(&sequence))
-            })
+            })?;
+            if status.is_accepted() {
+                // For the next registration: the serving MAAR has been answered.
+                binding.offer(from, acknowledgement.options.gtpu_teid(from));
+            }
+            binding.previous.get_mut(position)
         });
-        let Some(previous) = previous else {
+        let Some(previous) = found else {
             self.counters.add("acknowledgements_unmatched");
             return;
         };

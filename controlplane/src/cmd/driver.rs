@@ -8,7 +8,7 @@ use tonic::Status;
 
 use super::{BindingPhase, Cmd, Input, Output, PreviousPhase, Settings, State};
 use crate::binding::{FileStore, Saver, StoreError};
-use crate::driver::{Endpoint, FromSocket, Heeded, Observer, Parts, restore, wait_until};
+use crate::driver::{Endpoint, FromSocket, Heeded, Observer, Parts, restore, tunnel_name, wait_until};
 use crate::event::Event;
 use crate::metrics::{Accumulated, Snapshot};
 use crate::northbound::{Request, proto};
@@ -140,6 +140,7 @@ impl Daemon {
                             PreviousPhase::Refused => "refused",
                         }
                         .to_owned(),
+                        tunnel: tunnel_name(previous.gtpu.is_some()).to_owned(),
                     })
                     .collect(),
                 expires_in_ms: milliseconds(binding.expires_at.since(now)),
@@ -176,6 +177,7 @@ impl Daemon {
                 .collect(),
             bindings,
             dataplane_connected: None,
+            paths: Vec::new(),
         };
         self.accumulated
             .render(&snapshot)

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::Ipv6Net;
-use kedge_config::{CmdMode, Config, KnownMaar, Timers};
+use kedge_config::{CmdMode, Config, KnownMaar, Timers, TunnelType};
 
 use super::state::{Binding, Exchange, Previous, PreviousPhase, State};
 pub use crate::counters::Counters;
@@ -13,7 +14,9 @@ use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::{RefusalLimit, UPDATE_FLAGS, handoff_indicator, lifetime_units, remember};
 use crate::time::Time;
-use crate::wire::mobility::{MobilityMessage, MobilityOptions, ProxyBindingUpdate, timestamp_from_time};
+use crate::wire::mobility::{
+    MobilityMessage, MobilityOptions, ProxyBindingUpdate, TunnelEndpoint, timestamp_from_time,
+};
 
 /// What happens to a CMD.
 #[allow(
@@ -58,6 +61,8 @@ pub struct Settings {
     pub mode: CmdMode,
     /// `cmd.known_maar`.
     pub known_maars: Vec<KnownMaar>,
+    /// `cmd.tunnel`.
+    pub tunnel: TunnelType,
     /// `cmd.maximum_previous_maars`.
     pub maximum_previous_maars: usize,
     /// `cmd.maximum_bindings`.
@@ -76,6 +81,7 @@ impl Settings {
         Some(Self {
             mode: cmd.mode,
             known_maars: cmd.known_maars.clone(),
+            tunnel: cmd.tunnel,
             maximum_previous_maars: cmd.maximum_previous_maars.into(),
             maximum_bindings: usize::try_from(cmd.maximum_bindings).unwrap_or(usize::MAX),
             router_link_local_address: config.access.router_link_local_address,
@@ -116,6 +122,8 @@ pub(super) struct Anchor {
     pub(super) address: Ipv6Addr,
     pub(super) prefix: Ipv6Net,
     pub(super) access_technology_type: u8,
+    /// TEID at the serving MAAR, where GTP-U was agreed on.
+    pub(super) serving_teid: Option<NonZeroU32>,
 }
 
 /// The state machine of a CMD.
@@ -271,6 +279,11 @@ impl Cmd {
                 access_technology_type: Some(anchor.access_technology_type),
                 timestamp: Some(timestamp_from_time(now)),
                 serving_maar: serving.map(|(address, _)| address),
+                tunnel_endpoints: serving
+                    .zip(anchor.serving_teid)
+                    .map(|((address, _), teid)| TunnelEndpoint::gtpu(address, teid))
+                    .into_iter()
+                    .collect(),
                 ..MobilityOptions::default()
             },
         };
@@ -298,6 +311,14 @@ impl Binding {
             .chain(self.previous.iter().map(|previous| previous.prefix))
     }
 
+    /// What a MAAR, by its own word, takes the node's packets on from now on; `None`: not by GTP-U.
+    pub(super) fn offer(&mut self, maar: Ipv6Addr, teid: Option<NonZeroU32>) {
+        match teid {
+            Some(teid) => self.offered_teids.insert(maar, teid),
+            None => self.offered_teids.remove(&maar),
+        };
+    }
+
     /// The earliest of its timers.
     fn next_deadline(&self) -> Time {
         let updates = self.previous.iter().filter_map(Previous::retransmit_at);
@@ -306,6 +327,16 @@ impl Binding {
 }
 
 impl Previous {
+    /// What an update to it says, as long as the node is somewhere.
+    pub(super) fn anchor(&self, access_technology_type: u8) -> Anchor {
+        Anchor {
+            address: self.address,
+            prefix: self.prefix,
+            access_technology_type,
+            serving_teid: self.gtpu.map(|gtpu| gtpu.serving_teid),
+        }
+    }
+
     /// When the update on its way is due again.
     pub(super) fn retransmit_at(&self) -> Option<Time> {
         match &self.phase {

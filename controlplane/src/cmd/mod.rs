@@ -12,6 +12,10 @@
 //!  P-MAAR ── PBA ──► confirmation
 //! ```
 //!
+//! For GTP-U each MAAR offers an endpoint for a node, in its update or its answer. The CMD keeps them
+//! and, where its domain is one of GTP-U, decides for each P-MAAR at each registration: both ends are
+//! told of each other's, or neither is. One end alone would send what the other does not take.
+//!
 //! The three modes of RFC 8885 sections 3.2 to 3.4 differ in two decisions,
 //! both in `registration::handover`: when the S-MAAR is answered (at once, or
 //! when the P-MAARs have answered), and whose sequence number and timestamp the
@@ -29,4 +33,4 @@ mod timers;
 mod tests;
 
 pub use fsm::{Cmd, Counters, Input, Output, Settings};
-pub use state::{Binding, BindingPhase, Exchange, Previous, PreviousPhase, Release, State};
+pub use state::{AgreedGtpu, Binding, BindingPhase, Exchange, Previous, PreviousPhase, Release, State};

@@ -1,16 +1,19 @@
 //! A MAAR registers a node: new, again, moved here, or gone (RFC 8885 sections 3.1, 3.4, 3.5).
 
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
+
+use kedge_config::TunnelType;
 
 use super::check::Checked;
 use super::fsm::{Anchor, Cmd, Output};
-use super::state::{Binding, BindingPhase, Previous, PreviousPhase, Release};
+use super::state::{AgreedGtpu, Binding, BindingPhase, Previous, PreviousPhase, Release};
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::{acknowledge, handoff_indicator, lifetime_span, lifetime_units};
 use crate::time::Time;
 use crate::wire::mobility::{
-    LogicalInterface, MobilityMessage, PreviousMaarOption, ProxyBindingUpdate, Status,
+    LogicalInterface, MobilityMessage, PreviousMaarOption, ProxyBindingUpdate, Status, TunnelEndpoint,
 };
 
 impl Cmd {
@@ -32,7 +35,7 @@ impl Cmd {
             .lifetime
             .min(lifetime_units(self.settings.timers.binding_lifetime));
         let before = self.state.bindings.get(&checked.identifier).cloned();
-        let fresh = Binding {
+        let mut fresh = Binding {
             serving: checked.serving,
             prefixes: checked.prefixes.clone(),
             previous: before
@@ -45,8 +48,13 @@ impl Cmd {
             last_timestamp: checked.timestamp,
             access_technology_type: checked.access_technology_type,
             link_layer_identifier: update.options.link_layer_identifier.clone(),
+            offered_teids: before
+                .as_ref()
+                .map(|binding| binding.offered_teids.clone())
+                .unwrap_or_default(),
             restored: false,
         };
+        fresh.offer(checked.serving, update.options.gtpu_teid(checked.serving));
         match &before {
             None if self.state.bindings.len() >= self.settings.maximum_bindings => {
                 return self.refuse(from, update, Status::INSUFFICIENT_RESOURCES, now, outputs);
@@ -101,6 +109,7 @@ impl Cmd {
         let released = before
             .as_ref()
             .map_or_else(Vec::new, |before| self.list_previous(&identifier, before, now));
+        self.agree_on_tunnels(&identifier, now);
         self.reindex(&identifier, before.as_ref());
         // A prefix that is registered again is not released any more.
         self.state
@@ -113,12 +122,7 @@ impl Cmd {
         outputs.push(self.answer(from, update, &identifier, lifetime, now));
         self.tell_previous(&identifier, now, outputs);
         for previous in released {
-            let (address, prefix) = (previous.address, previous.prefix);
-            let anchor = Anchor {
-                address,
-                prefix,
-                access_technology_type: checked.access_technology_type,
-            };
+            let anchor = previous.anchor(checked.access_technology_type);
             self.release(&identifier, anchor, now, outputs);
         }
     }
@@ -145,6 +149,7 @@ impl Cmd {
                     address: before.serving,
                     prefix: *prefix,
                     phase: updating.clone(),
+                    gtpu: None,
                 };
                 binding.previous.push(previous);
             }
@@ -166,6 +171,34 @@ impl Cmd {
         released
     }
 
+    /// Decides by which tunnel each P-MAAR and the serving one reach each other, just before the serving
+    /// one is answered. P-MAARs to which that is news are told: no end may go on as it did alone.
+    fn agree_on_tunnels(&mut self, identifier: &MobileNodeIdentifier, now: Time) {
+        let updating = PreviousPhase::Updating(self.new_exchange(now));
+        let relayed = self.settings.tunnel == TunnelType::GtpU;
+        let Some(binding) = self.state.bindings.get_mut(identifier) else {
+            return;
+        };
+        let (serving, previous) = (binding.serving, &binding.previous);
+        binding
+            .offered_teids
+            .retain(|maar, _| *maar == serving || previous.iter().any(|it| it.address == *maar));
+        let serving_teid = binding.offered_teids.get(&serving).filter(|_| relayed);
+        for previous in &mut binding.previous {
+            let previous_teid = binding.offered_teids.get(&previous.address);
+            let gtpu = serving_teid
+                .zip(previous_teid)
+                .map(|(serving_teid, previous_teid)| AgreedGtpu {
+                    serving_teid: *serving_teid,
+                    previous_teid: *previous_teid,
+                });
+            if previous.gtpu != gtpu {
+                previous.gtpu = gtpu;
+                previous.phase = updating.clone();
+            }
+        }
+    }
+
     /// The answer to an accepted registration, with the P-MAAR list.
     fn answer(
         &self,
@@ -178,10 +211,19 @@ impl Cmd {
         let mut answer = acknowledge(update, Status::ACCEPTED, lifetime, now);
         if let Some(binding) = self.state.bindings.get(identifier) {
             answer.options.home_network_prefixes = binding.prefixes.clone();
-            answer.options.previous_maars = binding
-                .previous
-                .iter()
-                .filter(|previous| previous.phase != PreviousPhase::Refused)
+            let told = || {
+                let all = binding.previous.iter();
+                all.filter(|previous| previous.phase != PreviousPhase::Refused)
+            };
+            // One for each MAAR, which may anchor several prefixes.
+            let endpoints: BTreeMap<_, _> = told()
+                .filter_map(|previous| Some((previous.address, previous.gtpu?.previous_teid)))
+                .collect();
+            answer.options.tunnel_endpoints = endpoints
+                .into_iter()
+                .map(|(address, teid)| TunnelEndpoint::gtpu(address, teid))
+                .collect();
+            answer.options.previous_maars = told()
                 .map(|previous| PreviousMaarOption {
                     address: previous.address,
                     home_network_prefix: previous.prefix,
@@ -224,17 +266,11 @@ impl Cmd {
         };
         let serving = (binding.serving, binding.expires_at.since(now));
         for previous in &mut binding.previous {
+            let anchor = previous.anchor(binding.access_technology_type);
             if let PreviousPhase::Updating(exchange) = &mut previous.phase
                 && exchange.transmissions == 0
             {
                 self.counters.add("previous_updates_sent");
-                let att = binding.access_technology_type;
-                let (address, prefix) = (previous.address, previous.prefix);
-                let anchor = Anchor {
-                    address,
-                    prefix,
-                    access_technology_type: att,
-                };
                 outputs.push(self.update_for(identifier, anchor, Some(serving), exchange, now));
             }
         }
@@ -256,6 +292,7 @@ impl Cmd {
             address,
             prefix,
             access_technology_type,
+            serving_teid: _,
         } = anchor;
         self.counters.add("releases_sent");
         let text = format!("{identifier}: {address} is told to release {prefix}");

@@ -27,6 +27,7 @@ impl Cmd {
         };
         let serving = (binding.serving, binding.expires_at.since(now));
         for previous in &mut binding.previous {
+            let anchor = previous.anchor(binding.access_technology_type);
             let PreviousPhase::Updating(exchange) = &mut previous.phase else {
                 continue;
             };
@@ -35,13 +36,6 @@ impl Cmd {
             }
             self.wait_longer(exchange, now);
             self.counters.add("previous_updates_retransmitted");
-            let att = binding.access_technology_type;
-            let (address, prefix) = (previous.address, previous.prefix);
-            let anchor = Anchor {
-                address,
-                prefix,
-                access_technology_type: att,
-            };
             outputs.push(self.update_for(identifier, anchor, Some(serving), exchange, now));
         }
         self.state.bindings.insert(identifier.clone(), binding);
@@ -84,6 +78,7 @@ impl Cmd {
                     address,
                     prefix,
                     access_technology_type: att,
+                    serving_teid: None,
                 },
                 now,
                 outputs,
@@ -113,6 +108,7 @@ impl Cmd {
                 address: release.address,
                 prefix: release.prefix,
                 access_technology_type: release.access_technology_type,
+                serving_teid: None,
             };
             outputs.push(self.update_for(&release.identifier, anchor, None, &mut release.exchange, now));
             true

@@ -61,6 +61,12 @@ pub fn info(config: &Config, observer: &Observer, dataplane: Option<u64>) -> pro
     }
 }
 
+/// The name of a tunnel between two MAARs, as in the configuration.
+#[must_use]
+pub fn tunnel_name(gtpu: bool) -> &'static str {
+    if gtpu { "gtpu" } else { "ipv6-in-ipv6" }
+}
+
 /// All counters of a daemon: the state machine's, the socket's, and messages by kind.
 #[must_use]
 pub fn counters(machine: &Counters, endpoint: &Endpoint) -> proto::Counters {

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use crate::event::Event;
 use crate::proxy_binding::lifetime_span;
-use crate::wire::mobility::{MobilityMessage, MobilityOptions};
+use crate::wire::mobility::{MobilityMessage, MobilityOptions, TunnelType};
 
 /// The event of a message that was sent (`message_sent`) or received (`message_received`).
 #[must_use]
@@ -85,6 +85,18 @@ fn options(mut event: Event, text: &mut String, options: &MobilityOptions) -> Ev
         text.push_str(&format!(" previous {}", previous.join(", ")));
         event = event.with("previous_maars", previous.join(","));
     }
+    let endpoints: Vec<_> = options
+        .tunnel_endpoints
+        .iter()
+        .map(|endpoint| match endpoint.tunnel_type {
+            TunnelType::Ipv6InIpv6 => format!("{} IPv6-in-IPv6", endpoint.address),
+            TunnelType::GtpU { teid } => format!("{} GTP-U TEID {teid:#010x}", endpoint.address),
+        })
+        .collect();
+    if !endpoints.is_empty() {
+        text.push_str(&format!(" endpoint {}", endpoints.join(", ")));
+        event = event.with("tunnel_endpoints", endpoints.join(","));
+    }
     event
 }
 
@@ -101,7 +113,7 @@ pub(super) fn short_name(message: &MobilityMessage) -> &'static str {
 mod tests {
     use super::*;
     use crate::identity::MobileNodeIdentifier;
-    use crate::wire::mobility::{ProxyBindingAcknowledgement, ProxyBindingUpdate, Status};
+    use crate::wire::mobility::{ProxyBindingAcknowledgement, ProxyBindingUpdate, Status, TunnelEndpoint};
 
     #[test]
     fn an_update_and_its_answer() {
@@ -125,6 +137,28 @@ mod tests {
         assert_eq!(event.field("message"), Some("PBU"));
         assert_eq!(event.field("prefixes"), Some("2001:db8:100::/64"));
         assert_eq!(event.field("lifetime"), Some("600"));
+        let offering = MobilityOptions {
+            tunnel_endpoints: vec![TunnelEndpoint::gtpu(maar, 0xfeed.try_into().unwrap())],
+            ..shared.clone()
+        };
+        let update = MobilityMessage::ProxyBindingUpdate(ProxyBindingUpdate {
+            sequence: 8,
+            flags: 0,
+            lifetime: 150,
+            options: offering,
+        });
+        let event = describe("message_sent", &update, maar, cmd, 128);
+        assert!(
+            event
+                .text
+                .contains(" endpoint 2001:db8:a::1 GTP-U TEID 0x0000feed lifetime"),
+            "{}",
+            event.text
+        );
+        assert_eq!(
+            event.field("tunnel_endpoints"),
+            Some("2001:db8:a::1 GTP-U TEID 0x0000feed")
+        );
         let answer = MobilityMessage::ProxyBindingAcknowledgement(ProxyBindingAcknowledgement {
             status: Status::TIMESTAMP_MISMATCH,
             flags: 0,

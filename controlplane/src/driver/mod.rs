@@ -15,7 +15,7 @@ mod raw;
 mod reaction;
 mod start;
 
-pub use answers::{counters, info, restore};
+pub use answers::{counters, info, restore, tunnel_name};
 pub use clock::Clock;
 pub use description::describe;
 pub use endpoint::{Endpoint, FromSocket, MessageCount};

@@ -167,9 +167,8 @@ impl Maar {
             outputs.push(Output::Event(event));
             self.counters.add("registrations_completed");
         }
-        for peer in peers {
-            self.assure_tunnel_id(peer);
-        }
+        self.arrange_tunnels(identifier, &peers, &acknowledgement.options);
+        self.forget_tunnels(identifier);
         if changed {
             self.advertise(identifier, false, now, outputs);
         }
@@ -184,6 +183,9 @@ impl Maar {
         outputs: &mut Vec<Output>,
     ) {
         let told = self.permitted_previous(identifier, acknowledgement);
+        // The CMD may have learnt of an endpoint since it answered first, and has told the other end.
+        let peers: Vec<_> = told.iter().map(|it| it.address).collect();
+        self.arrange_tunnels(identifier, &peers, &acknowledgement.options);
         let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;
         };
@@ -194,10 +196,7 @@ impl Maar {
         if new.is_empty() {
             return;
         }
-        node.previous.extend(new.iter().cloned());
-        for previous in new {
-            self.assure_tunnel_id(previous.address);
-        }
+        node.previous.extend(new);
         self.advertise(identifier, false, now, outputs);
     }
 
@@ -270,6 +269,7 @@ impl Maar {
             node.registered = false;
             node.previous.clear();
         }
+        self.forget_tunnels(identifier);
         self.reschedule(identifier);
     }
 }

@@ -1,5 +1,6 @@
 //! The access side: a node comes, a node goes.
 
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -129,6 +130,8 @@ impl Maar {
             refresh_at: None,
             advertise_at: None,
             last_timestamp: 0,
+            teid: None,
+            gtpu_tunnels: BTreeMap::new(),
         };
         self.counters.add("attachments");
         outputs.push(attached_event(&identifier, &node, "attached"));

@@ -15,12 +15,14 @@ mod answers;
 mod attachment;
 mod interfaces;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kedge_dataplane_api::Tables;
+use kedge_dataplane_api::model::{Encapsulation, Tunnel};
 use tokio::sync::{mpsc, watch};
 
 use self::interfaces::Interfaces;
@@ -34,6 +36,8 @@ use crate::event::Event;
 use crate::identity::LinkLayerAddress;
 use crate::kernel::{Change, Kernel};
 use crate::metrics::Accumulated;
+use crate::path::{self, PathSocket, Paths};
+use crate::wire::gtpu::{Malformed, Message};
 use crate::wire::neighbour_discovery::PrefixInformation;
 use crate::{forwarding, kernel};
 use kedge_config::Config;
@@ -55,6 +59,7 @@ const COUNTERS: &[&str] = &[
     "advertisements_without_link",
     "advertisements_not_sent",
     "neighbour_requests",
+    "gtpu_messages_not_sent",
 ];
 
 /// Runs until a signal says to stop.
@@ -78,7 +83,9 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let mut interfaces = Interfaces::new(kernel::interface_settings(&config), kernel.clone());
     // What the kernel knows already is known before the data plane is compared.
     interfaces.read_all().await?;
-    let machine = Maar::new(settings, state, observer.clock().now());
+    let teid_key = getrandom::u64()
+        .map_err(|error| anyhow::anyhow!("the operating system gives no randomness: {error}"))?;
+    let machine = Maar::new(settings, state, teid_key, observer.clock().now());
     let tables = forwarding::desired(&config, machine.state(), interfaces.core_neighbours());
     let (desired, mut from_dataplane) =
         dataplane_sync::start(config.dataplane_socket(), tables, observer.clone());
@@ -90,6 +97,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         links: BTreeMap::new(),
         dataplane: None,
         unsettled: 0,
+        paths: Paths::new(path_settings(&config)),
+        path_socket: None,
         told: RateLimit::default(),
         solicit,
         config,
@@ -111,6 +120,11 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
             .machine
             .next_deadline()
             .map(|time| daemon.observer.clock().instant(time));
+        let ask = daemon
+            .paths
+            .next_deadline()
+            .filter(|_| daemon.path_socket.is_some())
+            .map(|time| daemon.observer.clock().instant(time));
         let configure = daemon.interfaces.retry_at();
         tokio::select! {
             biased;
@@ -125,6 +139,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
             Some(item) = from_dataplane.recv() => daemon.dataplane(item),
             () = wait_until(deadline) => daemon.process(Input::Tick),
             () = std::future::ready(()), if daemon.unsettled > 0 => daemon.settle(),
+            received = from_path(daemon.path_socket.as_ref()) => daemon.path_message(received),
+            () = wait_until(ask) => daemon.ask_paths(path::Input::Tick),
             () = wait_until(configure) => daemon.configure_pending().await,
             _ = probe.tick() => daemon.probe().await,
             failed = daemon.saver.ready() => daemon.save(failed),
@@ -132,6 +148,34 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     }
     daemon.saver.finish(daemon.machine.state()).await?;
     Ok(())
+}
+
+fn path_settings(config: &Config) -> path::Settings {
+    let timers = &config.timers;
+    path::Settings {
+        echo_interval: timers.gtpu_echo_interval,
+        response_timeout: timers.gtpu_t3_response,
+        transmissions: timers.gtpu_n3_requests,
+    }
+}
+
+/// Every address that a GTP-U tunnel leads to.
+fn gtpu_peers(tables: &Tables) -> BTreeSet<Ipv6Addr> {
+    let gtpu = |tunnel: &&Tunnel| matches!(tunnel.encapsulation, Encapsulation::GtpU(_));
+    tables
+        .tunnels
+        .values()
+        .filter(gtpu)
+        .map(|tunnel| tunnel.remote)
+        .collect()
+}
+
+/// The next message about a path; never, while there is no socket.
+async fn from_path(socket: Option<&PathSocket>) -> io::Result<(Ipv6Addr, Result<Message, Malformed>)> {
+    match socket {
+        Some(socket) => socket.receive().await,
+        None => std::future::pending().await,
+    }
 }
 
 struct Daemon {
@@ -155,6 +199,10 @@ struct Daemon {
     told: RateLimit,
     /// Changes since the desired tables were computed.
     unsettled: u32,
+    /// Whether GTP-U peers are there.
+    paths: Paths,
+    /// Open from the first GTP-U tunnel on.
+    path_socket: Option<PathSocket>,
 }
 
 impl Daemon {
@@ -242,7 +290,9 @@ impl Daemon {
             self.machine.state(),
             self.interfaces.core_neighbours(),
         );
-        let mut peers = Vec::new();
+        self.ask_paths(path::Input::Peers(gtpu_peers(&tables)));
+        // Of GTP-U there are many tunnels to one peer.
+        let mut peers = BTreeSet::new();
         self.desired.send_if_modified(|known| {
             if *known == tables {
                 return false;
@@ -257,6 +307,55 @@ impl Daemon {
         });
         if !peers.is_empty() {
             self.interfaces.probe(&peers);
+        }
+    }
+
+    /// One step of path management.
+    fn ask_paths(&mut self, input: path::Input) {
+        let outputs = self.paths.process(input, self.observer.clock().now());
+        if self.path_socket.is_none() && !self.paths.paths().is_empty() {
+            self.open_path_socket();
+        }
+        for output in outputs {
+            match output {
+                path::Output::Send { to, message } => {
+                    let sent = self.path_socket.as_ref().map(|socket| socket.send(to, &message));
+                    // What is not sent is not answered, and so sent again.
+                    if let Some(Err(error)) = sent {
+                        self.counters.add("gtpu_messages_not_sent");
+                        tracing::debug!(%to, %error, "a GTP-U message cannot be sent");
+                    }
+                }
+                path::Output::Event(event) if event.kind == "gtpu_path_up" => self.observer.tell(&event),
+                path::Output::Event(event) => self.observer.warn(&event),
+            }
+        }
+    }
+
+    /// It fails while the node's address is not there yet: then it is tried again with the next probe.
+    fn open_path_socket(&mut self) {
+        match PathSocket::bind(self.config.node.address) {
+            Ok(socket) => self.path_socket = Some(socket),
+            Err(error) => {
+                let text = format!(
+                    "UDP port {} of {} cannot be had, so nobody asks whether GTP-U peers are there: {error}",
+                    crate::wire::gtpu::PORT,
+                    self.config.node.address
+                );
+                self.observer.warn(&Event::new("gtpu_socket", text));
+            }
+        }
+    }
+
+    fn path_message(&mut self, received: io::Result<(Ipv6Addr, Result<Message, Malformed>)>) {
+        match received {
+            Ok((from, Ok(message))) => self.ask_paths(path::Input::Message { from, message }),
+            Ok((from, Err(error))) => {
+                tracing::debug!(%from, %error, "a GTP-U message was refused");
+                self.ask_paths(path::Input::Malformed);
+            }
+            // The kernel tells here that a peer's port is closed: its request will be unanswered.
+            Err(error) => tracing::debug!(%error, "the GTP-U socket"),
         }
     }
 
@@ -345,6 +444,7 @@ impl Daemon {
             tracing::warn!(%error, "the kernel's tables cannot be read");
         }
         self.probe_neighbours();
+        self.ask_paths(path::Input::Tick);
         // Not when it opens: the data plane sets the address a moment after it made the interface.
         let wanted = self.config.access.router_link_layer_address.parse().ok();
         for (port, link) in &self.links {
@@ -359,7 +459,7 @@ impl Daemon {
     }
 
     fn probe_neighbours(&self) {
-        let mut others: Vec<Ipv6Addr> = self
+        let mut others: BTreeSet<Ipv6Addr> = self
             .desired
             .borrow()
             .tunnels

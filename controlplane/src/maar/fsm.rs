@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
-use kedge_config::{Access, Config, Timers};
+use kedge_config::{Access, Config, Timers, TunnelType};
 
 use super::pool;
 use super::state::{Exchange, Node, Phase, State};
+use super::tunnels::InUse;
 pub use crate::counters::Counters;
 use crate::event::Event;
 use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
@@ -92,6 +93,8 @@ pub struct Settings {
     pub prefix_pools: Vec<Ipv6Net>,
     /// `maar.peers`.
     pub peers: Option<Vec<Ipv6Addr>>,
+    /// `maar.tunnel`.
+    pub tunnel: TunnelType,
     /// `maar.maximum_nodes`.
     pub maximum_nodes: usize,
     /// `access`.
@@ -110,6 +113,7 @@ impl Settings {
             cmds: maar.cmd.clone(),
             prefix_pools: maar.prefix_pools.clone(),
             peers: maar.peers.clone(),
+            tunnel: maar.tunnel,
             maximum_nodes: usize::try_from(maar.maximum_nodes).unwrap_or(usize::MAX),
             access: config.access.clone(),
             timers: config.timers.clone(),
@@ -153,6 +157,8 @@ pub struct Maar {
     pub(super) counters: Counters,
     /// Prefixes in use, derived from the nodes.
     pub(super) prefixes_in_use: BTreeSet<Ipv6Net>,
+    /// TEIDs and tunnel ids in use, derived from the state.
+    pub(super) in_use: InUse,
     /// Next deadline of every node that has one, both ways; derived from the nodes.
     deadline_of: BTreeMap<MobileNodeIdentifier, Time>,
     deadlines: BTreeSet<(Time, MobileNodeIdentifier)>,
@@ -161,8 +167,14 @@ pub struct Maar {
 
 impl Maar {
     /// A MAAR that goes on from `state`: the empty one, or one that was stored.
+    ///
+    /// `teid_key`: 64 bits from the randomness of the operating system, for a state that has no key yet.
     #[must_use]
-    pub fn new(settings: Settings, state: State, now: Time) -> Self {
+    pub fn new(settings: Settings, mut state: State, teid_key: u64, now: Time) -> Self {
+        state.teids.resume(teid_key);
+        let in_use = InUse::new(&state);
+        // A state of before GTP-U has tunnels but no last id.
+        state.last_tunnel_id = state.last_tunnel_id.max(in_use.last_tunnel_id());
         let mut maar = Self {
             settings,
             prefixes_in_use: state
@@ -171,6 +183,7 @@ impl Maar {
                 .map(|node| node.home_network_prefix)
                 .collect(),
             state,
+            in_use,
             counters: Counters::new(COUNTERS),
             deadline_of: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -267,6 +280,7 @@ impl Maar {
     pub(super) fn remove(&mut self, identifier: &MobileNodeIdentifier) {
         if let Some(node) = self.state.nodes.remove(identifier) {
             self.prefixes_in_use.remove(&node.home_network_prefix);
+            self.in_use.free(&node);
         }
         self.reschedule(identifier);
     }
@@ -280,19 +294,6 @@ impl Maar {
         )?;
         self.prefixes_in_use.insert(prefix);
         Some(prefix)
-    }
-
-    /// The tunnel id of a peer, given out once and for all.
-    pub(super) fn assure_tunnel_id(&mut self, peer: Ipv6Addr) {
-        let next = self
-            .state
-            .tunnel_ids
-            .values()
-            .max()
-            .copied()
-            .unwrap_or(0)
-            .saturating_add(1);
-        self.state.tunnel_ids.entry(peer).or_insert(next);
     }
 
     /// Whether tunnels to and from `peer` are allowed.
@@ -339,6 +340,7 @@ impl Maar {
         now: Time,
         outputs: &mut Vec<Output>,
     ) {
+        let endpoint = self.own_endpoint(identifier);
         let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;
         };
@@ -361,6 +363,7 @@ impl Maar {
                 access_technology_type: Some(self.settings.access.access_technology_type),
                 timestamp: Some(timestamp_from_time(now)),
                 link_layer_identifier: Some(node.link_layer_address.0.to_vec()),
+                tunnel_endpoints: endpoint.into_iter().collect(),
                 ..MobilityOptions::default()
             },
         };

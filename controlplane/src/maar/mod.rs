@@ -17,7 +17,8 @@
 //! ```
 //!
 //! One file for each kind of input: `attachment`, `acknowledgement` (what the
-//! CMD answers), `update` (what the CMD tells), `timers`.
+//! CMD answers), `update` (what the CMD tells), `timers`. What they share:
+//! `pool` (prefixes), `teid` and `tunnels`.
 
 mod acknowledgement;
 mod attachment;
@@ -25,11 +26,14 @@ pub mod driver;
 mod fsm;
 mod pool;
 mod state;
+mod teid;
 mod timers;
+mod tunnels;
 mod update;
 
 #[cfg(test)]
 mod tests;
 
 pub use fsm::{Counters, Input, Maar, Output, Settings};
-pub use state::{Exchange, Node, Phase, Previous, State};
+pub use state::{Exchange, GtpuTunnel, Node, Phase, Previous, State};
+pub use teid::TeidSequence;

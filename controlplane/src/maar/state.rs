@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
+use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
 
+use super::teid::TeidSequence;
 use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
 use crate::time::Time;
 use crate::wire::mobility::Status;
@@ -15,8 +17,14 @@ use crate::wire::mobility::Status;
 pub struct State {
     /// Every node that is attached here or anchored here.
     pub nodes: BTreeMap<MobileNodeIdentifier, Node>,
-    /// Tunnel id of every MAAR that was ever a peer; ids start at 1 and are never reused.
+    /// Id of the IPv6-in-IPv6 tunnel to every MAAR that was ever a peer; ids start at 1 and are never reused.
     pub tunnel_ids: BTreeMap<Ipv6Addr, u32>,
+    /// The tunnel id that was given out last, here or in [`Node::gtpu_tunnels`].
+    #[serde(default)]
+    pub last_tunnel_id: u32,
+    /// TEIDs to come.
+    #[serde(default)]
+    pub teids: TeidSequence,
     /// Number of the /64, counted over all pools, at which the search for a free one begins.
     pub next_prefix: u64,
 }
@@ -57,6 +65,23 @@ pub struct Node {
     pub advertise_at: Option<Time>,
     /// Timestamp of the newest update accepted from the CMD (RFC 5213 section 5.5).
     pub last_timestamp: u64,
+    /// TEID on which this MAAR takes the node's packets from any peer; as long as the node is known here,
+    /// once it was offered.
+    #[serde(default)]
+    pub teid: Option<NonZeroU32>,
+    /// Its GTP-U tunnels by peer: of those in `previous` and of `last_serving`. To a peer without one
+    /// leads that of [`State::tunnel_ids`].
+    #[serde(default)]
+    pub gtpu_tunnels: BTreeMap<Ipv6Addr, GtpuTunnel>,
+}
+
+/// A GTP-U tunnel of one node to one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GtpuTunnel {
+    /// Tunnel id, of the same numbers as [`State::tunnel_ids`]; it stays as long as the peer is one.
+    pub id: u32,
+    /// TEID on which the peer takes the node's packets.
+    pub remote_teid: NonZeroU32,
 }
 
 /// Where a node stands at this MAAR.

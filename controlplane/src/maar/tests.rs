@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use kedge_config::{Access, Timers};
+use kedge_config::{Access, Timers, TunnelType};
 
 use super::{Input, Maar, Output, Phase, Settings, State};
 use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
@@ -11,12 +11,13 @@ use crate::proxy_binding::{UPDATE_FLAGS, acknowledge};
 use crate::time::Time;
 use crate::wire::mobility::{
     LogicalInterface, MobilityMessage, MobilityOptions, PreviousMaarOption, ProxyBindingAcknowledgement,
-    ProxyBindingUpdate, Status, acknowledgement_flags, timestamp_from_time, update_flags,
+    ProxyBindingUpdate, Status, TunnelEndpoint, acknowledgement_flags, timestamp_from_time, update_flags,
 };
 
 const NOW: Time = Time(Duration::from_secs(1_700_000_000));
 const CMD: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xd, 0, 0, 0, 0, 1);
 const OWN: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1);
+const KEY: u64 = 0x0123_4567_89ab_cdef;
 const PEER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 1);
 
 fn maar(change: impl FnOnce(&mut Settings)) -> Maar {
@@ -25,12 +26,13 @@ fn maar(change: impl FnOnce(&mut Settings)) -> Maar {
         cmds: vec![CMD],
         prefix_pools: vec!["2001:db8:100::/63".parse().unwrap()],
         peers: Some(vec![PEER]),
+        tunnel: TunnelType::Ipv6InIpv6,
         maximum_nodes: 10,
         access: Access::default(),
         timers: Timers::default(),
     };
     change(&mut settings);
-    Maar::new(settings, State::default(), NOW)
+    Maar::new(settings, State::default(), KEY, NOW)
 }
 
 fn identifier(number: u8) -> MobileNodeIdentifier {
@@ -314,4 +316,146 @@ fn an_update_is_followed_once() {
     release.options.timestamp = release.options.timestamp.map(|it| it + 1);
     assert_eq!(status_of(&mut maar, CMD, release), Some(Status::ACCEPTED));
     assert!(maar.state().nodes.is_empty());
+}
+
+fn with_gtpu() -> Maar {
+    let mut maar = maar(|settings| settings.tunnel = TunnelType::GtpU);
+    let update = attach(&mut maar, 1).unwrap();
+    let teid = maar.state().nodes[&identifier(1)].teid.unwrap();
+    assert_eq!(update.options.tunnel_endpoints, [TunnelEndpoint::gtpu(OWN, teid)]);
+    tell(&mut maar, CMD, acknowledge(&update, Status::ACCEPTED, 150, NOW));
+    assert_eq!(phase(&maar, 1), Phase::Attached);
+    maar
+}
+
+fn endpoint(address: Ipv6Addr, teid: u32) -> TunnelEndpoint {
+    TunnelEndpoint::gtpu(address, teid.try_into().unwrap())
+}
+
+#[test]
+fn no_endpoint_is_offered_unless_configured() {
+    let mut maar = maar(|_| {});
+    assert_eq!(attach(&mut maar, 1).unwrap().options.tunnel_endpoints, []);
+    assert_eq!(maar.state().nodes[&identifier(1)].teid, None);
+    // And one that comes all the same leads nowhere: nothing could come back.
+    let mut maar = attached();
+    let mut update = told(&maar);
+    update.options.tunnel_endpoints = vec![endpoint(PEER, 7)];
+    assert_eq!(status_of(&mut maar, CMD, update), Some(Status::ACCEPTED));
+    assert!(maar.state().nodes[&identifier(1)].gtpu_tunnels.is_empty());
+}
+
+#[test]
+fn an_endpoint_counts_for_its_own_maar_only() {
+    let third = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 1);
+    for (address, expected) in [(PEER, Some(7)), (third, None), (OWN, None), (CMD, None)] {
+        let mut maar = with_gtpu();
+        let teid = maar.state().nodes[&identifier(1)].teid.unwrap();
+        let mut update = told(&maar);
+        update.options.tunnel_endpoints = vec![endpoint(address, 7)];
+        let message = MobilityMessage::ProxyBindingUpdate(update);
+        let outputs = maar.process(Input::Message { from: CMD, message }, NOW);
+        let answer = outputs.iter().find_map(|output| match output {
+            Output::Send {
+                message: MobilityMessage::ProxyBindingAcknowledgement(answer),
+                ..
+            } => Some(answer),
+            _ => None,
+        });
+        // It answers with its own.
+        assert_eq!(
+            answer.unwrap().options.tunnel_endpoints,
+            [TunnelEndpoint::gtpu(OWN, teid)]
+        );
+        let tunnels = &maar.state().nodes[&identifier(1)].gtpu_tunnels;
+        let found = tunnels.get(&PEER).map(|tunnel| tunnel.remote_teid.get());
+        assert_eq!(found, expected, "{address}");
+        assert_eq!(tunnels.len(), usize::from(expected.is_some()));
+    }
+}
+
+#[test]
+fn an_update_that_is_refused_is_answered_without_an_endpoint() {
+    let mut maar = with_gtpu();
+    let before = maar.state().clone();
+    let mut update = told(&maar);
+    update.options.tunnel_endpoints = vec![endpoint(PEER, 7)];
+    update.options.serving_maar = None;
+    let message = MobilityMessage::ProxyBindingUpdate(update);
+    let outputs = maar.process(Input::Message { from: CMD, message }, NOW);
+    assert!(outputs.iter().any(|output| matches!(
+        output,
+        Output::Send { message: MobilityMessage::ProxyBindingAcknowledgement(answer), .. }
+            if answer.options.tunnel_endpoints.is_empty()
+    )));
+    assert_eq!(maar.state(), &before);
+}
+
+#[test]
+fn a_changed_teid_of_a_peer_keeps_the_tunnels_id() {
+    let mut maar = with_gtpu();
+    let mut ids = Vec::new();
+    for (number, teids) in [(1, vec![7]), (2, vec![8]), (3, vec![]), (4, vec![8])] {
+        let mut update = told(&maar);
+        update.options.timestamp = update.options.timestamp.map(|it| it + number);
+        update.options.tunnel_endpoints = teids.iter().map(|teid| endpoint(PEER, *teid)).collect();
+        assert_eq!(status_of(&mut maar, CMD, update), Some(Status::ACCEPTED));
+        let tunnel = maar.state().nodes[&identifier(1)]
+            .gtpu_tunnels
+            .get(&PEER)
+            .copied();
+        assert_eq!(
+            tunnel.map(|it| it.remote_teid.get()),
+            teids.first().copied(),
+            "{number}"
+        );
+        ids.push(tunnel.map(|tunnel| tunnel.id));
+    }
+    assert!(ids[0].is_some() && ids[0] == ids[1]);
+    assert!(ids[3] > ids[0], "an id that was given up does not come again");
+}
+
+#[test]
+fn a_key_is_taken_once() {
+    let maar = with_gtpu();
+    let settings = maar.settings.clone();
+    let stored = serde_json::to_string(maar.state()).unwrap();
+    let again = |key| {
+        let state = serde_json::from_str(&stored).unwrap();
+        let mut maar = Maar::new(settings.clone(), state, key, NOW);
+        attach(&mut maar, 2).unwrap().options.tunnel_endpoints
+    };
+    assert_eq!(again(1), again(2), "that of the state counts");
+    let fresh = |key| {
+        let mut maar = Maar::new(settings.clone(), State::default(), key, NOW);
+        attach(&mut maar, 2).unwrap().options.tunnel_endpoints
+    };
+    assert_ne!(fresh(1), fresh(2));
+}
+
+/// The CMD answers each transmission; by the last one it may have learnt of an anchor's endpoint, and
+/// has told the anchor so.
+#[test]
+fn a_later_answer_to_the_same_update_counts_for_tunnels() {
+    let mut maar = maar(|settings| settings.tunnel = TunnelType::GtpU);
+    let update = attach(&mut maar, 1).unwrap();
+    let mut answer = acknowledge(&update, Status::ACCEPTED, 150, NOW);
+    answer.options.previous_maars = vec![PreviousMaarOption {
+        address: PEER,
+        home_network_prefix: "2001:db8:200::/64".parse().unwrap(),
+        logical_interface: LogicalInterface::default(),
+    }];
+    let mut teids = Vec::new();
+    for endpoints in [vec![], vec![endpoint(PEER, 7)], vec![]] {
+        answer.options.tunnel_endpoints = endpoints;
+        tell(&mut maar, CMD, answer.clone());
+        let node = &maar.state().nodes[&identifier(1)];
+        assert_eq!(node.previous.len(), 1);
+        teids.push(
+            node.gtpu_tunnels
+                .get(&PEER)
+                .map(|tunnel| tunnel.remote_teid.get()),
+        );
+    }
+    assert_eq!(teids, [None, Some(7), None]);
 }

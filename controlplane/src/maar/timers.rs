@@ -41,12 +41,14 @@ impl Maar {
                 node.registered = false;
                 node.previous.clear();
                 node.advertise_at = None;
+                let unasked = node.exchange.is_none();
+                self.forget_tunnels(identifier);
                 self.counters.add("bindings_expired");
                 let text = format!("{identifier}: the CMD did not renew the binding in time");
                 outputs.push(Output::Event(
                     Event::new("binding_expired", text).with("identifier", identifier),
                 ));
-                if node.exchange.is_none() {
+                if unasked {
                     let lifetime = self.binding_lifetime_units();
                     self.register(identifier, handoff_indicator::UNKNOWN, lifetime, now, outputs);
                 }

@@ -52,7 +52,13 @@ impl Maar {
             return;
         }
         let lifetime = if status.is_accepted() { update.lifetime } else { 0 };
-        let answer = acknowledge(update, status, lifetime, now);
+        let mut answer = acknowledge(update, status, lifetime, now);
+        if let Some(identifier) = update.options.mobile_node_identifier.as_ref()
+            && status.is_accepted()
+        {
+            // In every answer, so that a CMD that does not know it learns it.
+            answer.options.tunnel_endpoints = self.own_endpoint(identifier).into_iter().collect();
+        }
         outputs.push(Output::Send {
             to: from,
             message: MobilityMessage::ProxyBindingAcknowledgement(answer),
@@ -167,7 +173,8 @@ impl Maar {
             .with("prefix", prefix)
             .with("serving", serving);
         outputs.push(Output::Event(event));
-        self.assure_tunnel_id(serving);
+        self.arrange_tunnels(identifier, &[serving], &update.options);
+        self.forget_tunnels(identifier);
         self.reschedule(identifier);
     }
 }

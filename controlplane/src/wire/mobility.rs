@@ -3,6 +3,7 @@
 //! The values are here; [`parse()`] and [`emit()`] are in `mobility/`.
 
 use std::net::Ipv6Addr;
+use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod timestamp;
+mod tunnel_endpoint;
 
 pub use emit::{EmitError, emit};
 pub use parse::parse;
@@ -201,9 +203,11 @@ pub struct MobilityOptions {
     pub logical_interface: LogicalInterface,
     /// Type 67, repeatable (RFC 8885 section 4.5), each with the 69 and 70 that follow it (choice G6).
     pub previous_maars: Vec<PreviousMaarOption>,
+    /// Type 19 of Kedge's own (RFC 5094), repeatable: where a MAAR takes the node's packets out of a tunnel.
+    pub tunnel_endpoints: Vec<TunnelEndpoint>,
     /// Type 3: replaces the IPv6 source as Proxy-CoA.
     pub alternate_care_of_address: Option<Ipv6Addr>,
-    /// How many options of unknown type were skipped; never sent.
+    /// How many options of unknown type, and of other vendors, were skipped; never sent.
     pub unknown: u16,
 }
 
@@ -221,6 +225,55 @@ impl MobilityOptions {
             &self.home_network_prefixes
         }
     }
+
+    /// The TEID of the first GTP-U endpoint at `maar` that the message tells.
+    #[must_use]
+    pub fn gtpu_teid(&self, maar: Ipv6Addr) -> Option<NonZeroU32> {
+        let endpoints = self.tunnel_endpoints.iter();
+        endpoints
+            .filter(|endpoint| endpoint.address == maar)
+            .find_map(|endpoint| match endpoint.tunnel_type {
+                TunnelType::GtpU { teid } => Some(teid),
+                TunnelType::Ipv6InIpv6 => None,
+            })
+    }
+}
+
+/// Tunnel Endpoint option, by which gateways of Kedge agree on another tunnel than IPv6-in-IPv6 for a
+/// node: sub-type 1, version 0 of Kedge's Vendor-Specific Mobility Options (RFC 5094).
+///
+/// A MAAR tells its own; a CMD relays it to the MAAR at the other end. Who does not know the option
+/// skips it, tells none, and is left with IPv6-in-IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelEndpoint {
+    /// `node.address` of the MAAR.
+    pub address: Ipv6Addr,
+    /// What it takes there.
+    pub tunnel_type: TunnelType,
+}
+
+impl TunnelEndpoint {
+    /// A GTP-U endpoint.
+    #[must_use]
+    pub fn gtpu(address: Ipv6Addr, teid: NonZeroU32) -> Self {
+        Self {
+            address,
+            tunnel_type: TunnelType::GtpU { teid },
+        }
+    }
+}
+
+/// What a tunnel endpoint takes, and by what it knows the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TunnelType {
+    /// 1 on the wire, with a TEID of 0 (RFC 2473).
+    Ipv6InIpv6,
+    /// 2 on the wire (3GPP TS 29.281).
+    GtpU {
+        /// Tunnel Endpoint Identifier of packets to the endpoint.
+        teid: NonZeroU32,
+    },
 }
 
 /// Previous MAAR option (RFC 8885 section 4.5).

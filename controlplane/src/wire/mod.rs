@@ -6,5 +6,6 @@
 //! skipped); a sender is strict (alignment, order, padding).
 
 mod checksum;
+pub mod gtpu;
 pub mod mobility;
 pub mod neighbour_discovery;

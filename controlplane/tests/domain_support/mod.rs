@@ -1,6 +1,6 @@
-//! The domain of `domain.rs`: one CMD, three MAARs, and the network between them.
+//! The domain of `domain.rs` and `tunnels.rs`: one CMD, three MAARs, and the network between them.
 
-#![allow(unreachable_pub, missing_docs, reason = "a module of one test")]
+#![allow(unreachable_pub, missing_docs, dead_code, reason = "a module of two tests")]
 
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::Ipv6Addr;
@@ -13,7 +13,12 @@ use kedge_controlplane::maar::{Maar, Phase};
 use kedge_controlplane::time::Time;
 use kedge_controlplane::wire::mobility::{MobilityMessage, emit, parse};
 use kedge_controlplane::{cmd, forwarding, maar};
-use kedge_dataplane_api::model::{NextHop, SourcePath, Tables};
+use kedge_dataplane_api::model::{Encapsulation, NextHop, SourcePath, Tables, Tunnel};
+
+pub const TEID_KEY: u64 = 0x0123_4567_89ab_cdef;
+/// Values of `maar.tunnel` and `cmd.tunnel`.
+pub const PLAIN: &str = "ipv6-in-ipv6";
+pub const GTPU: &str = "gtpu";
 
 pub const CMD: &str = "2001:db8:d::1";
 
@@ -25,7 +30,7 @@ pub fn maar_address(index: usize) -> Ipv6Addr {
     address(["2001:db8:a::1", "2001:db8:b::1", "2001:db8:c::1"][index])
 }
 
-pub fn maar_config(index: usize) -> Config {
+pub fn maar_config(index: usize, tunnel: &str) -> Config {
     let text = format!(
         r#"
         [node]
@@ -51,6 +56,7 @@ pub fn maar_config(index: usize) -> Config {
         [maar]
         cmd = ["{CMD}"]
         prefix_pools = ["2001:db8:{number}00::/48"]
+        tunnel = "{tunnel}"
         "#,
         number = index + 1,
         address = maar_address(index),
@@ -58,7 +64,7 @@ pub fn maar_config(index: usize) -> Config {
     Config::parse(&text, "test").unwrap()
 }
 
-pub fn cmd_config() -> Config {
+pub fn cmd_config(tunnel: &str) -> Config {
     let maars: String = (0..3)
         .map(|index| {
             format!(
@@ -69,7 +75,7 @@ pub fn cmd_config() -> Config {
         })
         .collect();
     let text = format!(
-        "[node]\nname = \"cmd\"\nrole = \"cmd\"\naddress = \"{CMD}\"\n[cmd]\nmaximum_previous_maars = 2\n{maars}"
+        "[node]\nname = \"cmd\"\nrole = \"cmd\"\naddress = \"{CMD}\"\n[cmd]\nmaximum_previous_maars = 2\ntunnel = \"{tunnel}\"\n{maars}"
     );
     Config::parse(&text, "test").unwrap()
 }
@@ -89,6 +95,7 @@ pub struct Domain {
     pub now: Time,
     pub maars: Vec<Maar>,
     pub configs: Vec<Config>,
+    pub cmd_config: Config,
     pub cmd: cmd::Cmd,
     pub flights: BinaryHeap<Flight>,
     pub order: u64,
@@ -102,20 +109,27 @@ pub struct Domain {
 
 impl Domain {
     pub fn new() -> Self {
+        Self::with_tunnels([PLAIN; 3], PLAIN)
+    }
+
+    /// A domain in which the MAARs and the CMD are configured for these tunnels.
+    pub fn with_tunnels(maars: [&str; 3], cmd: &str) -> Self {
         let now = Time(Duration::from_secs(1_700_000_000));
-        let configs: Vec<_> = (0..3).map(maar_config).collect();
+        let configs: Vec<_> = (0..3).map(|index| maar_config(index, maars[index])).collect();
+        let cmd_config = cmd_config(cmd);
         let maars = configs
             .iter()
             .map(|config| {
                 Maar::new(
                     maar::Settings::from_config(config).unwrap(),
                     maar::State::default(),
+                    TEID_KEY ^ u64::from(config.node.name.as_bytes()[4]),
                     now,
                 )
             })
             .collect();
         let cmd = cmd::Cmd::new(
-            cmd::Settings::from_config(&cmd_config()).unwrap(),
+            cmd::Settings::from_config(&cmd_config).unwrap(),
             cmd::State::default(),
             now,
         );
@@ -123,6 +137,7 @@ impl Domain {
             now,
             maars,
             configs,
+            cmd_config,
             cmd,
             flights: BinaryHeap::new(),
             order: 0,
@@ -255,6 +270,16 @@ impl Domain {
         forwarding::desired(&self.configs[index], self.maars[index].state(), &BTreeMap::new())
     }
 
+    /// The tunnels of one MAAR by their peer: what the data plane is told of each.
+    pub fn tunnels_to(&self, index: usize, peer: usize) -> Vec<(u32, Encapsulation)> {
+        let tables = self.tables(index);
+        let tunnels = tables.tunnels.iter();
+        tunnels
+            .filter(|(_, tunnel)| tunnel.remote == maar_address(peer))
+            .map(|(id, tunnel)| (*id, tunnel.encapsulation))
+            .collect()
+    }
+
     pub fn phase(&self, number: u8, index: usize) -> Option<Phase> {
         self.maars[index]
             .state()
@@ -272,10 +297,15 @@ impl Domain {
         for index in 0..3 {
             let stored = serde_json::to_string(self.maars[index].state()).unwrap();
             let settings = maar::Settings::from_config(&self.configs[index]).unwrap();
-            self.maars[index] = Maar::new(settings, serde_json::from_str(&stored).unwrap(), self.now);
+            self.maars[index] = Maar::new(
+                settings,
+                serde_json::from_str(&stored).unwrap(),
+                TEID_KEY,
+                self.now,
+            );
         }
         let stored = serde_json::to_string(self.cmd.state()).unwrap();
-        let settings = cmd::Settings::from_config(&cmd_config()).unwrap();
+        let settings = cmd::Settings::from_config(&self.cmd_config).unwrap();
         self.cmd = cmd::Cmd::new(settings, serde_json::from_str(&stored).unwrap(), self.now);
     }
 
@@ -319,6 +349,7 @@ impl Domain {
                 panic!("native")
             };
             assert_eq!(here.tunnels[&back].remote, previous.address);
+            assert_mirrored(&here.tunnels[&back], &there.tunnels[&out]);
         }
         let heard = &self.heard[&identifier];
         let preferred: Vec<_> = heard
@@ -332,5 +363,18 @@ impl Domain {
             "only the newest prefix is preferred"
         );
         assert_eq!(heard.len(), 1 + binding.previous.len());
+    }
+}
+
+/// Both ends are of one kind, and each sends to where the other takes.
+pub fn assert_mirrored(one: &Tunnel, other: &Tunnel) {
+    assert_eq!((one.local, one.remote), (other.remote, other.local));
+    match (one.encapsulation, other.encapsulation) {
+        (Encapsulation::Ipv6InIpv6, Encapsulation::Ipv6InIpv6) => {}
+        (Encapsulation::GtpU(one), Encapsulation::GtpU(other)) => {
+            assert_eq!(one.remote_teid, other.local_teid);
+            assert_eq!(one.local_teid, other.remote_teid);
+        }
+        (one, other) => panic!("{one:?} at one end, {other:?} at the other"),
     }
 }

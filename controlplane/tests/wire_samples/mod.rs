@@ -6,7 +6,7 @@ use std::time::Duration;
 use kedge_controlplane::identity::{LinkLayerAddress, MobileNodeIdentifier};
 use kedge_controlplane::wire::mobility::{
     self, BindingError, LogicalInterface, MobilityMessage, MobilityOptions, PreviousMaarOption,
-    ProxyBindingAcknowledgement, ProxyBindingUpdate, Status,
+    ProxyBindingAcknowledgement, ProxyBindingUpdate, Status, TunnelEndpoint,
 };
 use kedge_controlplane::wire::neighbour_discovery::{
     self, PrefixInformation, RouterAdvertisement, RouterSolicitation,
@@ -94,10 +94,11 @@ pub(crate) fn acknowledgement() -> ProxyBindingAcknowledgement {
     }
 }
 
-/// To an earlier MAAR: ends nothing, tells where the node is.
+/// To an earlier MAAR: ends nothing, tells where the node is, and where it is taken by GTP-U.
 pub(crate) fn update_to_previous() -> ProxyBindingUpdate {
     let options = MobilityOptions {
         serving_maar: Some(maar_2()),
+        tunnel_endpoints: vec![TunnelEndpoint::gtpu(maar_2(), 0xfeed_1234.try_into().unwrap())],
         ..options("2001:db8:100:1::/64", 3)
     };
     ProxyBindingUpdate {

@@ -98,6 +98,18 @@ def packets():
         autopad=0,
         options=aligned(*common("2001:db8:200:1::", 3), (previous, 8, 4), *interface),
     )
+    vendor = lambda number, *rest: (unknown(19, struct.pack("!I", number) + bytes(rest)), 4, 2)
+    teid = bytes.fromhex("feed1234")
+    yield "offer", IPv6(src=MAAR_1, dst=CMD) / update(
+        aligned(
+            *common("2001:db8:100:1::", 4),
+            vendor(9, 1, 0, 9, 9),
+            vendor(32473, 1, 0, 2, 0, 0, *address(MAAR_1), *teid),
+            vendor(32473, 1, 1, 2),
+        ),
+        seq=8,
+        reserved=0x10,
+    )
     yield "misaligned", IPv6(src=MAAR_1, dst=CMD) / update(
         misaligned(
             prefix(22, "2001:db8:100:1::", 64),

@@ -6,6 +6,7 @@ pub use transaction::Transaction;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
+use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
 
@@ -115,6 +116,39 @@ pub struct Tunnel {
 /// Tunnel types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encapsulation {
-    /// RFC 2473.
+    /// RFC 2473. One tunnel to one remote address.
     Ipv6InIpv6,
+    /// 3GPP TS 29.281. Several tunnels may lead to one remote address.
+    GtpU(GtpU),
+}
+
+impl Encapsulation {
+    /// Its name in what people read.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ipv6InIpv6 => "ipv6-in-ipv6",
+            Self::GtpU(_) => "gtpu",
+        }
+    }
+}
+
+/// What a GTP-U tunnel has besides its addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GtpU {
+    /// Tunnel Endpoint Identifier of what comes in, which together with the remote address names the tunnel.
+    pub local_teid: NonZeroU32,
+    /// Of what goes out.
+    pub remote_teid: NonZeroU32,
+    /// G-PDUs go out with a PDU Session Container (3GPP TS 38.415 section 5.5).
+    pub pdu_session: Option<PduSession>,
+}
+
+/// A PDU Session Container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PduSession {
+    /// PDU type 1, toward a UPF; else type 0, toward a gNB.
+    pub uplink: bool,
+    /// QoS Flow Identifier, 0..=63.
+    pub qfi: u8,
 }

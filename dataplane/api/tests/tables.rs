@@ -6,8 +6,8 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{
-    DiscardReason, Encapsulation, LinkLayerAddress, NextHop, PrefixEntry, Source, SourcePath, Tables,
-    Transaction, Tunnel,
+    DiscardReason, Encapsulation, GtpU, LinkLayerAddress, NextHop, PduSession, PrefixEntry, Source,
+    SourcePath, Tables, Transaction, Tunnel,
 };
 use kedge_dataplane_api::proto;
 use proptest::prelude::*;
@@ -71,13 +71,33 @@ fn entry() -> impl Strategy<Value = PrefixEntry> {
 }
 
 fn tunnel() -> impl Strategy<Value = Tunnel> {
-    (address(), address(), 1u8..=255, any::<u16>()).prop_map(|(local, remote, hop_limit, mtu)| Tunnel {
-        encapsulation: Encapsulation::Ipv6InIpv6,
-        local,
-        remote,
-        hop_limit,
-        mtu,
-    })
+    let addresses = (address(), address());
+    (encapsulation(), addresses, 1u8..=255, any::<u16>()).prop_map(
+        |(encapsulation, (local, remote), hop_limit, mtu)| Tunnel {
+            encapsulation,
+            local,
+            remote,
+            hop_limit,
+            mtu,
+        },
+    )
+}
+
+fn encapsulation() -> impl Strategy<Value = Encapsulation> {
+    let teid = || any::<std::num::NonZeroU32>();
+    let pdu_session = (any::<bool>(), 0u8..64).prop_map(|(uplink, qfi)| PduSession { uplink, qfi });
+    let gtpu =
+        (teid(), teid(), prop::option::of(pdu_session)).prop_map(|(local_teid, remote_teid, pdu_session)| {
+            GtpU {
+                local_teid,
+                remote_teid,
+                pdu_session,
+            }
+        });
+    prop_oneof![
+        Just(Encapsulation::Ipv6InIpv6),
+        gtpu.prop_map(Encapsulation::GtpU)
+    ]
 }
 
 fn tables() -> impl Strategy<Value = Tables> {
@@ -218,6 +238,7 @@ fn errors_name_the_field_and_the_value() {
         remote: vec![0; 16],
         hop_limit: 0,
         mtu: 0,
+        gtpu: None,
     };
     assert_eq!(
         refusal(&tunnel(proto::Tunnel {
@@ -239,6 +260,45 @@ fn errors_name_the_field_and_the_value() {
             ..whole.clone()
         })),
         "put_tunnels[0].encapsulation = 0: not a known encapsulation"
+    );
+    let gtpu = |gtpu: Option<proto::GtpU>| {
+        tunnel(proto::Tunnel {
+            encapsulation: proto::Encapsulation::Gtpu.into(),
+            gtpu,
+            ..whole.clone()
+        })
+    };
+    let teids = proto::GtpU {
+        local_teid: 1,
+        remote_teid: u32::MAX,
+        pdu_session: None,
+    };
+    assert!(Transaction::try_from(&gtpu(Some(teids))).is_ok());
+    assert_eq!(
+        refusal(&gtpu(None)),
+        "put_tunnels[0].gtpu = absent: a GTP-U tunnel has TEIDs"
+    );
+    assert_eq!(
+        refusal(&gtpu(Some(proto::GtpU {
+            remote_teid: 0,
+            ..teids
+        }))),
+        "put_tunnels[0].gtpu.remote_teid = 0: a TEID is 1..=4294967295"
+    );
+    let pdu_session = Some(proto::PduSession {
+        uplink: true,
+        qfi: 64,
+    });
+    assert_eq!(
+        refusal(&gtpu(Some(proto::GtpU { pdu_session, ..teids }))),
+        "put_tunnels[0].gtpu.pdu_session.qfi = 64: a QFI is 0..=63"
+    );
+    assert_eq!(
+        refusal(&tunnel(proto::Tunnel {
+            gtpu: Some(teids),
+            ..whole.clone()
+        })),
+        "put_tunnels[0].gtpu = present: only a GTP-U tunnel has that"
     );
     let decoded = Transaction::try_from(&tunnel(whole)).unwrap();
     assert_eq!(decoded.put_tunnels[0].1.hop_limit, 64, "0 stands for the default");

@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv6Addr;
+use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
-use kedge_dataplane_api::model::{NextHop, PrefixEntry, Source, SourcePath, Tables, Transaction, Tunnel};
+use kedge_dataplane_api::model::{
+    Encapsulation, NextHop, PrefixEntry, Source, SourcePath, Tables, Transaction, Tunnel,
+};
 
 use super::PortDescription;
+use crate::tunnel::gtpu;
 
 /// Why a transaction was refused; nothing of it was carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,6 +96,18 @@ pub enum ApplyError {
     /// The same entry twice in one transaction.
     #[error("{0} is there twice in one transaction")]
     Twice(String),
+    /// Two tunnels with the same TEID from the same peer.
+    #[error("tunnels {first} and {second} both have TEID {teid:#010x} from {remote}")]
+    SameTeid {
+        /// The lower id.
+        first: u32,
+        /// The higher id.
+        second: u32,
+        /// Of what comes in.
+        teid: NonZeroU32,
+        /// The peer.
+        remote: Ipv6Addr,
+    },
     /// A tunnel id that means none.
     #[error("0 is no tunnel id")]
     TunnelZero,
@@ -116,12 +132,38 @@ impl Default for TableLimits {
     }
 }
 
+/// By what a packet that comes in is one of a tunnel: no two tunnels may have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Arrival {
+    /// Its source.
+    Source(Ipv6Addr),
+    /// Its source and its TEID.
+    Gtpu(Ipv6Addr, NonZeroU32),
+}
+
+impl Arrival {
+    pub(super) fn of(tunnel: &Tunnel) -> Self {
+        match tunnel.encapsulation {
+            Encapsulation::Ipv6InIpv6 => Self::Source(tunnel.remote),
+            Encapsulation::GtpU(it) => Self::Gtpu(tunnel.remote, it.local_teid),
+        }
+    }
+
+    /// In the table of peers.
+    pub(super) fn key(self) -> Ipv6Net {
+        match self {
+            Self::Source(remote) => remote.into(),
+            Self::Gtpu(remote, teid) => Ipv6Addr::from(gtpu::key(teid.get(), remote.into())).into(),
+        }
+    }
+}
+
 /// What is there, and what is known of it.
 #[derive(Clone, Copy)]
 pub(super) struct Have<'a> {
     pub(super) tables: &'a Tables,
-    /// Tunnels by their peers.
-    pub(super) peers: &'a BTreeMap<Ipv6Addr, u32>,
+    /// Tunnels by the keys of what comes in through them.
+    pub(super) peers: &'a BTreeMap<Ipv6Net, u32>,
     /// How often each tunnel is named by a prefix.
     pub(super) users: &'a HashMap<u32, usize>,
 }
@@ -338,21 +380,28 @@ fn references(transaction: &Transaction, have: Have<'_>) -> Result<(), ApplyErro
         address: tunnel.local,
         why: "no local address",
     };
-    let mut remotes: HashMap<Ipv6Addr, u32> = HashMap::with_capacity(put.len());
+    let mut arrivals: HashMap<Ipv6Net, u32> = HashMap::with_capacity(put.len());
     for (id, tunnel) in &transaction.put_tunnels {
         if !is_local(&tunnel.local) {
             return Err(no_local(*id, tunnel));
         }
-        let before = have
-            .peers
-            .get(&tunnel.remote)
-            .copied()
-            .filter(|other| stays(*other));
-        if let Some(other) = remotes.insert(tunnel.remote, *id).or(before) {
-            return Err(ApplyError::SamePeer {
-                first: other.min(*id),
-                second: other.max(*id),
-                remote: tunnel.remote,
+        let arrival = Arrival::of(tunnel);
+        let before = have.peers.get(&arrival.key()).copied();
+        let before = before.filter(|other| stays(*other));
+        if let Some(other) = arrivals.insert(arrival.key(), *id).or(before) {
+            let (first, second, remote) = (other.min(*id), other.max(*id), tunnel.remote);
+            return Err(match arrival {
+                Arrival::Source(_) => ApplyError::SamePeer {
+                    first,
+                    second,
+                    remote,
+                },
+                Arrival::Gtpu(_, teid) => ApplyError::SameTeid {
+                    first,
+                    second,
+                    teid,
+                    remote,
+                },
             });
         }
     }

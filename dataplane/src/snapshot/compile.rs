@@ -4,7 +4,8 @@
 //! is known of. Where several tables know of the same address, the first of
 //! these counts: local address, prefix of length 128, neighbour. What a
 //! transaction touches is compiled again ([`Compiler::compile_key`]); so is the
-//! egress of every tunnel whose peer is in a prefix that it touches.
+//! way to every peer that is in a prefix that it touches. All tunnels to a peer
+//! share that: a million of them need not be looked at when it changes.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -12,21 +13,33 @@ use std::net::Ipv6Addr;
 use std::time::Instant;
 
 use ipnet::Ipv6Net;
-use kedge_dataplane_api::model::{self, DiscardReason, PrefixEntry, SourcePath, Tables, Transaction};
+use kedge_dataplane_api::model::{
+    self, DiscardReason, Encapsulation, PrefixEntry, SourcePath, Tables, Transaction,
+};
 
-use super::check::{ApplyError, Have, TableLimits, check, tunnels_of};
+use super::check::{ApplyError, Arrival, Have, TableLimits, check, tunnels_of};
 use super::routes::RouteWriter;
 use super::slab::{Indexes, Slab};
-use super::types::{Adjacency, NextHop, PortDescription, Route, Snapshot, SourceRule, Tunnel};
+use super::types::{
+    Adjacency, NextHop, Path, PortDescription, Route, Snapshot, SourceRule, TEID_OF_OTHERS, Tunnel,
+};
 use crate::counters::{Bank, Traffic};
 use crate::fib::{NO_MATCH, Table};
-use crate::tunnel::ip6_in_ip6;
+use crate::tunnel::{gtpu, ip6_in_ip6};
 
 /// An index, and what its counters read when it was given out.
 #[derive(Clone, Copy, Debug)]
 struct Counted {
     index: u32,
     before: Traffic,
+}
+
+/// The way to a peer.
+#[derive(Clone, Copy, Debug)]
+struct KnownPath {
+    index: u32,
+    /// Tunnels that lead there.
+    tunnels: u32,
 }
 
 /// A gateway or a neighbour.
@@ -52,8 +65,13 @@ pub struct Compiler {
     counted_before: Vec<Traffic>,
     tunnels: BTreeMap<u32, Counted>,
     tunnel_indexes: Indexes,
-    /// Tunnel id by peer, to find those that a change of the routes concerns.
-    peers: BTreeMap<Ipv6Addr, u32>,
+    /// Tunnel id by the key of what comes in through it.
+    peers: BTreeMap<Ipv6Net, u32>,
+    /// How many tunnels have each TEID.
+    teids: HashMap<u32, usize>,
+    /// By remote address, to find those that a change of the routes concerns.
+    paths: BTreeMap<Ipv6Addr, KnownPath>,
+    path_indexes: Indexes,
     /// How often each tunnel is named by a prefix.
     users: HashMap<u32, usize>,
     adjacencies: BTreeMap<(String, Ipv6Addr), KnownAdjacency>,
@@ -72,6 +90,7 @@ impl Compiler {
             peers: peer_table.commit(),
             routes: routes.commit(),
             tunnels: Slab::default(),
+            paths: Slab::default(),
             adjacencies: Slab::default(),
             ports: ports.into(),
             node_address: node_address.into(),
@@ -90,6 +109,9 @@ impl Compiler {
             tunnels: BTreeMap::new(),
             tunnel_indexes: Indexes::default(),
             peers: BTreeMap::new(),
+            teids: HashMap::new(),
+            paths: BTreeMap::new(),
+            path_indexes: Indexes::default(),
             users: HashMap::new(),
             adjacencies: BTreeMap::new(),
             adjacency_indexes: Indexes::default(),
@@ -179,27 +201,27 @@ impl Compiler {
         self.tables.apply(transaction);
         self.count_users(&touched, &before);
         self.compile_adjacencies(&touched, &before);
-        // Tunnels first: prefixes name them by index. Those that change are resolved once more below,
-        // when the way to their peers is known.
+        // Tunnels first: prefixes name them by index. The ways to their peers are found below, when the
+        // routes are there.
+        let mut unresolved: BTreeSet<Ipv6Addr> = BTreeSet::new();
         for id in &touched.tunnels {
             self.drop_peer(before.tunnels.get(id));
         }
         for id in &touched.tunnels {
-            self.compile_tunnel(*id);
+            unresolved.extend(self.compile_tunnel(*id));
+        }
+        for tunnel in before.tunnels.values() {
+            self.release_path(tunnel.remote);
         }
         for prefix in &touched.keys {
             self.compile_key(*prefix);
         }
-        let mut unresolved: BTreeSet<u32> = touched.tunnels.iter().copied().collect();
         for key in &touched.keys {
-            unresolved.extend(
-                self.peers
-                    .range(key.network()..=key.broadcast())
-                    .map(|(_, id)| *id),
-            );
+            let within = self.paths.range(key.network()..=key.broadcast());
+            unresolved.extend(within.map(|(remote, _)| *remote));
         }
-        for id in unresolved {
-            self.resolve_tunnel(id);
+        for remote in unresolved {
+            self.resolve_path(remote);
         }
         self.snapshot.fib = self.fib.commit();
         self.snapshot.peers = self.peer_table.commit();
@@ -431,23 +453,24 @@ impl Compiler {
         self.tunnels.get(&id).map_or(0, |it| it.index)
     }
 
-    /// Forgets the peer of a tunnel as it was. Of all that change, before any is compiled: two may
+    /// Forgets what came in through a tunnel as it was. Of all that change, before any is compiled: two may
     /// swap their peers in one transaction.
     fn drop_peer(&mut self, before: Option<&model::Tunnel>) {
         if let Some(before) = before {
-            self.set_peer(before.remote, NO_MATCH);
-            self.peers.remove(&before.remote);
+            let arrival = Arrival::of(before);
+            self.set_peer(arrival, NO_MATCH);
+            self.peers.remove(&arrival.key());
         }
     }
 
-    /// Compiles a tunnel that was put or deleted.
-    fn compile_tunnel(&mut self, id: u32) {
-        let Some(remote) = self.tables.tunnels.get(&id).map(|tunnel| tunnel.remote) else {
+    /// Compiles a tunnel that was put or deleted; gives its peer if there is one to be found.
+    fn compile_tunnel(&mut self, id: u32) -> Option<Ipv6Addr> {
+        let Some(tunnel) = self.tables.tunnels.get(&id).cloned() else {
             if let Some(counted) = self.tunnels.remove(&id) {
                 self.snapshot.tunnels.set(counted.index, Tunnel::default());
                 self.tunnel_indexes.give(counted.index);
             }
-            return;
+            return None;
         };
         let index = match self.tunnels.get(&id) {
             Some(counted) => counted.index,
@@ -458,22 +481,87 @@ impl Compiler {
                 index
             }
         };
-        self.set_peer(remote, index);
-        self.peers.insert(remote, id);
+        let compiled = Tunnel {
+            local: tunnel.local.octets(),
+            remote: tunnel.remote.octets(),
+            encapsulation: tunnel.encapsulation,
+            path: self.take_path(tunnel.remote),
+            mtu: if tunnel.mtu == 0 { u16::MAX } else { tunnel.mtu },
+            overhead: match &tunnel.encapsulation {
+                Encapsulation::Ipv6InIpv6 => ip6_in_ip6::OVERHEAD,
+                // At most 64.
+                Encapsulation::GtpU(it) => gtpu::overhead(it) as u16,
+            },
+            hop_limit: tunnel.hop_limit,
+        };
+        self.snapshot.tunnels.set(index, compiled);
+        let arrival = Arrival::of(&tunnel);
+        self.set_peer(arrival, index);
+        self.peers.insert(arrival.key(), id);
+        Some(tunnel.remote)
     }
 
-    fn set_peer(&mut self, remote: Ipv6Addr, index: u32) {
-        if let Err(error) = self.peer_table.set(host(remote), index) {
-            tracing::error!(%remote, %error, "a tunnel that there was room for found none");
+    fn set_peer(&mut self, arrival: Arrival, index: u32) {
+        if let Arrival::Gtpu(_, teid) = arrival {
+            self.count_teid(teid.get(), index != NO_MATCH);
+        }
+        self.set_peer_key(arrival.key(), index);
+    }
+
+    /// One more, or one less, tunnel with this TEID.
+    fn count_teid(&mut self, teid: u32, more: bool) {
+        let count = self.teids.entry(teid).or_default();
+        let before = *count;
+        *count = if more {
+            before + 1
+        } else {
+            before.saturating_sub(1)
+        };
+        let after = *count;
+        if after == 0 {
+            self.teids.remove(&teid);
+        }
+        if (before == 0) != (after == 0) {
+            let result = if after == 0 { NO_MATCH } else { TEID_OF_OTHERS };
+            self.set_peer_key(teid_prefix(teid), result);
         }
     }
 
-    /// Finds where a tunnel leaves, and fills in what follows from that.
-    fn resolve_tunnel(&mut self, id: u32) {
-        let (Some(tunnel), Some(counted)) = (self.tables.tunnels.get(&id), self.tunnels.get(&id)) else {
+    fn set_peer_key(&mut self, key: Ipv6Net, index: u32) {
+        if let Err(error) = self.peer_table.set(key, index) {
+            tracing::error!(%key, %error, "a tunnel that there was room for found none");
+        }
+    }
+
+    fn take_path(&mut self, remote: Ipv6Addr) -> u32 {
+        let indexes = &mut self.path_indexes;
+        let new = || KnownPath {
+            index: indexes.take(),
+            tunnels: 0,
+        };
+        let path = self.paths.entry(remote).or_insert_with(new);
+        path.tunnels += 1;
+        path.index
+    }
+
+    fn release_path(&mut self, remote: Ipv6Addr) {
+        let Some(path) = self.paths.get_mut(&remote) else {
             return;
         };
-        let route = self.routes.get(self.fib.lookup(tunnel.remote.into()));
+        path.tunnels = path.tunnels.saturating_sub(1);
+        if path.tunnels == 0 {
+            self.snapshot.paths.set(path.index, Path::default());
+            self.path_indexes.give(path.index);
+            self.paths.remove(&remote);
+        }
+    }
+
+    /// Finds the way to a peer.
+    fn resolve_path(&mut self, remote: Ipv6Addr) {
+        let Some(known) = self.paths.get(&remote) else {
+            return;
+        };
+        let route = self.routes.get(self.fib.lookup(remote.into()));
         let (adjacency, on_link) = match route.next_hop {
             NextHop::Adjacency(adjacency) => (adjacency, u8::MAX),
             NextHop::OnLink { port } => (0, port),
@@ -485,26 +573,20 @@ impl Compiler {
         } else {
             self.snapshot.adjacencies.get(adjacency).port
         };
-        let egress = self
-            .snapshot
-            .ports
-            .get(usize::from(port))
-            .map_or(1500, |port| port.mtu);
-        let room = egress.saturating_sub(ip6_in_ip6::OVERHEAD);
-        let compiled = Tunnel {
-            header: ip6_in_ip6::template(tunnel.local, tunnel.remote, tunnel.hop_limit),
-            local: tunnel.local.into(),
-            remote: tunnel.remote.into(),
+        let egress = self.snapshot.ports.get(usize::from(port));
+        let path = Path {
             adjacency,
             on_link,
-            mtu: if tunnel.mtu == 0 {
-                room
-            } else {
-                tunnel.mtu.min(room)
-            },
+            mtu: egress.map_or(1500, |port| port.mtu),
         };
-        self.snapshot.tunnels.set(counted.index, compiled);
+        self.snapshot.paths.set(known.index, path);
     }
+}
+
+/// All that comes in with a TEID, from anyone.
+fn teid_prefix(teid: u32) -> Ipv6Net {
+    let key = Ipv6Addr::from(gtpu::key(teid, 0));
+    Ipv6Net::new(key, gtpu::TEID_BITS).map_or_else(|_| host(key), |prefix| prefix.trunc())
 }
 
 /// What a transaction touches.

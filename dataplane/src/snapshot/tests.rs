@@ -10,6 +10,7 @@ use kedge_dataplane_api::model::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::tunnel::gtpu;
 
 fn ports() -> Vec<PortDescription> {
     let port = |name: &str, access, mtu| PortDescription {
@@ -35,11 +36,11 @@ fn compiler() -> Compiler {
 fn meaning(snapshot: &Snapshot, keys: &[Ipv6Addr]) -> Vec<String> {
     let tunnel = |index| {
         let tunnel = snapshot.tunnels.get(index);
-        let adjacency = snapshot.adjacencies.get(tunnel.adjacency);
-        format!(
-            "{:x} {:x} {adjacency:?} {} {} {:?}",
-            tunnel.local, tunnel.remote, tunnel.on_link, tunnel.mtu, tunnel.header
-        )
+        let path = snapshot.paths.get(tunnel.path);
+        let adjacency = snapshot.adjacencies.get(path.adjacency);
+        let (on_link, mtu) = (path.on_link, path.mtu);
+        let tunnel = crate::snapshot::Tunnel { path: 0, ..tunnel };
+        format!("{tunnel:?} {adjacency:?} {on_link} {mtu}")
     };
     let meaning = |key: &Ipv6Addr| {
         let route = snapshot.routes.get(snapshot.fib.lookup(u128::from(*key)));
@@ -60,7 +61,14 @@ fn meaning(snapshot: &Snapshot, keys: &[Ipv6Addr]) -> Vec<String> {
         };
         let peer = snapshot.peers.lookup(u128::from(*key));
         let peer = if peer == 0 { String::new() } else { tunnel(peer) };
-        format!("{key}: {next_hop} | {source} | {peer}")
+        let gtpu = [1, 2].map(
+            |teid| match snapshot.peers.lookup(gtpu::key(teid, u128::from(*key))) {
+                0 => String::new(),
+                TEID_OF_OTHERS => "other".to_owned(),
+                index => tunnel(index),
+            },
+        );
+        format!("{key}: {next_hop} | {source} | {peer} | {gtpu:?}")
     };
     keys.iter().map(meaning).collect()
 }
@@ -102,6 +110,31 @@ fn entry() -> impl Strategy<Value = PrefixEntry> {
     (next_hop, source).prop_map(|(next_hop, source)| PrefixEntry { next_hop, source })
 }
 
+/// Local TEID and peer of some tunnels: a TEID may have two peers, and a peer two TEIDs.
+const TEIDS: [(u32, u8); 4] = [(1, 2), (2, 2), (1, 3), (2, 4)];
+
+fn teid(tunnel: &model::Tunnel) -> Option<u32> {
+    match tunnel.encapsulation {
+        Encapsulation::Ipv6InIpv6 => None,
+        Encapsulation::GtpU(it) => Some(it.local_teid.get()),
+    }
+}
+
+fn gtpu_tunnel((local, number): (u32, u8)) -> model::Tunnel {
+    let teid = |teid| std::num::NonZeroU32::new(teid).unwrap();
+    model::Tunnel {
+        encapsulation: Encapsulation::GtpU(model::GtpU {
+            local_teid: teid(local),
+            remote_teid: teid(77),
+            pdu_session: None,
+        }),
+        local: address(9),
+        remote: address(number),
+        hop_limit: 64,
+        mtu: 0,
+    }
+}
+
 fn tables() -> impl Strategy<Value = Tables> {
     let tunnel = |number| model::Tunnel {
         encapsulation: Encapsulation::Ipv6InIpv6,
@@ -122,13 +155,15 @@ fn tables() -> impl Strategy<Value = Tables> {
         ),
         prop::sample::subsequence(vec![0u8, 1, 2], 0..3),
         prop::sample::subsequence(vec![1u8, 2, 3], 3),
+        prop::sample::subsequence(TEIDS.to_vec(), 0..5),
     )
-        .prop_map(move |(prefixes, neighbours, locals, peers)| {
+        .prop_map(move |(prefixes, neighbours, locals, peers, teids)| {
             let mut local_addresses: BTreeSet<Ipv6Addr> = locals.into_iter().map(address).collect();
             local_addresses.insert(address(9));
             let tunnels = (1u32..)
                 .zip(peers)
                 .map(|(id, number)| (id, tunnel(number)))
+                .chain((10u32..).zip(teids).map(|(id, it)| (id, gtpu_tunnel(it))))
                 .collect();
             Tables {
                 prefixes,
@@ -153,7 +188,8 @@ proptest! {
             let fresh = at_once.apply(&Transaction::replacing(&want)).unwrap();
             prop_assert_eq!(meaning(&snapshot, &keys), meaning(&fresh, &keys));
             prop_assert_eq!(snapshot.fib.len(), fresh.fib.len());
-            prop_assert_eq!(snapshot.peers.len(), want.tunnels.len());
+            let teids: BTreeSet<u32> = want.tunnels.values().filter_map(teid).collect();
+            prop_assert_eq!(snapshot.peers.len(), want.tunnels.len() + teids.len());
         }
     }
 }
@@ -328,7 +364,7 @@ fn peers_may_be_swapped_in_one_transaction() {
     let snapshot = compiler.apply(&swap).unwrap();
     for number in [1, 2] {
         let index = snapshot.peers.lookup(address(number).into());
-        assert_eq!(snapshot.tunnels.get(index).remote, u128::from(address(number)));
+        assert_eq!(snapshot.tunnels.get(index).remote, address(number).octets());
     }
 }
 
@@ -422,4 +458,34 @@ fn what_there_is_no_room_for_is_refused_whole() {
         refused.to_string(),
         "tunnel 2: there would be 2 tunnels, and dataplane.maximum_tunnels = 1"
     );
+}
+
+#[test]
+fn two_tunnels_cannot_have_one_teid_from_one_peer() {
+    let mut compiler = compiler();
+    let first = Transaction {
+        put_local_addresses: vec![address(9)],
+        put_tunnels: vec![(1, gtpu_tunnel((1, 2))), (2, gtpu_tunnel((1, 3)))],
+        ..Transaction::default()
+    };
+    compiler.apply(&first).unwrap();
+    let again = Transaction {
+        put_tunnels: vec![(3, gtpu_tunnel((1, 2)))],
+        ..Transaction::default()
+    };
+    assert_eq!(
+        compiler.apply(&again).unwrap_err().to_string(),
+        "tunnels 1 and 3 both have TEID 0x00000001 from 2001:db8:2::1"
+    );
+    // The first one's place is free in the transaction that deletes it.
+    let instead = Transaction {
+        delete_tunnels: vec![1],
+        ..again
+    };
+    let snapshot = compiler.apply(&instead).unwrap();
+    let lookup = |teid, number| snapshot.peers.lookup(gtpu::key(teid, address(number).into()));
+    assert_eq!(lookup(1, 4), TEID_OF_OTHERS);
+    assert_eq!(lookup(2, 2), 0);
+    assert_eq!(snapshot.tunnels.get(lookup(1, 2)).remote, address(2).octets());
+    assert_eq!(snapshot.tunnels.get(lookup(1, 3)).remote, address(3).octets());
 }

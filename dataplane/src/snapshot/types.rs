@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use kedge_dataplane_api::model::Encapsulation;
+
 use super::routes::Routes;
 use super::slab::Slab;
 use crate::counters::Bank;
@@ -10,6 +12,9 @@ use crate::fib::Fib;
 
 /// Most ports of one data plane.
 pub const MAX_PORTS: usize = 16;
+
+/// What a TEID of ours leads to that comes from another than the peer it is for. No index is as large.
+pub const TEID_OF_OTHERS: u32 = u32::MAX;
 
 /// EUI-48.
 pub type LinkLayerAddress = [u8; 6];
@@ -23,12 +28,15 @@ pub struct Snapshot {
     pub made_at: Instant,
     /// Destination and source prefixes, neighbours and local addresses: address -> index into `routes`.
     pub fib: Fib,
-    /// Outer source of a permitted peer -> index into `tunnels`.
+    /// Outer source of a permitted peer, or a key made of it and a TEID (see `tunnel::gtpu::key`) -> index
+    /// into `tunnels`. A TEID alone leads to [`TEID_OF_OTHERS`].
     pub peers: Fib,
     /// What a match leads to. Index 0 is no match.
     pub routes: Routes,
     /// Tunnels; index 0 is none.
     pub tunnels: Slab<Tunnel>,
+    /// The ways to the peers of tunnels; index 0 is none.
+    pub paths: Slab<Path>,
     /// Routers and other neighbours, resolved or not.
     pub adjacencies: Slab<Adjacency>,
     /// The ports, by index.
@@ -125,29 +133,54 @@ pub enum SourceRule {
     },
 }
 
-/// A tunnel, with its header prepared.
+/// A tunnel: what a worker needs to fill in its headers, in one cache line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(64))]
 pub struct Tunnel {
-    /// The outer IPv6 header with length, traffic class and flow label to fill in.
-    pub header: [u8; 40],
-    /// The only permitted destination of what comes in.
-    pub local: u128,
-    /// The peer.
-    pub remote: u128,
-    /// Where it leaves; 0 is nowhere yet.
-    pub adjacency: u32,
-    /// The port on which an unknown neighbour has to be found first; `u8::MAX` is none.
-    pub on_link: u8,
-    /// Largest inner packet, octets.
+    /// Our end, the only permitted destination of what comes in.
+    pub local: [u8; 16],
+    /// The peer, the only permitted source of what comes in.
+    pub remote: [u8; 16],
+    /// What the packets look like outside.
+    pub encapsulation: Encapsulation,
+    /// Index of the way to the peer, which all tunnels to it share; 0 is none.
+    pub path: u32,
+    /// Largest inner packet, octets, whatever the path permits.
     pub mtu: u16,
+    /// Octets in front of an inner packet.
+    pub overhead: u16,
+    /// Of the outer header.
+    pub hop_limit: u8,
 }
 
 impl Default for Tunnel {
     fn default() -> Self {
         Self {
-            header: [0; 40],
-            local: 0,
-            remote: 0,
+            local: [0; 16],
+            remote: [0; 16],
+            encapsulation: Encapsulation::Ipv6InIpv6,
+            path: 0,
+            mtu: 0,
+            overhead: 0,
+            hop_limit: 0,
+        }
+    }
+}
+
+/// The way to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// Where it leaves; 0 is nowhere yet.
+    pub adjacency: u32,
+    /// The port on which an unknown neighbour has to be found first; `u8::MAX` is none.
+    pub on_link: u8,
+    /// Largest outer packet, octets.
+    pub mtu: u16,
+}
+
+impl Default for Path {
+    fn default() -> Self {
+        Self {
             adjacency: 0,
             on_link: u8::MAX,
             mtu: 0,

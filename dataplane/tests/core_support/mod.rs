@@ -10,9 +10,10 @@ use kedge_dataplane::drops::DropReason;
 use kedge_dataplane::frame::{Frame, HeapFrame};
 use kedge_dataplane::pipeline::{BURST, Limits, Output, Pipeline};
 use kedge_dataplane::snapshot::{Compiler, PortDescription, Snapshot};
+use kedge_dataplane::stage::checksum::Sum;
 use kedge_dataplane_api::Transaction;
 use kedge_dataplane_api::model::{
-    DiscardReason, Encapsulation, NextHop, PrefixEntry, Source, SourcePath, Tables, Tunnel,
+    DiscardReason, Encapsulation, GtpU, NextHop, PrefixEntry, Source, SourcePath, Tables, Tunnel,
 };
 
 pub const CORE: usize = 0;
@@ -39,6 +40,13 @@ pub const NODE: &str = "2001:db8:100:1::1";
 pub const OLD: &str = "2001:db8:200:1::1";
 /// Of a node at the peer, in the prefix that we anchor.
 pub const ANCHORED: &str = "2001:db8:100:3::1";
+/// Of a node at the peer that is reached by GTP-U, in a prefix that we anchor.
+pub const GTPU_ANCHORED: &str = "2001:db8:100:5::1";
+/// Of the node here, in a prefix that the peer anchors and sends by GTP-U.
+pub const GTPU_OLD: &str = "2001:db8:200:5::1";
+/// Of what comes in from the peer, and of what goes to it.
+pub const LOCAL_TEID: u32 = 0x0a0b_0c0d;
+pub const REMOTE_TEID: u32 = 0xdead_beef;
 /// Of a node behind a tunnel that takes 1,260 octets.
 pub const NARROW: &str = "2001:db8:100:4::1";
 pub const BEHIND_TAGGED: &str = "2001:db8:cd::1";
@@ -95,6 +103,8 @@ pub fn tables() -> Tables {
         ("2001:db8:100:3::/64", entry(NextHop::Tunnel(1))),
         ("2001:db8:100:4::/64", entry(NextHop::Tunnel(2))),
         ("2001:db8:200:1::/64", here(SourcePath::Tunnel(1))),
+        ("2001:db8:100:5::/64", entry(NextHop::Tunnel(3))),
+        ("2001:db8:200:5::/64", here(SourcePath::Tunnel(3))),
     ] {
         tables.prefixes.insert(prefix.parse().unwrap(), entry);
     }
@@ -111,6 +121,21 @@ pub fn tables() -> Tables {
             },
         );
     }
+    let teid = |teid| std::num::NonZeroU32::new(teid).unwrap();
+    tables.tunnels.insert(
+        3,
+        Tunnel {
+            encapsulation: Encapsulation::GtpU(GtpU {
+                local_teid: teid(LOCAL_TEID),
+                remote_teid: teid(REMOTE_TEID),
+                pdu_session: None,
+            }),
+            local: OWN.parse().unwrap(),
+            remote: PEER.parse().unwrap(),
+            hop_limit: 64,
+            mtu: 0,
+        },
+    );
     for (port, address, link_layer_address) in [
         ("core", "2001:db8:ca::1", ROUTER_MAC),
         ("core", NEIGHBOUR, NEIGHBOUR_MAC),
@@ -164,9 +189,18 @@ pub struct Outcome {
 
 impl Gateway {
     pub fn new() -> Self {
+        Self::with(false)
+    }
+
+    pub fn accepting_zero_checksums() -> Self {
+        Self::with(true)
+    }
+
+    fn with(accept_zero_checksums: bool) -> Self {
         let limits = Limits {
             icmpv6_errors_per_second: ERRORS_PER_SECOND,
             punts_per_second: PUNTS_PER_SECOND,
+            accept_zero_checksums,
             cycles_per_second: 1_000_000,
         };
         Self {
@@ -297,6 +331,27 @@ pub fn sized(source: &str, destination: &str, length: usize) -> Vec<u8> {
 
 pub fn tunnelled(source: &str, destination: &str, inner: &[u8]) -> Vec<u8> {
     ipv6(source, destination, 41, 64, inner)
+}
+
+/// A UDP packet to the GTP-U port of `destination`, its checksum right.
+pub fn gtpu(source: &str, destination: &str, message: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(message.len() + 8).unwrap().to_be_bytes();
+    let udp = [&[0xc1, 0x23, 0x08, 0x68, length[0], length[1], 0, 0], message].concat();
+    let mut packet = ipv6(source, destination, 17, 64, &udp);
+    let checksum = Sum::default()
+        .octets(&packet[8..])
+        .number(udp.len() as u64)
+        .number(17)
+        .udp_checksum();
+    packet[46..48].copy_from_slice(&checksum.to_be_bytes());
+    packet
+}
+
+/// A G-PDU.
+pub fn g_pdu(source: &str, destination: &str, teid: u32, inner: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(inner.len()).unwrap().to_be_bytes();
+    let header = [&[0x30, 255, length[0], length[1]][..], &teid.to_be_bytes()].concat();
+    gtpu(source, destination, &[&header, inner].concat())
 }
 
 /// A tunnelled packet with the tunnel encapsulation limit option in front, as Linux sends it.

@@ -84,10 +84,12 @@ pub(super) async fn bindings(node: &Node, output: Output) -> Result<(), Failure>
         ">EXPIRES IN",
     ]);
     for binding in &list.bindings {
-        let previous = binding
-            .previous
-            .iter()
-            .map(|previous| format!("{} {} ({})", previous.address, previous.prefix, previous.state));
+        let previous = binding.previous.iter().map(|previous| {
+            format!(
+                "{} {} ({}, {})",
+                previous.address, previous.prefix, previous.state, previous.tunnel
+            )
+        });
         table.row([
             binding.identifier.clone(),
             binding.state.clone(),
@@ -110,6 +112,7 @@ pub(super) async fn bindings(node: &Node, output: Output) -> Result<(), Failure>
             "prefixes": binding.prefixes,
             "previous": binding.previous.iter().map(|previous| json!({
                 "address": previous.address, "prefix": previous.prefix, "state": previous.state,
+                "tunnel": previous.tunnel,
             })).collect::<Vec<_>>(),
             "sequence": binding.sequence,
             "expires_in_ms": binding.expires_in_ms,

@@ -1,6 +1,7 @@
 //! What the data plane holds and counts.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use kedge_dataplane_api::model::{DiscardReason, Encapsulation, NextHop, PrefixEntry, SourcePath};
 use serde_json::{Value, json};
@@ -19,7 +20,9 @@ pub(super) async fn tunnels(node: &Node, output: Output) -> Result<(), Failure> 
         ">ID",
         "TYPE",
         "LOCAL",
+        ">TEID",
         "REMOTE",
+        ">TEID",
         ">HOP LIMIT",
         ">MTU",
         ">ENCAPSULATED",
@@ -30,14 +33,18 @@ pub(super) async fn tunnels(node: &Node, output: Output) -> Result<(), Failure> 
     let mut values = Vec::new();
     for (id, tunnel) in &tables.tunnels {
         let count = counts.get(id).copied().copied().unwrap_or_default();
-        let kind = match tunnel.encapsulation {
-            Encapsulation::Ipv6InIpv6 => "ipv6-in-ipv6",
+        let gtpu = match tunnel.encapsulation {
+            Encapsulation::Ipv6InIpv6 => None,
+            Encapsulation::GtpU(it) => Some(it),
         };
+        let teid = |teid: Option<NonZeroU32>| teid.map_or_else(String::new, |teid| format!("{teid:#010x}"));
         table.row([
             id.to_string(),
-            kind.to_owned(),
+            tunnel.encapsulation.name().to_owned(),
             tunnel.local.to_string(),
+            teid(gtpu.map(|it| it.local_teid)),
             tunnel.remote.to_string(),
+            teid(gtpu.map(|it| it.remote_teid)),
             tunnel.hop_limit.to_string(),
             if tunnel.mtu == 0 {
                 "port's".to_owned()
@@ -51,9 +58,11 @@ pub(super) async fn tunnels(node: &Node, output: Output) -> Result<(), Failure> 
         ]);
         values.push(json!({
             "id": id,
-            "type": kind,
+            "type": tunnel.encapsulation.name(),
             "local": tunnel.local,
+            "local_teid": gtpu.map(|it| it.local_teid),
             "remote": tunnel.remote,
+            "remote_teid": gtpu.map(|it| it.remote_teid),
             "hop_limit": tunnel.hop_limit,
             "mtu": tunnel.mtu,
             "encapsulated_packets": count.encapsulated_packets,

@@ -3,11 +3,12 @@
 use tonic::Status;
 
 use super::Daemon;
-use crate::driver::{counters, info};
+use crate::driver::{counters, info, tunnel_name};
 use crate::identity::MobileNodeIdentifier;
 use crate::maar::{Node, Phase};
 use crate::metrics::Snapshot;
 use crate::northbound::{Request, proto};
+use crate::path::PathState;
 
 /// Every word for a phase.
 const PHASES: [&str; 6] = [
@@ -28,11 +29,11 @@ impl Daemon {
             Request::Bindings(reply) => drop(reply.send(Ok(self.bindings()))),
             Request::Counters(reply) => {
                 let mut all = counters(self.machine.counters(), &self.endpoint);
-                all.counters
-                    .extend(self.counters.iter().map(|(name, value)| proto::Counter {
-                        name: name.to_owned(),
-                        value,
-                    }));
+                let more = self.counters.iter().chain(self.paths.counters().iter());
+                all.counters.extend(more.map(|(name, value)| proto::Counter {
+                    name: name.to_owned(),
+                    value,
+                }));
                 drop(reply.send(Ok(all)));
             }
             Request::Metrics(reply) => drop(reply.send(self.metrics())),
@@ -113,6 +114,7 @@ impl Daemon {
                         address: previous.address.to_string(),
                         prefix: previous.prefix.to_string(),
                         state: "confirmed".to_owned(),
+                        tunnel: tunnel_name(node.gtpu_tunnels.contains_key(&previous.address)).to_owned(),
                     })
                     .collect(),
                 expires_in_ms: node.expires_at.map_or(0, |at| {
@@ -142,6 +144,8 @@ impl Daemon {
         let mut all: Vec<_> = self.machine.counters().iter().collect();
         all.extend(self.endpoint.counters());
         all.extend(self.counters.iter());
+        all.extend(self.paths.counters().iter());
+        let paths = self.paths.paths().iter();
         let snapshot = Snapshot {
             node: &self.config.node.name,
             role: "maar",
@@ -154,6 +158,9 @@ impl Daemon {
                 .collect(),
             bindings,
             dataplane_connected: Some(self.dataplane.is_some()),
+            paths: paths
+                .map(|(peer, path)| (*peer, path.state == PathState::Up))
+                .collect(),
         };
         self.accumulated
             .render(&snapshot)

@@ -1,6 +1,6 @@
 //! The exception interfaces: which are there, which are configured, who is next to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -225,7 +225,7 @@ impl Interfaces {
 
     /// Has the kernel make sure that every gateway is where it was, and those of
     /// `others` that are on the link of a core port.
-    pub(super) fn probe(&self, others: &[Ipv6Addr]) {
+    pub(super) fn probe(&self, others: &BTreeSet<Ipv6Addr>) {
         for interface in self
             .all
             .iter()

@@ -7,7 +7,7 @@ use ipnet::Ipv6Net;
 use super::registry::{Alignment, CHECKSUM_AT, MAXIMUM_OCTETS, NEXT_HEADER, NO_NEXT_HEADER, mh_type, option};
 use super::{
     BindingError, LogicalInterface, MobilityMessage, MobilityOptions, ProxyBindingAcknowledgement,
-    ProxyBindingUpdate, acknowledgement_flags, update_flags,
+    ProxyBindingUpdate, acknowledgement_flags, tunnel_endpoint, update_flags,
 };
 use crate::wire::checksum::PseudoHeader;
 
@@ -168,6 +168,9 @@ impl Writer {
             let (maar, prefix) = (previous.address.octets(), prefix.network().octets());
             self.option(option::PREVIOUS_MAAR, &[&lengths, &maar, &prefix])?;
             self.logical_interface(&previous.logical_interface)?;
+        }
+        for endpoint in &options.tunnel_endpoints {
+            self.option(option::VENDOR_SPECIFIC, &[&tunnel_endpoint::data(endpoint)])?;
         }
         self.address(
             option::ALTERNATE_CARE_OF_ADDRESS,

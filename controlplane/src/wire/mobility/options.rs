@@ -1,11 +1,13 @@
-//! The options of a Mobility Header, read (RFC 6275 section 6.2, RFC 5213 section 8, RFC 8885 section 4).
+//! The options of a Mobility Header, read (RFC 6275 section 6.2, RFC 5094 section 3, RFC 5213 section 8, RFC 8885 section 4).
 
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 
 use super::registry::option;
-use super::{LogicalInterface, MobilityError, MobilityOptions, PreviousMaarOption};
+use super::{
+    LogicalInterface, MobilityError, MobilityOptions, PreviousMaarOption, TunnelEndpoint, tunnel_endpoint,
+};
 use crate::identity::MobileNodeIdentifier;
 
 /// One option as it stands in a header, of whatever type.
@@ -139,6 +141,11 @@ impl RawOption<'_> {
             logical_interface: LogicalInterface::default(),
         })
     }
+
+    /// `None`: an option of another vendor, or one of ours that is newer than this program.
+    fn tunnel_endpoint(self) -> Result<Option<TunnelEndpoint>, MobilityError> {
+        tunnel_endpoint::parse(self.data).map_err(|malformed| self.invalid(malformed.what, malformed.value))
+    }
 }
 
 /// Reads all options of the header `octets` from `offset` on.
@@ -183,6 +190,10 @@ impl MobilityOptions {
                     option.link_layer()?,
                 );
             }
+            option::VENDOR_SPECIFIC => match option.tunnel_endpoint()? {
+                Some(endpoint) => self.tunnel_endpoints.push(endpoint),
+                None => self.unknown = self.unknown.saturating_add(1),
+            },
             _ => self.unknown = self.unknown.saturating_add(1),
         }
         Ok(())

@@ -41,6 +41,7 @@ pub(super) mod option {
     pub(crate) const PAD_N: u8 = 1;
     pub(crate) const ALTERNATE_CARE_OF_ADDRESS: u8 = 3;
     pub(crate) const MOBILE_NODE_IDENTIFIER: u8 = 8;
+    pub(crate) const VENDOR_SPECIFIC: u8 = 19;
     pub(crate) const HOME_NETWORK_PREFIX: u8 = 22;
     pub(crate) const HANDOFF_INDICATOR: u8 = 23;
     pub(crate) const ACCESS_TECHNOLOGY_TYPE: u8 = 24;
@@ -67,7 +68,7 @@ impl Alignment {
     /// Of the end of the header, which is a multiple of 8 octets long.
     pub(super) const END: Alignment = Alignment { x: 8, y: 0 };
 
-    /// What a sender keeps to (RFC 6275 section 6.2, RFC 5213 section 8, RFC 8885 section 4).
+    /// What a sender keeps to (RFC 6275 section 6.2, RFC 5094 section 3, RFC 5213 section 8, RFC 8885 section 4).
     pub(super) fn of(option: u8) -> Alignment {
         let (x, y) = match option {
             option::ALTERNATE_CARE_OF_ADDRESS
@@ -79,6 +80,7 @@ impl Alignment {
             | option::LOCAL_PREFIX
             | option::PREVIOUS_MAAR => (8, 4),
             option::TIMESTAMP => (8, 2),
+            option::VENDOR_SPECIFIC => (4, 2),
             // "On a natural boundary": the address, which is at +4, begins a 32-bit word.
             option::LINK_LAYER_IDENTIFIER | option::DLIF_LINK_LAYER_ADDRESS => (4, 0),
             _ => (1, 0),

@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 use std::net::Ipv6Addr;
+use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
 
 use super::ConversionError;
 use crate::model::{
-    DiscardReason, Encapsulation, LinkLayerAddress, NextHop, PrefixEntry, Source, SourcePath, Tables,
-    Transaction, Tunnel,
+    DiscardReason, Encapsulation, GtpU, LinkLayerAddress, NextHop, PduSession, PrefixEntry, Source,
+    SourcePath, Tables, Transaction, Tunnel,
 };
 use crate::proto;
 
@@ -223,7 +224,21 @@ fn source(message: &proto::Source) -> Result<Source, ConversionError> {
 fn tunnel(message: &proto::Tunnel) -> Result<(u32, Tunnel), ConversionError> {
     let id = tunnel_id("id", message.id)?;
     let encapsulation = match proto::Encapsulation::try_from(message.encapsulation) {
+        Ok(proto::Encapsulation::Ipv6InIpv6) if message.gtpu.is_some() => {
+            return Err(ConversionError::new(
+                "gtpu",
+                "present",
+                "only a GTP-U tunnel has that",
+            ));
+        }
         Ok(proto::Encapsulation::Ipv6InIpv6) => Encapsulation::Ipv6InIpv6,
+        Ok(proto::Encapsulation::Gtpu) => Encapsulation::GtpU(
+            message
+                .gtpu
+                .as_ref()
+                .ok_or_else(|| ConversionError::new("gtpu", "absent", "a GTP-U tunnel has TEIDs"))
+                .and_then(|it| gtpu(it).map_err(|error| error.inside("gtpu")))?,
+        ),
         Ok(proto::Encapsulation::Unspecified) | Err(_) => {
             let value = message.encapsulation.to_string();
             return Err(ConversionError::new(
@@ -252,6 +267,27 @@ fn tunnel(message: &proto::Tunnel) -> Result<(u32, Tunnel), ConversionError> {
             mtu,
         },
     ))
+}
+
+fn gtpu(message: &proto::GtpU) -> Result<GtpU, ConversionError> {
+    let teid = |field, value| {
+        NonZeroU32::new(value).ok_or_else(|| ConversionError::new(field, "0", "a TEID is 1..=4294967295"))
+    };
+    let pdu_session = message.pdu_session.as_ref().map(|it| match u8::try_from(it.qfi) {
+        Ok(qfi) if qfi < 64 => Ok(PduSession {
+            uplink: it.uplink,
+            qfi,
+        }),
+        _ => {
+            let value = it.qfi.to_string();
+            Err(ConversionError::new("pdu_session.qfi", value, "a QFI is 0..=63"))
+        }
+    });
+    Ok(GtpU {
+        local_teid: teid("local_teid", message.local_teid)?,
+        remote_teid: teid("remote_teid", message.remote_teid)?,
+        pdu_session: pdu_session.transpose()?,
+    })
 }
 
 fn neighbour(message: &proto::Neighbour) -> Result<((String, Ipv6Addr), LinkLayerAddress), ConversionError> {

@@ -142,6 +142,18 @@ fn tunnel(id: u32, tunnel: &Tunnel) -> proto::Tunnel {
         id,
         encapsulation: match tunnel.encapsulation {
             Encapsulation::Ipv6InIpv6 => proto::Encapsulation::Ipv6InIpv6.into(),
+            Encapsulation::GtpU(_) => proto::Encapsulation::Gtpu.into(),
+        },
+        gtpu: match &tunnel.encapsulation {
+            Encapsulation::Ipv6InIpv6 => None,
+            Encapsulation::GtpU(it) => Some(proto::GtpU {
+                local_teid: it.local_teid.get(),
+                remote_teid: it.remote_teid.get(),
+                pdu_session: it.pdu_session.map(|it| proto::PduSession {
+                    uplink: it.uplink,
+                    qfi: u32::from(it.qfi),
+                }),
+            }),
         },
         local: address(&tunnel.local),
         remote: address(&tunnel.remote),

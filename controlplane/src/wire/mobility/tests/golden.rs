@@ -146,3 +146,55 @@ fn binding_error() {
     assert_eq!(parse(maar_1(), cmd(), &emitted).unwrap(), message);
     assert_eq!(message.name(), "Binding Error");
 }
+
+fn endpoint(maar: Ipv6Addr, teid: u32) -> TunnelEndpoint {
+    TunnelEndpoint::gtpu(maar, teid.try_into().unwrap())
+}
+
+#[test]
+fn update_to_a_previous_maar_with_a_tunnel_endpoint() {
+    let message = MobilityMessage::ProxyBindingUpdate(ProxyBindingUpdate {
+        sequence: 7,
+        flags: 0x8210,
+        lifetime: 150,
+        options: MobilityOptions {
+            serving_maar: Some(maar_2()),
+            tunnel_endpoints: vec![endpoint(maar_2(), 0xfeed_1234)],
+            ..common("2001:db8:100:1::/64", 3)
+        },
+    });
+    check(
+        &message,
+        cmd(),
+        maar_1(),
+        "3b110500c1e40007821000960810016d6e31406578616d706c652e6e65740104000000001612004020010db8010000010000000000000000170200031802000401001b0800006553f100800019080000020000000a01441020010db8000b000000000000000000010100131d00007ed9010002000020010db8000b00000000000000000001feed123401050000000000",
+    );
+}
+
+#[test]
+fn acknowledgement_with_tunnel_endpoints() {
+    let message = MobilityMessage::ProxyBindingAcknowledgement(ProxyBindingAcknowledgement {
+        status: Status::ACCEPTED,
+        flags: 0x22,
+        sequence: 2,
+        lifetime: 150,
+        options: MobilityOptions {
+            previous_maars: vec![PreviousMaarOption {
+                address: maar_1(),
+                home_network_prefix: prefix("2001:db8:100:1::/64"),
+                logical_interface: LogicalInterface::default(),
+            }],
+            tunnel_endpoints: vec![
+                endpoint(maar_1(), 0x0102_0304),
+                endpoint(address("2001:db8:e::1"), 0xffff_fffe),
+            ],
+            ..common("2001:db8:200:1::/64", 3)
+        },
+    });
+    check(
+        &message,
+        cmd(),
+        maar_2(),
+        "3b180600d3710022000200960810016d6e31406578616d706c652e6e65740104000000001612004020010db8020000010000000000000000170200031802000401001b0800006553f100800019080000020000000a010104000000004322004020010db8000a0000000000000000000120010db80100000100000000000000000100131d00007ed9010002000020010db8000a000000000000000000010102030400131d00007ed9010002000020010db8000e00000000000000000001fffffffe01050000000000",
+    );
+}

@@ -237,3 +237,70 @@ fn the_size_of_a_header_bounds_repetition() {
         101
     );
 }
+
+/// Vendor 32473, sub-type 1, version 0, then these.
+fn endpoint_option(tunnel_type: u8, teid: u32) -> Vec<u8> {
+    let mut octets = vec![19, 29, 0, 0, 0x7e, 0xd9, 1, 0, tunnel_type, 0, 0];
+    octets.extend(maar_2().octets());
+    octets.extend(teid.to_be_bytes());
+    octets
+}
+
+#[test]
+fn tunnel_endpoints_stay_in_order() {
+    let mut octets = endpoint_option(2, 0xfeed_1234);
+    octets.extend(endpoint_option(1, 0));
+    // What is reserved says nothing.
+    octets[9] = 0xaa;
+    octets[10] = 0x55;
+    let options = parse_update_with(&octets).unwrap();
+    let teid = 0xfeed_1234.try_into().unwrap();
+    let plain = TunnelEndpoint {
+        address: maar_2(),
+        tunnel_type: TunnelType::Ipv6InIpv6,
+    };
+    assert_eq!(
+        options.tunnel_endpoints,
+        [TunnelEndpoint::gtpu(maar_2(), teid), plain]
+    );
+    assert_eq!(options.gtpu_teid(maar_2()), Some(teid));
+    assert_eq!(options.gtpu_teid(maar_1()), None);
+    assert_eq!(options.unknown, 0);
+}
+
+#[test]
+fn tunnel_endpoints_that_are_none() {
+    for (octets, what, value) in [
+        (endpoint_option(2, 0), "TEID", 0),
+        (endpoint_option(1, 7), "TEID", 7),
+        (endpoint_option(0, 7), "tunnel type", 0),
+        (endpoint_option(3, 7), "tunnel type", 3),
+    ] {
+        assert_eq!(parse_update_with(&octets), Err(invalid(19, 12, what, value)));
+    }
+    // Ours, but shorter or longer than it has to be; and too short to say whose it is.
+    for length in (0..60_u8).filter(|length| *length != 29) {
+        let mut octets = endpoint_option(2, 7);
+        octets.resize(2 + usize::from(length), 0);
+        octets[1] = length;
+        assert_eq!(
+            parse_update_with(&octets),
+            Err(invalid(19, 12, "length", length.into())),
+            "{length}"
+        );
+    }
+}
+
+#[test]
+fn options_of_other_vendors_and_newer_ones_are_skipped() {
+    // Another vendor, sub-type and version, each with data that would be malformed in one of ours.
+    for (at, value) in [(2, 1), (5, 0xda), (6, 0), (6, 2), (7, 1)] {
+        let mut octets = endpoint_option(9, 0);
+        octets[at] = value;
+        let options = parse_update_with(&octets).unwrap();
+        assert_eq!((options.tunnel_endpoints.len(), options.unknown), (0, 1), "{at}");
+    }
+    // No more than a vendor and nothing.
+    let options = parse_update_with(&[19, 4, 0, 0, 0, 9]).unwrap();
+    assert_eq!(options.unknown, 1);
+}

@@ -1,5 +1,7 @@
 //! Every message that can be sent is read back as it was; what cannot be sent is refused.
 
+use std::num::NonZeroU32;
+
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
@@ -82,6 +84,16 @@ fn any_previous_maar() -> impl Strategy<Value = PreviousMaarOption> {
     )
 }
 
+fn any_endpoint() -> impl Strategy<Value = TunnelEndpoint> {
+    (any_address(), prop_oneof![4 => any::<u32>(), 1 => Just(0)]).prop_map(|(address, teid)| TunnelEndpoint {
+        address,
+        tunnel_type: match NonZeroU32::new(teid) {
+            Some(teid) => TunnelType::GtpU { teid },
+            None => TunnelType::Ipv6InIpv6,
+        },
+    })
+}
+
 fn any_identifier() -> impl Strategy<Value = MobileNodeIdentifier> {
     (any::<u8>(), vec(any::<u8>(), 0..=254))
         .prop_map(|(subtype, octets)| MobileNodeIdentifier { subtype, octets })
@@ -104,6 +116,7 @@ fn any_options() -> impl Strategy<Value = MobilityOptions> {
         any_interface(),
         vec(any_previous_maar(), 0..6),
         of(any_address()),
+        vec(any_endpoint(), 0..4),
     );
     (base, distributed).prop_map(|(base, distributed)| MobilityOptions {
         mobile_node_identifier: base.0,
@@ -119,6 +132,7 @@ fn any_options() -> impl Strategy<Value = MobilityOptions> {
         logical_interface: distributed.3,
         previous_maars: distributed.4,
         alternate_care_of_address: distributed.5,
+        tunnel_endpoints: distributed.6,
         unknown: 0,
     })
 }

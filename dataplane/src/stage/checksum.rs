@@ -1,0 +1,112 @@
+//! The Internet checksum (RFC 1071), by eight octets at a time.
+
+/// A ones' complement sum in the making. Octets are added at even offsets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sum(u64);
+
+impl Sum {
+    /// Adds octets, a last odd one with a zero behind it.
+    #[must_use]
+    #[inline]
+    pub fn octets(self, octets: &[u8]) -> Self {
+        // In the machine's order of octets, swapped once at the end (RFC 1071 section 2 (B)). A sum of
+        // 32-bit words does not overflow 64 bits in any packet there is.
+        let mut sum = 0u64;
+        let mut words = octets.chunks_exact(8);
+        for word in words.by_ref() {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(word);
+            let word = u64::from_ne_bytes(eight);
+            sum += (word & 0xffff_ffff) + (word >> 32);
+        }
+        // Not by a copy of as many octets as are left: that is a call.
+        let mut rest = words.remainder();
+        if let Some((four, behind)) = rest.split_first_chunk::<4>() {
+            sum += u64::from(u32::from_ne_bytes(*four));
+            rest = behind;
+        }
+        if let Some((two, behind)) = rest.split_first_chunk::<2>() {
+            sum += u64::from(u16::from_ne_bytes(*two));
+            rest = behind;
+        }
+        if let Some(last) = rest.first() {
+            sum += u64::from(u16::from_ne_bytes([*last, 0]));
+        }
+        Self(self.0 + u64::from(u16::from_be(fold(sum))))
+    }
+
+    /// Adds a number, as a field of 32 bits has it.
+    #[must_use]
+    #[inline]
+    pub fn number(self, number: u64) -> Self {
+        Self(self.0 + (number & 0xffff) + (number >> 16 & 0xffff))
+    }
+
+    /// Whether the sum of all octets, the checksum among them, is what it must be.
+    #[must_use]
+    #[inline]
+    pub fn is_right(self) -> bool {
+        fold(self.0) == 0xffff
+    }
+
+    /// The checksum.
+    #[must_use]
+    #[inline]
+    pub fn checksum(self) -> u16 {
+        !fold(self.0)
+    }
+
+    /// The checksum in a UDP header, where zero means none (RFC 8200 section 8.1).
+    #[must_use]
+    #[inline]
+    pub fn udp_checksum(self) -> u16 {
+        match self.checksum() {
+            0 => 0xffff,
+            checksum => checksum,
+        }
+    }
+}
+
+#[inline]
+fn fold(sum: u64) -> u16 {
+    // At most 33, 18, 17 and 16 bits are left.
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// As RFC 1071 section 1 says it.
+    fn slow(octets: &[u8]) -> u16 {
+        let mut sum = 0u32;
+        for pair in octets.chunks(2) {
+            sum += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        !(sum as u16)
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_the_slow_one(octets in prop::collection::vec(any::<u8>(), 0..200), even in 0usize..50) {
+            prop_assert_eq!(Sum::default().octets(&octets).checksum(), slow(&octets));
+            let (first, second) = octets.split_at((2 * even).min(octets.len()));
+            prop_assert_eq!(Sum::default().octets(first).octets(second).checksum(), slow(&octets));
+        }
+    }
+
+    #[test]
+    fn the_example_of_rfc_1071_section_3() {
+        let sum = Sum::default().octets(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+        assert_eq!(sum.checksum(), !0xddf2);
+        assert!(sum.number(u64::from(!0xddf2u16)).is_right());
+        assert_eq!(Sum::default().number(0xffff).udp_checksum(), 0xffff);
+        assert_eq!(Sum::default().number(0x1_0002).checksum(), !3);
+    }
+}

@@ -1,0 +1,131 @@
+//! GTP-U (3GPP TS 29.281): the packets of many nodes in UDP, told apart by a Tunnel Endpoint Identifier.
+//!
+//! Here is what a worker does with one packet; `message` reads and `answer` writes what is not user traffic.
+//! Section numbers are those of TS 29.281; which of its rules are obeyed is told in `CONFORMANCE.md`.
+
+mod answer;
+mod message;
+
+use kedge_dataplane_api::model::GtpU;
+
+pub use answer::{Answer, answer};
+pub use message::{Message, Problem, message_type, peek_teid, read};
+
+use super::outer;
+use crate::stage::checksum::Sum;
+use crate::stage::parse::IPV6_HEADER;
+
+/// UDP port of GTP-U (section 4.4.2).
+pub const PORT: u16 = 2152;
+/// Next header value of UDP.
+pub const UDP: u8 = 17;
+/// Octets of a UDP header.
+pub(crate) const UDP_HEADER: usize = 8;
+/// Octets of the part of a GTP-U header that is always there (section 5.1).
+pub(crate) const HEADER: usize = 8;
+/// What follows that with any of the flags E, S and PN.
+const OPTIONAL: usize = 4;
+/// Version 1, protocol type GTP.
+const VERSION: u8 = 0x30;
+const EXTENSION: u8 = 0x04;
+const SEQUENCE: u8 = 0x02;
+/// Type of the extension header with a PDU Session Container (3GPP TS 38.415).
+pub const PDU_SESSION_CONTAINER: u8 = 0x85;
+/// Octets of that one as we send it: without any of its optional fields.
+const CONTAINER: usize = 4;
+
+/// Octets in front of an inner packet.
+#[must_use]
+pub fn overhead(tunnel: &GtpU) -> usize {
+    let container = if tunnel.pdu_session.is_some() {
+        OPTIONAL + CONTAINER
+    } else {
+        0
+    };
+    IPV6_HEADER + UDP_HEADER + HEADER + container
+}
+
+/// The key by which the peer of an incoming G-PDU is looked up, in the table of peers: its TEID and
+/// who sent it. It is a multicast address, and so no peer of another kind has it.
+///
+/// ```text
+/// 128      116             84                                20       0
+///  +--------+---------------+---------------------------------+--------+
+///  |  ff0   |     TEID      |  source, its halves added up    |   0    |
+///  +--------+---------------+---------------------------------+--------+
+/// ```
+#[must_use]
+#[inline]
+pub fn key(teid: u32, source: u128) -> u128 {
+    let halves = ((source >> 64) as u64).wrapping_add((source as u64).rotate_left(23));
+    0xff0 << 116 | u128::from(teid) << 84 | u128::from(halves) << 20
+}
+
+/// Bits of a [`key`] up to the end of its TEID.
+pub const TEID_BITS: u8 = 44;
+
+/// Writes the outer headers of a G-PDU (section 5.2.2) into the first [`overhead`] octets of `packet`,
+/// which the inner packet follows. `false` if it is too long for its length fields.
+///
+/// The source port says which flow it is, so that routers and receive queues can spread what one tunnel
+/// carries (section 4.4.2.0); so does the flow label (RFC 6438). The checksum is computed: zero is
+/// refused by receivers over IPv6 (RFC 8200 section 8.1), unless told otherwise (RFC 6936).
+#[must_use]
+#[inline]
+pub fn encapsulate(
+    packet: &mut [u8],
+    local: [u8; 16],
+    remote: [u8; 16],
+    hop_limit: u8,
+    tunnel: &GtpU,
+) -> bool {
+    let front = overhead(tunnel);
+    let Some((header, inner)) = packet.split_at_mut_checked(front) else {
+        return false;
+    };
+    let (Some(flow), Some(ecn)) = (outer::flow(inner), outer::ecn(inner)) else {
+        return false;
+    };
+    let udp_length = front - IPV6_HEADER + inner.len();
+    let Ok(length) = u16::try_from(udp_length) else {
+        return false;
+    };
+    let Some((ipv6, rest)) = header.split_first_chunk_mut::<IPV6_HEADER>() else {
+        return false;
+    };
+    *ipv6 = outer::ipv6(local, remote, hop_limit, UDP, ecn, flow, length);
+    let Some((udp, gtpu)) = rest.split_first_chunk_mut::<UDP_HEADER>() else {
+        return false;
+    };
+    *udp = [0; UDP_HEADER];
+    udp[0..2].copy_from_slice(&outer::source_port(flow).to_be_bytes());
+    udp[2..4].copy_from_slice(&PORT.to_be_bytes());
+    udp[4..6].copy_from_slice(&length.to_be_bytes());
+    let Some((fixed, container)) = gtpu.split_first_chunk_mut::<HEADER>() else {
+        return false;
+    };
+    // What is behind the fixed part counts (section 5.1); as a UDP length it did fit.
+    let behind = (udp_length - UDP_HEADER - HEADER) as u16;
+    fixed[0] = VERSION;
+    fixed[1] = message_type::G_PDU;
+    fixed[2..4].copy_from_slice(&behind.to_be_bytes());
+    fixed[4..8].copy_from_slice(&tunnel.remote_teid.get().to_be_bytes());
+    if let Some(session) = tunnel.pdu_session {
+        fixed[0] |= EXTENSION;
+        let pdu_type = u8::from(session.uplink) << 4;
+        if let Some(octets) = container.first_chunk_mut::<{ OPTIONAL + CONTAINER }>() {
+            *octets = [0, 0, 0, PDU_SESSION_CONTAINER, 1, pdu_type, session.qfi & 0x3f, 0];
+        }
+    }
+    // The pseudo-header (RFC 8200 section 8.1) is the addresses, which are in front of the UDP header, and two numbers.
+    let sum = Sum::default()
+        .octets(packet.get(8..).unwrap_or_default())
+        .number(udp_length as u64 + u64::from(UDP));
+    if let Some(field) = packet.get_mut(IPV6_HEADER + 6..IPV6_HEADER + UDP_HEADER) {
+        field.copy_from_slice(&sum.udp_checksum().to_be_bytes());
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests;
