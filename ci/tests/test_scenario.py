@@ -4,6 +4,7 @@
 Needs root, for network namespaces, and the release binaries (ci/test builds them).
 """
 
+import ipaddress
 import json
 import os
 import pathlib
@@ -317,6 +318,97 @@ for _ in range(5): s.sendto(payload, ("{maar_address(1)}", 0))
             text = self.domain.on("maar2", SCAPY, "-c", fetch, f"http://[::1]:{port}/metrics")
             for name in names:
                 self.assertIn(name, text)
+
+
+class TheDemoOverGtpU(TheDemo):
+    """The same over GTP-U, which the domain has agreed upon in its Mobility Headers."""
+
+    tunnel = "gtpu"
+
+    # Once is enough.
+    test_ctrl_c_cleans_up = None
+
+
+class TheDomainOverGtpU(unittest.TestCase):
+    """Gateways that tunnel by GTP-U, among peers that scapy plays."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.domain = Domain(prefix=f"kedgetest{os.getpid()}", tunnel="gtpu")
+        cls.addClassCleanup(cls.domain.remove)
+        cls.domain.build()
+        cls.domain.start()
+        cls.domain.plug(1)
+        cls.home = cls.domain.preferred_address(1)
+        cls.domain.plug(2)
+        cls.address = cls.domain.preferred_address(2)
+
+    answers = TheDomain.answers
+    works = TheDomain.works
+    counter = TheDomain.counter
+    drops = TheDomain.drops
+    scapy = TheDomain.scapy
+
+    def ask(self, message, answer):
+        """Sends a GTP-U message, in scapy's words, to MAAR1 from the correspondent; gives what it answers."""
+        program = f"""
+from scapy.contrib.gtp import *
+import socket
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.bind(("{CN}", {answer}))
+s.settimeout(5)
+s.sendto(raw({message}), ("{maar_address(1)}", 2152))
+octets, peer = s.recvfrom(2048)
+print(peer[1], GTPHeader(octets).command(), octets.hex())
+"""
+        return self.scapy("cn", program).strip()
+
+    def test_old_and_new_addresses_work(self):
+        self.assertTrue(self.works())
+        types = {tunnel["type"] for host in ("maar1", "maar2") for tunnel in self.domain.kedge(host, "show", "tunnels")}
+        self.assertEqual(types, {"gtpu"})
+
+    def test_the_paths_between_gateways_are_up(self):
+        for host in ("maar1", "maar2"):
+            self.domain.wait(lambda: self.counter(host, "gtpu_echo_responses_received") > 0, 10, f"{host}: no Echo Response")
+            self.assertEqual(self.counter(host, "gtpu_paths_lost"), 0)
+
+    def test_an_echo_request_is_answered_to_its_port(self):
+        said = self.ask("GTPHeader(seq=0x1234, S=1, teid=0) / GTPEchoRequest()", answer=45678)
+        self.assertIn("2152 ", said)
+        self.assertIn("gtp_type=2", said)
+        self.assertIn("seq=4660", said)
+        self.assertIn("IE_Recovery(", said)
+
+    def test_a_teid_that_nobody_has_is_told_to_its_sender(self):
+        before = self.drops("maar1", "gtpu_teid_unknown")
+        inner = f'IPv6(src="{CN}", dst="{self.home}") / UDP(dport=9)'
+        said = self.ask(f"GTP_U_Header(gtp_type=255, teid=0x01020304) / {inner}", answer=2152)
+        self.assertIn("gtp_type=26", said)
+        # TEID Data I, and where the G-PDU was sent to; scapy reads no information elements behind an extension header.
+        self.assertIn(f"1001020304850010{ipaddress.ip_address(maar_address(1)).packed.hex()}", said)
+        self.assertEqual(self.drops("maar1", "gtpu_teid_unknown"), before + 1)
+
+    def test_a_stranger_with_a_right_teid_gets_nowhere(self):
+        teid = next(it["local_teid"] for it in self.domain.kedge("maar1", "show", "tunnels") if it["local_teid"])
+        before = self.drops("maar1", "gtpu_peer_mismatch")
+        self.scapy("cn", f"""
+from scapy.contrib.gtp import *
+inner = IPv6(src="{self.home}", dst="{CN}") / UDP(dport=9)
+send([IPv6(src="{CN}", dst="{maar_address(1)}") / UDP(sport=7, dport=2152) / GTP_U_Header(gtp_type=255, teid={teid}) / inner] * 4)
+""")
+        self.domain.wait(lambda: self.drops("maar1", "gtpu_peer_mismatch") == before + 4, 5, "four G-PDUs of a stranger were not dropped")
+
+    def test_a_restarted_control_plane_keeps_its_tunnels(self):
+        before = {(it["local_teid"], it["remote_teid"]) for it in self.domain.kedge("maar1", "show", "tunnels")}
+        daemon = self.domain.daemons["maar1-controlplane"]
+        daemon.kill()
+        self.assertTrue(self.works(), "headless")
+        daemon.start()
+        self.domain.wait_ready(1)
+        self.assertTrue(self.works())
+        after = {(it["local_teid"], it["remote_teid"]) for it in self.domain.kedge("maar1", "show", "tunnels")}
+        self.assertEqual(before, after)
 
 
 if __name__ == "__main__":
