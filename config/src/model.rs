@@ -103,7 +103,7 @@ pub struct Dataplane {
     /// refused. Default 2097152.
     #[serde(default = "default_maximum_prefixes")]
     pub maximum_prefixes: u32,
-    /// Most tunnels that the data plane takes, 1..=1048576. Default 65536.
+    /// Most tunnels that the data plane takes, 1..=1048576. Default 1048576.
     #[serde(default = "default_maximum_tunnels")]
     pub maximum_tunnels: u32,
     /// More EAL arguments, for devices that need them.

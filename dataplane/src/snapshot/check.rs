@@ -127,7 +127,7 @@ impl Default for TableLimits {
     fn default() -> Self {
         Self {
             prefixes: 1 << 21,
-            tunnels: 1 << 16,
+            tunnels: 1 << 20,
         }
     }
 }

@@ -67,8 +67,8 @@ pub struct Compiler {
     tunnel_indexes: Indexes,
     /// Tunnel id by the key of what comes in through it.
     peers: BTreeMap<Ipv6Net, u32>,
-    /// How many tunnels have each TEID.
-    teids: HashMap<u32, usize>,
+    /// Peer and index of every tunnel with a TEID: of most there is one.
+    teids: HashMap<u32, Vec<(Ipv6Addr, u32)>>,
     /// By remote address, to find those that a change of the routes concerns.
     paths: BTreeMap<Ipv6Addr, KnownPath>,
     path_indexes: Indexes,
@@ -502,28 +502,40 @@ impl Compiler {
     }
 
     fn set_peer(&mut self, arrival: Arrival, index: u32) {
-        if let Arrival::Gtpu(_, teid) = arrival {
-            self.count_teid(teid.get(), index != NO_MATCH);
+        match arrival {
+            Arrival::Source(_) => self.set_peer_key(arrival.key(), index),
+            Arrival::Gtpu(remote, teid) => self.set_teid(teid.get(), remote, index),
         }
-        self.set_peer_key(arrival.key(), index);
     }
 
-    /// One more, or one less, tunnel with this TEID.
-    fn count_teid(&mut self, teid: u32, more: bool) {
-        let count = self.teids.entry(teid).or_default();
-        let before = *count;
-        *count = if more {
-            before + 1
-        } else {
-            before.saturating_sub(1)
-        };
-        let after = *count;
-        if after == 0 {
-            self.teids.remove(&teid);
+    /// What comes in with a TEID is, most often, of one tunnel: its TEID alone leads there, whose peer is
+    /// compared afterwards anyway. Only where several peers use one TEID do they have keys of their own.
+    fn set_teid(&mut self, teid: u32, remote: Ipv6Addr, index: u32) {
+        let before = self.teids.remove(&teid).unwrap_or_default();
+        let mut after = before.clone();
+        after.retain(|(other, _)| *other != remote);
+        if index != NO_MATCH {
+            after.push((remote, index));
         }
-        if (before == 0) != (after == 0) {
-            let result = if after == 0 { NO_MATCH } else { TEID_OF_OTHERS };
-            self.set_peer_key(teid_prefix(teid), result);
+        let key = |remote: Ipv6Addr| host(Ipv6Addr::from(gtpu::key(teid, remote.into())));
+        if before.len() > 1 {
+            for (peer, _) in &before {
+                self.set_peer_key(key(*peer), NO_MATCH);
+            }
+        }
+        if after.len() > 1 {
+            for (peer, index) in &after {
+                self.set_peer_key(key(*peer), *index);
+            }
+        }
+        let any = match after.as_slice() {
+            [] => NO_MATCH,
+            [(_, index)] => *index,
+            _ => TEID_OF_OTHERS,
+        };
+        self.set_peer_key(teid_prefix(teid), any);
+        if !after.is_empty() {
+            self.teids.insert(teid, after);
         }
     }
 

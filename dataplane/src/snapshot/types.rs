@@ -13,7 +13,7 @@ use crate::fib::Fib;
 /// Most ports of one data plane.
 pub const MAX_PORTS: usize = 16;
 
-/// What a TEID of ours leads to that comes from another than the peer it is for. No index is as large.
+/// What a TEID of ours that several peers use leads to for anyone else. No index is as large.
 pub const TEID_OF_OTHERS: u32 = u32::MAX;
 
 /// EUI-48.
@@ -29,7 +29,7 @@ pub struct Snapshot {
     /// Destination and source prefixes, neighbours and local addresses: address -> index into `routes`.
     pub fib: Fib,
     /// Outer source of a permitted peer, or a key made of it and a TEID (see `tunnel::gtpu::key`) -> index
-    /// into `tunnels`. A TEID alone leads to [`TEID_OF_OTHERS`].
+    /// into `tunnels`. A TEID that one peer uses leads there alone, one that several use to [`TEID_OF_OTHERS`].
     pub peers: Fib,
     /// What a match leads to. Index 0 is no match.
     pub routes: Routes,
