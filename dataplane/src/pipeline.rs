@@ -12,6 +12,7 @@
 //! allocated; frames move from one fixed array to the next.
 
 mod decide;
+mod local;
 mod output;
 mod probe;
 

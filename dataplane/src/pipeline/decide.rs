@@ -5,15 +5,11 @@ use kedge_dataplane_api::model::Encapsulation;
 use super::{Lane, Origin, Output, Pipeline};
 use crate::counters::Stage;
 use crate::drops::DropReason;
-use crate::fib::NO_MATCH;
 use crate::frame::Frame;
-use crate::snapshot::{
-    Adjacency, LinkLayerAddress, NextHop, Route, Snapshot, SourceRule, TEID_OF_OTHERS, Tunnel,
-};
-use crate::stage::checksum::Sum;
+use crate::snapshot::{Adjacency, LinkLayerAddress, NextHop, Route, Snapshot, SourceRule, Tunnel};
 use crate::stage::icmpv6_error::{self, Icmpv6Error};
 use crate::stage::parse::{
-    self, ETHERNET_HEADER, IPV6_HEADER, UpperLayer, is_link_local, is_link_scope_multicast, is_multicast,
+    self, ETHERNET_HEADER, IPV6_HEADER, is_link_local, is_link_scope_multicast, is_multicast,
     is_never_on_the_wire,
 };
 use crate::tunnel::{gtpu, ip6_in_ip6};
@@ -23,10 +19,10 @@ const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 const MINIMUM_MTU: u16 = 1280;
 
 /// Why a packet goes no further, and what its sender is told.
-struct Refusal(DropReason, Option<Tell>);
+pub(super) struct Refusal(pub(super) DropReason, pub(super) Option<Tell>);
 
 /// What the sender of a packet is told of it.
-enum Tell {
+pub(super) enum Tell {
     Icmpv6(Icmpv6Error),
     Gtpu(gtpu::Answer, gtpu::Message),
 }
@@ -44,7 +40,7 @@ impl From<DropReason> for Refusal {
 }
 
 /// What to do with a packet that may go on.
-enum Step {
+pub(super) enum Step {
     /// By this next hop.
     Forward(NextHop),
     /// To the kernel.
@@ -182,129 +178,6 @@ impl Pipeline {
             self.local(snapshot, lane)
         } else {
             Ok(Step::Forward(next_hop))
-        }
-    }
-
-    /// A packet to an address of this node.
-    fn local<F: Frame>(&self, snapshot: &Snapshot, lane: &Lane<F>) -> Result<Step, Refusal> {
-        let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
-        let upper = parse::upper_layer(octets, lane.packet.next_header)?;
-        match upper.next_header {
-            ip6_in_ip6::NEXT_HEADER => {}
-            gtpu::UDP => return self.local_udp(snapshot, lane, upper),
-            _ => return Ok(Step::Punt),
-        }
-        // A node has no business to bring tunnelled packets, whatever its source.
-        let access = snapshot.ports.get(lane.port).is_none_or(|port| port.access);
-        // Those behind extension headers were not looked up with the burst.
-        let tunnel = match lane.peer {
-            NO_MATCH => snapshot.peers.lookup(lane.packet.source),
-            tunnel => tunnel,
-        };
-        if access || !is_from_peer(snapshot, lane, tunnel) || upper.later_fragment {
-            return Err(DropReason::TunnelUnknownPeer.into());
-        }
-        Ok(Step::Decapsulate {
-            tunnel,
-            inner: upper.offset..octets.len(),
-        })
-    }
-
-    /// A UDP packet to an address of this node: its GTP-U port is ours, all others are the kernel's.
-    fn local_udp<F: Frame>(
-        &self,
-        snapshot: &Snapshot,
-        lane: &Lane<F>,
-        upper: UpperLayer,
-    ) -> Result<Step, Refusal> {
-        let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
-        let udp = packet.get(upper.offset..).unwrap_or_default();
-        let to_gtpu = |udp: &[u8]| udp.get(2..4) == Some(&gtpu::PORT.to_be_bytes());
-        if upper.later_fragment || !to_gtpu(udp) {
-            return Ok(Step::Punt);
-        }
-        // A node has no business to bring tunnelled packets, nor to ask about paths.
-        if snapshot.ports.get(lane.port).is_none_or(|port| port.access) {
-            return Err(DropReason::TunnelUnknownPeer.into());
-        }
-        self.check_udp(lane, udp)?;
-        let message = match gtpu::read(udp) {
-            Ok(message) => message,
-            Err(gtpu::Problem::UdpMalformed) => return Err(DropReason::UdpMalformed.into()),
-            Err(gtpu::Problem::Malformed) => return Err(DropReason::GtpuMalformed.into()),
-            Err(gtpu::Problem::VersionUnsupported) => {
-                return Err(DropReason::GtpuVersionUnsupported.into());
-            }
-            Err(gtpu::Problem::ExtensionUnsupported(message)) => {
-                let answer = gtpu::Answer::SupportedExtensionHeadersNotification;
-                let tell = Tell::Gtpu(answer, message);
-                return Err(Refusal(DropReason::GtpuExtensionUnsupported, Some(tell)));
-            }
-        };
-        use gtpu::message_type as kind;
-        match message.kind {
-            kind::G_PDU => {}
-            kind::ECHO_REQUEST => return Ok(Step::AnswerEcho(message)),
-            // What is about paths and tunnels is the control plane's.
-            kind::ECHO_RESPONSE
-            | kind::ERROR_INDICATION
-            | kind::SUPPORTED_EXTENSION_HEADERS_NOTIFICATION
-            | kind::TUNNEL_STATUS
-            | kind::END_MARKER => return Ok(Step::Punt),
-            _ => return Err(DropReason::GtpuMessageUnknown.into()),
-        }
-        let tunnel = match lane.peer {
-            // Behind extension headers it was not looked up with the burst.
-            NO_MATCH => snapshot.peers.lookup(gtpu::key(message.teid, lane.packet.source)),
-            tunnel => tunnel,
-        };
-        if tunnel == NO_MATCH {
-            // TEID 0 is of no tunnel, and nothing is said of it (section 7.3.1).
-            let tell = (message.teid != 0).then_some(Tell::Gtpu(gtpu::Answer::ErrorIndication, message));
-            return Err(Refusal(DropReason::GtpuTeidUnknown, tell));
-        }
-        if tunnel == TEID_OF_OTHERS || !is_from_peer(snapshot, lane, tunnel) {
-            return Err(DropReason::GtpuPeerMismatch.into());
-        }
-        if udp.get(message.offset).is_some_and(|first| first >> 4 == 4) {
-            return Err(DropReason::GtpuInnerIpv4.into());
-        }
-        Ok(Step::Decapsulate {
-            tunnel,
-            inner: upper.offset + message.offset..upper.offset + message.end,
-        })
-    }
-
-    /// The checksum of a UDP packet (RFC 8200 section 8.1).
-    #[inline]
-    fn check_udp<F: Frame>(&self, lane: &Lane<F>, udp: &[u8]) -> Result<(), DropReason> {
-        let Some([_, _, _, _, l0, l1, c0, c1]) = udp.first_chunk() else {
-            return Err(DropReason::UdpMalformed);
-        };
-        if [*c0, *c1] == [0, 0] {
-            return if self.accept_zero_checksums {
-                Ok(())
-            } else {
-                Err(DropReason::UdpChecksumZero)
-            };
-        }
-        let length = u16::from_be_bytes([*l0, *l1]);
-        let covered = udp.get(..usize::from(length)).ok_or(DropReason::UdpMalformed)?;
-        let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
-        let sum = if lane.packet.next_header == gtpu::UDP {
-            // The addresses are in front of it: one run of octets.
-            let run = packet.get(8..IPV6_HEADER + covered.len()).unwrap_or_default();
-            Sum::default().octets(run)
-        } else {
-            let addresses = packet.get(8..IPV6_HEADER).unwrap_or_default();
-            Sum::default().octets(addresses).octets(covered)
-        };
-        // With the other two numbers of the pseudo-header.
-        let numbers = u64::from(length) + u64::from(gtpu::UDP);
-        if sum.number(numbers).is_right() {
-            Ok(())
-        } else {
-            Err(DropReason::UdpChecksumWrong)
         }
     }
 
@@ -621,16 +494,6 @@ fn own<F: Frame>(mut lane: Lane<F>) -> Option<Lane<F>> {
     lane.packet = parse::ipv6(lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default()).ok()?;
     lane.origin = Origin::Own;
     Some(lane)
-}
-
-/// Whether a packet that came in is from the peer of this tunnel, and for our end of it.
-#[inline]
-fn is_from_peer<F>(snapshot: &Snapshot, lane: &Lane<F>, tunnel: u32) -> bool {
-    let ends = |it: &Tunnel| {
-        u128::from_be_bytes(it.local) == lane.packet.destination
-            && u128::from_be_bytes(it.remote) == lane.packet.source
-    };
-    tunnel != NO_MATCH && snapshot.tunnels.at(tunnel).is_some_and(ends)
 }
 
 /// Writes the outer headers into the room in front of an inner packet.

@@ -1,6 +1,7 @@
 //! ICMPv6 errors (RFC 4443), made in the frame of the packet that they are about.
 
 use crate::frame::Frame;
+use crate::stage::checksum::Sum;
 use crate::stage::parse::{ETHERNET_HEADER, IPV6_HEADER, UpperLayer, is_multicast, upper_layer};
 
 const ICMPV6: u8 = 58;
@@ -90,30 +91,16 @@ pub fn build<F: Frame>(frame: &mut F, error: Icmpv6Error, from: u128, to: u128) 
         return false;
     };
     *icmpv6 = error.header();
-    let checksum = checksum(from, to, message);
+    // RFC 4443 section 2.3.
+    let checksum = Sum::default()
+        .octets(&from.to_be_bytes())
+        .octets(&to.to_be_bytes())
+        .number(message.len() as u64)
+        .number(u64::from(ICMPV6))
+        .octets(message)
+        .checksum();
     if let Some(field) = message.get_mut(2..4) {
         field.copy_from_slice(&checksum.to_be_bytes());
     }
     true
-}
-
-/// The checksum of an ICMPv6 message whose checksum field is zero (RFC 4443 section 2.3).
-fn checksum(from: u128, to: u128, message: &[u8]) -> u16 {
-    let mut sum = message.len() as u64 + u64::from(ICMPV6);
-    for address in [from, to] {
-        sum += address
-            .to_be_bytes()
-            .chunks_exact(2)
-            .map(|it| u64::from(u16::from_be_bytes([it[0], it[1]])))
-            .sum::<u64>();
-    }
-    let mut words = message.chunks_exact(2);
-    for word in words.by_ref() {
-        sum += u64::from(u16::from_be_bytes([word[0], word[1]]));
-    }
-    sum += words.remainder().first().map_or(0, |last| u64::from(*last) << 8);
-    while sum >> 16 != 0 {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }
