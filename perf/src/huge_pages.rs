@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use crate::processes::when_interrupted;
+
 const COUNT: &str = "/proc/sys/vm/nr_hugepages";
 /// Size of those that are asked for.
 const MIB_EACH: usize = 2;
 
-/// As many huge pages as there were before, once this is dropped.
+/// As many huge pages as there were before, once this is dropped or we are interrupted.
 pub(crate) struct Loan {
     before: usize,
 }
@@ -22,15 +24,21 @@ impl Loan {
         if std::fs::write(COUNT, wanted.to_string()).is_err() || read()? < wanted {
             return None;
         }
+        when_interrupted(move || give_back(before));
         Some(loan)
+    }
+}
+
+/// Those that are in use still go when they are no more.
+fn give_back(before: usize) {
+    if let Err(error) = std::fs::write(COUNT, before.to_string()) {
+        eprintln!("{COUNT} stays as it is: {error}");
     }
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::write(COUNT, self.before.to_string()) {
-            eprintln!("{COUNT} stays as it is: {error}");
-        }
+        give_back(self.before);
     }
 }
 

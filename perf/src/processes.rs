@@ -31,9 +31,7 @@ impl Scratch {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("kedge-perf-").tempdir()?;
         lock().push(directory.path().to_owned());
-        WATCH.call_once(|| {
-            std::thread::spawn(clean_when_interrupted);
-        });
+        watch();
         Ok(Self(directory))
     }
 
@@ -55,6 +53,13 @@ pub(crate) fn when_interrupted(chore: impl Fn() + Send + 'static) {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(Box::new(chore));
+    watch();
+}
+
+fn watch() {
+    WATCH.call_once(|| {
+        std::thread::spawn(clean_when_interrupted);
+    });
 }
 
 /// A command that is told to end when we do, even if we are killed.
