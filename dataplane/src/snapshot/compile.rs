@@ -7,25 +7,22 @@
 //! way to every peer that is in a prefix that it touches. All tunnels to a peer
 //! share that: a million of them need not be looked at when it changes.
 
+mod tunnels;
+
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::Ipv6Addr;
 use std::time::Instant;
 
 use ipnet::Ipv6Net;
-use kedge_dataplane_api::model::{
-    self, DiscardReason, Encapsulation, PrefixEntry, SourcePath, Tables, Transaction,
-};
+use kedge_dataplane_api::model::{self, DiscardReason, PrefixEntry, SourcePath, Tables, Transaction};
 
-use super::check::{ApplyError, Arrival, Have, TableLimits, check, tunnels_of};
+use super::check::{ApplyError, Have, TableLimits, check, tunnels_of};
 use super::routes::RouteWriter;
 use super::slab::{Indexes, Slab};
-use super::types::{
-    Adjacency, NextHop, Path, PortDescription, Route, Snapshot, SourceRule, TEID_OF_OTHERS, Tunnel,
-};
+use super::types::{Adjacency, NextHop, PortDescription, Route, Snapshot, SourceRule};
 use crate::counters::{Bank, Traffic};
 use crate::fib::{NO_MATCH, Table};
-use crate::tunnel::{gtpu, ip6_in_ip6};
 
 /// An index, and what its counters read when it was given out.
 #[derive(Clone, Copy, Debug)]
@@ -452,153 +449,6 @@ impl Compiler {
     fn tunnel_index(&self, id: u32) -> u32 {
         self.tunnels.get(&id).map_or(0, |it| it.index)
     }
-
-    /// Forgets what came in through a tunnel as it was. Of all that change, before any is compiled: two may
-    /// swap their peers in one transaction.
-    fn drop_peer(&mut self, before: Option<&model::Tunnel>) {
-        if let Some(before) = before {
-            let arrival = Arrival::of(before);
-            self.set_peer(arrival, NO_MATCH);
-            self.peers.remove(&arrival.key());
-        }
-    }
-
-    /// Compiles a tunnel that was put or deleted; gives its peer if there is one to be found.
-    fn compile_tunnel(&mut self, id: u32) -> Option<Ipv6Addr> {
-        let Some(tunnel) = self.tables.tunnels.get(&id).cloned() else {
-            if let Some(counted) = self.tunnels.remove(&id) {
-                self.snapshot.tunnels.set(counted.index, Tunnel::default());
-                self.tunnel_indexes.give(counted.index);
-            }
-            return None;
-        };
-        let index = match self.tunnels.get(&id) {
-            Some(counted) => counted.index,
-            None => {
-                let index = self.tunnel_indexes.take();
-                let before = self.snapshot.tunnel_traffic.read(index);
-                self.tunnels.insert(id, Counted { index, before });
-                index
-            }
-        };
-        let compiled = Tunnel {
-            local: tunnel.local.octets(),
-            remote: tunnel.remote.octets(),
-            encapsulation: tunnel.encapsulation,
-            path: self.take_path(tunnel.remote),
-            mtu: if tunnel.mtu == 0 { u16::MAX } else { tunnel.mtu },
-            overhead: match &tunnel.encapsulation {
-                Encapsulation::Ipv6InIpv6 => ip6_in_ip6::OVERHEAD,
-                // At most 64.
-                Encapsulation::GtpU(it) => gtpu::overhead(it) as u16,
-            },
-            hop_limit: tunnel.hop_limit,
-        };
-        self.snapshot.tunnels.set(index, compiled);
-        let arrival = Arrival::of(&tunnel);
-        self.set_peer(arrival, index);
-        self.peers.insert(arrival.key(), id);
-        Some(tunnel.remote)
-    }
-
-    fn set_peer(&mut self, arrival: Arrival, index: u32) {
-        match arrival {
-            Arrival::Source(_) => self.set_peer_key(arrival.key(), index),
-            Arrival::Gtpu(remote, teid) => self.set_teid(teid.get(), remote, index),
-        }
-    }
-
-    /// What comes in with a TEID is, most often, of one tunnel: its TEID alone leads there, whose peer is
-    /// compared afterwards anyway. Only where several peers use one TEID do they have keys of their own.
-    fn set_teid(&mut self, teid: u32, remote: Ipv6Addr, index: u32) {
-        let before = self.teids.remove(&teid).unwrap_or_default();
-        let mut after = before.clone();
-        after.retain(|(other, _)| *other != remote);
-        if index != NO_MATCH {
-            after.push((remote, index));
-        }
-        let key = |remote: Ipv6Addr| host(Ipv6Addr::from(gtpu::key(teid, remote.into())));
-        if before.len() > 1 {
-            for (peer, _) in &before {
-                self.set_peer_key(key(*peer), NO_MATCH);
-            }
-        }
-        if after.len() > 1 {
-            for (peer, index) in &after {
-                self.set_peer_key(key(*peer), *index);
-            }
-        }
-        let any = match after.as_slice() {
-            [] => NO_MATCH,
-            [(_, index)] => *index,
-            _ => TEID_OF_OTHERS,
-        };
-        self.set_peer_key(teid_prefix(teid), any);
-        if !after.is_empty() {
-            self.teids.insert(teid, after);
-        }
-    }
-
-    fn set_peer_key(&mut self, key: Ipv6Net, index: u32) {
-        if let Err(error) = self.peer_table.set(key, index) {
-            tracing::error!(%key, %error, "a tunnel that there was room for found none");
-        }
-    }
-
-    fn take_path(&mut self, remote: Ipv6Addr) -> u32 {
-        let indexes = &mut self.path_indexes;
-        let new = || KnownPath {
-            index: indexes.take(),
-            tunnels: 0,
-        };
-        let path = self.paths.entry(remote).or_insert_with(new);
-        path.tunnels += 1;
-        path.index
-    }
-
-    fn release_path(&mut self, remote: Ipv6Addr) {
-        let Some(path) = self.paths.get_mut(&remote) else {
-            return;
-        };
-        path.tunnels = path.tunnels.saturating_sub(1);
-        if path.tunnels == 0 {
-            self.snapshot.paths.set(path.index, Path::default());
-            self.path_indexes.give(path.index);
-            self.paths.remove(&remote);
-        }
-    }
-
-    /// Finds the way to a peer.
-    fn resolve_path(&mut self, remote: Ipv6Addr) {
-        let Some(known) = self.paths.get(&remote) else {
-            return;
-        };
-        let route = self.routes.get(self.fib.lookup(remote.into()));
-        let (adjacency, on_link) = match route.next_hop {
-            NextHop::Adjacency(adjacency) => (adjacency, u8::MAX),
-            NextHop::OnLink { port } => (0, port),
-            // A tunnel in a tunnel, or to nowhere.
-            _ => (0, u8::MAX),
-        };
-        let port = if adjacency == 0 {
-            on_link
-        } else {
-            self.snapshot.adjacencies.get(adjacency).port
-        };
-        let egress = self.snapshot.ports.get(usize::from(port));
-        let path = Path {
-            adjacency,
-            on_link,
-            mtu: egress.map_or(1500, |port| port.mtu),
-        };
-        self.snapshot.paths.set(known.index, path);
-    }
-}
-
-/// All that comes in with a TEID, from anyone.
-fn teid_prefix(teid: u32) -> Ipv6Net {
-    let key = Ipv6Addr::from(gtpu::key(teid, 0));
-    Ipv6Net::new(key, gtpu::TEID_BITS).map_or_else(|_| host(key), |prefix| prefix.trunc())
 }
 
 /// What a transaction touches.
