@@ -106,8 +106,8 @@ class TheDemo(unittest.TestCase):
         self.assertEqual(namespaces(), self.before)
 
 
-class TheDomain(unittest.TestCase):
-    """A domain with the node at MAAR2, anchored at MAAR1 too; each test does something bad to it."""
+class InADomain(unittest.TestCase):
+    """A domain with the node at MAAR2, anchored at MAAR1 too, and what the tests ask of it."""
 
     tunnel = "ipv6-in-ipv6"
 
@@ -121,8 +121,6 @@ class TheDomain(unittest.TestCase):
         cls.home = cls.domain.preferred_address(1)
         cls.domain.plug(2)
         cls.address = cls.domain.preferred_address(2)
-
-    # What the tests ask
 
     def answers(self, source, count=3):
         output = self.domain.on("mn", "ping", "-6", "-i", "0.2", "-c", str(count), "-W", "2", "-I", source, CN, check=False)
@@ -149,6 +147,10 @@ class TheDomain(unittest.TestCase):
     def scapy(self, host, program, *arguments):
         """Runs a scapy program on a host; what it prints comes back."""
         return self.domain.on(host, SCAPY, "-c", "from scapy.all import *\nimport sys\nconf.verb = 0\n" + program, *arguments)
+
+
+class TheDomain(InADomain):
+    """Each test does something bad to it."""
 
     # kill -9
 
@@ -329,25 +331,10 @@ class TheDemoOverGtpU(TheDemo):
     test_ctrl_c_cleans_up = None
 
 
-class TheDomainOverGtpU(unittest.TestCase):
+class TheDomainOverGtpU(InADomain):
     """Gateways that tunnel by GTP-U, among peers that scapy plays."""
 
-    @classmethod
-    def setUpClass(cls):
-        cls.domain = Domain(prefix=f"kedgetest{os.getpid()}", tunnel="gtpu")
-        cls.addClassCleanup(cls.domain.remove)
-        cls.domain.build()
-        cls.domain.start()
-        cls.domain.plug(1)
-        cls.home = cls.domain.preferred_address(1)
-        cls.domain.plug(2)
-        cls.address = cls.domain.preferred_address(2)
-
-    answers = TheDomain.answers
-    works = TheDomain.works
-    counter = TheDomain.counter
-    drops = TheDomain.drops
-    scapy = TheDomain.scapy
+    tunnel = "gtpu"
 
     def ask(self, message, answer):
         """Sends a GTP-U message, in scapy's words, to MAAR1 from the correspondent; gives what it answers."""
