@@ -17,7 +17,8 @@
 //!   prefix that ends within the node there, and what is below. Where nothing is
 //!   below any slot, slots have 4 octets: a full pool of /64s costs 4 octets a prefix;
 //! - buckets: a line with up to five prefixes, compared at once;
-//! - skips: a line for bits that all below have in common, further down than bit 28.
+//! - skips: a line for bits that all below have in common, where they reach to bit 28 or beyond;
+//!   nearer the root nodes lead there.
 //!
 //! A bucket that overflows becomes a node; a node of which one slot in eight leads to
 //! nodes of one width swallows them (3 + 3 = 6, 6 + 3 = 9), as long as together
