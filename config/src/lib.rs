@@ -36,6 +36,6 @@ mod validate;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use model::{
-    Access, Address, Cmd, CmdMode, Config, Dataplane, HugePages, KnownMaar, Maar, Node, Peer, PollMode, Port,
-    Redistribute, Role, Route, Side, Timers, TunnelType, UnknownNodes, ZeroChecksums,
+    Access, Address, Cmd, CmdMode, Config, Dataplane, Hold, HoldOverflow, HugePages, KnownMaar, Maar, Node,
+    Peer, PollMode, Port, Redistribute, Role, Route, Side, Timers, TunnelType, UnknownNodes, ZeroChecksums,
 };

@@ -106,9 +106,59 @@ pub struct Dataplane {
     /// Most tunnels that the data plane takes, 1..=1048576. Default 1048576.
     #[serde(default = "default_maximum_tunnels")]
     pub maximum_tunnels: u32,
+    /// Packets that wait while an anchor moves.
+    #[serde(default)]
+    pub hold: Hold,
     /// More EAL arguments, for devices that need them.
     #[serde(default)]
     pub eal_arguments: Vec<String>,
+}
+
+/// `[dataplane.hold]`: bounds of what waits while an anchor moves. Past them packets are dropped, each by name.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hold {
+    /// Packets on hold in all, which the workers share equally: at most half of `packet_buffers`. 0 is a
+    /// quarter of them. Default 0.
+    pub packets: u32,
+    /// Packets of one prefix at one worker, 0..=16777215; 0 holds none. Default 1024.
+    pub packets_per_prefix: u32,
+    /// Octets of one prefix at one worker, 1280..=4294967295. Default 1500000.
+    pub bytes_per_prefix: u32,
+    /// How long a packet may wait, 1..=600000 ms. Default 2000.
+    pub age_ms: u32,
+    /// How long a prefix may be on hold where the control plane does not say, 1..=600000 ms. Default 3000.
+    pub maximum_ms: u32,
+    /// Which packet is dropped when one is too many. Default `drop-newest`.
+    pub overflow: HoldOverflow,
+    /// How many packets a worker releases per second, 1000..=100000000; twice as many as arrive meanwhile
+    /// come on top, so that a release ends. Default 1000000.
+    pub release_packets_per_second: u32,
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self {
+            packets: 0,
+            packets_per_prefix: 1024,
+            bytes_per_prefix: 1_500_000,
+            age_ms: 2000,
+            maximum_ms: 3000,
+            overflow: HoldOverflow::DropNewest,
+            release_packets_per_second: 1_000_000,
+        }
+    }
+}
+
+/// `dataplane.hold.overflow`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoldOverflow {
+    /// The one that has just come: what is held has no gaps.
+    #[default]
+    DropNewest,
+    /// The one that has waited longest: what is held is fresh.
+    DropOldest,
 }
 
 /// `dataplane.poll`.

@@ -109,6 +109,24 @@ fn each_rule_names_key_value_and_reason() {
         ),
         (
             MAAR,
+            "workers = [1]",
+            "workers = [1]\nhold = { packets = 4097 }",
+            "dataplane.hold.packets = 4097: must be at most half of dataplane.packet_buffers = 8192",
+        ),
+        (
+            MAAR,
+            "workers = [1]",
+            "workers = [1]\nhold = { age_ms = 0 }",
+            "dataplane.hold.age_ms = 0: must be 1 to 600000 ms",
+        ),
+        (
+            MAAR,
+            "workers = [1]",
+            "workers = [1]\nhold = { overflow = \"drop-some\" }",
+            "unknown variant `drop-some`, expected `drop-newest` or `drop-oldest`",
+        ),
+        (
+            MAAR,
             "exception = \"kcore\"",
             "exception = \"kacc\"",
             "port[1].exception = \"kacc\": another port",

@@ -228,6 +228,24 @@ impl Task {
                 self.observer.tell(&event);
                 Ok(())
             }
+            Some(proto::event::Kind::HoldExpired(hold)) => {
+                let prefix = prefix_text(&hold.address, hold.length);
+                let text = format!("packets to {prefix} waited for too long: they are dropped from now on");
+                self.observer
+                    .tell(&Event::new("hold_expired", text).with("prefix", prefix));
+                Ok(())
+            }
+            Some(proto::event::Kind::HeldDropped(dropped)) => {
+                let text = format!(
+                    "{} packets that were to wait were dropped: {}",
+                    dropped.packets, dropped.reason
+                );
+                let event = Event::new("held_dropped", text)
+                    .with("reason", dropped.reason)
+                    .with("packets", dropped.packets);
+                self.observer.tell(&event);
+                Ok(())
+            }
             Some(proto::event::Kind::Overflow(overflow)) => {
                 tracing::warn!(
                     what = overflow.what,
@@ -243,4 +261,12 @@ impl Task {
     async fn tell_loop(&self, what: FromDataplane) -> Result<(), Stopped> {
         self.sender.send(what).await.map_err(|_| Stopped)
     }
+}
+
+/// A prefix of an event, as people read it.
+pub(crate) fn prefix_text(address: &[u8], length: u32) -> String {
+    <[u8; 16]>::try_from(address).map_or_else(
+        |_| format!("{address:02x?}/{length}"),
+        |address| format!("{}/{length}", Ipv6Addr::from(address)),
+    )
 }

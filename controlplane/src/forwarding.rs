@@ -20,6 +20,9 @@ use crate::maar::{Node, Phase, State};
 /// Hop limit of the outer header (RFC 2473 section 6.3).
 const OUTER_HOP_LIMIT: u8 = 64;
 
+/// How long packets wait for a node is the data plane's to say (`dataplane.hold.maximum_ms`).
+const HOLD: NextHop = NextHop::Hold { maximum_ms: 0 };
+
 /// Everything that the data plane of this MAAR must hold.
 #[must_use]
 pub fn desired(
@@ -106,7 +109,28 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
                 put(tables, node.home_network_prefix, NextHop::Tunnel(tunnel));
             }
         }
-        Phase::Registering | Phase::Detached | Phase::Refused { .. } | Phase::Deregistering => {
+        // RFC 8818 FM:6-1: the node is between two links, or not yet announced on this one.
+        Phase::Detached | Phase::Registering => {
+            put(tables, node.home_network_prefix, HOLD);
+            // What their anchors go on sending here waits too.
+            for previous in &node.previous {
+                if let Some(tunnel) = tunnel_to(config, state, node, previous.address, tables) {
+                    let source = Source {
+                        port: node.port.clone(),
+                        link_layer_address: node.link_layer_address.0,
+                        path: SourcePath::Tunnel(tunnel),
+                    };
+                    tables.prefixes.insert(
+                        previous.prefix,
+                        PrefixEntry {
+                            next_hop: HOLD,
+                            source: Some(source),
+                        },
+                    );
+                }
+            }
+        }
+        Phase::Refused { .. } | Phase::Deregistering => {
             put(
                 tables,
                 node.home_network_prefix,

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use driver_support::{Daemon, Namespace, eventually};
 use fake::FakeDataplane;
 use ipnet::Ipv6Net;
-use kedge_dataplane_api::model::{DiscardReason, NextHop, SourcePath};
+use kedge_dataplane_api::model::{NextHop, SourcePath};
 use socket2::{Domain, Protocol, Socket, Type};
 
 const NODE: [u8; 6] = [2, 0, 0, 0, 0x0a, 1];
@@ -285,7 +285,7 @@ fn detachment_neighbours_and_new_interfaces() {
     assert_eq!(gone["state"], "detached");
     eventually("the prefix of an absent node", || {
         let entry = scene.dataplane().tables().prefixes.get(&prefix)?.next_hop.clone();
-        (entry == NextHop::Discard(DiscardReason::NodeAbsent)).then_some(())
+        matches!(entry, NextHop::Hold { .. }).then_some(())
     });
     let back = scene.maar.json(&["attach", "eui48:02-00-00-00-0a-01"]);
     assert!(

@@ -3,15 +3,17 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use dpdk::{Eal, Mempool};
-use kedge_config::{Config, Dataplane, Redistribute, Side, ZeroChecksums};
+use kedge_config::{Config, Dataplane, HoldOverflow, Redistribute, Side, ZeroChecksums};
 use kedge_dataplane_api::proto;
 
 use crate::control::{Control, WorkerReadings};
 use crate::counters::{Counters, Stage};
 use crate::drops::DropReason;
 use crate::events::EventRing;
+use crate::hold::{Bounds, Overflow};
 use crate::pipeline::{Limits, Pipeline};
 use crate::port::{OpenPort, Opened};
 use crate::snapshot::{Compiler, PortDescription, Publisher, TableLimits};
@@ -38,8 +40,9 @@ pub(crate) fn assemble(
         prefixes: dataplane.maximum_prefixes as usize,
         tunnels: dataplane.maximum_tunnels as usize,
     };
-    let compiler =
-        Compiler::new(ports.collect(), config.node.address, opened.workers.len()).with_limits(limits);
+    let compiler = Compiler::new(ports.collect(), config.node.address, opened.workers.len())
+        .with_limits(limits)
+        .with_hold_maximum(Duration::from_millis(u64::from(dataplane.hold.maximum_ms)));
     let publisher = Publisher::new(compiler.snapshot());
     let limits = Limits {
         icmpv6_errors_per_second: dataplane.icmpv6_errors_per_second,
@@ -47,6 +50,7 @@ pub(crate) fn assemble(
         accept_zero_checksums: dataplane.gtpu_zero_checksums == ZeroChecksums::Accept,
         cycles_per_second: dpdk::cycles_per_second(eal),
     };
+    let bounds = bounds(dataplane, limits.cycles_per_second);
     connect(dataplane, eal, &mut opened);
     let mut readings = Vec::new();
     let mut workers = Vec::new();
@@ -68,6 +72,7 @@ pub(crate) fn assemble(
             pipeline,
             snapshots: publisher.factory(),
             stop: Arc::clone(stop),
+            hold: bounds,
             refused: 0,
         });
     }
@@ -82,6 +87,26 @@ pub(crate) fn assemble(
         )),
         workers,
     )
+}
+
+/// What one worker may hold.
+fn bounds(dataplane: &Dataplane, cycles_per_second: u64) -> Bounds {
+    let hold = &dataplane.hold;
+    let packets = match hold.packets {
+        0 => dataplane.packet_buffers / 4,
+        some => some,
+    };
+    Bounds {
+        packets: packets as usize / dataplane.workers.len().max(1),
+        packets_per_prefix: hold.packets_per_prefix as usize,
+        octets_per_prefix: hold.bytes_per_prefix as usize,
+        age: cycles_per_second / 1000 * u64::from(hold.age_ms),
+        overflow: match hold.overflow {
+            HoldOverflow::DropNewest => Overflow::DropNewest,
+            HoldOverflow::DropOldest => Overflow::DropOldest,
+        },
+        cycles_per_release: cycles_per_second / u64::from(hold.release_packets_per_second.max(1)),
+    }
 }
 
 /// Lays the rings between the workers, on each port where they share tunnelled packets out.

@@ -12,11 +12,12 @@ use parking_lot::Mutex;
 
 use crate::assemble::{entry_counts, totals};
 use crate::counters::Counters;
+use crate::drops::DropReason;
 use crate::events::EventHub;
 use crate::port::OpenPort;
 use crate::readings::Readings;
 use crate::snapshot::{ApplyError, Compiler, Publisher};
-use crate::worker::WorkerShared;
+use crate::worker::{WorkerCounters, WorkerShared};
 
 /// A transaction that was not carried out; the tables are as before.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,17 @@ pub(crate) struct Control {
     pool: Mempool,
     applied: AtomicU64,
     refused: AtomicU64,
+    /// Drops of what was on hold, as far as they were told.
+    held_drops: Mutex<[u64; HELD_DROPS.len()]>,
 }
+
+/// Packets that were on hold, or should have been.
+const HELD_DROPS: [DropReason; 4] = [
+    DropReason::HoldPrefixFull,
+    DropReason::HoldFull,
+    DropReason::HoldTooOld,
+    DropReason::HoldExpired,
+];
 
 struct TableState {
     compiler: Compiler,
@@ -97,6 +108,7 @@ impl Control {
             pool,
             applied: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            held_drops: Mutex::default(),
         }
     }
 
@@ -147,6 +159,37 @@ impl Control {
     pub(crate) fn state(&self) -> proto::State {
         let state = self.tables.lock();
         proto::State::encode(state.compiler.generation(), state.compiler.tables())
+    }
+
+    /// Ends holds that nobody has ended in their time, and tells what was dropped of what was held.
+    pub(crate) fn expire_holds(&self, now: Instant) {
+        let mut guard = self.tables.lock();
+        let state = &mut *guard;
+        let expired = state.compiler.expire_holds(now).map(|(prefixes, snapshot)| {
+            state.publisher.publish(snapshot);
+            prefixes
+        });
+        drop(guard);
+        for prefix in expired.into_iter().flatten() {
+            tracing::info!(%prefix, "nobody has ended the hold of this prefix in its time");
+            self.events.hold_expired(prefix);
+        }
+    }
+
+    /// Tells of packets on hold that were dropped since the last time. To be called now and then.
+    pub(crate) fn tell_held_drops(&self) {
+        let mut told = self.held_drops.lock();
+        for (reason, told) in HELD_DROPS.iter().zip(told.iter_mut()) {
+            let all: u64 = self
+                .workers
+                .iter()
+                .map(|worker| worker.counters.drops(*reason))
+                .sum();
+            if all > *told {
+                self.events.held_dropped(reason.name(), all - *told);
+                *told = all;
+            }
+        }
     }
 
     /// Frees snapshots that no worker reads any more.
@@ -212,6 +255,15 @@ impl Control {
         };
         let counters: Vec<&Counters> = self.workers.iter().map(|worker| &worker.counters).collect();
         totals(&counters, &mut status);
+        let sum = |read: fn(&WorkerCounters) -> &AtomicU64| {
+            let all = self
+                .workers
+                .iter()
+                .map(|worker| read(&worker.shared.counters).load(Ordering::Relaxed));
+            all.sum::<u64>()
+        };
+        status.held_packets = sum(|it| &it.held_packets);
+        status.held_bytes = sum(|it| &it.held_octets);
         let state = self.tables.lock();
         status.generation = state.compiler.generation();
         status.generation_age_ms = milliseconds(state.published_at);
@@ -222,6 +274,18 @@ impl Control {
             ("neighbours", tables.neighbours.len()),
             ("local_addresses", tables.local_addresses.len()),
         ];
+        let now = Instant::now();
+        status.holds = state
+            .compiler
+            .holds()
+            .map(|(prefix, hold)| proto::HoldStatus {
+                address: prefix.network().octets().to_vec(),
+                length: u32::from(prefix.prefix_len()),
+                age_ms: u64::try_from(now.saturating_duration_since(hold.since).as_millis())
+                    .unwrap_or(u64::MAX),
+                expired: hold.expired,
+            })
+            .collect();
         if entries {
             entry_counts(&state.compiler, &mut status);
         }

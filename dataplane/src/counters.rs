@@ -28,11 +28,13 @@ pub enum Stage {
     GtpuErrorIndicationSent,
     GtpuSupportedExtensionHeadersNotificationSent,
     GtpuErrorSuppressed,
+    Held,
+    Released,
 }
 
 impl Stage {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Stage; 14] = [
+    pub const ALL: [Stage; 16] = [
         Stage::Parsed,
         Stage::Decapsulated,
         Stage::SourceChecked,
@@ -47,6 +49,8 @@ impl Stage {
         Stage::GtpuErrorIndicationSent,
         Stage::GtpuSupportedExtensionHeadersNotificationSent,
         Stage::GtpuErrorSuppressed,
+        Stage::Held,
+        Stage::Released,
     ];
 
     /// Its name in metrics.
@@ -69,6 +73,8 @@ impl Stage {
                 "gtpu_supported_extension_headers_notification_sent"
             }
             Stage::GtpuErrorSuppressed => "gtpu_error_suppressed",
+            Stage::Held => "held",
+            Stage::Released => "released",
         }
     }
 }

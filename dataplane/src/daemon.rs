@@ -268,6 +268,8 @@ async fn chores(control: &Control, watches: &[LinkWatch], threads: &Threads) -> 
         let now = Instant::now();
         let rings = control.workers().iter().map(|worker| &worker.shared.events);
         collector.collect(rings, &ports, control.events(), now);
+        control.expire_holds(now);
+        control.tell_held_drops();
         control.collect();
         if now.duration_since(links_at) >= LINKS {
             links_at = now;

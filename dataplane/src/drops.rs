@@ -46,6 +46,10 @@ pub enum DropReason {
     GtpuTeidUnknown,
     GtpuPeerMismatch,
     GtpuInnerIpv4,
+    HoldPrefixFull,
+    HoldFull,
+    HoldTooOld,
+    HoldExpired,
 }
 
 /// Each reason with its name in metrics, in the order of their numbers.
@@ -93,12 +97,16 @@ const NAMES: [(DropReason, &str); DropReason::COUNT] = {
         (GtpuTeidUnknown, "gtpu_teid_unknown"),
         (GtpuPeerMismatch, "gtpu_peer_mismatch"),
         (GtpuInnerIpv4, "gtpu_inner_ipv4"),
+        (HoldPrefixFull, "hold_prefix_full"),
+        (HoldFull, "hold_full"),
+        (HoldTooOld, "hold_too_old"),
+        (HoldExpired, "hold_expired"),
     ]
 };
 
 impl DropReason {
     /// How many there are.
-    pub const COUNT: usize = DropReason::GtpuInnerIpv4 as usize + 1;
+    pub const COUNT: usize = DropReason::HoldExpired as usize + 1;
 
     /// All of them, in the order of their numbers.
     pub const ALL: [DropReason; Self::COUNT] = {

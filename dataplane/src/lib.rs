@@ -36,6 +36,7 @@ pub mod daemon;
 pub mod drops;
 pub mod fib;
 pub mod frame;
+pub mod hold;
 pub mod pipeline;
 pub mod snapshot;
 pub mod spread;

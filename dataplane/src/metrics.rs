@@ -295,6 +295,18 @@ fn tables(readings: &Readings) -> Vec<MetricFamily> {
             one(status.held_packets as f64),
         ),
         family(
+            "held_bytes",
+            "Their octets.",
+            GAUGE,
+            one(status.held_bytes as f64),
+        ),
+        family(
+            "prefixes_on_hold",
+            "Prefixes whose packets wait for a node that moves.",
+            GAUGE,
+            one(status.holds.iter().filter(|hold| !hold.expired).count() as f64),
+        ),
+        family(
             "mempool_size",
             "Packet buffers.",
             GAUGE,

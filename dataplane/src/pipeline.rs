@@ -9,9 +9,11 @@
 //! A packet is looked up once as it came in, once more if it came out of a
 //! tunnel, and once more if it turned into an ICMPv6 error: so `process` makes
 //! at most `PASSES` passes, each over what the one before left. Nothing is
-//! allocated; frames move from one fixed array to the next.
+//! allocated; frames move from one fixed array to the next, or wait in the
+//! queues of [`crate::hold`], from which [`Pipeline::tend`] takes them.
 
 mod decide;
+mod hold;
 mod local;
 mod output;
 mod probe;
@@ -69,9 +71,12 @@ enum Origin {
     Tunnel(u32),
     /// An error of our own.
     Own,
+    /// It was on hold; whether it may go on was found out before that.
+    Held,
 }
 
 /// A packet with what is known of it. The frame is an Ethernet header without tag and the packet, no more.
+#[derive(Debug)]
 struct Lane<F> {
     frame: F,
     packet: Ipv6,
@@ -182,7 +187,7 @@ impl Pipeline {
         let checked = |lane: &Lane<F>| match lane.origin {
             Origin::Wire => snapshot.ports.get(lane.port).is_some_and(|port| port.access),
             Origin::Tunnel(_) => true,
-            Origin::Own => false,
+            Origin::Own | Origin::Held => false,
         };
         keys.extend(
             lanes

@@ -16,7 +16,7 @@ mod types;
 mod tests;
 
 pub use check::{ApplyError, TableLimits};
-pub use compile::Compiler;
+pub use compile::{Compiler, KnownHold};
 pub use routes::Routes;
 pub use slab::Slab;
 pub use types::{

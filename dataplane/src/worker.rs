@@ -18,6 +18,7 @@ use kedge_config::PollMode;
 
 use crate::drops::DropReason;
 use crate::events::{EventRing, MissingNeighbour};
+use crate::hold::Bounds;
 use crate::pipeline::{BURST, Output, Pipeline};
 use crate::port::WorkerPort;
 use crate::snapshot::{Subscriber, SubscriberFactory};
@@ -42,6 +43,9 @@ pub(crate) struct WorkerCounters {
     pub(crate) bursts: AtomicU64,
     pub(crate) empty_polls: AtomicU64,
     pub(crate) sleeps: AtomicU64,
+    /// On hold now.
+    pub(crate) held_packets: AtomicU64,
+    pub(crate) held_octets: AtomicU64,
     pub(crate) busy_cycles: AtomicU64,
     pub(crate) idle_cycles: AtomicU64,
 }
@@ -66,7 +70,7 @@ pub(crate) struct WorkerShared {
     pub(crate) events: EventRing,
 }
 
-/// What the packets of a round are in, on their way; empty between bursts.
+/// What the packets of a round are in, on their way; empty between bursts but for those on hold.
 #[derive(Default)]
 struct Hands {
     burst: ArrayVec<Mbuf, BURST>,
@@ -82,6 +86,8 @@ pub(crate) struct Worker {
     pub(crate) pipeline: Pipeline,
     pub(crate) snapshots: SubscriberFactory,
     pub(crate) stop: Arc<AtomicBool>,
+    /// How many packets may be on hold.
+    pub(crate) hold: Bounds,
     /// Packets in several segments that the receive queues have refused so far.
     pub(crate) refused: u64,
 }
@@ -111,7 +117,10 @@ impl Worker {
     }
 
     fn rounds(&mut self, subscriber: &mut Subscriber) {
-        let mut hands = Hands::default();
+        let mut hands = Hands {
+            output: Output::holding(self.hold),
+            ..Hands::default()
+        };
         if let Some(handover) = self.ports.iter().find_map(|port| port.handover.as_ref()) {
             hands.parting = handover.parting();
         }
@@ -191,7 +200,25 @@ impl Worker {
                 self.flush(output);
             }
         }
-        busy
+        busy | self.tend(subscriber, now, hands)
+    }
+
+    /// Looks after what is on hold; whether something was released.
+    #[inline]
+    fn tend(&mut self, subscriber: &mut Subscriber, now: u64, hands: &mut Hands) -> bool {
+        let output = &mut hands.output;
+        let counters = &self.shared.counters;
+        if output.held() == (0, 0) && counters.held_packets.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let released = self.pipeline.tend(&subscriber.read(), now, output);
+        let (packets, octets) = output.held();
+        counters.held_packets.store(packets as u64, Ordering::Relaxed);
+        counters.held_octets.store(octets as u64, Ordering::Relaxed);
+        if released {
+            self.flush(output);
+        }
+        released
     }
 
     /// Processes what other workers have received on a port and handed over; whether there was any.

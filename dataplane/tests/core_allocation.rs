@@ -14,8 +14,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arrayvec::ArrayVec;
 use core_support::*;
 use kedge_dataplane::frame::HeapFrame;
+use kedge_dataplane::hold::{Bounds, Overflow};
 use kedge_dataplane::pipeline::{BURST, Output};
+use kedge_dataplane::snapshot::Compiler;
 use kedge_dataplane::spread::Spreader;
+use kedge_dataplane_api::Transaction;
+use kedge_dataplane_api::model::{NextHop, PrefixEntry};
 
 struct Counting;
 
@@ -37,8 +41,14 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// One after the other: the count is of the whole process.
 #[test]
-fn a_burst_of_everything_allocates_nothing() {
+fn the_hot_path_allocates_nothing() {
+    a_burst_of_everything();
+    holding_and_releasing();
+}
+
+fn a_burst_of_everything() {
     let mut gateway = Gateway::new();
     let packets = [
         udp(REMOTE, NODE, 64),
@@ -69,4 +79,45 @@ fn a_burst_of_everything_allocates_nothing() {
         .process(&gateway.snapshot, CORE, 0, &mut burst, &mut output);
     assert_eq!(ALLOCATIONS.load(Ordering::SeqCst), before);
     assert!(output.transmit.iter().map(ArrayVec::len).sum::<usize>() > 30);
+}
+
+fn holding_and_releasing() {
+    let mut gateway = Gateway::new();
+    let mut compiler = compiler();
+    let bounds = Bounds {
+        packets: 256,
+        packets_per_prefix: 256,
+        octets_per_prefix: 1 << 20,
+        age: u64::MAX,
+        overflow: Overflow::DropNewest,
+        cycles_per_release: 1,
+    };
+    let turn = |compiler: &mut Compiler, next_hop| {
+        let entry = PrefixEntry {
+            next_hop,
+            source: None,
+        };
+        let transaction = Transaction {
+            put_prefixes: vec![("2001:db8:100:3::/64".parse().unwrap(), entry)],
+            ..Transaction::default()
+        };
+        compiler.apply(&transaction).unwrap()
+    };
+    let hold = turn(&mut compiler, NextHop::Hold { maximum_ms: 0 });
+    let go_on = turn(&mut compiler, NextHop::Tunnel(1));
+    let mut output: Output<HeapFrame> = Output::holding(bounds);
+    let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
+    for _ in 0..BURST {
+        burst.push(HeapFrame::new(&ethernet(
+            CORE_MAC,
+            ROUTER_MAC,
+            &udp(REMOTE, ANCHORED, 64),
+        )));
+    }
+    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    gateway.pipeline.process(&hold, CORE, 0, &mut burst, &mut output);
+    assert_eq!(output.held().0, BURST);
+    gateway.pipeline.tend(&go_on, 1_000_000, &mut output);
+    assert_eq!(ALLOCATIONS.load(Ordering::SeqCst), before);
+    assert_eq!((output.held().0, output.transmit[CORE].len()), (0, BURST));
 }

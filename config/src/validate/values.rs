@@ -61,6 +61,41 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             1 << 20,
             "",
         );
+        let hold = &dataplane.hold;
+        if hold.packets > dataplane.packet_buffers / 2 {
+            findings.add(
+                "dataplane.hold.packets",
+                hold.packets,
+                format!(
+                    "must be at most half of dataplane.packet_buffers = {}",
+                    dataplane.packet_buffers
+                ),
+            );
+        }
+        let most = 16_777_215;
+        findings.range(
+            "dataplane.hold.packets_per_prefix",
+            hold.packets_per_prefix,
+            0,
+            most,
+            "",
+        );
+        findings.range(
+            "dataplane.hold.bytes_per_prefix",
+            hold.bytes_per_prefix,
+            1280,
+            u32::MAX,
+            "",
+        );
+        findings.range("dataplane.hold.age_ms", hold.age_ms, 1, 600_000, "ms");
+        findings.range("dataplane.hold.maximum_ms", hold.maximum_ms, 1, 600_000, "ms");
+        findings.range(
+            "dataplane.hold.release_packets_per_second",
+            hold.release_packets_per_second,
+            1000,
+            100_000_000,
+            "",
+        );
         if let Some(argument) = dataplane
             .eal_arguments
             .iter()

@@ -10,6 +10,7 @@ use super::connect::{Failure, controlplane, dataplane};
 use super::node::Node;
 use super::output::Output;
 use super::show::address;
+use crate::dataplane_sync::prefix_text;
 use crate::northbound::proto;
 
 pub(super) async fn watch(node: &Node, output: Output) -> Result<(), Failure> {
@@ -102,6 +103,24 @@ fn as_control(gateway: &str, event: dataplane_proto::Event) -> proto::Event {
                 "dataplane_unknown_neighbour",
                 text,
                 [("port", unknown.port), ("address", address)],
+            )
+        }
+        Some(Kind::HoldExpired(hold)) => {
+            let prefix = prefix_text(&hold.address, hold.length);
+            let text = format!("data plane: packets to {prefix} waited for too long");
+            own(gateway, "dataplane_hold_expired", text, [("prefix", prefix)])
+        }
+        Some(Kind::HeldDropped(dropped)) => {
+            let text = format!(
+                "data plane: {} packets that were to wait were dropped: {}",
+                dropped.packets, dropped.reason
+            );
+            let packets = dropped.packets.to_string();
+            own(
+                gateway,
+                "dataplane_held_dropped",
+                text,
+                [("reason", dropped.reason), ("packets", packets)],
             )
         }
         Some(Kind::Overflow(overflow)) => {

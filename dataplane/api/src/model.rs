@@ -65,6 +65,11 @@ pub enum NextHop {
     },
     /// Nowhere.
     Discard(DiscardReason),
+    /// Nowhere yet: packets wait, in bounds, for another next hop (RFC 8818 FM:6).
+    Hold {
+        /// How long at most, 1..=600000 milliseconds; 0 is the data plane's own.
+        maximum_ms: u32,
+    },
 }
 
 /// Why packets to a prefix are dropped.

@@ -2,6 +2,7 @@
 
 use kedge_dataplane_api::model::Encapsulation;
 
+use super::hold::must_wait;
 use super::{Lane, Origin, Output, Pipeline};
 use crate::counters::Stage;
 use crate::drops::DropReason;
@@ -70,7 +71,7 @@ impl Pipeline {
         let step = match lane.origin {
             Origin::Wire => self.admit(snapshot, &lane, route, source),
             Origin::Tunnel(tunnel) => self.admit_inner(snapshot, &lane, route, source, tunnel),
-            Origin::Own => match route.next_hop {
+            Origin::Own | Origin::Held => match route.next_hop {
                 NextHop::Local => Err(DropReason::NoRoute.into()),
                 next_hop => Ok(Step::Forward(next_hop)),
             },
@@ -97,6 +98,12 @@ impl Pipeline {
                 };
             }
             Ok(Step::Forward(next_hop)) => {
+                if (matches!(next_hop, NextHop::Hold) || !output.held.is_empty())
+                    && must_wait(&lane, route, next_hop, output)
+                {
+                    self.hold(snapshot, now, lane, route.counter, output);
+                    return None;
+                }
                 match self.forward(snapshot, lane, next_hop, route.counter, output) {
                     Ok(()) => return None,
                     Err((back, refusal)) => {
@@ -250,6 +257,8 @@ impl Pipeline {
                 Some(Icmpv6Error::AdministrativelyProhibited.into()),
             )),
             NextHop::NodeAbsent => Some(DropReason::NodeAbsent.into()),
+            // What is to be held does not come here.
+            NextHop::Hold | NextHop::HoldExpired => Some(DropReason::HoldExpired.into()),
             NextHop::OnLink { port } => {
                 output.missing(usize::from(port), lane.packet.destination);
                 Some(DropReason::NeighbourUnresolved.into())

@@ -4,13 +4,14 @@ use std::net::Ipv6Addr;
 
 use arrayvec::ArrayVec;
 
-use super::BURST;
+use super::{BURST, Lane};
+use crate::hold::{Bounds, Queues};
 use crate::snapshot::MAX_PORTS;
 
 /// Missing neighbours reported for one burst; the same one is asked for again with the next packet.
 const EVENTS: usize = 16;
 
-/// What one burst has led to. Emptied by the worker before the next one.
+/// What one burst has led to. Emptied by the worker before the next one, but for what is held.
 #[derive(Debug)]
 pub struct Output<F> {
     /// By port: to the wire.
@@ -19,6 +20,8 @@ pub struct Output<F> {
     pub punt: [ArrayVec<F, BURST>; MAX_PORTS],
     /// Neighbours that packets were dropped for want of.
     pub events: ArrayVec<MissingNeighbour, EVENTS>,
+    /// Packets of prefixes that are on hold.
+    pub(super) held: Queues<Lane<F>>,
 }
 
 /// A packet was dropped for want of this neighbour.
@@ -36,11 +39,28 @@ impl<F> Default for Output<F> {
             transmit: std::array::from_fn(|_| ArrayVec::new()),
             punt: std::array::from_fn(|_| ArrayVec::new()),
             events: ArrayVec::new(),
+            held: Queues::default(),
         }
     }
 }
 
 impl<F> Output<F> {
+    /// With room for packets on hold; without it, none is held.
+    #[must_use]
+    pub fn holding(bounds: Bounds) -> Self {
+        Self {
+            held: Queues::new(bounds),
+            ..Self::default()
+        }
+    }
+
+    /// Packets and octets on hold.
+    #[inline]
+    #[must_use]
+    pub fn held(&self) -> (usize, usize) {
+        (self.held.packets(), self.held.octets())
+    }
+
     /// Notes a missing neighbour, once for each burst.
     pub(super) fn missing(&mut self, port: usize, address: u128) {
         let it = MissingNeighbour {

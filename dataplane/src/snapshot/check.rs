@@ -12,6 +12,9 @@ use kedge_dataplane_api::model::{
 use super::PortDescription;
 use crate::tunnel::gtpu;
 
+/// No prefix is held for longer: ten minutes.
+const MAXIMUM_HOLD_MS: u32 = 600_000;
+
 /// Why a transaction was refused; nothing of it was carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
@@ -107,6 +110,14 @@ pub enum ApplyError {
         teid: NonZeroU32,
         /// The peer.
         remote: Ipv6Addr,
+    },
+    /// A hold that is longer than any move.
+    #[error("prefix {prefix}: hold.maximum_ms = {maximum_ms}: must be 0 to {MAXIMUM_HOLD_MS}")]
+    Hold {
+        /// Which entry.
+        prefix: Ipv6Net,
+        /// How long.
+        maximum_ms: u32,
     },
     /// A tunnel id that means none.
     #[error("0 is no tunnel id")]
@@ -318,7 +329,13 @@ fn prefix_entry(prefix: Ipv6Net, entry: &PrefixEntry, ports: &[PortDescription])
             }
         }
         NextHop::OnLink { port } => known_port(port, ports, name)?,
-        NextHop::Tunnel(_) | NextHop::Discard(_) => {}
+        NextHop::Hold { maximum_ms } if *maximum_ms > MAXIMUM_HOLD_MS => {
+            return Err(ApplyError::Hold {
+                prefix,
+                maximum_ms: *maximum_ms,
+            });
+        }
+        NextHop::Tunnel(_) | NextHop::Discard(_) | NextHop::Hold { .. } => {}
     }
     if let Some(Source {
         port,

@@ -7,12 +7,13 @@
 //! way to every peer that is in a prefix that it touches. All tunnels to a peer
 //! share that: a million of them need not be looked at when it changes.
 
+mod holds;
 mod tunnels;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::Ipv6Addr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{self, DiscardReason, PrefixEntry, SourcePath, Tables, Transaction};
@@ -20,9 +21,14 @@ use kedge_dataplane_api::model::{self, DiscardReason, PrefixEntry, SourcePath, T
 use super::check::{ApplyError, Have, TableLimits, check, tunnels_of};
 use super::routes::RouteWriter;
 use super::slab::{Indexes, Slab};
+pub use holds::KnownHold;
+
 use super::types::{Adjacency, NextHop, PortDescription, Route, Snapshot, SourceRule};
 use crate::counters::{Bank, Traffic};
 use crate::fib::{NO_MATCH, Table};
+
+/// What a prefix is held at most where nobody says anything else.
+const HOLD_MAXIMUM: Duration = Duration::from_secs(3);
 
 /// An index, and what its counters read when it was given out.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +79,8 @@ pub struct Compiler {
     users: HashMap<u32, usize>,
     adjacencies: BTreeMap<(String, Ipv6Addr), KnownAdjacency>,
     adjacency_indexes: Indexes,
+    holds: BTreeMap<Ipv6Net, KnownHold>,
+    hold_maximum: Duration,
 }
 
 impl Compiler {
@@ -82,6 +90,7 @@ impl Compiler {
         let (mut fib, mut peer_table, mut routes) = (Table::new(), Table::new(), RouteWriter::new());
         let snapshot = Snapshot {
             generation: 1,
+            serial: 1,
             made_at: Instant::now(),
             fib: fib.commit(),
             peers: peer_table.commit(),
@@ -112,6 +121,8 @@ impl Compiler {
             users: HashMap::new(),
             adjacencies: BTreeMap::new(),
             adjacency_indexes: Indexes::default(),
+            holds: BTreeMap::new(),
+            hold_maximum: HOLD_MAXIMUM,
         }
     }
 
@@ -167,7 +178,7 @@ impl Compiler {
             entry.source.is_some()
                 || matches!(
                     entry.next_hop,
-                    model::NextHop::Deliver { .. } | model::NextHop::Tunnel(_)
+                    model::NextHop::Deliver { .. } | model::NextHop::Tunnel(_) | model::NextHop::Hold { .. }
                 )
         });
         nodes.filter_map(|(prefix, _)| {
@@ -210,6 +221,10 @@ impl Compiler {
         for tunnel in before.tunnels.values() {
             self.release_path(tunnel.remote);
         }
+        let now = Instant::now();
+        for prefix in &touched.prefixes {
+            self.follow_hold(*prefix, now);
+        }
         for prefix in &touched.keys {
             self.compile_key(*prefix);
         }
@@ -220,12 +235,18 @@ impl Compiler {
         for remote in unresolved {
             self.resolve_path(remote);
         }
+        self.snapshot.generation += 1;
+        Ok(self.commit())
+    }
+
+    /// The next snapshot, of what has been compiled.
+    fn commit(&mut self) -> Snapshot {
         self.snapshot.fib = self.fib.commit();
         self.snapshot.peers = self.peer_table.commit();
         self.snapshot.routes = self.routes.commit();
-        self.snapshot.generation += 1;
+        self.snapshot.serial += 1;
         self.snapshot.made_at = Instant::now();
-        Ok(self.snapshot.clone())
+        self.snapshot.clone()
     }
 
     /// Whether there is memory for whatever a transaction may come to, before any of it is carried out.
@@ -381,7 +402,7 @@ impl Compiler {
         }
         if let Some(entry) = self.tables.prefixes.get(&key) {
             return Some(Route {
-                next_hop: self.next_hop(entry),
+                next_hop: self.next_hop(key, entry),
                 source: self.source(entry),
                 counter: 0,
             });
@@ -400,7 +421,7 @@ impl Compiler {
         None
     }
 
-    fn next_hop(&self, entry: &PrefixEntry) -> NextHop {
+    fn next_hop(&self, prefix: Ipv6Net, entry: &PrefixEntry) -> NextHop {
         match &entry.next_hop {
             model::NextHop::Deliver {
                 port,
@@ -419,6 +440,7 @@ impl Compiler {
             model::NextHop::OnLink { port } => self
                 .port_index(port)
                 .map_or(NextHop::None, |port| NextHop::OnLink { port }),
+            model::NextHop::Hold { .. } => self.hold(prefix),
             model::NextHop::Discard(DiscardReason::NodeAbsent) => NextHop::NodeAbsent,
             model::NextHop::Discard(DiscardReason::Unallocated) => NextHop::Unallocated,
             model::NextHop::Discard(DiscardReason::Prohibited) => NextHop::Prohibited,

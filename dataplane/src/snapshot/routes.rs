@@ -131,6 +131,8 @@ impl Route {
             NextHop::NodeAbsent => 6,
             NextHop::Unallocated => 7,
             NextHop::Prohibited => 8,
+            NextHop::Hold => 9,
+            NextHop::HoldExpired => 10,
         };
         let (source, tunnel) = match self.source {
             SourceRule::Refused => (0, 0),
@@ -168,6 +170,8 @@ impl Route {
                 6 => NextHop::NodeAbsent,
                 7 => NextHop::Unallocated,
                 8 => NextHop::Prohibited,
+                9 => NextHop::Hold,
+                10 => NextHop::HoldExpired,
                 _ => NextHop::None,
             },
             source: match source & 0xff {
@@ -207,6 +211,8 @@ mod tests {
             NextHop::NodeAbsent,
             NextHop::Unallocated,
             NextHop::Prohibited,
+            NextHop::Hold,
+            NextHop::HoldExpired,
         ];
         let sources = [
             SourceRule::Refused,

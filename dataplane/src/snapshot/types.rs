@@ -24,6 +24,8 @@ pub type LinkLayerAddress = [u8; 6];
 pub struct Snapshot {
     /// Grows by one with every transaction; 1 is the empty one at the start, so that a client can expect it.
     pub generation: u64,
+    /// Grows by one with every snapshot, whoever asked for it: what a worker tells two apart by.
+    pub serial: u64,
     /// When it was made.
     pub made_at: Instant,
     /// Destination and source prefixes, neighbours and local addresses: address -> index into `routes`.
@@ -107,6 +109,10 @@ pub enum NextHop {
     Unallocated,
     /// Dropped with ICMPv6 administratively prohibited.
     Prohibited,
+    /// Kept until it is something else.
+    Hold,
+    /// Kept for too long: dropped without a word.
+    HoldExpired,
 }
 
 /// For packets from a prefix on the access side.

@@ -152,6 +152,11 @@ pub fn tables() -> Tables {
 }
 
 pub fn snapshot() -> Snapshot {
+    compiler().snapshot()
+}
+
+/// With [`tables`].
+pub fn compiler() -> Compiler {
     let port = |name: &str, access, link_layer_address, vlan, exception| PortDescription {
         name: name.to_owned(),
         access,
@@ -169,7 +174,8 @@ pub fn snapshot() -> Snapshot {
     let mut compiler = Compiler::new(ports, OWN.parse().unwrap(), 1);
     compiler
         .apply(&Transaction::between(&Tables::default(), &tables()))
-        .unwrap()
+        .unwrap();
+    compiler
 }
 
 pub struct Gateway {

@@ -141,6 +141,8 @@ fn next_hop_text(next_hop: &NextHop) -> String {
         NextHop::Tunnel(id) => format!("tunnel {id}"),
         NextHop::Gateway { port, address } => format!("gateway {address} on {port}"),
         NextHop::OnLink { port } => format!("on-link {port}"),
+        NextHop::Hold { maximum_ms: 0 } => "hold".to_owned(),
+        NextHop::Hold { maximum_ms } => format!("hold for {maximum_ms} ms"),
         NextHop::Discard(reason) => format!("discard {}", discard(*reason)),
     }
 }
@@ -170,6 +172,7 @@ fn next_hop_value(next_hop: &NextHop) -> Value {
             value("gateway", Some(port), Some(address.to_string()), None, None)
         }
         NextHop::OnLink { port } => value("on_link", Some(port), None, None, None),
+        NextHop::Hold { .. } => value("hold", None, None, None, None),
         NextHop::Discard(reason) => value("discard", None, None, None, Some(discard(*reason))),
     }
 }

@@ -182,6 +182,9 @@ fn next_hop(kind: &proto::next_hop::Kind) -> Result<NextHop, ConversionError> {
         Kind::OnLink(on_link) => Ok(NextHop::OnLink {
             port: port(&on_link.port).map_err(|error| error.inside("on_link"))?,
         }),
+        Kind::Hold(hold) => Ok(NextHop::Hold {
+            maximum_ms: hold.maximum_ms,
+        }),
         Kind::Discard(discard) => match proto::DiscardReason::try_from(discard.reason) {
             Ok(proto::DiscardReason::NodeAbsent) => Ok(NextHop::Discard(DiscardReason::NodeAbsent)),
             Ok(proto::DiscardReason::Unallocated) => Ok(NextHop::Discard(DiscardReason::Unallocated)),

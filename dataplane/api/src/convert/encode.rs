@@ -113,6 +113,9 @@ fn next_hop(next_hop: &NextHop) -> proto::next_hop::Kind {
             address: address(gateway),
         }),
         NextHop::OnLink { port } => Kind::OnLink(proto::OnLink { port: port.clone() }),
+        NextHop::Hold { maximum_ms } => Kind::Hold(proto::Hold {
+            maximum_ms: *maximum_ms,
+        }),
         NextHop::Discard(reason) => {
             let reason = match reason {
                 DiscardReason::NodeAbsent => proto::DiscardReason::NodeAbsent,

@@ -1,0 +1,443 @@
+//! Packets that wait while an anchor moves: what comes out, in which order, and what is lost with which name.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
+mod core_support;
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
+use core_support::*;
+use ipnet::Ipv6Net;
+use kedge_dataplane::counters::Stage;
+use kedge_dataplane::drops::DropReason;
+use kedge_dataplane::frame::{Frame, HeapFrame};
+use kedge_dataplane::hold::{Bounds, Overflow};
+use kedge_dataplane::pipeline::{BURST, Output, Pipeline};
+use kedge_dataplane::snapshot::{Compiler, Snapshot};
+use kedge_dataplane_api::Transaction;
+use kedge_dataplane_api::model::{NextHop, PrefixEntry, Source, SourcePath};
+use proptest::prelude::*;
+
+const BOUNDS: Bounds = Bounds {
+    packets: 64,
+    packets_per_prefix: 40,
+    octets_per_prefix: 40 * 60,
+    age: 10_000,
+    overflow: Overflow::DropNewest,
+    cycles_per_release: 100,
+};
+
+/// A gateway whose prefixes change.
+struct Moving {
+    compiler: Compiler,
+    snapshot: Snapshot,
+    pipeline: Pipeline,
+    output: Output<HeapFrame>,
+    now: u64,
+    number: u32,
+}
+
+fn prefix(address: &str) -> Ipv6Net {
+    let address: Ipv6Addr = address.parse().unwrap();
+    Ipv6Net::new(address, 64).unwrap().trunc()
+}
+
+fn deliver() -> NextHop {
+    NextHop::Deliver {
+        port: "access".to_owned(),
+        link_layer_address: NODE_MAC,
+    }
+}
+
+const HOLD: NextHop = NextHop::Hold { maximum_ms: 0 };
+
+impl Moving {
+    fn new(bounds: Bounds) -> Self {
+        let gateway = Gateway::new();
+        let compiler = compiler();
+        Self {
+            snapshot: compiler.snapshot(),
+            compiler,
+            pipeline: gateway.pipeline,
+            output: Output::holding(bounds),
+            now: 1,
+            number: 0,
+        }
+    }
+
+    fn apply(&mut self, transaction: &Transaction) {
+        self.snapshot = self.compiler.apply(transaction).unwrap();
+    }
+
+    /// A prefix that was there gets another next hop.
+    fn turn(&mut self, address: &str, next_hop: NextHop) {
+        let key = prefix(address);
+        let before = self.compiler.tables().prefixes.get(&key).cloned();
+        let entry = PrefixEntry {
+            next_hop,
+            source: before.and_then(|it| it.source),
+        };
+        self.apply(&Transaction {
+            put_prefixes: vec![(key, entry)],
+            ..Transaction::default()
+        });
+    }
+
+    /// A packet with the next number, from the core; its number.
+    fn arrives(&mut self, to: &str) -> u32 {
+        self.number += 1;
+        let mut payload = vec![0x30, 0x39, 0, 9, 0, 12, 0, 0];
+        payload.extend(self.number.to_be_bytes());
+        let packet = ipv6(REMOTE, to, 17, 64, &payload);
+        let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
+        burst.push(HeapFrame::new(&ethernet(CORE_MAC, ROUTER_MAC, &packet)));
+        let Self {
+            pipeline,
+            snapshot,
+            output,
+            ..
+        } = self;
+        pipeline.process(snapshot, CORE, self.now, &mut burst, output);
+        self.number
+    }
+
+    fn tend(&mut self) -> bool {
+        self.pipeline.tend(&self.snapshot, self.now, &mut self.output)
+    }
+
+    /// What has gone out: port, inner destination, hop limit, number.
+    fn sent(&mut self) -> Vec<(usize, Ipv6Addr, u8, u32)> {
+        let mut sent = Vec::new();
+        for (port, burst) in self.output.transmit.iter_mut().enumerate() {
+            for frame in burst.drain(..) {
+                let packet = &frame.bytes()[14..];
+                let inner = &packet[packet.len() - 52..];
+                let number = u32::from_be_bytes(inner[48..].try_into().unwrap());
+                let to = Ipv6Addr::from(<[u8; 16]>::try_from(&inner[24..40]).unwrap());
+                sent.push((port, to, inner[7], number));
+            }
+        }
+        sent
+    }
+
+    fn drops(&self, reason: DropReason) -> u64 {
+        self.pipeline.counters.drops(reason)
+    }
+
+    fn all_drops(&self) -> u64 {
+        DropReason::ALL.iter().map(|reason| self.drops(*reason)).sum()
+    }
+
+    /// Sends all that may go, in time.
+    fn run_dry(&mut self) -> Vec<(usize, Ipv6Addr, u8, u32)> {
+        let mut sent = Vec::new();
+        for _ in 0..500 {
+            self.now += 100;
+            self.tend();
+            sent.extend(self.sent());
+        }
+        sent
+    }
+}
+
+fn numbers(sent: &[(usize, Ipv6Addr, u8, u32)]) -> Vec<u32> {
+    sent.iter().map(|it| it.3).collect()
+}
+
+#[test]
+fn what_is_held_goes_out_in_order_and_what_comes_meanwhile_behind_it() {
+    let mut gateway = Moving::new(BOUNDS);
+    gateway.turn(NODE, HOLD);
+    let mut expected: Vec<u32> = (0..5).map(|_| gateway.arrives(NODE)).collect();
+    assert_eq!(gateway.output.held(), (5, 5 * 52));
+    gateway.tend();
+    assert_eq!(gateway.sent(), []);
+    // Others are not concerned.
+    let other = gateway.arrives(ANCHORED);
+    assert_eq!(numbers(&gateway.sent()), [other]);
+    gateway.turn(NODE, deliver());
+    expected.push(gateway.arrives(NODE));
+    assert_eq!(gateway.sent(), [], "it must not overtake");
+    let sent = gateway.run_dry();
+    assert_eq!(numbers(&sent), expected);
+    let to: Ipv6Addr = NODE.parse().unwrap();
+    assert!(
+        sent.iter().all(|it| (it.0, it.1, it.2) == (ACCESS, to, 63)),
+        "{sent:?}"
+    );
+    // And then it is as if nothing had been.
+    expected = vec![gateway.arrives(NODE)];
+    assert_eq!(numbers(&gateway.sent()), expected);
+    assert_eq!(gateway.pipeline.counters.stages(Stage::Held), 6);
+    assert_eq!(gateway.pipeline.counters.stages(Stage::Released), 6);
+    assert_eq!(gateway.all_drops(), 0);
+}
+
+#[test]
+fn a_node_that_has_moved_gets_what_was_held_through_the_tunnel() {
+    let mut gateway = Moving::new(BOUNDS);
+    gateway.turn(NODE, HOLD);
+    let expected: Vec<u32> = (0..3).map(|_| gateway.arrives(NODE)).collect();
+    gateway.turn(NODE, NextHop::Tunnel(1));
+    let sent = gateway.run_dry();
+    assert_eq!(numbers(&sent), expected);
+    assert!(sent.iter().all(|it| it.0 == CORE));
+    assert_eq!(gateway.pipeline.counters.stages(Stage::Encapsulated), 3);
+}
+
+#[test]
+fn what_came_out_of_a_tunnel_is_held_too() {
+    let mut gateway = Moving::new(BOUNDS);
+    gateway.turn(OLD, HOLD);
+    let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
+    let packet = tunnelled(PEER, OWN, &udp(REMOTE, OLD, 64));
+    burst.push(HeapFrame::new(&ethernet(CORE_MAC, ROUTER_MAC, &packet)));
+    gateway.pipeline.process(
+        &gateway.snapshot,
+        CORE,
+        gateway.now,
+        &mut burst,
+        &mut gateway.output,
+    );
+    assert_eq!(gateway.output.held(), (1, 52));
+    gateway.turn(OLD, deliver());
+    let sent = gateway.run_dry();
+    assert_eq!(
+        sent.iter().map(|it| (it.0, it.2)).collect::<Vec<_>>(),
+        [(ACCESS, 63)]
+    );
+}
+
+#[test]
+fn a_hold_survives_whatever_else_is_published() {
+    let mut gateway = Moving::new(BOUNDS);
+    gateway.turn(NODE, HOLD);
+    let mut expected = Vec::new();
+    for round in 0..20 {
+        expected.push(gateway.arrives(NODE));
+        gateway.turn(ANCHORED, if round % 2 == 0 { HOLD } else { NextHop::Tunnel(1) });
+        gateway.now += 100;
+        gateway.tend();
+    }
+    assert_eq!(gateway.sent(), []);
+    assert_eq!(gateway.output.held().0, 20);
+    gateway.turn(NODE, deliver());
+    assert_eq!(numbers(&gateway.run_dry()), expected);
+}
+
+#[test]
+fn a_prefix_that_goes_while_it_is_held_leaves_its_packets_to_the_covering_route() {
+    let mut gateway = Moving::new(BOUNDS);
+    gateway.turn(OLD, HOLD);
+    let expected: Vec<u32> = (0..3).map(|_| gateway.arrives(OLD)).collect();
+    let gateway_route = PrefixEntry {
+        next_hop: NextHop::Gateway {
+            port: "core".to_owned(),
+            address: "2001:db8:ca::1".parse().unwrap(),
+        },
+        source: None,
+    };
+    gateway.apply(&Transaction {
+        delete_prefixes: vec![prefix(OLD)],
+        put_prefixes: vec![("2001:db8:200::/48".parse().unwrap(), gateway_route)],
+        ..Transaction::default()
+    });
+    let sent = gateway.run_dry();
+    assert_eq!(numbers(&sent), expected);
+    assert!(sent.iter().all(|it| it.0 == CORE));
+}
+
+#[test]
+fn bounds_are_kept_and_what_is_past_them_has_a_name() {
+    let mut gateway = Moving::new(BOUNDS);
+    gateway.turn(NODE, HOLD);
+    gateway.turn(ANCHORED, HOLD);
+    let first: Vec<u32> = (0..45).map(|_| gateway.arrives(NODE)).collect();
+    assert_eq!(gateway.drops(DropReason::HoldPrefixFull), 5);
+    for _ in 0..30 {
+        gateway.arrives(ANCHORED);
+    }
+    assert_eq!(gateway.output.held().0, 64);
+    assert_eq!(gateway.drops(DropReason::HoldFull), 6);
+    gateway.turn(NODE, deliver());
+    assert_eq!(numbers(&gateway.run_dry()), first[..40]);
+}
+
+#[test]
+fn octets_are_bounded_too() {
+    let mut gateway = Moving::new(Bounds {
+        octets_per_prefix: 3 * 52 + 51,
+        ..BOUNDS
+    });
+    gateway.turn(NODE, HOLD);
+    for _ in 0..5 {
+        gateway.arrives(NODE);
+    }
+    assert_eq!(gateway.output.held(), (3, 3 * 52));
+    assert_eq!(gateway.drops(DropReason::HoldPrefixFull), 2);
+}
+
+#[test]
+fn the_oldest_goes_where_the_operator_wants_it_so() {
+    let mut gateway = Moving::new(Bounds {
+        overflow: Overflow::DropOldest,
+        ..BOUNDS
+    });
+    gateway.turn(NODE, HOLD);
+    let all: Vec<u32> = (0..45).map(|_| gateway.arrives(NODE)).collect();
+    assert_eq!(gateway.drops(DropReason::HoldPrefixFull), 5);
+    gateway.turn(NODE, deliver());
+    assert_eq!(numbers(&gateway.run_dry()), all[5..]);
+}
+
+#[test]
+fn what_has_waited_too_long_is_dropped_alone() {
+    let mut gateway = Moving::new(BOUNDS);
+    gateway.turn(NODE, HOLD);
+    gateway.arrives(NODE);
+    gateway.now += BOUNDS.age / 2;
+    let young = gateway.arrives(NODE);
+    gateway.now += BOUNDS.age / 2 + 1;
+    gateway.tend();
+    assert_eq!(gateway.drops(DropReason::HoldTooOld), 1);
+    gateway.turn(NODE, deliver());
+    assert_eq!(numbers(&gateway.run_dry()), [young]);
+}
+
+#[test]
+fn a_hold_that_nobody_ends_expires() {
+    let mut gateway = Moving::new(Bounds {
+        age: u64::MAX,
+        ..BOUNDS
+    });
+    gateway.turn(NODE, HOLD);
+    gateway.turn(ANCHORED, NextHop::Hold { maximum_ms: 60_000 });
+    gateway.arrives(NODE);
+    gateway.arrives(ANCHORED);
+    assert!(gateway.compiler.expire_holds(Instant::now()).is_none());
+    let generation = gateway.compiler.generation();
+    let later = Instant::now() + Duration::from_secs(4);
+    let (prefixes, snapshot) = gateway.compiler.expire_holds(later).unwrap();
+    assert_eq!(prefixes, [prefix(NODE)]);
+    assert_eq!(
+        gateway.compiler.generation(),
+        generation,
+        "the tables are as before"
+    );
+    assert!(gateway.compiler.expire_holds(later).is_none(), "once is enough");
+    gateway.snapshot = snapshot;
+    assert_eq!(gateway.run_dry(), []);
+    assert_eq!(gateway.drops(DropReason::HoldExpired), 1);
+    gateway.arrives(NODE);
+    assert_eq!(gateway.drops(DropReason::HoldExpired), 2);
+    assert_eq!(gateway.output.held().0, 1, "the other one goes on");
+    let expired: Vec<bool> = gateway.compiler.holds().map(|(_, hold)| hold.expired).collect();
+    assert_eq!(expired, [true, false]);
+    // The node comes back after all.
+    gateway.turn(NODE, deliver());
+    let number = gateway.arrives(NODE);
+    assert_eq!(numbers(&gateway.sent()), [number]);
+    assert_eq!(gateway.compiler.holds().count(), 1);
+}
+
+#[test]
+fn a_hold_that_is_too_long_is_refused() {
+    let mut gateway = Moving::new(BOUNDS);
+    let entry = PrefixEntry {
+        next_hop: NextHop::Hold { maximum_ms: 600_001 },
+        source: Some(Source {
+            port: "access".to_owned(),
+            link_layer_address: NODE_MAC,
+            path: SourcePath::Native,
+        }),
+    };
+    let refusal = gateway
+        .compiler
+        .apply(&Transaction {
+            put_prefixes: vec![(prefix(NODE), entry)],
+            ..Transaction::default()
+        })
+        .unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "prefix 2001:db8:100:1::/64: hold.maximum_ms = 600001: must be 0 to 600000"
+    );
+}
+
+#[test]
+fn without_room_nothing_waits() {
+    let mut gateway = Moving::new(Bounds::default());
+    gateway.turn(NODE, HOLD);
+    gateway.arrives(NODE);
+    assert_eq!(gateway.output.held(), (0, 0));
+    assert_eq!(gateway.drops(DropReason::HoldFull), 1);
+}
+
+const PLACES: [&str; 3] = [NODE, ANCHORED, OLD];
+
+#[derive(Clone, Debug)]
+enum Event {
+    Arrives(usize),
+    Turn(usize, u8),
+    Publish,
+    Round(u64),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        6 => (0..PLACES.len()).prop_map(Event::Arrives),
+        2 => (0..PLACES.len(), 0u8..4).prop_map(|(place, what)| Event::Turn(place, what)),
+        1 => Just(Event::Publish),
+        3 => (0u64..700).prop_map(Event::Round),
+    ];
+    prop::collection::vec(event, 0..300)
+}
+
+proptest! {
+    /// Whatever happens: each packet comes out once or is counted as dropped, and each prefix's in order.
+    #[test]
+    fn nothing_is_reordered_and_nothing_lost_without_a_name(events in events(), oldest in any::<bool>()) {
+        let overflow = if oldest { Overflow::DropOldest } else { Overflow::DropNewest };
+        let mut gateway = Moving::new(Bounds { overflow, ..BOUNDS });
+        let mut out: BTreeMap<Ipv6Addr, Vec<u32>> = BTreeMap::new();
+        let mut total = 0;
+        let next_hop = |what| match what {
+            0 => deliver(),
+            1 => NextHop::Tunnel(1),
+            _ => HOLD,
+        };
+        for event in events {
+            match event {
+                Event::Arrives(place) => {
+                    gateway.arrives(PLACES[place]);
+                }
+                Event::Turn(place, what) => gateway.turn(PLACES[place], next_hop(what)),
+                Event::Publish => gateway.turn(NARROW, NextHop::Tunnel(2)),
+                Event::Round(cycles) => {
+                    gateway.now += cycles;
+                    gateway.tend();
+                }
+            }
+            for (_, to, hop_limit, number) in gateway.sent() {
+                prop_assert_eq!(hop_limit, 63);
+                out.entry(to).or_default().push(number);
+                total += 1;
+            }
+        }
+        for place in PLACES {
+            gateway.turn(place, deliver());
+        }
+        for (_, to, _, number) in gateway.run_dry() {
+            out.entry(to).or_default().push(number);
+            total += 1;
+        }
+        prop_assert_eq!(gateway.output.held(), (0, 0));
+        for numbers in out.values() {
+            prop_assert!(numbers.is_sorted_by(|a, b| a < b), "{:?}", numbers);
+        }
+        prop_assert_eq!(total + gateway.all_drops(), u64::from(gateway.number));
+    }
+}
