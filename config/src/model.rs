@@ -109,6 +109,10 @@ pub struct Dataplane {
     /// Packets that wait while an anchor moves.
     #[serde(default)]
     pub hold: Hold,
+    /// Seconds for which the MTU of a path to a peer counts once a router has told it, 300..=86400; after that
+    /// larger packets are tried again. Default 600 (RFC 8201 section 4).
+    #[serde(default = "default_path_mtu_lifetime")]
+    pub path_mtu_lifetime: u32,
     /// More EAL arguments, for devices that need them.
     #[serde(default)]
     pub eal_arguments: Vec<String>,
@@ -490,6 +494,9 @@ fn default_maximum_prefixes() -> u32 {
 }
 fn default_maximum_tunnels() -> u32 {
     1 << 16
+}
+fn default_path_mtu_lifetime() -> u32 {
+    600
 }
 fn default_mtu() -> u16 {
     1500

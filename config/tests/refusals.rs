@@ -43,6 +43,12 @@ fn each_rule_names_key_value_and_reason() {
     let cases = [
         (
             MAAR,
+            "huge_pages = \"auto\"",
+            "path_mtu_lifetime = 299",
+            "f: dataplane.path_mtu_lifetime = 299: must be 300 to 86400 seconds",
+        ),
+        (
+            MAAR,
             "name = \"maar1\"",
             "name = \"\"",
             "f: node.name = \"\": must be 1 to 63",

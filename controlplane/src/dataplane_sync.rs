@@ -254,7 +254,8 @@ impl Task {
                 );
                 Ok(())
             }
-            None => Ok(()),
+            // The data plane's own affair: it tells sources, and `kedge watch`.
+            Some(proto::event::Kind::PathMtuChanged(_)) | None => Ok(()),
         }
     }
 

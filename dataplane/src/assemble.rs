@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dpdk::{Eal, Mempool};
 use kedge_config::{Config, Dataplane, HoldOverflow, Redistribute, Side, ZeroChecksums};
@@ -42,7 +42,8 @@ pub(crate) fn assemble(
     };
     let compiler = Compiler::new(ports.collect(), config.node.address, opened.workers.len())
         .with_limits(limits)
-        .with_hold_maximum(Duration::from_millis(u64::from(dataplane.hold.maximum_ms)));
+        .with_hold_maximum(Duration::from_millis(u64::from(dataplane.hold.maximum_ms)))
+        .with_path_mtu_lifetime(Duration::from_secs(u64::from(dataplane.path_mtu_lifetime)));
     let publisher = Publisher::new(compiler.snapshot());
     let limits = Limits {
         icmpv6_errors_per_second: dataplane.icmpv6_errors_per_second,
@@ -171,6 +172,22 @@ pub(crate) fn totals(workers: &[&Counters], status: &mut proto::Status) {
         .collect();
 }
 
+/// The path to every peer.
+pub(crate) fn path_status(compiler: &Compiler, status: &mut proto::Status) {
+    let now = Instant::now();
+    status.paths = compiler
+        .paths()
+        .map(|(remote, mtu, until)| proto::PathStatus {
+            remote: remote.octets().to_vec(),
+            mtu: u32::from(mtu),
+            learned_for_ms: until.map(|until| {
+                let left = until.saturating_duration_since(now).as_millis();
+                u64::try_from(left).unwrap_or(u64::MAX)
+            }),
+        })
+        .collect();
+}
+
 /// Traffic of every tunnel and of every node's prefix.
 pub(crate) fn entry_counts(compiler: &Compiler, status: &mut proto::Status) {
     status.tunnels = compiler
@@ -181,6 +198,7 @@ pub(crate) fn entry_counts(compiler: &Compiler, status: &mut proto::Status) {
             encapsulated_bytes: traffic.to_bytes,
             decapsulated_packets: traffic.from_packets,
             decapsulated_bytes: traffic.from_bytes,
+            mtu: u32::from(compiler.tunnel_mtu(id)),
         })
         .collect();
     status.prefixes = compiler

@@ -10,10 +10,11 @@ use kedge_dataplane_api::model::Transaction;
 use kedge_dataplane_api::proto;
 use parking_lot::Mutex;
 
-use crate::assemble::{entry_counts, totals};
+use crate::assemble::{entry_counts, path_status, totals};
 use crate::counters::Counters;
 use crate::drops::DropReason;
-use crate::events::EventHub;
+use crate::events::{EventHub, PATHS};
+use crate::pipeline::PathTooBig;
 use crate::port::OpenPort;
 use crate::readings::Readings;
 use crate::snapshot::{ApplyError, Compiler, Publisher};
@@ -192,6 +193,34 @@ impl Control {
         }
     }
 
+    /// Takes over what routers told the workers of paths, and forgets what they told long ago.
+    pub(crate) fn path_mtus(&self, now: Instant) {
+        for worker in &self.workers {
+            // At most one ring's content for each visit.
+            for _ in 0..PATHS {
+                let Some(PathTooBig { remote, mtu }) = worker.shared.events.pop_too_big() else {
+                    break;
+                };
+                let mut state = self.tables.lock();
+                if let Some(snapshot) = state.compiler.learn_path_mtu(remote, mtu, now) {
+                    state.publisher.publish(snapshot);
+                    tracing::info!(%remote, mtu, "the path to a peer takes less than was thought");
+                    self.events.path_mtu_changed(remote, mtu, true);
+                }
+            }
+        }
+        let mut state = self.tables.lock();
+        if let Some((forgotten, snapshot)) = state.compiler.forget_path_mtus(now) {
+            state.publisher.publish(snapshot);
+            for (remote, mtu) in forgotten {
+                if let Some(mtu) = mtu {
+                    tracing::info!(%remote, mtu, "larger packets are tried again on the path to a peer");
+                    self.events.path_mtu_changed(remote, mtu, false);
+                }
+            }
+        }
+    }
+
     /// Frees snapshots that no worker reads any more.
     pub(crate) fn collect(&self) {
         self.tables.lock().publisher.collect();
@@ -289,6 +318,7 @@ impl Control {
         if entries {
             entry_counts(&state.compiler, &mut status);
         }
+        path_status(&state.compiler, &mut status);
         Readings {
             status,
             entries: sizes,

@@ -30,11 +30,13 @@ pub enum Stage {
     GtpuErrorSuppressed,
     Held,
     Released,
+    TunnelErrorTaken,
+    TunnelErrorTranslated,
 }
 
 impl Stage {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Stage; 16] = [
+    pub const ALL: [Stage; 18] = [
         Stage::Parsed,
         Stage::Decapsulated,
         Stage::SourceChecked,
@@ -51,6 +53,8 @@ impl Stage {
         Stage::GtpuErrorSuppressed,
         Stage::Held,
         Stage::Released,
+        Stage::TunnelErrorTaken,
+        Stage::TunnelErrorTranslated,
     ];
 
     /// Its name in metrics.
@@ -75,6 +79,8 @@ impl Stage {
             Stage::GtpuErrorSuppressed => "gtpu_error_suppressed",
             Stage::Held => "held",
             Stage::Released => "released",
+            Stage::TunnelErrorTaken => "tunnel_error_taken",
+            Stage::TunnelErrorTranslated => "tunnel_error_translated",
         }
     }
 }

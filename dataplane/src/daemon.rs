@@ -270,6 +270,7 @@ async fn chores(control: &Control, watches: &[LinkWatch], threads: &Threads) -> 
         collector.collect(rings, &ports, control.events(), now);
         control.expire_holds(now);
         control.tell_held_drops();
+        control.path_mtus(now);
         control.collect();
         if now.duration_since(links_at) >= LINKS {
             links_at = now;

@@ -50,6 +50,8 @@ pub enum DropReason {
     HoldFull,
     HoldTooOld,
     HoldExpired,
+    Icmpv6ChecksumWrong,
+    TunnelErrorInvalid,
 }
 
 /// Each reason with its name in metrics, in the order of their numbers.
@@ -101,12 +103,14 @@ const NAMES: [(DropReason, &str); DropReason::COUNT] = {
         (HoldFull, "hold_full"),
         (HoldTooOld, "hold_too_old"),
         (HoldExpired, "hold_expired"),
+        (Icmpv6ChecksumWrong, "icmpv6_checksum_wrong"),
+        (TunnelErrorInvalid, "tunnel_error_invalid"),
     ]
 };
 
 impl DropReason {
     /// How many there are.
-    pub const COUNT: usize = DropReason::HoldExpired as usize + 1;
+    pub const COUNT: usize = DropReason::TunnelErrorInvalid as usize + 1;
 
     /// All of them, in the order of their numbers.
     pub const ALL: [DropReason; Self::COUNT] = {

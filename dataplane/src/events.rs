@@ -21,10 +21,14 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 
+use crate::pipeline::PathTooBig;
+
 /// Events that a watcher may lag behind before it loses some.
 const WATCHER_BACKLOG: usize = 4096;
 /// Neighbours that one worker may miss between two visits of the control thread.
 const RING: usize = 256;
+/// Paths that a router may speak of to one worker between two visits.
+pub(crate) const PATHS: usize = 64;
 /// A neighbour is reported once in this time, however many packets ask for it.
 const REPETITION: Duration = Duration::from_millis(100);
 /// Neighbours remembered for that; past it, events are reported as lost.
@@ -43,6 +47,8 @@ pub(crate) struct MissingNeighbour {
 #[derive(Debug)]
 pub(crate) struct EventRing {
     missing: ArrayQueue<MissingNeighbour>,
+    /// Not counted where they are lost: the next packet of the same size brings the same error.
+    too_big: ArrayQueue<PathTooBig>,
     lost: AtomicU64,
 }
 
@@ -50,8 +56,19 @@ impl EventRing {
     pub(crate) fn new() -> Self {
         Self {
             missing: ArrayQueue::new(RING),
+            too_big: ArrayQueue::new(PATHS),
             lost: AtomicU64::new(0),
         }
+    }
+
+    /// Called by the worker; never waits.
+    pub(crate) fn push_too_big(&self, path: PathTooBig) {
+        let _ = self.too_big.push(path);
+    }
+
+    /// The next path that a router has spoken of.
+    pub(crate) fn pop_too_big(&self) -> Option<PathTooBig> {
+        self.too_big.pop()
     }
 
     /// Called by the worker; never waits.
@@ -75,6 +92,7 @@ pub(crate) struct EventHub {
     hold_expired: AtomicU64,
     held_dropped: AtomicU64,
     lost: AtomicU64,
+    path_mtu_changed: AtomicU64,
 }
 
 impl EventHub {
@@ -86,6 +104,7 @@ impl EventHub {
             hold_expired: AtomicU64::new(0),
             held_dropped: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            path_mtu_changed: AtomicU64::new(0),
         }
     }
 
@@ -137,6 +156,16 @@ impl EventHub {
         }));
     }
 
+    /// `learned`: by what a router said; else because that was long ago.
+    pub(crate) fn path_mtu_changed(&self, remote: Ipv6Addr, mtu: u16, learned: bool) {
+        self.path_mtu_changed.fetch_add(1, Ordering::Relaxed);
+        self.send(proto::event::Kind::PathMtuChanged(proto::PathMtuChanged {
+            remote: remote.octets().to_vec(),
+            mtu: u32::from(mtu),
+            learned,
+        }));
+    }
+
     fn overflow(&self, what: &str, lost: u64) {
         self.lost.fetch_add(lost, Ordering::Relaxed);
         self.send(proto::event::Kind::Overflow(proto::Overflow {
@@ -151,7 +180,7 @@ impl EventHub {
     }
 
     /// Events so far by kind; `overflow` is of events lost.
-    pub(crate) fn counts(&self) -> [(&'static str, u64); 5] {
+    pub(crate) fn counts(&self) -> [(&'static str, u64); 6] {
         [
             ("link_changed", self.link_changed.load(Ordering::Relaxed)),
             (
@@ -161,6 +190,7 @@ impl EventHub {
             ("hold_expired", self.hold_expired.load(Ordering::Relaxed)),
             ("held_dropped", self.held_dropped.load(Ordering::Relaxed)),
             ("overflow", self.lost.load(Ordering::Relaxed)),
+            ("path_mtu_changed", self.path_mtu_changed.load(Ordering::Relaxed)),
         ]
     }
 

@@ -24,6 +24,7 @@ mod events;
 mod frame_mbuf;
 mod huge_pages;
 mod metrics;
+mod path_mtu;
 mod port;
 mod readings;
 mod server;

@@ -4,6 +4,8 @@
 
 mod http;
 
+use std::net::Ipv6Addr;
+
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
@@ -235,6 +237,15 @@ fn tables(readings: &Readings) -> Vec<MetricFamily> {
         .iter()
         .map(|(kind, count)| counter(&[("kind", kind)], *count))
         .collect();
+    let paths = status
+        .paths
+        .iter()
+        .filter(|path| path.learned_for_ms.is_some())
+        .filter_map(|path| {
+            let remote = Ipv6Addr::from(<[u8; 16]>::try_from(path.remote.as_slice()).ok()?);
+            Some(gauge(&[("peer", &remote.to_string())], f64::from(path.mtu)))
+        })
+        .collect();
     let one = |value: f64| vec![gauge(&[], value)];
     let build = vec![gauge(&[("version", &status.version)], 1.0)];
     vec![
@@ -244,6 +255,12 @@ fn tables(readings: &Readings) -> Vec<MetricFamily> {
             "Packets that a stage has finished with.",
             COUNTER,
             stages,
+        ),
+        family(
+            "path_mtu_bytes",
+            "Largest packet on the path to a peer, where a router said that it is less than the port's.",
+            GAUGE,
+            paths,
         ),
         family("table_entries", "Entries in each table.", GAUGE, entries),
         family(
@@ -412,6 +429,14 @@ mod tests {
                 reason: "no_route".into(),
                 packets: 4,
             }],
+            paths: [None, Some(5000)]
+                .into_iter()
+                .map(|learned_for_ms| proto::PathStatus {
+                    remote: Ipv6Addr::LOCALHOST.octets().to_vec(),
+                    mtu: 1400,
+                    learned_for_ms,
+                })
+                .collect(),
             stages: vec![proto::StageCount {
                 stage: "lookup".into(),
                 packets: 8,
@@ -440,6 +465,7 @@ mod tests {
             "kedge_dataplane_worker_load_ratio{core=\"5\",worker=\"1\"} 0.25",
             "kedge_dataplane_drops_total{reason=\"no_route\"} 4",
             "kedge_dataplane_stage_packets_total{stage=\"lookup\"} 8",
+            "kedge_dataplane_path_mtu_bytes{peer=\"::1\"} 1400",
             "kedge_dataplane_table_entries{table=\"prefixes\"} 6",
             "kedge_dataplane_table_limit{table=\"prefixes\"} 100",
             "kedge_dataplane_forwarding_table_bytes 8192",

@@ -17,10 +17,11 @@ mod hold;
 mod local;
 mod output;
 mod probe;
+mod tunnel_error;
 
 use arrayvec::ArrayVec;
 
-pub use output::{MissingNeighbour, Output};
+pub use output::{MissingNeighbour, Output, PathTooBig};
 pub use probe::{NoProbe, Probe, Step};
 
 use crate::counters::{Counters, Stage};

@@ -279,6 +279,9 @@ impl Worker {
                 transmit(to_kernel, burst, &mut self.pipeline);
             }
         }
+        for path in output.too_big.drain(..) {
+            self.shared.events.push_too_big(path);
+        }
         for missing in output.events.drain(..) {
             self.shared.events.push(MissingNeighbour {
                 port: missing.port,

@@ -306,11 +306,13 @@ fn each_drop_has_its_name() {
         TransmitQueueFull,
         MultiSegment,
         HandoverRingFull,
+        TunnelErrorInvalid,
     ];
     for reason in DropReason::ALL {
-        // Those of GTP-U are in core_gtpu, those of what waits in core_hold.
+        // Those of GTP-U are in core_gtpu, those of what waits in core_hold, those of errors
+        // in core_tunnel_errors.
         let name = reason.name();
-        if ["gtpu_", "udp_", "hold_"]
+        if ["gtpu_", "udp_", "hold_", "icmpv6_"]
             .iter()
             .any(|prefix| name.starts_with(prefix))
         {

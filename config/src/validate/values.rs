@@ -96,6 +96,13 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             100_000_000,
             "",
         );
+        findings.range(
+            "dataplane.path_mtu_lifetime",
+            dataplane.path_mtu_lifetime,
+            300,
+            86_400,
+            "seconds",
+        );
         if let Some(argument) = dataplane
             .eal_arguments
             .iter()

@@ -78,6 +78,8 @@ pub(super) enum What {
     Bindings,
     /// Tunnels of the data plane, and what went through them.
     Tunnels,
+    /// The paths to the peers of tunnels: the largest packet that each takes.
+    Paths,
     /// The forwarding table of the data plane, and what went to and from nodes.
     Prefixes,
     /// Ports of the data plane.

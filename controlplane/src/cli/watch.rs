@@ -132,6 +132,24 @@ fn as_control(gateway: &str, event: dataplane_proto::Event) -> proto::Event {
                 [("what", overflow.what), ("lost", overflow.lost.to_string())],
             )
         }
+        Some(Kind::PathMtuChanged(path)) => {
+            let (peer, mtu) = (address(&path.remote), path.mtu);
+            let text = if path.learned {
+                format!("data plane: the path to {peer} takes packets of {mtu} octets, a router says")
+            } else {
+                format!("data plane: packets of {mtu} octets are tried again on the path to {peer}")
+            };
+            own(
+                gateway,
+                "dataplane_path_mtu_changed",
+                text,
+                [
+                    ("peer", peer),
+                    ("mtu", mtu.to_string()),
+                    ("learned", path.learned.to_string()),
+                ],
+            )
+        }
         None => own(
             gateway,
             "dataplane_event",

@@ -13,11 +13,10 @@ use crate::stage::parse::{
     self, ETHERNET_HEADER, IPV6_HEADER, is_link_local, is_link_scope_multicast, is_multicast,
     is_never_on_the_wire,
 };
+use crate::tunnel::error::{MINIMUM_MTU, TunnelError};
 use crate::tunnel::{gtpu, ip6_in_ip6};
 
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
-/// No inner packet is refused for being larger than a tunnel's MTU below this (RFC 2473 section 7.1).
-const MINIMUM_MTU: u16 = 1280;
 
 /// Why a packet goes no further, and what its sender is told.
 pub(super) struct Refusal(pub(super) DropReason, pub(super) Option<Tell>);
@@ -53,6 +52,13 @@ pub(super) enum Step {
     },
     /// Say that we are here.
     AnswerEcho(gtpu::Message),
+    /// Somebody between us and the peer of this tunnel says what became of a packet in it.
+    TunnelError {
+        tunnel: u32,
+        error: TunnelError,
+        /// Octets in front of the ICMPv6 header.
+        offset: usize,
+    },
 }
 
 impl Pipeline {
@@ -82,6 +88,11 @@ impl Pipeline {
                 return None;
             }
             Ok(Step::AnswerEcho(message)) => return self.answer_echo(now, lane, &message),
+            Ok(Step::TunnelError {
+                tunnel,
+                error,
+                offset,
+            }) => return self.tunnel_error(snapshot, now, lane, (tunnel, &error, offset), output),
             Ok(Step::Decapsulate { tunnel, inner }) => {
                 return match decapsulate(snapshot, &mut lane, tunnel, inner) {
                     Ok(()) => {
@@ -499,7 +510,7 @@ impl Pipeline {
 }
 
 /// A lane whose frame holds a packet of our own now.
-fn own<F: Frame>(mut lane: Lane<F>) -> Option<Lane<F>> {
+pub(super) fn own<F: Frame>(mut lane: Lane<F>) -> Option<Lane<F>> {
     lane.packet = parse::ipv6(lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default()).ok()?;
     lane.origin = Origin::Own;
     Some(lane)

@@ -8,7 +8,7 @@ use crate::frame::Frame;
 use crate::snapshot::{Snapshot, TEID_OF_OTHERS, Tunnel};
 use crate::stage::checksum::Sum;
 use crate::stage::parse::{self, ETHERNET_HEADER, IPV6_HEADER, UpperLayer};
-use crate::tunnel::{gtpu, ip6_in_ip6};
+use crate::tunnel::{error, gtpu, ip6_in_ip6};
 
 impl Pipeline {
     /// A packet to an address of this node.
@@ -18,6 +18,7 @@ impl Pipeline {
         match upper.next_header {
             ip6_in_ip6::NEXT_HEADER => {}
             gtpu::UDP => return self.local_udp(snapshot, lane, upper),
+            error::ICMPV6 => return self.local_icmpv6(snapshot, lane, upper),
             _ => return Ok(Step::Punt),
         }
         // A node has no business to bring tunnelled packets, whatever its source.

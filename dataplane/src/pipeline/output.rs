@@ -8,7 +8,7 @@ use super::{BURST, Lane};
 use crate::hold::{Bounds, Queues};
 use crate::snapshot::MAX_PORTS;
 
-/// Missing neighbours reported for one burst; the same one is asked for again with the next packet.
+/// Missing neighbours, and paths, reported for one burst; the same one is reported again with the next packet.
 const EVENTS: usize = 16;
 
 /// What one burst has led to. Emptied by the worker before the next one, but for what is held.
@@ -22,6 +22,8 @@ pub struct Output<F> {
     pub events: ArrayVec<MissingNeighbour, EVENTS>,
     /// Packets of prefixes that are on hold.
     pub(super) held: Queues<Lane<F>>,
+    /// Paths to peers that take less than was thought.
+    pub too_big: ArrayVec<PathTooBig, EVENTS>,
 }
 
 /// A packet was dropped for want of this neighbour.
@@ -33,6 +35,15 @@ pub struct MissingNeighbour {
     pub address: Ipv6Addr,
 }
 
+/// A router on the path to a peer said that a packet was too big for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathTooBig {
+    /// The peer.
+    pub remote: Ipv6Addr,
+    /// The largest packet that the router takes, octets; 1280 or more.
+    pub mtu: u16,
+}
+
 impl<F> Default for Output<F> {
     fn default() -> Self {
         Self {
@@ -40,6 +51,7 @@ impl<F> Default for Output<F> {
             punt: std::array::from_fn(|_| ArrayVec::new()),
             events: ArrayVec::new(),
             held: Queues::default(),
+            too_big: ArrayVec::new(),
         }
     }
 }

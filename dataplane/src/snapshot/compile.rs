@@ -26,6 +26,7 @@ pub use holds::KnownHold;
 use super::types::{Adjacency, NextHop, PortDescription, Route, Snapshot, SourceRule};
 use crate::counters::{Bank, Traffic};
 use crate::fib::{NO_MATCH, Table};
+use crate::path_mtu::PathMtus;
 
 /// What a prefix is held at most where nobody says anything else.
 const HOLD_MAXIMUM: Duration = Duration::from_secs(3);
@@ -75,6 +76,8 @@ pub struct Compiler {
     /// By remote address, to find those that a change of the routes concerns.
     paths: BTreeMap<Ipv6Addr, KnownPath>,
     path_indexes: Indexes,
+    /// What routers said of the paths to peers; outlives the tunnels.
+    path_mtus: PathMtus,
     /// How often each tunnel is named by a prefix.
     users: HashMap<u32, usize>,
     adjacencies: BTreeMap<(String, Ipv6Addr), KnownAdjacency>,
@@ -118,6 +121,7 @@ impl Compiler {
             teids: HashMap::new(),
             paths: BTreeMap::new(),
             path_indexes: Indexes::default(),
+            path_mtus: PathMtus::default(),
             users: HashMap::new(),
             adjacencies: BTreeMap::new(),
             adjacency_indexes: Indexes::default(),
@@ -130,6 +134,13 @@ impl Compiler {
     #[must_use]
     pub fn with_limits(mut self, limits: TableLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// The same with another time for which a path's MTU counts once it was found.
+    #[must_use]
+    pub fn with_path_mtu_lifetime(mut self, lifetime: Duration) -> Self {
+        self.path_mtus = PathMtus::new(lifetime);
         self
     }
 

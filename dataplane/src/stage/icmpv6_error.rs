@@ -18,6 +18,8 @@ pub enum Icmpv6Error {
     NoRoute,
     /// Type 1 code 1.
     AdministrativelyProhibited,
+    /// Type 1 code 3.
+    AddressUnreachable,
     /// Type 2, with the MTU to use.
     PacketTooBig(u16),
     /// Type 3 code 0.
@@ -29,6 +31,7 @@ impl Icmpv6Error {
         let (kind, code, parameter) = match self {
             Icmpv6Error::NoRoute => (1, 0, 0),
             Icmpv6Error::AdministrativelyProhibited => (1, 1, 0),
+            Icmpv6Error::AddressUnreachable => (1, 3, 0),
             Icmpv6Error::PacketTooBig(mtu) => (2, 0, u32::from(mtu)),
             Icmpv6Error::HopLimitExceeded => (3, 0, 0),
         };

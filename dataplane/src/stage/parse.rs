@@ -18,7 +18,7 @@ const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
+pub(crate) const DESTINATION_OPTIONS: u8 = 60;
 
 /// What a frame's Ethernet header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +96,19 @@ pub struct Ipv6 {
 /// It is no IPv6 packet, or shorter than it says.
 #[inline]
 pub fn ipv6(octets: &[u8]) -> Result<Ipv6, DropReason> {
+    let packet = ipv6_header(octets)?;
+    if packet.length > octets.len() {
+        return Err(DropReason::Ipv6Malformed);
+    }
+    Ok(packet)
+}
+
+/// Reads the fixed header that `octets` begins with, of a packet that may have been cut short.
+///
+/// # Errors
+/// It is no IPv6 header.
+#[inline]
+pub fn ipv6_header(octets: &[u8]) -> Result<Ipv6, DropReason> {
     let header = octets
         .first_chunk::<IPV6_HEADER>()
         .ok_or(DropReason::Ipv6Malformed)?;
@@ -103,9 +116,6 @@ pub fn ipv6(octets: &[u8]) -> Result<Ipv6, DropReason> {
         return Err(DropReason::Ipv6Malformed);
     }
     let length = IPV6_HEADER + usize::from(u16::from_be_bytes([header[4], header[5]]));
-    if length > octets.len() {
-        return Err(DropReason::Ipv6Malformed);
-    }
     let address = |at: usize| {
         let mut address = [0; 16];
         address.copy_from_slice(&header[at..at + 16]);

@@ -9,7 +9,7 @@ mod message;
 use kedge_dataplane_api::model::GtpU;
 
 pub use answer::{Answer, answer};
-pub use message::{Message, Problem, message_type, peek_teid, read};
+pub use message::{Message, Problem, message_type, peek_g_pdu, peek_teid, read};
 
 use super::outer;
 use crate::stage::checksum::Sum;

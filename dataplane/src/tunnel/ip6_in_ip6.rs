@@ -8,6 +8,9 @@ use crate::drops::DropReason;
 /// Octets that the outer header adds.
 pub const OVERHEAD: u16 = 40;
 
+/// Type of the tunnel encapsulation limit option (section 4.1.1).
+pub const LIMIT_OPTION: u8 = 4;
+
 /// Next header value of an inner IPv6 packet.
 pub const NEXT_HEADER: u8 = 41;
 

@@ -179,6 +179,8 @@ pub fn compiler() -> Compiler {
 }
 
 pub struct Gateway {
+    /// What the snapshot is of; for those who change it.
+    pub compiler: Compiler,
     pub snapshot: Snapshot,
     pub pipeline: Pipeline,
 }
@@ -190,6 +192,8 @@ pub struct Outcome {
     pub punt: Vec<(usize, Vec<u8>)>,
     pub drops: Vec<(DropReason, u64)>,
     pub missing: Vec<(usize, Ipv6Addr)>,
+    /// Paths that take less: peer and octets.
+    pub too_big: Vec<(Ipv6Addr, u16)>,
     pub errors_sent: u64,
 }
 
@@ -209,8 +213,10 @@ impl Gateway {
             accept_zero_checksums,
             cycles_per_second: 1_000_000,
         };
+        let compiler = compiler();
         Self {
-            snapshot: snapshot(),
+            snapshot: compiler.snapshot(),
+            compiler,
             pipeline: Pipeline::new(0, limits),
         }
     }
@@ -296,6 +302,7 @@ impl Gateway {
                 .map(|(reason, before)| (*reason, self.drops(*reason) - before))
                 .filter(|(_, count)| *count > 0)
                 .collect(),
+            too_big: output.too_big.iter().map(|it| (it.remote, it.mtu)).collect(),
             missing: output.events.iter().map(|it| (it.port, it.address)).collect(),
             errors_sent: self.pipeline.counters.stages(Stage::Icmpv6ErrorSent) - sent,
         }
@@ -382,6 +389,14 @@ pub fn many_options(destination: &str) -> Vec<u8> {
 
 pub fn icmpv6_error(source: &str, destination: &str) -> Vec<u8> {
     ipv6(source, destination, 58, 64, &[1, 0, 0, 0, 0, 0, 0, 0])
+}
+
+/// What a router in the core says of a packet, its checksum right.
+pub fn icmpv6(source: &str, destination: &str, header: [u8; 8], quoted: &[u8]) -> Vec<u8> {
+    let mut packet = ipv6(source, destination, 58, 60, &[&header[..], quoted].concat());
+    let sum = checksum(&packet).to_be_bytes();
+    packet[42..44].copy_from_slice(&sum);
+    packet
 }
 
 pub fn echo_request(source: &str, destination: &str) -> Vec<u8> {

@@ -1,12 +1,13 @@
 //! Tunnels: what comes in through each, and the ways to their peers.
 
 use std::net::Ipv6Addr;
+use std::time::Instant;
 
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{self, Encapsulation};
 
 use super::super::check::Arrival;
-use super::super::types::{NextHop, Path, TEID_OF_OTHERS, Tunnel};
+use super::super::types::{NextHop, Path, Snapshot, TEID_OF_OTHERS, Tunnel};
 use super::{Compiler, Counted, KnownPath, host};
 use crate::fib::NO_MATCH;
 use crate::tunnel::{gtpu, ip6_in_ip6};
@@ -148,9 +149,72 @@ impl Compiler {
         let path = Path {
             adjacency,
             on_link,
-            mtu: egress.map_or(1500, |port| port.mtu),
+            mtu: egress
+                .map_or(1500, |port| port.mtu)
+                .min(self.path_mtus.get(remote).map_or(u16::MAX, |learned| learned.mtu)),
         };
         self.snapshot.paths.set(known.index, path);
+    }
+}
+
+/// A peer, and the MTU of the path to it now; none where no tunnel leads there.
+type Forgotten = (Ipv6Addr, Option<u16>);
+
+/// Paths to peers, for who asks and who learns of them.
+impl Compiler {
+    /// A router says that the path to `remote` takes packets of `mtu` octets. The snapshot that says so too, of
+    /// the same generation; `None` if that is no news, or no tunnel leads there.
+    pub fn learn_path_mtu(&mut self, remote: Ipv6Addr, mtu: u16, now: Instant) -> Option<Snapshot> {
+        let in_force = self.snapshot.paths.get(self.paths.get(&remote)?.index).mtu;
+        if mtu >= in_force || !self.path_mtus.learn(remote, mtu, now) {
+            return None;
+        }
+        self.resolve_path(remote);
+        Some(self.commit())
+    }
+
+    /// Forgets what was learned of paths too long ago, so that larger packets are tried again. The peers
+    /// concerned, with the MTU in force now where a tunnel leads there, and the snapshot that says so.
+    pub fn forget_path_mtus(&mut self, now: Instant) -> Option<(Vec<Forgotten>, Snapshot)> {
+        let forgotten = self.path_mtus.expire(now);
+        if forgotten.is_empty() {
+            return None;
+        }
+        for remote in &forgotten {
+            self.resolve_path(*remote);
+        }
+        let snapshot = self.commit();
+        let in_force = |remote: Ipv6Addr| {
+            let index = self.paths.get(&remote)?.index;
+            Some(self.snapshot.paths.get(index).mtu)
+        };
+        let forgotten = forgotten.into_iter().map(|remote| (remote, in_force(remote)));
+        Some((forgotten.collect(), snapshot))
+    }
+
+    /// The path to every peer: its MTU in force, octets, and until when that counts if a router has said so.
+    pub fn paths(&self) -> impl Iterator<Item = (Ipv6Addr, u16, Option<Instant>)> + '_ {
+        self.paths.iter().map(|(remote, path)| {
+            let mtu = self.snapshot.paths.get(path.index).mtu;
+            let learned = self.path_mtus.get(*remote).filter(|learned| learned.mtu == mtu);
+            (*remote, mtu, learned.map(|learned| learned.until))
+        })
+    }
+
+    /// Largest inner packet of a tunnel, octets: that is in force now, whole.
+    #[must_use]
+    pub fn tunnel_mtu(&self, id: u32) -> u16 {
+        let Some(known) = self.tunnels.get(&id) else {
+            return 0;
+        };
+        let tunnel = self.snapshot.tunnels.get(known.index);
+        tunnel.mtu.min(
+            self.snapshot
+                .paths
+                .get(tunnel.path)
+                .mtu
+                .saturating_sub(tunnel.overhead),
+        )
     }
 }
 

@@ -1,6 +1,8 @@
 //! Reading a GTP-U message (sections 5 and 7).
 
-use super::{EXTENSION, HEADER, OPTIONAL, PDU_SESSION_CONTAINER, PORT, SEQUENCE, UDP_HEADER, VERSION};
+use super::{
+    CONTAINER, EXTENSION, HEADER, OPTIONAL, PDU_SESSION_CONTAINER, PORT, SEQUENCE, UDP_HEADER, VERSION,
+};
 
 /// Message types (section 6.1).
 pub mod message_type {
@@ -61,6 +63,31 @@ pub enum Problem {
 pub fn peek_teid(octets: &[u8]) -> Option<u32> {
     let [_, _, p0, p1, _, _, _, _, _, _, _, _, t0, t1, t2, t3] = *octets.first_chunk()?;
     (u16::from_be_bytes([p0, p1]) == PORT).then_some(u32::from_be_bytes([t0, t1, t2, t3]))
+}
+
+/// Of a G-PDU that may have been cut short, as we make them: its TEID, its UDP source port, and where the
+/// inner packet begins, octets from the UDP header. `octets` begin with that; `None` if it is anything else.
+#[must_use]
+pub fn peek_g_pdu(octets: &[u8]) -> Option<(u32, u16, usize)> {
+    let teid = peek_teid(octets)?;
+    let [s0, s1, ..] = *octets else { return None };
+    let [flags, kind] = *octets.get(UDP_HEADER..)?.first_chunk()?;
+    if flags & VERSION_BITS != VERSION || kind != message_type::G_PDU {
+        return None;
+    }
+    let offset = match flags & OPTIONAL_BITS {
+        0 => UDP_HEADER + HEADER,
+        EXTENSION => {
+            let container = UDP_HEADER + HEADER + OPTIONAL;
+            let [next, length] = *octets.get(container - 1..)?.first_chunk()?;
+            if (next, length) != (PDU_SESSION_CONTAINER, 1) {
+                return None;
+            }
+            container + CONTAINER
+        }
+        _ => return None,
+    };
+    Some((teid, u16::from_be_bytes([s0, s1]), offset))
 }
 
 /// Reads a message; `octets` begin with its UDP header and end where the IPv6 packet ends.

@@ -1,0 +1,154 @@
+//! ICMPv6 errors about packets that we put into tunnels.
+//!
+//! Such an error is believed if it can be about a packet of ours (RFC 8201 section 4, and what RFC 5927 says of
+//! the same attack on TCP): it comes from the core side, its checksum is right, what it quotes is from our end of
+//! a tunnel to the peer of that tunnel, and for GTP-U also the TEID that the peer gave us, the UDP source port
+//! that the inner flow has, and an inner packet that goes into this tunnel. Whoever is not on the path would have
+//! to guess these. An MTU below 1,280, or not below the size of the packet that it is about, is no MTU.
+
+use super::decide::{Refusal, Step, own};
+use super::{Lane, Output, PathTooBig, Pipeline};
+use crate::counters::Stage;
+use crate::drops::DropReason;
+use crate::fib::NO_MATCH;
+use crate::frame::Frame;
+use crate::snapshot::{NextHop, Snapshot, SourceRule, Tunnel};
+use crate::stage::checksum::Sum;
+use crate::stage::icmpv6_error;
+use crate::stage::parse::{self, ETHERNET_HEADER, IPV6_HEADER, UpperLayer};
+use crate::tunnel::error::{self, Carried, MINIMUM_MTU, TunnelError};
+use kedge_dataplane_api::model::Encapsulation;
+
+impl Pipeline {
+    /// An ICMPv6 packet to an address of this node: an error about a tunnel is ours, all else is the kernel's.
+    pub(super) fn local_icmpv6<F: Frame>(
+        &self,
+        snapshot: &Snapshot,
+        lane: &Lane<F>,
+        upper: UpperLayer,
+    ) -> Result<Step, Refusal> {
+        let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+        let message = packet.get(upper.offset..).unwrap_or_default();
+        if upper.later_fragment || !message.first().is_some_and(|kind| error::is_error(*kind)) {
+            return Ok(Step::Punt);
+        }
+        let Some(error) = error::read(message) else {
+            return Ok(Step::Punt);
+        };
+        if snapshot.ports.get(lane.port).is_none_or(|port| port.access) {
+            return Err(DropReason::TunnelErrorInvalid.into());
+        }
+        let sum = Sum::default()
+            .octets(packet.get(8..IPV6_HEADER).unwrap_or_default())
+            .number(message.len() as u64)
+            .number(u64::from(error::ICMPV6))
+            .octets(message);
+        if !sum.is_right() {
+            return Err(DropReason::Icmpv6ChecksumWrong.into());
+        }
+        let believed = error.too_big().is_none_or(|mtu| {
+            usize::try_from(mtu).is_ok_and(|mtu| usize::from(MINIMUM_MTU) <= mtu && mtu < error.length)
+        });
+        match tunnel_of(snapshot, &error, message) {
+            Some(tunnel) if believed => Ok(Step::TunnelError {
+                tunnel,
+                error,
+                offset: upper.offset,
+            }),
+            _ => Err(DropReason::TunnelErrorInvalid.into()),
+        }
+    }
+
+    /// Notes what an error says of the path, and turns it into what the source of the inner packet is told.
+    pub(super) fn tunnel_error<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: u64,
+        mut lane: Lane<F>,
+        (index, error, offset): (u32, &TunnelError, usize),
+        output: &mut Output<F>,
+    ) -> Option<Lane<F>> {
+        let tunnel = snapshot.tunnels.get(index);
+        let mut room = tunnel.mtu;
+        // Believed, so it is less than the length of a packet.
+        if let Some(mtu) = error.too_big().and_then(|mtu| u16::try_from(mtu).ok()) {
+            if mtu < snapshot.paths.get(tunnel.path).mtu {
+                // With many at once, the rest is noted with later errors.
+                let _ = output.too_big.try_push(PathTooBig {
+                    remote: tunnel.remote.into(),
+                    mtu,
+                });
+            }
+            let front = u16::try_from(error.overhead()).unwrap_or(u16::MAX);
+            room = room.min(mtu.saturating_sub(front));
+        }
+        let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+        let message = packet.get(offset..).unwrap_or_default();
+        let inner = message.get(error.offset..).unwrap_or_default();
+        let Some((inner_packet, tell)) = parse::ipv6_header(inner).ok().and_then(|packet| {
+            let tell = error.translated(message, packet.length, room)?;
+            let (from, to) = (packet.source, packet.destination);
+            icmpv6_error::permitted(inner, from, to, tell, packet.next_header).then_some((packet, tell))
+        }) else {
+            self.counters.stage(Stage::TunnelErrorTaken, 1);
+            return None;
+        };
+        if !self.icmpv6_errors.take(now) {
+            self.counters.stage(Stage::Icmpv6ErrorSuppressed, 1);
+            return None;
+        }
+        let built = lane.frame.strip(offset + error.offset).is_ok()
+            && icmpv6_error::build(&mut lane.frame, tell, snapshot.node_address, inner_packet.source);
+        if !built {
+            self.counters.add_drops(DropReason::NoHeadroom, 1);
+            return None;
+        }
+        self.counters.stage(Stage::TunnelErrorTranslated, 1);
+        own(lane)
+    }
+}
+
+/// The tunnel that the packet quoted was put into.
+fn tunnel_of(snapshot: &Snapshot, error: &TunnelError, message: &[u8]) -> Option<u32> {
+    let is_its = |index: &u32| {
+        snapshot
+            .tunnels
+            .at(*index)
+            .is_some_and(|tunnel| fits(tunnel, error))
+    };
+    match error.carried {
+        Carried::Ipv6 => Some(snapshot.peers.lookup(error.destination))
+            .filter(|index| *index != NO_MATCH)
+            .filter(is_its),
+        // TEIDs of peers have no table of their own; the inner packet leads where it was sent.
+        Carried::GPdu { .. } => {
+            let inner = message.get(error.offset..)?;
+            let packet = parse::ipv6_header(inner).ok()?;
+            let route = |address| snapshot.routes.get(snapshot.fib.lookup(address));
+            let by_destination = match route(packet.destination).next_hop {
+                NextHop::Tunnel(tunnel) => Some(tunnel),
+                _ => None,
+            };
+            let by_source = match route(packet.source).source {
+                SourceRule::Tunnel { tunnel, .. } => Some(tunnel),
+                _ => None,
+            };
+            let mut either = by_destination.into_iter().chain(by_source);
+            either.find(is_its).filter(|_| error.is_of(inner))
+        }
+    }
+}
+
+/// Whether the outer headers of the packet quoted are those of this tunnel.
+fn fits(tunnel: &Tunnel, error: &TunnelError) -> bool {
+    let ends = (
+        u128::from_be_bytes(tunnel.local),
+        u128::from_be_bytes(tunnel.remote),
+    );
+    let carried = match (&tunnel.encapsulation, error.carried) {
+        (Encapsulation::Ipv6InIpv6, Carried::Ipv6) => true,
+        (Encapsulation::GtpU(it), Carried::GPdu { teid, .. }) => it.remote_teid.get() == teid,
+        _ => false,
+    };
+    ends == (error.source, error.destination) && carried
+}
