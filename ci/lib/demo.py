@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The main job, live: a node moves between gateways and its connections live on.
 
-    ci/demo [--seconds-per-stay N] [--tunnel gtpu|ipv6-in-ipv6] [--report FILE] [--keep] [--down]
+    ci/demo [--seconds-per-stay N] [--tunnel ipv6-in-ipv6|gtpu|gtpu-ipv4] [--report FILE] [--keep] [--down]
 """
 
 import argparse
@@ -16,7 +16,7 @@ import threading
 import time
 
 import topology
-from topology import CN, MAARS, NODE, TUNNELS, Domain, Failure, maar_address, pool
+from topology import CN, MAARS, NODE, TUNNELS, Domain, Failure, maar_address, maar_ipv4_address, pool
 
 TRAFFIC = str(pathlib.Path(__file__).with_name("traffic.py"))
 # Debian's, whatever else is first in the path: nothing but the standard library is needed.
@@ -30,7 +30,7 @@ ROUTE = (1, 2, 3, 1)
 TRIGGERS = ("solicitation", "operator", "solicitation")
 KEPT = "kedge-demo"
 
-NAMES = {maar_address(index): f"maar{index}" for index in MAARS} | {topology.CMD: "cmd", CN: "cn"}
+NAMES = {address(index): f"maar{index}" for index in MAARS for address in (maar_address, maar_ipv4_address)} | {topology.CMD: "cmd", CN: "cn"}
 COLOURS = {"maar1": 36, "maar2": 33, "maar3": 35, "cmd": 32, "demo": 1, "loss": 31}
 
 
@@ -148,6 +148,8 @@ class Demo:
         self.moves, self.direct, self.tunnelled = [], [], []
         # The types of all tunnels that were ever there.
         self.tunnels = set()
+        # Whether their packets were IPv4 outside.
+        self.over_ipv4 = set()
 
     def say(self, what):
         self.timeline.say("demo", what)
@@ -251,6 +253,7 @@ class Demo:
                 out, back = tunnels.get(pair := (f"maar{index}", NAMES[it["remote"]]), (0, 0))
                 tunnels[pair] = (out + it["encapsulated_packets"], back + it["decapsulated_packets"])
                 self.tunnels.add(it["type"])
+                self.over_ipv4.add("." in it["remote"])
             for it in self.domain.kedge(f"maar{index}", "show", "prefixes"):
                 prefixes[f"maar{index}", it["prefix"]] = (it["to_packets"], it["from_packets"])
         return tunnels, prefixes
@@ -312,7 +315,9 @@ class Demo:
         moves = [{key: value for key, value in move.items() if key not in ("began", "began_unix")} for move in self.moves]
         return {
             "tunnel": self.domain.tunnel,
+            "over_ipv4": self.domain.over_ipv4,
             "tunnels_seen": sorted(self.tunnels),
+            "over_ipv4_seen": sorted(self.over_ipv4),
             "moves": moves,
             "direct_path_for_new_flows": all(self.direct) and len(self.direct) == len(self.moves),
             "tunnelled_old_flows": all(self.tunnelled) and bool(self.tunnelled),
@@ -329,7 +334,7 @@ class Demo:
 
 def succeeded(report):
     # With GTP-U asked for, a domain that fell back to IPv6-in-IPv6 is no success.
-    return (report["tunnels_seen"] == [report["tunnel"]] and report["direct_path_for_new_flows"] and report["tunnelled_old_flows"]
+    return (report["tunnels_seen"] == [report["tunnel"]] and report["over_ipv4_seen"] == [report["over_ipv4"]] and report["direct_path_for_new_flows"] and report["tunnelled_old_flows"]
             and all(move["tcp_survived"] for move in report["moves"]))
 
 

@@ -24,13 +24,19 @@ ROUTER_MAC = "00:00:5e:00:52:13"
 NODE_MAC = "02:00:00:00:0a:01"
 NODE = "mn1@example.net"
 CN = "2001:db8:cc::2"
+CN_IPV4 = "203.0.113.2"
 CMD = "2001:db8:d::1"
 # Between gateways, as in `maar.tunnel` and `cmd.tunnel`; the first is the default.
-TUNNELS = ("ipv6-in-ipv6", "gtpu")
+# With "-ipv4", over IPv4: the gateways have an address for that.
+TUNNELS = ("ipv6-in-ipv6", "gtpu", "gtpu-ipv4")
 
 
 def maar_address(index):
     return f"2001:db8:{'abc'[index - 1]}::1"
+
+
+def maar_ipv4_address(index):
+    return f"198.51.100.{index}"
 
 
 def pool(index):
@@ -82,7 +88,8 @@ class Domain:
         self.binaries = pathlib.Path(binaries or REPOSITORY / "target" / "release")
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{self.prefix}-"))
         self.log_level = log_level
-        self.tunnel = tunnel
+        self.tunnel = tunnel.removesuffix("-ipv4")
+        self.over_ipv4 = tunnel.endswith("-ipv4")
         self.namespaces = []
         self.daemons = {}
         self.others = []
@@ -136,8 +143,12 @@ class Domain:
     def build(self):
         for host in ["cn", "core", "radio", "mn", "cmd"] + [f"maar{index}" for index in MAARS]:
             self.namespace(host)
-        self.on("core", "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+        self.on("core", "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1", f"net.ipv4.ip_forward={int(self.over_ipv4)}")
         self.attach_host("cn", "2001:db8:cc", CN)
+        if self.over_ipv4:
+            self.ip("core", "addr", "add", "203.0.113.1/24", "dev", "to-cn")
+            self.ip("cn", "addr", "add", f"{CN_IPV4}/24", "dev", "eth0")
+            self.ip("cn", "route", "add", "default", "via", "203.0.113.1")
         self.attach_host("cmd", "2001:db8:cd", "2001:db8:cd::2")
         self.ip("cmd", "addr", "add", f"{CMD}/128", "dev", "lo", "nodad")
         self.ip("cmd", "route", "replace", "default", "via", "2001:db8:cd::1", "src", CMD)
@@ -167,6 +178,9 @@ class Domain:
         self.ip("core", "link", "set", f"to-{host}", "up")
         for target in (pool(index), f"{maar_address(index)}/128"):
             self.ip("core", "route", "add", target, "via", f"{net}::2")
+        if self.over_ipv4:
+            self.ip("core", "addr", "add", f"192.0.2.{16 * index + 1}/28", "dev", f"to-{host}")
+            self.ip("core", "route", "add", f"{maar_ipv4_address(index)}/32", "via", f"192.0.2.{16 * index + 2}")
         self.ip("radio", "link", "add", f"br{index}", "type", "bridge", "mcast_snooping", "0", "stp_state", "0")
         self.sysctl("radio", **{f"br{index}__disable_ipv6": 1, f"acc{index}__disable_ipv6": 1})
         for device in (f"br{index}", f"acc{index}"):
@@ -190,6 +204,11 @@ class Domain:
         policy.write_text(f'[[node]]\nidentifier = "{NODE}"\nlink_layer_address = "{NODE_MAC}"\n')
         for index in MAARS:
             net = f"2001:db8:ca{index}"
+            addresses, route, tunnel = f'"{net}::2/64"', "", f'tunnel = "{self.tunnel}"'
+            if self.over_ipv4:
+                addresses += f', "192.0.2.{16 * index + 2}/28"'
+                route = f'[[route]]\nprefix = "0.0.0.0/0"\nport = "core"\ngateway = "192.0.2.{16 * index + 1}"'
+                tunnel += f'\ngtpu_ipv4_address = "{maar_ipv4_address(index)}"'
             (self.directory / f"maar{index}.toml").write_text(f"""
 [node]
 name = "maar{index}"
@@ -212,7 +231,7 @@ name = "core"
 device = "net_af_packet0,iface=core0"
 side = "core"
 exception = "kcore"
-addresses = ["{net}::2/64"]
+addresses = [{addresses}]
 
 [[port]]
 name = "access"
@@ -225,10 +244,12 @@ prefix = "::/0"
 port = "core"
 gateway = "{net}::1"
 
+{route}
+
 [maar]
 cmd = ["{CMD}"]
 prefix_pools = ["{pool(index)}"]
-tunnel = "{self.tunnel}"
+{tunnel}
 
 [access]
 policy_file = "{policy}"

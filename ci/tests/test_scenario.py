@@ -19,7 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "lib"))
 
 import topology  # noqa: E402
-from topology import CMD, CN, NODE, Domain, maar_address, pool  # noqa: E402
+from topology import CMD, CN, CN_IPV4, NODE, Domain, maar_address, pool  # noqa: E402
 
 DEMO = HERE.parent / "lib" / "demo.py"
 SCAPY = "/usr/bin/python3"
@@ -71,7 +71,9 @@ class TheDemo(unittest.TestCase):
         self.assertTrue(self.report["tunnelled_old_flows"], self.output)
 
     def test_all_tunnels_are_of_the_type_asked_for(self):
-        self.assertEqual((self.report["tunnel"], self.report["tunnels_seen"]), (self.tunnel, [self.tunnel]), self.output)
+        kind = self.tunnel.removesuffix("-ipv4")
+        self.assertEqual((self.report["tunnel"], self.report["tunnels_seen"]), (kind, [kind]), self.output)
+        self.assertEqual(self.report["over_ipv4_seen"], [kind != self.tunnel])
 
     def test_nothing_is_lost_but_during_the_silence_of_a_move(self):
         for move in self.report["moves"]:
@@ -331,20 +333,28 @@ class TheDemoOverGtpU(TheDemo):
     test_ctrl_c_cleans_up = None
 
 
+class TheDemoOverGtpUInIpv4(TheDemoOverGtpU):
+    """The same, the packets between the gateways being IPv4 outside."""
+
+    tunnel = "gtpu-ipv4"
+
+
 class TheDomainOverGtpU(InADomain):
     """Gateways that tunnel by GTP-U, among peers that scapy plays."""
 
     tunnel = "gtpu"
+    # Correspondent and gateway as they know each other, in the words of sockets and of scapy.
+    family, layer, cn, gateway = "AF_INET6", "IPv6", CN, maar_address(1)
 
     def ask(self, message, answer):
         """Sends a GTP-U message, in scapy's words, to MAAR1 from the correspondent; gives what it answers."""
         program = f"""
 from scapy.contrib.gtp import *
 import socket
-s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-s.bind(("{CN}", {answer}))
+s = socket.socket(socket.{self.family}, socket.SOCK_DGRAM)
+s.bind(("{self.cn}", {answer}))
 s.settimeout(5)
-s.sendto(raw({message}), ("{maar_address(1)}", 2152))
+s.sendto(raw({message}), ("{self.gateway}", 2152))
 octets, peer = s.recvfrom(2048)
 print(peer[1], GTPHeader(octets).command(), octets.hex())
 """
@@ -373,7 +383,8 @@ print(peer[1], GTPHeader(octets).command(), octets.hex())
         said = self.ask(f"GTP_U_Header(gtp_type=255, teid=0x01020304) / {inner}", answer=2152)
         self.assertIn("gtp_type=26", said)
         # TEID Data I, and where the G-PDU was sent to; scapy reads no information elements behind an extension header.
-        self.assertIn(f"1001020304850010{ipaddress.ip_address(maar_address(1)).packed.hex()}", said)
+        address = ipaddress.ip_address(self.gateway).packed
+        self.assertIn(f"100102030485{len(address):04x}{address.hex()}", said)
         self.assertEqual(self.drops("maar1", "gtpu_teid_unknown"), before + 1)
 
     def test_a_stranger_with_a_right_teid_gets_nowhere(self):
@@ -382,7 +393,7 @@ print(peer[1], GTPHeader(octets).command(), octets.hex())
         self.scapy("cn", f"""
 from scapy.contrib.gtp import *
 inner = IPv6(src="{self.home}", dst="{CN}") / UDP(dport=9)
-send([IPv6(src="{CN}", dst="{maar_address(1)}") / UDP(sport=7, dport=2152) / GTP_U_Header(gtp_type=255, teid={teid}) / inner] * 4)
+send([{self.layer}(src="{self.cn}", dst="{self.gateway}") / UDP(sport=7, dport=2152) / GTP_U_Header(gtp_type=255, teid={teid}) / inner] * 4)
 """)
         self.domain.wait(lambda: self.drops("maar1", "gtpu_peer_mismatch") == before + 4, 5, "four G-PDUs of a stranger were not dropped")
 
@@ -396,6 +407,36 @@ send([IPv6(src="{CN}", dst="{maar_address(1)}") / UDP(sport=7, dport=2152) / GTP
         self.assertTrue(self.works())
         after = {(it["local_teid"], it["remote_teid"]) for it in self.domain.kedge("maar1", "show", "tunnels")}
         self.assertEqual(before, after)
+
+
+class TheDomainOverGtpUInIpv4(TheDomainOverGtpU):
+    """The same over IPv4, in which scapy leaves the UDP checksum out where it is told to."""
+
+    tunnel = "gtpu-ipv4"
+    family, layer, cn, gateway = "AF_INET", "IP", CN_IPV4, topology.maar_ipv4_address(1)
+
+    def test_the_tunnels_are_over_ipv4(self):
+        ends = {(tunnel["local"], tunnel["remote"]) for tunnel in self.domain.kedge("maar1", "show", "tunnels")}
+        self.assertEqual(ends, {(topology.maar_ipv4_address(1), topology.maar_ipv4_address(2))})
+
+    def test_ipv4_to_the_node_itself_is_the_kernels_and_all_else_is_dropped(self):
+        ping = self.domain.on("cn", "ping", "-c", "2", "-i", "0.2", "-W", "2", self.gateway, check=False)
+        self.assertIn(" 2 received", ping)
+        # To its port, but for another address: the core routes it here, and it goes no further.
+        self.domain.ip("core", "route", "replace", "198.51.100.99/32", "via", "192.0.2.18")
+        before = self.drops("maar1", "ipv4_not_for_us")
+        self.domain.on("cn", "ping", "-c", "2", "-i", "0.2", "-W", "1", "198.51.100.99", check=False)
+        self.assertEqual(self.drops("maar1", "ipv4_not_for_us"), before + 2)
+
+    def test_checksums_may_be_missing_and_may_not_be_wrong(self):
+        inner = f'IPv6(src="{CN}", dst="{self.home}") / UDP(dport=9)'
+        for checksum, reason in ((0, "gtpu_teid_unknown"), (1, "udp_checksum_wrong")):
+            before = self.drops("maar1", reason)
+            self.scapy("cn", f"""
+from scapy.contrib.gtp import *
+send(IP(src="{self.cn}", dst="{self.gateway}") / UDP(sport=7, dport=2152, chksum={checksum}) / GTP_U_Header(gtp_type=255, teid=9) / {inner})
+""")
+            self.domain.wait(lambda: self.drops("maar1", reason) == before + 1, 5, reason)
 
 
 if __name__ == "__main__":

@@ -38,4 +38,5 @@ pub use error::{ConfigError, ConfigErrors};
 pub use model::{
     Access, Address, Cmd, CmdMode, Config, Dataplane, Hold, HoldOverflow, HugePages, KnownMaar, Maar, Node,
     Peer, PollMode, Port, Redistribute, Role, Route, Side, Timers, TunnelType, UnknownNodes, ZeroChecksums,
+    shown,
 };

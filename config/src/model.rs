@@ -1,13 +1,16 @@
 //! The configuration as a value. Field docs are the reference of the file's keys.
+//!
+//! Where a key takes addresses of both IP versions, an IPv4 address is its IPv4-mapped form here
+//! (RFC 4291 section 2.5.5.2), as in the tables of the data plane; [`shown`] gives it as it was written.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::Ipv6Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer};
 
-/// An interface address with its prefix length, such as `2001:db8::1/64`.
+/// An interface address with its prefix length, such as `2001:db8::1/64` or `192.0.2.1/24`.
 pub type Address = Ipv6Net;
 
 /// One node's whole configuration.
@@ -236,8 +239,9 @@ pub struct Port {
     pub vlan: Option<u16>,
     /// Receive and transmit queues; absent = one for each worker, as far as the device has them.
     pub queues: Option<u16>,
-    /// Addresses of the exception interface, set by the control plane; global ones are on-link prefixes too.
-    #[serde(default)]
+    /// Addresses of the exception interface, set by the control plane; global ones are on-link prefixes too. At a core
+    /// port there may be IPv4 ones, such as `192.0.2.2/24`.
+    #[serde(default, deserialize_with = "addresses")]
     pub addresses: Vec<Address>,
 }
 
@@ -255,11 +259,13 @@ pub enum Side {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// Destination; no host bits.
+    /// Destination; no host bits. IPv4 too, such as `0.0.0.0/0`: for what this node itself sends and for its tunnels.
+    #[serde(deserialize_with = "prefix")]
     pub prefix: Ipv6Net,
     /// A core port's name.
     pub port: String,
-    /// Next hop on that port.
+    /// Next hop on that port, of the same IP version as the prefix.
+    #[serde(deserialize_with = "address")]
     pub gateway: Ipv6Addr,
 }
 
@@ -276,6 +282,9 @@ pub struct Maar {
     /// The tunnels that this MAAR would have to and from others. Default `ipv6-in-ipv6`.
     #[serde(default)]
     pub tunnel: TunnelType,
+    /// With `tunnel = "gtpu"`: the address of this MAAR's tunnels over IPv4. Two MAARs that both have one use IPv4
+    /// between them, others IPv6. It is this node's as `node.address` is, and routed to it. Absent = IPv6 only.
+    pub gtpu_ipv4_address: Option<Ipv4Addr>,
     /// Nodes that may be known at once, 1..=10000000. Default 100000.
     #[serde(default = "default_maximum_nodes")]
     pub maximum_nodes: u32,
@@ -493,7 +502,7 @@ fn default_maximum_prefixes() -> u32 {
     1 << 21
 }
 fn default_maximum_tunnels() -> u32 {
-    1 << 16
+    1 << 20
 }
 fn default_path_mtu_lifetime() -> u32 {
     600
@@ -513,4 +522,43 @@ fn default_maximum_bindings() -> u32 {
 
 fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     u64::deserialize(deserializer).map(Duration::from_millis)
+}
+
+/// Bits in front of the IPv4 address in an IPv4-mapped one.
+const MAPPED_LENGTH: u8 = 96;
+
+/// An address or a prefix as people write it: IPv4 where it is an IPv4-mapped one.
+#[must_use]
+pub fn shown(net: Ipv6Net) -> IpNet {
+    let length = net.prefix_len().checked_sub(MAPPED_LENGTH);
+    match (net.addr().to_ipv4_mapped(), length) {
+        (Some(address), Some(length)) => Ipv4Net::new(address, length).map_or(IpNet::V6(net), IpNet::V4),
+        _ => IpNet::V6(net),
+    }
+}
+
+fn mapped<E: serde::de::Error>(net: IpNet) -> Result<Ipv6Net, E> {
+    match net {
+        IpNet::V6(net) => Ok(net),
+        IpNet::V4(net) => {
+            let length = MAPPED_LENGTH + net.prefix_len();
+            Ipv6Net::new(net.addr().to_ipv6_mapped(), length).map_err(E::custom)
+        }
+    }
+}
+
+fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ipv6Net, D::Error> {
+    mapped(IpNet::deserialize(deserializer)?)
+}
+
+fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Address>, D::Error> {
+    let all = Vec::<IpNet>::deserialize(deserializer)?;
+    all.into_iter().map(mapped).collect()
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ipv6Addr, D::Error> {
+    Ok(match IpAddr::deserialize(deserializer)? {
+        IpAddr::V6(address) => address,
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+    })
 }

@@ -96,6 +96,42 @@ fn each_rule_names_key_value_and_reason() {
             "unknown variant `gre`, expected `ipv6-in-ipv6` or `gtpu`",
         ),
         (
+            MAAR,
+            "tunnel = \"ipv6-in-ipv6\"",
+            "gtpu_ipv4_address = \"192.0.2.1\"",
+            "maar.gtpu_ipv4_address = 192.0.2.1: is for maar.tunnel = \"gtpu\" only",
+        ),
+        (
+            MAAR,
+            "tunnel = \"ipv6-in-ipv6\"",
+            "tunnel = \"gtpu\"\ngtpu_ipv4_address = \"127.0.0.1\"",
+            "maar.gtpu_ipv4_address = 127.0.0.1: must be a unicast",
+        ),
+        (
+            MAAR,
+            "prefix = \"::/0\"",
+            "prefix = \"0.0.0.0/0\"",
+            "route[0].gateway = 2001:db8:ca1::1: is of another IP version than 0.0.0.0/0",
+        ),
+        (
+            MAAR,
+            "gateway = \"2001:db8:ca1::1\"",
+            "gateway = \"192.0.2.1\"",
+            "route[0].gateway = 192.0.2.1: is of another IP version than ::/0",
+        ),
+        (
+            MAAR,
+            "[\"2001:db8:ca1::2/64\"]",
+            "[\"2001:db8:ca1::2/64\", \"224.0.0.1/4\"]",
+            "port[0].addresses = 224.0.0.1/4: must be unicast",
+        ),
+        (
+            MAAR,
+            "exception = \"kacc\"",
+            "exception = \"kacc\"\naddresses = [\"192.0.2.1/24\"]",
+            "port[1].addresses = 192.0.2.1/24: is IPv4; nodes",
+        ),
+        (
             CMD,
             "tunnel = \"ipv6-in-ipv6\"",
             "tunnel = \"GTP-U\"",
@@ -366,4 +402,37 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn ipv4_is_known_by_its_mapped_form() {
+    let text = MAAR
+        .replace(
+            "[\"2001:db8:ca1::2/64\"]",
+            "[\"2001:db8:ca1::2/64\", \"192.0.2.2/24\"]",
+        )
+        .replace(
+            "[maar]",
+            "[[route]]\nprefix = \"0.0.0.0/0\"\nport = \"core\"\ngateway = \"192.0.2.254\"\n[maar]",
+        )
+        .replace(
+            "\"ipv6-in-ipv6\"",
+            "\"gtpu\"\ngtpu_ipv4_address = \"198.51.100.1\"",
+        );
+    let config = Config::parse(&text, "maar").unwrap();
+    let address = config.ports[0].addresses[1];
+    assert_eq!(address, "::ffff:192.0.2.2/120".parse().unwrap());
+    assert_eq!(kedge_config::shown(address).to_string(), "192.0.2.2/24");
+    let route = &config.routes[1];
+    assert_eq!(kedge_config::shown(route.prefix).to_string(), "0.0.0.0/0");
+    assert_eq!(route.gateway.to_string(), "::ffff:192.0.2.254");
+    assert_eq!(kedge_config::shown("::/0".parse().unwrap()).to_string(), "::/0");
+    let expected = "198.51.100.1".parse().unwrap();
+    assert_eq!(config.maar.unwrap().gtpu_ipv4_address, Some(expected));
+}
+
+#[test]
+fn a_tunnel_for_each_node_fits_by_default() {
+    let dataplane = Config::parse(MAAR, "maar").unwrap().dataplane.unwrap();
+    assert_eq!(dataplane.maximum_tunnels, 1 << 20);
 }

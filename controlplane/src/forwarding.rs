@@ -44,6 +44,10 @@ pub fn desired(
 /// What does not depend on any node: own addresses, connected prefixes, routes, and the pools as a whole.
 fn infrastructure(config: &Config, tables: &mut Tables) {
     tables.local_addresses.insert(config.node.address);
+    let ipv4 = config.maar.as_ref().and_then(|maar| maar.gtpu_ipv4_address);
+    tables
+        .local_addresses
+        .extend(ipv4.map(|address| address.to_ipv6_mapped()));
     for port in &config.ports {
         for address in port
             .addresses
@@ -149,6 +153,7 @@ fn tunnel_to(
     peer: Ipv6Addr,
     tables: &mut Tables,
 ) -> Option<u32> {
+    let (mut local, mut remote) = (config.node.address, peer);
     let (id, encapsulation) = match (node.teid, node.gtpu_tunnels.get(&peer)) {
         (Some(local_teid), Some(tunnel)) => {
             let gtpu = GtpU {
@@ -157,6 +162,11 @@ fn tunnel_to(
                 // Between gateways there is no QoS flow to name.
                 pdu_session: None,
             };
+            // Over IPv4 where both ends have an address for that: each has been told the other's.
+            let own = config.maar.as_ref().and_then(|maar| maar.gtpu_ipv4_address);
+            if let Some((own, its)) = own.zip(tunnel.remote_ipv4) {
+                (local, remote) = (own.to_ipv6_mapped(), its.to_ipv6_mapped());
+            }
             (tunnel.id, Encapsulation::GtpU(gtpu))
         }
         _ => (*state.tunnel_ids.get(&peer)?, Encapsulation::Ipv6InIpv6),
@@ -165,8 +175,8 @@ fn tunnel_to(
         id,
         Tunnel {
             encapsulation,
-            local: config.node.address,
-            remote: peer,
+            local,
+            remote,
             hop_limit: OUTER_HOP_LIMIT,
             mtu: 0,
         },

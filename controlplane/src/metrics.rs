@@ -132,7 +132,8 @@ impl Accumulated {
                 &["peer"],
             )?;
             for (peer, is_up) in &snapshot.paths {
-                up.with_label_values(&[peer.to_string()]).set((*is_up).into());
+                up.with_label_values(&[peer.to_canonical().to_string()])
+                    .set((*is_up).into());
             }
             now.register(Box::new(up))?;
         }

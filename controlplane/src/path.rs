@@ -18,4 +18,4 @@ mod fsm;
 mod socket;
 
 pub use fsm::{COUNTERS, Input, Output, Path, PathState, Paths, Settings};
-pub use socket::PathSocket;
+pub use socket::{PathSocket, Received};

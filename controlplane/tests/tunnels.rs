@@ -187,13 +187,14 @@ fn renewals_and_restarts_keep_teids_and_ids() {
 /// Reads the state of a MAAR or a CMD as a program before GTP-U wrote it.
 fn before_gtpu(state: &impl serde::Serialize) -> serde_json::Value {
     fn strip(value: &mut serde_json::Value) {
-        const NEW: [&str; 6] = [
+        const NEW: [&str; 7] = [
             "last_tunnel_id",
             "teids",
             "teid",
             "gtpu_tunnels",
-            "offered_teids",
-            "gtpu",
+            "offered_endpoints",
+            "tunnel",
+            "remote_ipv4",
         ];
         match value {
             serde_json::Value::Object(fields) => {
@@ -254,6 +255,39 @@ fn states_of_before_gtpu_are_taken_over() {
     }
 }
 
+/// IPv4 is between those two that both have it; the rest of GTP-U is as over IPv6.
+#[test]
+fn ipv4_between_those_that_have_it() {
+    for (maars, over_ipv4) in [
+        ([GTPU_IPV4; 3], [true, true]),
+        ([GTPU_IPV4, GTPU, GTPU_IPV4], [true, false]),
+        ([GTPU, GTPU, GTPU_IPV4], [false, false]),
+    ] {
+        let mut domain = Domain::with_tunnels(maars, GTPU);
+        for serving in [0, 1, 2] {
+            domain.attach(1, serving);
+            domain.run(SECOND);
+            domain.assert_settled(1, serving);
+        }
+        for _ in 0..2 {
+            for (previous, expected) in over_ipv4.iter().enumerate() {
+                let (id, _) = gtpu(&domain, 2, previous);
+                let tunnel = &domain.tables(2).tunnels[&id];
+                let ends = if *expected {
+                    (maar_ipv4_address(2), maar_ipv4_address(previous))
+                } else {
+                    (maar_address(2), maar_address(previous))
+                };
+                assert_eq!((tunnel.local, tunnel.remote), ends, "{maars:?}");
+            }
+            let locals = domain.tables(2).local_addresses;
+            assert!(locals.contains(&maar_ipv4_address(2)));
+            domain.run(400 * SECOND);
+            domain.assert_settled(1, 2);
+        }
+    }
+}
+
 /// A MAAR that is told to use GTP-U no more goes on with what it has, until all have heard so.
 #[test]
 fn a_domain_that_is_set_back() {
@@ -291,7 +325,7 @@ fn a_cmd_without_the_endpoints_learns_them() {
     }
     let mut state = domain.cmd.state().clone();
     for binding in state.bindings.values_mut() {
-        binding.offered_teids.clear();
+        binding.offered_endpoints.clear();
     }
     let settings = cmd::Settings::from_config(&domain.cmd_config).unwrap();
     domain.cmd = cmd::Cmd::new(settings, state, domain.now);
@@ -312,7 +346,7 @@ fn a_tunnel_of_a_state_is_one_of_the_tables() {
     domain.attach(1, 1);
     domain.run(SECOND);
     let stored = &domain.maars[1].state().nodes[&identifier(1)];
-    let GtpuTunnel { id, remote_teid } = stored.gtpu_tunnels[&maar_address(0)];
+    let GtpuTunnel { id, remote_teid, .. } = stored.gtpu_tunnels[&maar_address(0)];
     let (shown, gtpu) = gtpu(&domain, 1, 0);
     assert_eq!((shown, gtpu.remote_teid), (id, remote_teid));
     assert_eq!(Some(gtpu.local_teid), stored.teid);

@@ -52,6 +52,11 @@ pub enum DropReason {
     HoldExpired,
     Icmpv6ChecksumWrong,
     TunnelErrorInvalid,
+    Ipv4Malformed,
+    Ipv4ChecksumWrong,
+    Ipv4NotForUs,
+    ArpNotForUs,
+    TunnelFragment,
 }
 
 /// Each reason with its name in metrics, in the order of their numbers.
@@ -105,12 +110,17 @@ const NAMES: [(DropReason, &str); DropReason::COUNT] = {
         (HoldExpired, "hold_expired"),
         (Icmpv6ChecksumWrong, "icmpv6_checksum_wrong"),
         (TunnelErrorInvalid, "tunnel_error_invalid"),
+        (Ipv4Malformed, "ipv4_malformed"),
+        (Ipv4ChecksumWrong, "ipv4_checksum_wrong"),
+        (Ipv4NotForUs, "ipv4_not_for_us"),
+        (ArpNotForUs, "arp_not_for_us"),
+        (TunnelFragment, "tunnel_fragment"),
     ]
 };
 
 impl DropReason {
     /// How many there are.
-    pub const COUNT: usize = DropReason::TunnelErrorInvalid as usize + 1;
+    pub const COUNT: usize = DropReason::TunnelFragment as usize + 1;
 
     /// All of them, in the order of their numbers.
     pub const ALL: [DropReason; Self::COUNT] = {

@@ -1,7 +1,7 @@
 //! A burst's way through the stages.
 //!
 //! ```text
-//!  burst ─► enter: Ethernet, VLAN, IPv6 ─► lanes ─► look_up: all keys at once ─► decide, lane by lane
+//!  burst ─► enter: Ethernet, VLAN, IP   ─► lanes ─► look_up: all keys at once ─► decide, lane by lane
 //!                                            ▲                                      │
 //!                                            └── decapsulated packets, own errors ──┴─► out, punt, drop
 //! ```
@@ -14,6 +14,7 @@
 
 mod decide;
 mod hold;
+mod ipv4;
 mod local;
 mod output;
 mod probe;
@@ -30,7 +31,7 @@ use crate::fib::{NO_MATCH, prefetch};
 use crate::frame::Frame;
 use crate::snapshot::{NextHop, PortDescription, Route, Snapshot};
 use crate::stage::limit::Limit;
-use crate::stage::parse::{self, ETHERNET_HEADER, IPV6_HEADER, Ipv6, VLAN_TAG};
+use crate::stage::parse::{self, ETHERNET_HEADER, ETHERTYPE_IPV6, IPV6_HEADER, Packet, VLAN_TAG};
 use crate::tunnel::{gtpu, ip6_in_ip6};
 
 /// Most packets of one burst.
@@ -80,7 +81,9 @@ enum Origin {
 #[derive(Debug)]
 struct Lane<F> {
     frame: F,
-    packet: Ipv6,
+    packet: Packet,
+    /// Of the packet, in the Ethernet header that it gets. Off the wire of a core port it may be IPv4 or ARP.
+    ethertype: u16,
     /// Index of the port by which it came in.
     port: usize,
     source_link_layer: [u8; 6],
@@ -204,10 +207,10 @@ impl Pipeline {
         for result in results {
             snapshot.routes.prefetch(*result);
         }
-        let routes: ArrayVec<Route, { 2 * BURST }> = results
-            .iter()
-            .map(|result| snapshot.routes.get(*result))
-            .collect();
+        let mut routes: ArrayVec<Route, { 2 * BURST }> = ArrayVec::new();
+        for result in results {
+            routes.push(snapshot.routes.get(*result));
+        }
         for route in &routes {
             snapshot.prefix_traffic.prefetch(self.worker, route.counter);
         }
@@ -245,6 +248,7 @@ impl Pipeline {
             }
             match lane.packet.next_header {
                 ip6_in_ip6::NEXT_HEADER => Some(lane.packet.source),
+                gtpu::UDP if lane.ethertype != ETHERTYPE_IPV6 => ipv4::peer_key(lane),
                 gtpu::UDP => {
                     let udp = lane.frame.bytes().get(ETHERNET_HEADER + IPV6_HEADER..)?;
                     Some(gtpu::key(gtpu::peek_teid(udp)?, lane.packet.source))
@@ -319,12 +323,18 @@ fn enter<F: Frame>(mut frame: F, port: usize, description: &PortDescription) -> 
         }
         frame.strip(VLAN_TAG).map_err(|_| DropReason::FrameTooShort)?;
     }
-    let packet = parse::ipv6(frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default())?;
+    let octets = frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+    let packet = if ethernet.ethertype == ETHERTYPE_IPV6 {
+        parse::ipv6(octets)?
+    } else {
+        ipv4::enter(octets, ethernet.ethertype, description)?
+    };
     // Padding of short Ethernet frames is no part of the packet.
     frame.truncate(ETHERNET_HEADER + packet.length);
     Ok(Lane {
         frame,
         packet,
+        ethertype: ethernet.ethertype,
         port,
         source_link_layer: ethernet.source,
         origin: Origin::Wire,

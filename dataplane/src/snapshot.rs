@@ -7,6 +7,7 @@
 
 mod check;
 mod compile;
+mod family;
 mod publish;
 mod routes;
 mod slab;

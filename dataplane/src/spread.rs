@@ -24,6 +24,7 @@ use arrayvec::ArrayVec;
 use crate::frame::Frame;
 use crate::pipeline::BURST;
 use crate::snapshot::{NextHop, Snapshot};
+use crate::stage::ipv4;
 use crate::stage::parse::{self, ETHERNET_HEADER, IPV6_HEADER, VLAN_TAG};
 use crate::tunnel::{gtpu, ip6_in_ip6};
 
@@ -114,11 +115,14 @@ impl Spreader {
     }
 }
 
-/// The destination of a packet that has an IPv6 packet within (RFC 2473, or a G-PDU), and that one's octets; as
+/// The destination of a packet that has another one within (RFC 2473, or a G-PDU), and that one's octets; as
 /// the pipeline sees it, with extension headers in between.
 #[inline]
 fn tunnelled(octets: &[u8]) -> Option<(u128, &[u8])> {
     let header = octets.first_chunk::<IPV6_HEADER>()?;
+    if header[0] >> 4 == 4 {
+        return tunnelled_in_ipv4(octets);
+    }
     let upper = parse::upper_layer(octets, header[6]).ok()?;
     if upper.later_fragment {
         return None;
@@ -127,14 +131,26 @@ fn tunnelled(octets: &[u8]) -> Option<(u128, &[u8])> {
     let inner = octets.get(upper.offset..)?;
     match upper.next_header {
         ip6_in_ip6::NEXT_HEADER => Some((destination, inner)),
-        gtpu::UDP => {
-            gtpu::peek_teid(inner)?;
-            let message = gtpu::read(inner).ok()?;
-            let inner = inner.get(message.offset..message.end)?;
-            (message.kind == gtpu::message_type::G_PDU).then_some((destination, inner))
-        }
+        gtpu::UDP => Some((destination, in_g_pdu(inner)?)),
         _ => None,
     }
+}
+
+/// The same of an IPv4 packet, which may have a G-PDU within.
+fn tunnelled_in_ipv4(octets: &[u8]) -> Option<(u128, &[u8])> {
+    let packet = ipv4::read(octets).ok()?;
+    let udp = octets.get(ipv4::header_length(octets)..packet.length)?;
+    let whole = !ipv4::fragment(octets).0 && packet.next_header == gtpu::UDP;
+    whole.then_some((packet.destination, in_g_pdu(udp)?))
+}
+
+/// What a G-PDU carries; `octets` begin with its UDP header.
+#[inline]
+fn in_g_pdu(octets: &[u8]) -> Option<&[u8]> {
+    gtpu::peek_teid(octets)?;
+    let message = gtpu::read(octets).ok()?;
+    let inner = octets.get(message.offset..message.end)?;
+    (message.kind == gtpu::message_type::G_PDU).then_some(inner)
 }
 
 /// A hash of the flow that the packet in `inner` is of; `None` if that is no IPv6 packet.

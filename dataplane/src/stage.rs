@@ -2,5 +2,6 @@
 
 pub mod checksum;
 pub mod icmpv6_error;
+pub mod ipv4;
 pub mod limit;
 pub mod parse;

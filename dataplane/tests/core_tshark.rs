@@ -146,3 +146,49 @@ fn g_pdus_and_answers_are_gtpu() {
     assert_eq!(of(2)[..2], ["0x1a", "0x00000000"]);
     assert_eq!(of(2)[4..], ["0x01020304", OWN, "", "1", "2152"]);
 }
+
+#[test]
+fn g_pdus_and_answers_over_ipv4_are_gtpu() {
+    let to_core = |packet: &[u8]| ethernet4(CORE_MAC, ROUTER_MAC, packet);
+    let request = [0x32, 1, 0, 4, 0, 0, 0, 0, 0x12, 0x34, 0, 0];
+    let inner = udp(REMOTE, IPV4_OLD, 64);
+    let mut frames = vec![
+        Gateway::new().one(CORE, &udp(REMOTE, IPV4_ANCHORED, 64)).transmit[0]
+            .1
+            .clone(),
+    ];
+    for packet in [
+        gtpu4(PEER4, OWN4, &[], &request, true),
+        g_pdu4(PEER4, OWN4, 0x0102_0304, &inner),
+    ] {
+        let out = Gateway::new().frame(CORE, &to_core(&packet));
+        frames.push(out.transmit[0].1.clone());
+    }
+    let fields = [
+        "ip.src",
+        "ip.dst",
+        "ip.flags.df",
+        "ip.checksum.status",
+        "udp.checksum.status",
+        "gtp.message",
+        "gtp.teid",
+        "gtp.teid_data",
+        "gtp.gsn_ipv4",
+        "_ws.malformed",
+    ];
+    let read = dissect_with(
+        &frames,
+        &["-o", "udp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"],
+        &fields,
+    );
+    let of = |at: usize| read[at].iter().map(String::as_str).collect::<Vec<_>>();
+    // 1 is a good checksum, 3 none.
+    for at in 0..3 {
+        assert_eq!(of(at)[..4], [OWN4, PEER4, "1", "1"], "{at}");
+        assert_eq!(of(at)[9], "");
+    }
+    assert!(of(0)[4].starts_with('3'), "{:?}", of(0));
+    assert_eq!(of(0)[5..7], ["0xff", "0xdeadbeef"]);
+    assert_eq!(of(1)[4..6], ["1", "0x02"]);
+    assert_eq!(of(2)[4..9], ["1", "0x1a", "0x00000000", "0x01020304", OWN4]);
+}

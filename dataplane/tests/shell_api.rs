@@ -237,7 +237,7 @@ fn malformed_messages_are_refused_by_field() {
         assert_eq!(status.code(), tonic::Code::InvalidArgument);
         assert_eq!(
             status.message(),
-            "put_local_addresses[0] = 0x010203: an address is 16 octets"
+            "put_local_addresses[0] = 0x010203: an address is 16 octets, or 4 of IPv4"
         );
     });
 }

@@ -202,13 +202,13 @@ fn errors_come_back_and_drops_have_names() {
     assert_eq!(scene.drops("no_route"), before + 1);
 
     // An IPv4 packet: not for this data plane, but counted.
-    let before = scene.drops("ethertype_unsupported");
+    let before = scene.drops("ipv4_not_for_us");
     scene.a.ip("addr add 192.0.2.2/24 dev eth0");
     scene
         .a
         .ip(&format!("neigh add 192.0.2.1 lladdr {PORT_A} dev eth0"));
     scene.a.run("ping -c 1 -W 1 192.0.2.1");
-    eventually("it is counted", || scene.drops("ethertype_unsupported") > before);
+    eventually("it is counted", || scene.drops("ipv4_not_for_us") > before);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A gateway's tables and packets, without a gateway: what the benches in this process share.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use anyhow::Context;
@@ -23,6 +23,9 @@ const ROUTER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xca, 0, 0, 0, 0, 1);
 const ROUTER_LINK_LAYER: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
 /// The gateway's address, and its end of every tunnel.
 const LOCAL: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1);
+/// Both for tunnels over IPv4.
+const LOCAL4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const ROUTER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
 /// In no prefix but `::/0`.
 const ELSEWHERE: Ipv6Addr = Ipv6Addr::new(0x2a00, 0x77, 0, 0, 0, 0, 0, 1);
 /// Octets of an Ethernet frame without checksum, as CSIT has it for IPv6.
@@ -43,15 +46,21 @@ pub(crate) enum Case {
     GtpuEncapsulate,
     /// As [`Case::Decapsulate`], each prefix by a GTP-U tunnel of its own.
     GtpuDecapsulate,
+    /// As [`Case::GtpuEncapsulate`], over IPv4.
+    Gtpu4Encapsulate,
+    /// As [`Case::GtpuDecapsulate`], over IPv4.
+    Gtpu4Decapsulate,
 }
 
 impl Case {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Plain,
         Self::Encapsulate,
         Self::Decapsulate,
         Self::GtpuEncapsulate,
         Self::GtpuDecapsulate,
+        Self::Gtpu4Encapsulate,
+        Self::Gtpu4Decapsulate,
     ];
 
     /// Tunnels with so many prefixes.
@@ -59,7 +68,10 @@ impl Case {
         match self {
             Self::Plain => 1,
             Self::Encapsulate | Self::Decapsulate => count.min(MOST_TUNNELS),
-            Self::GtpuEncapsulate | Self::GtpuDecapsulate => count,
+            Self::GtpuEncapsulate
+            | Self::GtpuDecapsulate
+            | Self::Gtpu4Encapsulate
+            | Self::Gtpu4Decapsulate => count,
         }
     }
 
@@ -68,6 +80,7 @@ impl Case {
         match self {
             Self::Plain | Self::Encapsulate | Self::Decapsulate => tunnel(at),
             Self::GtpuEncapsulate | Self::GtpuDecapsulate => gtpu_tunnel(at),
+            Self::Gtpu4Encapsulate | Self::Gtpu4Decapsulate => gtpu4_tunnel(at),
         }
     }
 
@@ -78,6 +91,8 @@ impl Case {
             Self::Decapsulate => "decapsulate",
             Self::GtpuEncapsulate => "gtpu-encapsulate",
             Self::GtpuDecapsulate => "gtpu-decapsulate",
+            Self::Gtpu4Encapsulate => "gtpu4-encapsulate",
+            Self::Gtpu4Decapsulate => "gtpu4-decapsulate",
         }
     }
 }
@@ -133,9 +148,17 @@ impl Gateway {
 
     fn fill(&mut self) -> anyhow::Result<()> {
         let mut first = Transaction {
-            put_local_addresses: vec![LOCAL],
-            put_neighbours: vec![((PORTS[CORE].to_owned(), ROUTER), ROUTER_LINK_LAYER)],
-            put_prefixes: vec![("::/0".parse()?, entry(by_router()))],
+            put_local_addresses: vec![LOCAL, LOCAL4.to_ipv6_mapped()],
+            put_neighbours: [ROUTER, ROUTER4.to_ipv6_mapped()]
+                .map(|router| ((PORTS[CORE].to_owned(), router), ROUTER_LINK_LAYER))
+                .to_vec(),
+            put_prefixes: vec![
+                ("::/0".parse()?, entry(by_router(ROUTER))),
+                (
+                    "::ffff:0:0/96".parse()?,
+                    entry(by_router(ROUTER4.to_ipv6_mapped())),
+                ),
+            ],
             ..Transaction::default()
         };
         first.put_tunnels = (0..self.tunnels)
@@ -157,7 +180,7 @@ impl Gateway {
 
     fn next_hop(&self, at: usize) -> NextHop {
         match self.case {
-            Case::Plain => by_router(),
+            Case::Plain => by_router(ROUTER),
             _ => NextHop::Tunnel((at % self.tunnels) as u32 + 1),
         }
     }
@@ -229,21 +252,30 @@ impl Gateway {
         let node = Ipv6Addr::from(bits | u128::from(random.next()));
         let ports = random.next().to_be_bytes();
         let mut packet = match self.case {
-            Case::Plain | Case::Encapsulate | Case::GtpuEncapsulate => inner(ELSEWHERE, node, ports),
-            Case::Decapsulate | Case::GtpuDecapsulate => inner(node, ELSEWHERE, ports),
+            Case::Plain | Case::Encapsulate | Case::GtpuEncapsulate | Case::Gtpu4Encapsulate => {
+                inner(ELSEWHERE, node, ports)
+            }
+            Case::Decapsulate | Case::GtpuDecapsulate | Case::Gtpu4Decapsulate => {
+                inner(node, ELSEWHERE, ports)
+            }
         };
+        let mut ethertype = [0x86, 0xdd];
         match self.case {
-            Case::Plain | Case::Encapsulate | Case::GtpuEncapsulate => {}
+            Case::Plain | Case::Encapsulate | Case::GtpuEncapsulate | Case::Gtpu4Encapsulate => {}
             Case::Decapsulate => {
                 let mut outer = header(41, packet.len(), peer(at % self.tunnels), LOCAL).to_vec();
                 outer.append(&mut packet);
                 packet = outer;
             }
             Case::GtpuDecapsulate => packet = g_pdu(at, &packet),
+            Case::Gtpu4Decapsulate => {
+                packet = g_pdu4(at, &packet);
+                ethertype = [0x08, 0x00];
+            }
         }
         let mut frame = OWN.to_vec();
         frame.extend_from_slice(&ROUTER_LINK_LAYER);
-        frame.extend_from_slice(&[0x86, 0xdd]);
+        frame.extend_from_slice(&ethertype);
         frame.append(&mut packet);
         frame
     }
@@ -283,10 +315,10 @@ fn delivered(seed: u64) -> PrefixEntry {
     }
 }
 
-fn by_router() -> NextHop {
+fn by_router(address: Ipv6Addr) -> NextHop {
     NextHop::Gateway {
         port: PORTS[CORE].to_owned(),
-        address: ROUTER,
+        address,
     }
 }
 
@@ -319,6 +351,29 @@ fn g_pdu(at: usize, inner: &[u8]) -> Vec<u8> {
     packet.extend_from_slice(inner);
     // Too long it is not: the frame has 78 octets.
     let _ = gtpu::encapsulate(&mut packet, tunnel.remote.octets(), LOCAL.octets(), 64, &gtpu);
+    packet
+}
+
+/// The same over IPv4.
+fn gtpu4_tunnel(at: usize) -> Tunnel {
+    let [.., peer] = (at as u32 % 100).to_be_bytes();
+    Tunnel {
+        local: LOCAL4.to_ipv6_mapped(),
+        remote: Ipv4Addr::new(198, 51, 100, peer).to_ipv6_mapped(),
+        ..gtpu_tunnel(at)
+    }
+}
+
+/// What the peer of such a tunnel sends.
+fn g_pdu4(at: usize, inner: &[u8]) -> Vec<u8> {
+    let tunnel = gtpu4_tunnel(at);
+    let Encapsulation::GtpU(gtpu) = tunnel.encapsulation else {
+        return Vec::new();
+    };
+    let mut packet = vec![0; gtpu::overhead_in_ipv4(&gtpu)];
+    packet.extend_from_slice(inner);
+    let (from, to) = (tunnel.remote.octets(), tunnel.local.octets());
+    let _ = gtpu::encapsulate_in_ipv4(&mut packet, from, to, 64, &gtpu);
     packet
 }
 

@@ -34,6 +34,10 @@ enum Wish {
     Plain,
     Encapsulate,
     Decapsulate,
+    GtpuEncapsulate,
+    GtpuDecapsulate,
+    Gtpu4Encapsulate,
+    Gtpu4Decapsulate,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -41,6 +45,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         Wish::Plain => Case::Plain,
         Wish::Encapsulate => Case::Encapsulate,
         Wish::Decapsulate => Case::Decapsulate,
+        Wish::GtpuEncapsulate => Case::GtpuEncapsulate,
+        Wish::GtpuDecapsulate => Case::GtpuDecapsulate,
+        Wish::Gtpu4Encapsulate => Case::Gtpu4Encapsulate,
+        Wish::Gtpu4Decapsulate => Case::Gtpu4Decapsulate,
     };
     let gateway = Gateway::new(case, PREFIXES, 1)?;
     let snapshot = gateway.compiler.snapshot();

@@ -213,18 +213,20 @@ fn turn(pipeline: &mut Pipeline, snapshot: &Snapshot, packets: &Packets, pool: &
 
 /// VPP on a machine of this kind, clocks per packet, medians, at 1, 10,000, 100,000 and a million
 /// routes; tunnels for the other two.
-const VPP: [(Case, [Option<f64>; 4]); 5] = [
+const VPP: [(Case, [Option<f64>; 4]); 7] = [
     (Case::Plain, [Some(253.0), Some(375.0), Some(985.0), Some(1598.0)]),
     (Case::Encapsulate, [Some(323.0), Some(1458.0), None, None]),
     (Case::Decapsulate, [Some(767.0), Some(3117.0), None, None]),
     (Case::GtpuEncapsulate, [Some(538.0), Some(2420.0), None, None]),
     (Case::GtpuDecapsulate, [Some(781.0), Some(2986.0), None, None]),
+    (Case::Gtpu4Encapsulate, [Some(440.0), Some(2054.0), None, None]),
+    (Case::Gtpu4Decapsulate, [Some(527.0), Some(2120.0), None, None]),
 ];
 
 fn summary(rows: &Rows, sizes: &[usize]) {
     println!("cycles per packet, medians (VPP's as published for a machine of this kind, not of this run)");
     println!(
-        "{:<14} {:>10} {:>8} {:>8} {:>14}",
+        "{:<17} {:>10} {:>8} {:>8} {:>14}",
         "case", "prefixes", "kedge", "VPP", "to 1 prefix"
     );
     for (case, theirs) in VPP {
@@ -235,7 +237,7 @@ fn summary(rows: &Rows, sizes: &[usize]) {
             };
             let theirs = theirs.map_or_else(|| "-".to_owned(), |it| format!("{it:.0}"));
             println!(
-                "{:<14} {count:>10} {ours:>8.1} {theirs:>8} {:>14.2}",
+                "{:<17} {count:>10} {ours:>8.1} {theirs:>8} {:>14.2}",
                 case.name(),
                 ours / one
             );

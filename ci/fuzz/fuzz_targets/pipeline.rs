@@ -30,7 +30,7 @@ fuzz_target!(|octets: &[u8]| {
         header[..6].copy_from_slice(&SNAPSHOT.ports[port].link_layer_address);
         header[6..12].copy_from_slice(&core_support::NODE_MAC);
         if SNAPSHOT.ports[port].vlan.is_none() {
-            header[12..].copy_from_slice(&[0x86, 0xdd]);
+            header[12..].copy_from_slice(if choice & 16 == 0 { &[0x86, 0xdd] } else { &[0x08, 0x00] });
         }
     }
     let limits = Limits {

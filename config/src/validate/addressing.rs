@@ -6,7 +6,7 @@ use ipnet::Ipv6Net;
 
 use super::Findings;
 use super::node::is_global_unicast;
-use crate::Config;
+use crate::{Config, Maar, TunnelType, shown};
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     for (index, route) in config.routes.iter().enumerate() {
@@ -33,6 +33,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
                 findings,
             );
         }
+        gtpu_ipv4_address(config, maar, findings);
         if maar.prefix_pools.is_empty() {
             findings.add(
                 "maar.prefix_pools",
@@ -101,6 +102,27 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
 }
 
+fn gtpu_ipv4_address(config: &Config, maar: &Maar, findings: &mut Findings) {
+    let Some(address) = maar.gtpu_ipv4_address else {
+        return;
+    };
+    let mut refuse = |reason| findings.add("maar.gtpu_ipv4_address", address, reason);
+    let first = address.octets()[0];
+    if first == 0 || first >= 224 || address.is_loopback() || address.is_link_local() {
+        refuse("must be a unicast address that others can reach");
+    }
+    if maar.tunnel != TunnelType::GtpU {
+        refuse("is for maar.tunnel = \"gtpu\" only");
+    }
+    let gateways = config.routes.iter().map(|route| route.gateway);
+    if gateways
+        .into_iter()
+        .any(|gateway| gateway == address.to_ipv6_mapped())
+    {
+        refuse("is the gateway of a route");
+    }
+}
+
 fn peer(key: &str, address: Ipv6Addr, own: Ipv6Addr, findings: &mut Findings) {
     if !is_global_unicast(address) {
         findings.add(key, address, "must be a global unicast address");
@@ -111,10 +133,10 @@ fn peer(key: &str, address: Ipv6Addr, own: Ipv6Addr, findings: &mut Findings) {
 
 fn host_bits(key: &str, prefix: Ipv6Net, findings: &mut Findings) {
     if prefix.trunc() != prefix {
-        findings.add(
-            key,
-            prefix,
-            format!("has bits set behind its length; {} is meant?", prefix.trunc()),
+        let reason = format!(
+            "has bits set behind its length; {} is meant?",
+            shown(prefix.trunc())
         );
+        findings.add(key, shown(prefix), reason);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Findings, is_link_layer_address, is_name};
-use crate::{Config, Port, Role, Side};
+use crate::{Config, Port, Role, Side, shown};
 
 /// What a data plane has room for.
 const MOST_PORTS: usize = 16;
@@ -70,18 +70,22 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
                         .addresses
                         .iter()
                         .any(|address| address.contains(&route.gateway));
-                if !on_link {
+                let gateway = route.gateway.to_canonical();
+                if gateway.is_ipv4() != shown(route.prefix).addr().is_ipv4() {
+                    let reason = format!("is of another IP version than {}", shown(route.prefix));
+                    findings.add(key("gateway"), gateway, reason);
+                } else if !on_link {
                     let reason = format!(
                         "is not in a prefix of port.addresses of {:?}, nor link-local",
                         route.port
                     );
-                    findings.add(key("gateway"), route.gateway, reason);
+                    findings.add(key("gateway"), gateway, reason);
                 } else if port
                     .addresses
                     .iter()
                     .any(|address| address.addr() == route.gateway)
                 {
-                    findings.add(key("gateway"), route.gateway, "is this node's own address");
+                    findings.add(key("gateway"), gateway, "is this node's own address");
                 }
             }
         }
@@ -91,7 +95,11 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             .take(index)
             .any(|other| other.prefix == route.prefix)
         {
-            findings.add(key("prefix"), route.prefix, "another route has this prefix");
+            findings.add(
+                key("prefix"),
+                shown(route.prefix),
+                "another route has this prefix",
+            );
         }
     }
 }
@@ -145,12 +153,16 @@ fn one(port: &Port, key: &impl Fn(&str) -> String, findings: &mut Findings) {
         findings.range(&key("queues"), queues, 1, 1024, "");
     }
     for address in &port.addresses {
-        if address.addr().is_multicast() || address.addr().is_unspecified() || address.prefix_len() == 0 {
+        let shown = shown(*address);
+        if shown.addr().is_multicast() || shown.addr().is_unspecified() || shown.prefix_len() == 0 {
             findings.add(
                 key("addresses"),
-                address,
+                shown,
                 "must be unicast addresses with the length of their prefix",
             );
+        }
+        if port.side == Side::Access && shown.addr().is_ipv4() {
+            findings.add(key("addresses"), shown, "is IPv4; nodes have IPv6 only");
         }
     }
     if !port.addresses.is_empty() && port.exception.is_none() {

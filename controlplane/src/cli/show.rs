@@ -4,7 +4,7 @@ mod controlplane;
 mod dataplane;
 mod info;
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::arguments::What;
 use super::connect::Failure;
@@ -27,10 +27,13 @@ pub(super) async fn show(node: &Node, what: What, output: Output) -> Result<(), 
     }
 }
 
-/// An address of 16 octets; others as hexadecimal, for they are a daemon's mistake.
+/// An address of 16 octets or, of IPv4, 4; others as hexadecimal, for they are a daemon's mistake.
 pub(super) fn address(octets: &[u8]) -> String {
+    if let Ok(octets) = <[u8; 4]>::try_from(octets) {
+        return Ipv4Addr::from(octets).to_string();
+    }
     match <[u8; 16]>::try_from(octets) {
-        Ok(octets) => Ipv6Addr::from(octets).to_string(),
+        Ok(octets) => Ipv6Addr::from(octets).to_canonical().to_string(),
         Err(_) => hexadecimal(octets, ""),
     }
 }

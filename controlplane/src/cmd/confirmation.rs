@@ -47,7 +47,7 @@ impl Cmd {
             })?;
             if status.is_accepted() {
                 // For the next registration: the serving MAAR has been answered.
-                binding.offer(from, acknowledgement.options.gtpu_teid(from));
+                binding.offer(from, acknowledgement.options.endpoint(from));
             }
             binding.previous.get_mut(position)
         });

@@ -140,7 +140,7 @@ impl Daemon {
                             PreviousPhase::Refused => "refused",
                         }
                         .to_owned(),
-                        tunnel: tunnel_name(previous.gtpu.is_some()).to_owned(),
+                        tunnel: tunnel_name(previous.tunnel.map(|it| it.serving)).to_owned(),
                     })
                     .collect(),
                 expires_in_ms: milliseconds(binding.expires_at.since(now)),

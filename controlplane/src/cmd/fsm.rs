@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::Ipv6Net;
@@ -15,7 +14,7 @@ use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::{RefusalLimit, UPDATE_FLAGS, handoff_indicator, lifetime_units, remember};
 use crate::time::Time;
 use crate::wire::mobility::{
-    MobilityMessage, MobilityOptions, ProxyBindingUpdate, TunnelEndpoint, timestamp_from_time,
+    self, MobilityMessage, MobilityOptions, ProxyBindingUpdate, TunnelEndpoint, timestamp_from_time,
 };
 
 /// What happens to a CMD.
@@ -123,7 +122,7 @@ pub(super) struct Anchor {
     pub(super) prefix: Ipv6Net,
     pub(super) access_technology_type: u8,
     /// TEID at the serving MAAR, where GTP-U was agreed on.
-    pub(super) serving_teid: Option<NonZeroU32>,
+    pub(super) serving_endpoint: Option<mobility::TunnelType>,
 }
 
 /// The state machine of a CMD.
@@ -280,8 +279,8 @@ impl Cmd {
                 timestamp: Some(timestamp_from_time(now)),
                 serving_maar: serving.map(|(address, _)| address),
                 tunnel_endpoints: serving
-                    .zip(anchor.serving_teid)
-                    .map(|((address, _), teid)| TunnelEndpoint::gtpu(address, teid))
+                    .zip(anchor.serving_endpoint)
+                    .map(|((address, _), tunnel_type)| TunnelEndpoint { address, tunnel_type })
                     .into_iter()
                     .collect(),
                 ..MobilityOptions::default()
@@ -311,11 +310,11 @@ impl Binding {
             .chain(self.previous.iter().map(|previous| previous.prefix))
     }
 
-    /// What a MAAR, by its own word, takes the node's packets on from now on; `None`: not by GTP-U.
-    pub(super) fn offer(&mut self, maar: Ipv6Addr, teid: Option<NonZeroU32>) {
-        match teid {
-            Some(teid) => self.offered_teids.insert(maar, teid),
-            None => self.offered_teids.remove(&maar),
+    /// What a MAAR, by its own word, takes the node's packets by from now on; `None`: by IPv6-in-IPv6 only.
+    pub(super) fn offer(&mut self, maar: Ipv6Addr, endpoint: Option<mobility::TunnelType>) {
+        match endpoint {
+            Some(endpoint) => self.offered_endpoints.insert(maar, endpoint),
+            None => self.offered_endpoints.remove(&maar),
         };
     }
 
@@ -333,7 +332,7 @@ impl Previous {
             address: self.address,
             prefix: self.prefix,
             access_technology_type,
-            serving_teid: self.gtpu.map(|gtpu| gtpu.serving_teid),
+            serving_endpoint: self.tunnel.map(|agreed| agreed.serving),
         }
     }
 

@@ -33,4 +33,4 @@ mod timers;
 mod tests;
 
 pub use fsm::{Cmd, Counters, Input, Output, Settings};
-pub use state::{AgreedGtpu, Binding, BindingPhase, Exchange, Previous, PreviousPhase, Release, State};
+pub use state::{AgreedTunnel, Binding, BindingPhase, Exchange, Previous, PreviousPhase, Release, State};

@@ -7,13 +7,13 @@ use kedge_config::TunnelType;
 
 use super::check::Checked;
 use super::fsm::{Anchor, Cmd, Output};
-use super::state::{AgreedGtpu, Binding, BindingPhase, Previous, PreviousPhase, Release};
+use super::state::{AgreedTunnel, Binding, BindingPhase, Previous, PreviousPhase, Release};
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::{acknowledge, handoff_indicator, lifetime_span, lifetime_units};
 use crate::time::Time;
 use crate::wire::mobility::{
-    LogicalInterface, MobilityMessage, PreviousMaarOption, ProxyBindingUpdate, Status, TunnelEndpoint,
+    self, LogicalInterface, MobilityMessage, PreviousMaarOption, ProxyBindingUpdate, Status, TunnelEndpoint,
 };
 
 impl Cmd {
@@ -48,13 +48,13 @@ impl Cmd {
             last_timestamp: checked.timestamp,
             access_technology_type: checked.access_technology_type,
             link_layer_identifier: update.options.link_layer_identifier.clone(),
-            offered_teids: before
+            offered_endpoints: before
                 .as_ref()
-                .map(|binding| binding.offered_teids.clone())
+                .map(|binding| binding.offered_endpoints.clone())
                 .unwrap_or_default(),
             restored: false,
         };
-        fresh.offer(checked.serving, update.options.gtpu_teid(checked.serving));
+        fresh.offer(checked.serving, update.options.endpoint(checked.serving));
         match &before {
             None if self.state.bindings.len() >= self.settings.maximum_bindings => {
                 return self.refuse(from, update, Status::INSUFFICIENT_RESOURCES, now, outputs);
@@ -149,7 +149,7 @@ impl Cmd {
                     address: before.serving,
                     prefix: *prefix,
                     phase: updating.clone(),
-                    gtpu: None,
+                    tunnel: None,
                 };
                 binding.previous.push(previous);
             }
@@ -175,25 +175,30 @@ impl Cmd {
     /// one is answered. P-MAARs to which that is news are told: no end may go on as it did alone.
     fn agree_on_tunnels(&mut self, identifier: &MobileNodeIdentifier, now: Time) {
         let updating = PreviousPhase::Updating(self.new_exchange(now));
-        let relayed = self.settings.tunnel == TunnelType::GtpU;
+        let relayed = self.settings.tunnel;
         let Some(binding) = self.state.bindings.get_mut(identifier) else {
             return;
         };
         let (serving, previous) = (binding.serving, &binding.previous);
         binding
-            .offered_teids
+            .offered_endpoints
             .retain(|maar, _| *maar == serving || previous.iter().any(|it| it.address == *maar));
-        let serving_teid = binding.offered_teids.get(&serving).filter(|_| relayed);
-        for previous in &mut binding.previous {
-            let previous_teid = binding.offered_teids.get(&previous.address);
-            let gtpu = serving_teid
-                .zip(previous_teid)
-                .map(|(serving_teid, previous_teid)| AgreedGtpu {
-                    serving_teid: *serving_teid,
-                    previous_teid: *previous_teid,
-                });
-            if previous.gtpu != gtpu {
-                previous.gtpu = gtpu;
+        let offered = |maar: &Ipv6Addr| {
+            let endpoint = binding.offered_endpoints.get(maar).copied();
+            endpoint.filter(|endpoint| is_relayed(relayed, *endpoint))
+        };
+        let serving_endpoint = offered(&serving);
+        let agreed: Vec<_> = binding
+            .previous
+            .iter()
+            .map(|previous| {
+                let (serving, previous) = serving_endpoint.zip(offered(&previous.address))?;
+                Some(AgreedTunnel { serving, previous })
+            })
+            .collect();
+        for (previous, tunnel) in binding.previous.iter_mut().zip(agreed) {
+            if previous.tunnel != tunnel {
+                previous.tunnel = tunnel;
                 previous.phase = updating.clone();
             }
         }
@@ -217,11 +222,11 @@ impl Cmd {
             };
             // One for each MAAR, which may anchor several prefixes.
             let endpoints: BTreeMap<_, _> = told()
-                .filter_map(|previous| Some((previous.address, previous.gtpu?.previous_teid)))
+                .filter_map(|previous| Some((previous.address, previous.tunnel?.previous)))
                 .collect();
             answer.options.tunnel_endpoints = endpoints
                 .into_iter()
-                .map(|(address, teid)| TunnelEndpoint::gtpu(address, teid))
+                .map(|(address, tunnel_type)| TunnelEndpoint { address, tunnel_type })
                 .collect();
             answer.options.previous_maars = told()
                 .map(|previous| PreviousMaarOption {
@@ -292,7 +297,7 @@ impl Cmd {
             address,
             prefix,
             access_technology_type,
-            serving_teid: _,
+            serving_endpoint: _,
         } = anchor;
         self.counters.add("releases_sent");
         let text = format!("{identifier}: {address} is told to release {prefix}");
@@ -394,4 +399,12 @@ fn binding_event(kind: &'static str, checked: &Checked, verb: &str) -> Output {
         .with("identifier", &checked.identifier)
         .with("serving", checked.serving);
     Output::Event(event.with("prefixes", prefixes.join(", ")))
+}
+
+/// Whether the CMD tells MAARs of such an endpoint, with `cmd.tunnel` being this.
+fn is_relayed(configured: TunnelType, endpoint: mobility::TunnelType) -> bool {
+    match endpoint {
+        mobility::TunnelType::Ipv6InIpv6 => false,
+        mobility::TunnelType::GtpU { .. } => configured == TunnelType::GtpU,
+    }
 }

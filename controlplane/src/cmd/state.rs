@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
-use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::MobileNodeIdentifier;
 use crate::time::Time;
+use crate::wire::mobility::TunnelType;
 
 /// The binding cache of the domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,10 +57,9 @@ pub struct Binding {
     pub access_technology_type: u8,
     /// As the serving MAAR told it.
     pub link_layer_identifier: Option<Vec<u8>>,
-    /// TEID of the GTP-U endpoint that each MAAR offered last for this node: of the serving one, and of those
-    /// in `previous`.
+    /// The endpoint that each MAAR offered last for this node: the serving one, and those in `previous`.
     #[serde(default)]
-    pub offered_teids: BTreeMap<Ipv6Addr, NonZeroU32>,
+    pub offered_endpoints: BTreeMap<Ipv6Addr, TunnelType>,
     /// It came out of the store and no MAAR has renewed it since: a move may have been forgotten.
     #[serde(skip)]
     pub restored: bool,
@@ -85,19 +84,19 @@ pub struct Previous {
     pub prefix: Ipv6Net,
     /// Whether it knows where the node is.
     pub phase: PreviousPhase,
-    /// GTP-U between it and the serving MAAR; `None`: IPv6-in-IPv6. What both ends are told, until the
+    /// What is between it and the serving MAAR; `None`: IPv6-in-IPv6. What both ends are told, until the
     /// serving one registers again.
     #[serde(default)]
-    pub gtpu: Option<AgreedGtpu>,
+    pub tunnel: Option<AgreedTunnel>,
 }
 
-/// Both ends of a GTP-U tunnel for one node, each to be told of the other.
+/// Both ends of a tunnel for one node, of one type, each to be told of the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AgreedGtpu {
-    /// TEID on which the serving MAAR takes the node's packets.
-    pub serving_teid: NonZeroU32,
-    /// TEID on which the previous MAAR takes them.
-    pub previous_teid: NonZeroU32,
+pub struct AgreedTunnel {
+    /// By what the serving MAAR takes the node's packets.
+    pub serving: TunnelType,
+    /// By what the previous MAAR takes them.
+    pub previous: TunnelType,
 }
 
 /// Whether a P-MAAR knows where the node is.

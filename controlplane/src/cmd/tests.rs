@@ -388,7 +388,7 @@ fn endpoints_are_relayed_both_ways_or_not_at_all() {
     let (cmd, told) = moved(TunnelType::GtpU, vec![one], vec![two]);
     assert_eq!(told, [vec![one], vec![two]]);
     let binding = cmd.state().bindings.values().next().unwrap();
-    assert_eq!(binding.offered_teids.len(), 2);
+    assert_eq!(binding.offered_endpoints.len(), 2);
     // The CMD's own configuration, a MAAR without, and endpoints that are not the sender's.
     let foreign = endpoint(maar(3), 33);
     let plain = TunnelEndpoint {

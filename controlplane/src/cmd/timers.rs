@@ -78,7 +78,7 @@ impl Cmd {
                     address,
                     prefix,
                     access_technology_type: att,
-                    serving_teid: None,
+                    serving_endpoint: None,
                 },
                 now,
                 outputs,
@@ -108,7 +108,7 @@ impl Cmd {
                 address: release.address,
                 prefix: release.prefix,
                 access_technology_type: release.access_technology_type,
-                serving_teid: None,
+                serving_endpoint: None,
             };
             outputs.push(self.update_for(&release.identifier, anchor, None, &mut release.exchange, now));
             true

@@ -10,6 +10,7 @@ use crate::binding::{BindingStore, FileStore, StoreError};
 use crate::counters::Counters;
 use crate::event::Event;
 use crate::northbound::proto;
+use crate::wire::mobility::TunnelType;
 
 /// The store of a role in `directory`, and what it kept. A file that cannot be
 /// read is moved aside, told of, and the daemon starts empty: it must not
@@ -61,10 +62,10 @@ pub fn info(config: &Config, observer: &Observer, dataplane: Option<u64>) -> pro
     }
 }
 
-/// The name of a tunnel between two MAARs, as in the configuration.
+/// The name of a tunnel between two MAARs, as in the configuration. Without an agreement it is IPv6-in-IPv6.
 #[must_use]
-pub fn tunnel_name(gtpu: bool) -> &'static str {
-    if gtpu { "gtpu" } else { "ipv6-in-ipv6" }
+pub fn tunnel_name(agreed: Option<TunnelType>) -> &'static str {
+    agreed.unwrap_or(TunnelType::Ipv6InIpv6).name()
 }
 
 /// All counters of a daemon: the state machine's, the socket's, and messages by kind.

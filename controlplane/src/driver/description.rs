@@ -90,7 +90,11 @@ fn options(mut event: Event, text: &mut String, options: &MobilityOptions) -> Ev
         .iter()
         .map(|endpoint| match endpoint.tunnel_type {
             TunnelType::Ipv6InIpv6 => format!("{} IPv6-in-IPv6", endpoint.address),
-            TunnelType::GtpU { teid } => format!("{} GTP-U TEID {teid:#010x}", endpoint.address),
+            TunnelType::GtpU { teid, ipv4: None } => format!("{} GTP-U TEID {teid:#010x}", endpoint.address),
+            TunnelType::GtpU {
+                teid,
+                ipv4: Some(ipv4),
+            } => format!("{} GTP-U at {ipv4} TEID {teid:#010x}", endpoint.address),
         })
         .collect();
     if !endpoints.is_empty() {

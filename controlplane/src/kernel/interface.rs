@@ -1,8 +1,8 @@
 //! The exception interfaces: made by the data plane, configured here.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv6Net;
+use ipnet::{IpNet, Ipv6Net};
 use kedge_config::{Config, Side};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::{LinkUnspec, RouteMessageBuilder};
@@ -23,25 +23,29 @@ pub struct InterfaceSettings {
     pub addresses: Vec<Ipv6Net>,
     /// Routes by it: destination and gateway.
     pub routes: Vec<(Ipv6Net, Ipv6Addr)>,
-    /// Source address of what this node sends by those routes.
+    /// Source address of what this node sends by those routes that are IPv6.
     pub source: Ipv6Addr,
+    /// Of what it sends by those that are IPv4, if that is to be another than the interface's.
+    pub ipv4_source: Option<Ipv4Addr>,
 }
 
 /// What the exception interfaces of a node should be like, in the order of its ports.
 #[must_use]
 pub fn interface_settings(config: &Config) -> Vec<InterfaceSettings> {
-    // The node's address is on the first core port that the kernel sees.
+    let ipv4_source = config.maar.as_ref().and_then(|maar| maar.gtpu_ipv4_address);
+    // What is the node's own and not the link's is on the first core port that the kernel sees.
+    let mut ipv4_address = ipv4_source.map(|address| Ipv6Net::from(address.to_ipv6_mapped()));
+    let is_on_port = |own: Ipv6Net| {
+        let ports = config.ports.iter().filter(|port| port.exception.is_some());
+        ports
+            .flat_map(|port| &port.addresses)
+            .any(|address| address.addr() == own.addr())
+    };
+    if ipv4_address.is_some_and(is_on_port) {
+        ipv4_address = None;
+    }
     let mut node_address = Some(Ipv6Net::from(config.node.address));
-    let elsewhere = config
-        .ports
-        .iter()
-        .filter(|port| port.exception.is_some())
-        .any(|port| {
-            port.addresses
-                .iter()
-                .any(|address| address.addr() == config.node.address)
-        });
-    if elsewhere {
+    if node_address.is_some_and(is_on_port) {
         node_address = None;
     }
     let mut all = Vec::new();
@@ -59,7 +63,10 @@ pub fn interface_settings(config: &Config) -> Vec<InterfaceSettings> {
                     addresses.push(router);
                 }
             }
-            Side::Core => addresses.extend(node_address.take()),
+            Side::Core => {
+                addresses.extend(node_address.take());
+                addresses.extend(ipv4_address.take());
+            }
         }
         all.push(InterfaceSettings {
             name,
@@ -73,6 +80,7 @@ pub fn interface_settings(config: &Config) -> Vec<InterfaceSettings> {
                 .map(|route| (route.prefix, route.gateway))
                 .collect(),
             source: config.node.address,
+            ipv4_source,
         });
     }
     all
@@ -120,7 +128,7 @@ impl Kernel {
                 .map_err(netlink("setting up", &settings.name))?;
         }
         for (prefix, gateway) in &settings.routes {
-            self.add_route(link, *prefix, *gateway, settings.source).await?;
+            self.add_route(link, *prefix, *gateway, settings).await?;
         }
         Ok(())
     }
@@ -157,19 +165,22 @@ impl Kernel {
     /// Without duplicate address detection: the link to each node is its own,
     /// and at the core an address is this node's by configuration.
     async fn add_address(&self, link: &Link, address: Ipv6Net) -> Result<(), KernelError> {
+        let shown = kedge_config::shown(address);
         let mut request = self
             .handle
             .address()
-            .add(link.index, IpAddr::V6(address.addr()), address.prefix_len())
+            .add(link.index, shown.addr(), shown.prefix_len())
             .replace();
+        if shown.addr().is_ipv6() {
+            request
+                .message_mut()
+                .attributes
+                .push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
         request
-            .message_mut()
-            .attributes
-            .push(AddressAttribute::Flags(AddressFlags::Nodad));
-        request.execute().await.map_err(netlink(
-            "adding the address",
-            format!("{address} to {}", link.name),
-        ))
+            .execute()
+            .await
+            .map_err(netlink("adding the address", format!("{shown} to {}", link.name)))
     }
 
     async fn add_route(
@@ -177,15 +188,30 @@ impl Kernel {
         link: &Link,
         prefix: Ipv6Net,
         gateway: Ipv6Addr,
-        source: Ipv6Addr,
+        settings: &InterfaceSettings,
     ) -> Result<(), KernelError> {
-        let message = RouteMessageBuilder::<Ipv6Addr>::new()
-            .destination_prefix(prefix.addr(), prefix.prefix_len())
-            .gateway(gateway)
-            .output_interface(link.index)
-            .pref_source(source)
-            .onlink()
-            .build();
+        let prefix = kedge_config::shown(prefix);
+        let message = match (prefix, gateway.to_canonical()) {
+            (IpNet::V4(prefix), IpAddr::V4(gateway)) => {
+                let route = RouteMessageBuilder::<Ipv4Addr>::new()
+                    .destination_prefix(prefix.addr(), prefix.prefix_len())
+                    .gateway(gateway)
+                    .output_interface(link.index)
+                    .onlink();
+                match settings.ipv4_source {
+                    Some(source) => route.pref_source(source).build(),
+                    None => route.build(),
+                }
+            }
+            // The configuration has no gateway of another version than its prefix.
+            (prefix, gateway) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(in_ipv6(prefix.addr()), prefix.prefix_len())
+                .gateway(in_ipv6(gateway))
+                .output_interface(link.index)
+                .pref_source(settings.source)
+                .onlink()
+                .build(),
+        };
         self.handle
             .route()
             .add(message)
@@ -196,6 +222,13 @@ impl Kernel {
                 "adding the route",
                 format!("{prefix} via {gateway} dev {}", link.name),
             ))
+    }
+}
+
+fn in_ipv6(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V6(address) => address,
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
     }
 }
 
@@ -228,12 +261,18 @@ mod tests {
             device = "net_null1"
             side = "core"
             exception = "kcore"
-            addresses = ["2001:db8:ca::2/64"]
+            addresses = ["2001:db8:ca::2/64", "192.0.2.2/24"]
             [[route]]
             prefix = "::/0"
             port = "core"
             gateway = "2001:db8:ca::1"
+            [[route]]
+            prefix = "0.0.0.0/0"
+            port = "core"
+            gateway = "192.0.2.254"
             [maar]
+            tunnel = "gtpu"
+            gtpu_ipv4_address = "198.51.100.1"
             cmd = ["2001:db8:c::1"]
             prefix_pools = ["2001:db8:100::/48"]
             "#,
@@ -250,13 +289,22 @@ mod tests {
             core.addresses,
             [
                 "2001:db8:ca::2/64".parse().unwrap(),
-                "2001:db8:a::1/128".parse().unwrap()
+                "::ffff:192.0.2.2/120".parse().unwrap(),
+                "2001:db8:a::1/128".parse().unwrap(),
+                "::ffff:198.51.100.1/128".parse().unwrap(),
             ]
         );
         assert_eq!(
             core.routes,
-            [("::/0".parse().unwrap(), "2001:db8:ca::1".parse().unwrap())]
+            [
+                ("::/0".parse().unwrap(), "2001:db8:ca::1".parse().unwrap()),
+                (
+                    "::ffff:0:0/96".parse().unwrap(),
+                    "::ffff:192.0.2.254".parse().unwrap()
+                )
+            ]
         );
+        assert_eq!(core.ipv4_source, Some(Ipv4Addr::new(198, 51, 100, 1)));
         assert_eq!(core.source, "2001:db8:a::1".parse::<Ipv6Addr>().unwrap());
     }
 }

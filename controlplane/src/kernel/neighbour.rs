@@ -1,6 +1,6 @@
 //! Neighbours: what the kernel has resolved, and asking it to resolve more.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -20,7 +20,7 @@ pub struct NeighbourChange {
     pub link_layer_address: Option<LinkLayerAddress>,
 }
 
-/// A message of the kernel about an IPv6 unicast neighbour; `None` for others.
+/// A message of the kernel about a unicast neighbour; `None` for others. That of IPv4 is told as an IPv4-mapped one.
 ///
 /// An entry counts while packets may be sent to it, which STALE, DELAY and
 /// PROBE allow too (RFC 4861 section 7.3.2).
@@ -31,9 +31,10 @@ pub fn neighbour_change(message: &NeighbourMessage, deleted: bool) -> Option<Nei
     }
     let address = message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(*address),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(address.to_ipv6_mapped()),
         _ => None,
     })?;
-    if address.is_multicast() {
+    if address.to_canonical().is_multicast() {
         return None;
     }
     let usable = matches!(
@@ -69,7 +70,7 @@ impl Kernel {
     pub async fn resolve(&self, index: u32, address: Ipv6Addr) -> Result<(), KernelError> {
         self.handle
             .neighbours()
-            .add(index, IpAddr::V6(address))
+            .add(index, address.to_canonical())
             .state(NeighbourState::None)
             .flags(NeighbourFlags::Use)
             .replace()
@@ -90,7 +91,7 @@ impl Kernel {
     ) -> Result<(), KernelError> {
         self.handle
             .neighbours()
-            .add(index, IpAddr::V6(address))
+            .add(index, address.into())
             .state(NeighbourState::Reachable)
             .link_layer_address(&link_layer_address.0)
             .replace()
@@ -153,6 +154,16 @@ mod tests {
             let change = neighbour_change(&message(NeighbourState::Reachable, octets), false).unwrap();
             assert_eq!(change.link_layer_address, None, "{octets:?}");
         }
+        let mut ipv4 = message(NeighbourState::Reachable, None);
+        ipv4.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(
+            "192.0.2.1".parse().unwrap(),
+        ))];
+        let expected: Ipv6Addr = "::ffff:192.0.2.1".parse().unwrap();
+        assert_eq!(neighbour_change(&ipv4, false).unwrap().address, expected);
+        ipv4.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(
+            "224.0.0.1".parse().unwrap(),
+        ))];
+        assert_eq!(neighbour_change(&ipv4, false), None);
         let mut proxy = message(NeighbourState::Reachable, None);
         proxy.header.flags = NeighbourFlags::Proxy;
         assert_eq!(neighbour_change(&proxy, false), None);

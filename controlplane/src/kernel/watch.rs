@@ -75,21 +75,19 @@ impl Kernel {
         Ok(links)
     }
 
-    /// Every IPv6 neighbour.
+    /// Every neighbour, of both IP versions.
     ///
     /// # Errors
     /// That of the kernel.
     pub async fn neighbours(&self) -> Result<Vec<NeighbourChange>, KernelError> {
         let mut neighbours = Vec::new();
-        let request = self
-            .handle
-            .neighbours()
-            .get()
-            .set_address_family(AddressFamily::Inet6);
-        let mut messages = std::pin::pin!(request.execute());
-        while let Some(message) = messages.next().await {
-            let message = message.map_err(netlink("listing", "neighbours"))?;
-            neighbours.extend(neighbour_change(&message, false));
+        for family in [AddressFamily::Inet6, AddressFamily::Inet] {
+            let request = self.handle.neighbours().get().set_address_family(family);
+            let mut messages = std::pin::pin!(request.execute());
+            while let Some(message) = messages.next().await {
+                let message = message.map_err(netlink("listing", "neighbours"))?;
+                neighbours.extend(neighbour_change(&message, false));
+            }
         }
         Ok(neighbours)
     }

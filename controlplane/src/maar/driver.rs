@@ -37,7 +37,6 @@ use crate::identity::LinkLayerAddress;
 use crate::kernel::{Change, Kernel};
 use crate::metrics::Accumulated;
 use crate::path::{self, PathSocket, Paths};
-use crate::wire::gtpu::{Malformed, Message};
 use crate::wire::neighbour_discovery::PrefixInformation;
 use crate::{forwarding, kernel};
 use kedge_config::Config;
@@ -171,7 +170,7 @@ fn gtpu_peers(tables: &Tables) -> BTreeSet<Ipv6Addr> {
 }
 
 /// The next message about a path; never, while there is no socket.
-async fn from_path(socket: Option<&PathSocket>) -> io::Result<(Ipv6Addr, Result<Message, Malformed>)> {
+async fn from_path(socket: Option<&PathSocket>) -> io::Result<path::Received> {
     match socket {
         Some(socket) => socket.receive().await,
         None => std::future::pending().await,
@@ -334,7 +333,8 @@ impl Daemon {
 
     /// It fails while the node's address is not there yet: then it is tried again with the next probe.
     fn open_path_socket(&mut self) {
-        match PathSocket::bind(self.config.node.address) {
+        let ipv4 = self.config.maar.as_ref().and_then(|maar| maar.gtpu_ipv4_address);
+        match PathSocket::bind(self.config.node.address, ipv4) {
             Ok(socket) => self.path_socket = Some(socket),
             Err(error) => {
                 let text = format!(
@@ -347,7 +347,7 @@ impl Daemon {
         }
     }
 
-    fn path_message(&mut self, received: io::Result<(Ipv6Addr, Result<Message, Malformed>)>) {
+    fn path_message(&mut self, received: io::Result<path::Received>) {
         match received {
             Ok((from, Ok(message))) => self.ask_paths(path::Input::Message { from, message }),
             Ok((from, Err(error))) => {

@@ -1,7 +1,7 @@
 //! The state machine: its inputs and outputs, and what all its parts share.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
 use kedge_config::{Access, Config, Timers, TunnelType};
@@ -95,6 +95,8 @@ pub struct Settings {
     pub peers: Option<Vec<Ipv6Addr>>,
     /// `maar.tunnel`.
     pub tunnel: TunnelType,
+    /// `maar.gtpu_ipv4_address`.
+    pub gtpu_ipv4_address: Option<Ipv4Addr>,
     /// `maar.maximum_nodes`.
     pub maximum_nodes: usize,
     /// `access`.
@@ -114,6 +116,7 @@ impl Settings {
             prefix_pools: maar.prefix_pools.clone(),
             peers: maar.peers.clone(),
             tunnel: maar.tunnel,
+            gtpu_ipv4_address: maar.gtpu_ipv4_address,
             maximum_nodes: usize::try_from(maar.maximum_nodes).unwrap_or(usize::MAX),
             access: config.access.clone(),
             timers: config.timers.clone(),

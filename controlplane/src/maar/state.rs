@@ -1,7 +1,7 @@
 //! What a MAAR knows: the part that is stored, shown, and turned into forwarding state.
 
 use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::teid::TeidSequence;
 use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
 use crate::time::Time;
-use crate::wire::mobility::Status;
+use crate::wire::mobility::{Status, TunnelType};
 
 /// Everything a MAAR must not forget.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +75,18 @@ pub struct Node {
     pub gtpu_tunnels: BTreeMap<Ipv6Addr, GtpuTunnel>,
 }
 
+impl Node {
+    /// By what `peer` takes its packets, where that was agreed on.
+    #[must_use]
+    pub fn tunnel_type(&self, peer: Ipv6Addr) -> Option<TunnelType> {
+        let tunnel = self.gtpu_tunnels.get(&peer)?;
+        Some(TunnelType::GtpU {
+            teid: tunnel.remote_teid,
+            ipv4: tunnel.remote_ipv4,
+        })
+    }
+}
+
 /// A GTP-U tunnel of one node to one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GtpuTunnel {
@@ -82,6 +94,9 @@ pub struct GtpuTunnel {
     pub id: u32,
     /// TEID on which the peer takes the node's packets.
     pub remote_teid: NonZeroU32,
+    /// Where the peer takes them over IPv4, if it does.
+    #[serde(default)]
+    pub remote_ipv4: Option<Ipv4Addr>,
 }
 
 /// Where a node stands at this MAAR.

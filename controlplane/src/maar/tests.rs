@@ -26,6 +26,7 @@ fn maar(change: impl FnOnce(&mut Settings)) -> Maar {
         cmds: vec![CMD],
         prefix_pools: vec!["2001:db8:100::/63".parse().unwrap()],
         peers: Some(vec![PEER]),
+        gtpu_ipv4_address: None,
         tunnel: TunnelType::Ipv6InIpv6,
         maximum_nodes: 10,
         access: Access::default(),

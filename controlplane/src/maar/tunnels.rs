@@ -9,7 +9,7 @@ use kedge_config::TunnelType;
 use super::fsm::Maar;
 use super::state::{GtpuTunnel, Node, State};
 use crate::identity::MobileNodeIdentifier;
-use crate::wire::mobility::{MobilityOptions, TunnelEndpoint};
+use crate::wire::mobility::{self, MobilityOptions, TunnelEndpoint};
 
 /// What is given out and has to stay unique, derived from the state.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +62,13 @@ impl Maar {
                 teid
             }
         };
-        Some(TunnelEndpoint::gtpu(self.settings.address, teid))
+        Some(TunnelEndpoint {
+            address: self.settings.address,
+            tunnel_type: mobility::TunnelType::GtpU {
+                teid,
+                ipv4: self.settings.gtpu_ipv4_address,
+            },
+        })
     }
 
     /// The tunnel id of a peer, given out once and for all.
@@ -89,16 +95,21 @@ impl Maar {
                 return;
             };
             // Without an endpoint of our own there is nothing that the peer could send to.
-            let teid = node.teid.and(told.gtpu_teid(*peer));
+            let endpoint = node.teid.and(told.endpoint(*peer));
             let before = node.gtpu_tunnels.get(peer).map(|tunnel| tunnel.id);
-            let Some(remote_teid) = teid else {
+            let Some(mobility::TunnelType::GtpU { teid, ipv4 }) = endpoint else {
                 self.drop_tunnel(identifier, *peer);
                 continue;
             };
             // The id stays with node and peer, whatever becomes of their TEIDs.
             let id = before.or_else(|| self.new_tunnel_id());
             if let (Some(id), Some(node)) = (id, self.state.nodes.get_mut(identifier)) {
-                node.gtpu_tunnels.insert(*peer, GtpuTunnel { id, remote_teid });
+                let tunnel = GtpuTunnel {
+                    id,
+                    remote_teid: teid,
+                    remote_ipv4: ipv4,
+                };
+                node.gtpu_tunnels.insert(*peer, tunnel);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The state machine.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use crate::counters::Counters;
@@ -36,7 +36,7 @@ pub struct Settings {
 /// What can happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// These are all peers that tunnels lead to.
+    /// These are all peers that tunnels lead to; one of IPv4 as its IPv4-mapped form, here and everywhere below.
     Peers(BTreeSet<Ipv6Addr>),
     /// A message came.
     Message {
@@ -165,8 +165,9 @@ impl Paths {
     }
 
     fn message(&mut self, from: Ipv6Addr, message: Message, now: Time) -> Vec<Output> {
+        let shown = from.to_canonical();
         let told = |kind, text: String| {
-            let event = Event::new(kind, text).with("peer", from);
+            let event = Event::new(kind, text).with("peer", from.to_canonical());
             vec![Output::Event(event)]
         };
         match message {
@@ -176,11 +177,11 @@ impl Paths {
             Message::ErrorIndication { teid, peer } => {
                 self.counters.add("gtpu_error_indications_received");
                 // Only who has the address says what it knows of its TEIDs.
-                if peer != IpAddr::V6(from) {
+                if peer != from.to_canonical() {
                     return Vec::new();
                 }
                 let text =
-                    format!("{from} has no tunnel with TEID {teid:#010x}: packets sent there are lost");
+                    format!("{shown} has no tunnel with TEID {teid:#010x}: packets sent there are lost");
                 let mut outputs = told("gtpu_tunnel_refused", text);
                 if let Some(Output::Event(event)) = outputs.first_mut() {
                     *event = event.clone().with("teid", format!("{teid:#010x}"));
@@ -190,7 +191,7 @@ impl Paths {
             Message::SupportedExtensionHeadersNotification { types } => {
                 self.counters
                     .add("gtpu_supported_extension_headers_notifications_received");
-                let text = format!("{from} did not understand an extension header; it knows {types:02x?}");
+                let text = format!("{shown} did not understand an extension header; it knows {types:02x?}");
                 told("gtpu_extension_headers", text)
             }
             Message::EndMarker { .. } => {
@@ -216,7 +217,8 @@ impl Paths {
         if std::mem::replace(&mut path.state, PathState::Up) == PathState::Up {
             return Vec::new();
         }
-        let event = Event::new("gtpu_path_up", format!("the path to {from} is up")).with("peer", from);
+        let shown = from.to_canonical();
+        let event = Event::new("gtpu_path_up", format!("the path to {shown} is up")).with("peer", shown);
         vec![Output::Event(event)]
     }
 
@@ -250,12 +252,13 @@ impl Paths {
                     path.round_trip = None;
                     if std::mem::replace(&mut path.state, PathState::Down) != PathState::Down {
                         self.counters.add("gtpu_paths_lost");
+                        let shown = peer.to_canonical();
                         let text = format!(
-                            "the path to {peer} is down: {} Echo Requests were not answered",
+                            "the path to {shown} is down: {} Echo Requests were not answered",
                             self.settings.transmissions
                         );
                         outputs.push(Output::Event(
-                            Event::new("gtpu_path_down", text).with("peer", peer),
+                            Event::new("gtpu_path_down", text).with("peer", shown),
                         ));
                     }
                 }
@@ -353,6 +356,26 @@ mod tests {
         assert_eq!(kinds(&paths.process(answer(PEER, 3), at(120))), ["gtpu_path_up"]);
         assert_eq!(paths.counters().get("gtpu_paths_lost"), 1);
         assert_eq!(paths.counters().get("gtpu_echo_requests_repeated"), 4);
+    }
+
+    #[test]
+    fn a_peer_of_ipv4_is_told_as_one() {
+        let mut paths = paths();
+        let peer = std::net::Ipv4Addr::new(192, 0, 2, 7).to_ipv6_mapped();
+        paths.process(with(&[peer]), at(0));
+        let outputs = paths.process(answer(peer, 1), at(1));
+        let [Output::Event(event)] = &outputs[..] else {
+            panic!("{outputs:?}")
+        };
+        assert_eq!(event.field("peer"), Some("192.0.2.7"));
+        let indication = Message::ErrorIndication {
+            teid: 7,
+            peer: "192.0.2.7".parse().unwrap(),
+        };
+        assert_eq!(
+            kinds(&paths.process(said(peer, indication), at(2))),
+            ["gtpu_tunnel_refused"]
+        );
     }
 
     #[test]

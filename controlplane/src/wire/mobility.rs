@@ -2,7 +2,7 @@
 //!
 //! The values are here; [`parse()`] and [`emit()`] are in `mobility/`.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
@@ -226,16 +226,14 @@ impl MobilityOptions {
         }
     }
 
-    /// The TEID of the first GTP-U endpoint at `maar` that the message tells.
+    /// What the first endpoint at `maar` that the message tells takes, besides IPv6-in-IPv6, which all take.
     #[must_use]
-    pub fn gtpu_teid(&self, maar: Ipv6Addr) -> Option<NonZeroU32> {
+    pub fn endpoint(&self, maar: Ipv6Addr) -> Option<TunnelType> {
         let endpoints = self.tunnel_endpoints.iter();
         endpoints
             .filter(|endpoint| endpoint.address == maar)
-            .find_map(|endpoint| match endpoint.tunnel_type {
-                TunnelType::GtpU { teid } => Some(teid),
-                TunnelType::Ipv6InIpv6 => None,
-            })
+            .map(|endpoint| endpoint.tunnel_type)
+            .find(|kind| *kind != TunnelType::Ipv6InIpv6)
     }
 }
 
@@ -252,13 +250,30 @@ pub struct TunnelEndpoint {
     pub tunnel_type: TunnelType,
 }
 
+impl TunnelType {
+    /// Its name in the configuration, and in what people read.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ipv6InIpv6 => "ipv6-in-ipv6",
+            Self::GtpU { .. } => "gtpu",
+        }
+    }
+
+    /// Whether packets look alike in both, whatever tells the nodes apart.
+    #[must_use]
+    pub fn is_like(self, other: Self) -> bool {
+        std::mem::discriminant(&self) == std::mem::discriminant(&other)
+    }
+}
+
 impl TunnelEndpoint {
     /// A GTP-U endpoint.
     #[must_use]
     pub fn gtpu(address: Ipv6Addr, teid: NonZeroU32) -> Self {
         Self {
             address,
-            tunnel_type: TunnelType::GtpU { teid },
+            tunnel_type: TunnelType::GtpU { teid, ipv4: None },
         }
     }
 }
@@ -273,6 +288,9 @@ pub enum TunnelType {
     GtpU {
         /// Tunnel Endpoint Identifier of packets to the endpoint.
         teid: NonZeroU32,
+        /// Where the endpoint takes them over IPv4; over IPv6 it takes them at its `node.address`.
+        #[serde(default)]
+        ipv4: Option<Ipv4Addr>,
     },
 }
 

@@ -19,6 +19,8 @@ pub const TEID_KEY: u64 = 0x0123_4567_89ab_cdef;
 /// Values of `maar.tunnel` and `cmd.tunnel`.
 pub const PLAIN: &str = "ipv6-in-ipv6";
 pub const GTPU: &str = "gtpu";
+/// The same, at gateways that have an IPv4 address for it.
+pub const GTPU_IPV4: &str = "gtpu-ipv4";
 
 pub const CMD: &str = "2001:db8:d::1";
 
@@ -30,7 +32,18 @@ pub fn maar_address(index: usize) -> Ipv6Addr {
     address(["2001:db8:a::1", "2001:db8:b::1", "2001:db8:c::1"][index])
 }
 
+/// Where a MAAR has its tunnels over IPv4, as the data plane knows that address.
+pub fn maar_ipv4_address(index: usize) -> Ipv6Addr {
+    address(["::ffff:192.0.2.1", "::ffff:192.0.2.2", "::ffff:192.0.2.3"][index])
+}
+
 pub fn maar_config(index: usize, tunnel: &str) -> Config {
+    let over_ipv4 = if tunnel == GTPU_IPV4 {
+        format!("gtpu_ipv4_address = \"192.0.2.{}\"", index + 1)
+    } else {
+        String::new()
+    };
+    let tunnel = tunnel.trim_end_matches("-ipv4");
     let text = format!(
         r#"
         [node]
@@ -57,6 +70,7 @@ pub fn maar_config(index: usize, tunnel: &str) -> Config {
         cmd = ["{CMD}"]
         prefix_pools = ["2001:db8:{number}00::/48"]
         tunnel = "{tunnel}"
+        {over_ipv4}
         "#,
         number = index + 1,
         address = maar_address(index),
@@ -275,7 +289,7 @@ impl Domain {
         let tables = self.tables(index);
         let tunnels = tables.tunnels.iter();
         tunnels
-            .filter(|(_, tunnel)| tunnel.remote == maar_address(peer))
+            .filter(|(_, tunnel)| [maar_address(peer), maar_ipv4_address(peer)].contains(&tunnel.remote))
             .map(|(id, tunnel)| (*id, tunnel.encapsulation))
             .collect()
     }
@@ -342,13 +356,18 @@ impl Domain {
                     previous.prefix, there.prefixes[&previous.prefix]
                 );
             };
-            assert_eq!(there.tunnels[&out].remote, maar_address(serving));
+            let remote = there.tunnels[&out].remote;
+            assert!([maar_address(serving), maar_ipv4_address(serving)].contains(&remote));
             let entry = &here.prefixes[&previous.prefix];
             assert_eq!(entry.next_hop, deliver);
             let SourcePath::Tunnel(back) = entry.source.as_ref().unwrap().path else {
                 panic!("native")
             };
-            assert_eq!(here.tunnels[&back].remote, previous.address);
+            let index = (0..3)
+                .find(|index| maar_address(*index) == previous.address)
+                .unwrap();
+            let remote = here.tunnels[&back].remote;
+            assert!([previous.address, maar_ipv4_address(index)].contains(&remote));
             assert_mirrored(&here.tunnels[&back], &there.tunnels[&out]);
         }
         let heard = &self.heard[&identifier];

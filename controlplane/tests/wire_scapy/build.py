@@ -105,7 +105,7 @@ def packets():
             *common("2001:db8:100:1::", 4),
             vendor(9, 1, 0, 9, 9),
             vendor(32473, 1, 0, 2, 0, 0, *address(MAAR_1), *teid),
-            vendor(32473, 1, 1, 2),
+            vendor(32473, 1, 2, 2),
         ),
         seq=8,
         reserved=0x10,

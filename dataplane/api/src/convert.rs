@@ -7,6 +7,9 @@
 mod decode;
 mod encode;
 
+/// Bits in front of the IPv4 address in an IPv4-mapped one (RFC 4291 section 2.5.5.2).
+const MAPPED_LENGTH: u8 = 96;
+
 /// A message that breaks the contract.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} = {value}: {reason}")]

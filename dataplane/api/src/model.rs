@@ -1,4 +1,8 @@
 //! The tables of a data plane as values.
+//!
+//! An IPv4 address is its IPv4-mapped form, ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2), and an IPv4 prefix
+//! one of such addresses: so both IP versions are in the same tables. No IPv6 packet with such an address is
+//! forwarded.
 
 mod transaction;
 
@@ -108,7 +112,7 @@ pub enum SourcePath {
 pub struct Tunnel {
     /// What the packets look like outside.
     pub encapsulation: Encapsulation,
-    /// Our end.
+    /// Our end, of the same IP version as the peer's. Over IPv4 there is GTP-U only.
     pub local: Ipv6Addr,
     /// The peer's end, the only permitted outer source.
     pub remote: Ipv6Addr,

@@ -24,7 +24,8 @@ fn port() -> impl Strategy<Value = String> {
 fn address() -> impl Strategy<Value = Ipv6Addr> {
     prop_oneof![
         (0u16..6).prop_map(|host| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host)),
-        any::<u128>().prop_map(Ipv6Addr::from)
+        any::<u128>().prop_map(Ipv6Addr::from),
+        (0u8..4).prop_map(|host| std::net::Ipv4Addr::new(192, 0, 2, host).to_ipv6_mapped())
     ]
 }
 
@@ -152,10 +153,16 @@ proptest! {
             put_local_addresses: vec![octets.clone()],
             ..Default::default()
         };
-        let valid = octets.len() == 16
-            && number <= 128
-            && Ipv6Net::new(Ipv6Addr::from(<[u8; 16]>::try_from(&octets[..]).unwrap()), number as u8)
-                .is_ok_and(|net| net.trunc() == net);
+        let valid = match octets.len() {
+            16 => number <= 128
+                && Ipv6Net::new(Ipv6Addr::from(<[u8; 16]>::try_from(&octets[..]).unwrap()), number as u8)
+                    .is_ok_and(|net| net.trunc() == net),
+            4 => number <= 32 && {
+                let word = u32::from_be_bytes(<[u8; 4]>::try_from(&octets[..]).unwrap());
+                u64::from(word) << number & 0xffff_ffff == 0
+            },
+            _ => false,
+        };
         prop_assert_eq!(Transaction::try_from(&message).is_ok(), valid);
     }
 }
@@ -198,10 +205,18 @@ fn errors_name_the_field_and_the_value() {
     );
     assert_eq!(
         refusal(&with(proto::Prefix {
-            address: vec![1; 4],
+            address: vec![1; 5],
             ..good.clone()
         })),
-        "put_prefixes[1].address = 0x01010101: an address is 16 octets"
+        "put_prefixes[1].address = 0x0101010101: an address is 16 octets, or 4 of IPv4"
+    );
+    assert_eq!(
+        refusal(&with(proto::Prefix {
+            address: vec![0; 4],
+            length: 33,
+            ..good.clone()
+        })),
+        "put_prefixes[1].length = 33: a prefix length of IPv4 is 0..=32"
     );
     assert_eq!(
         refusal(&with(proto::Prefix {

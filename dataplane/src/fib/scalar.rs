@@ -120,6 +120,7 @@ pub(super) fn one(memory: &Memory, root: u32, jumps: Jumps, key: u128) -> u32 {
 }
 
 /// Up to [`LANES`] keys, as many as there are results.
+#[inline(never)]
 pub(super) fn burst(memory: &Memory, root: u32, jumps: Jumps, keys: &[u128], results: &mut [u32]) {
     let mut lanes = [Lane::default(); LANES];
     let mut left = [0u8; LANES];

@@ -3,20 +3,18 @@
 use kedge_dataplane_api::model::Encapsulation;
 
 use super::hold::must_wait;
-use super::{Lane, Origin, Output, Pipeline};
+use super::{Lane, Origin, Output, Pipeline, ipv4};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::frame::Frame;
 use crate::snapshot::{Adjacency, LinkLayerAddress, NextHop, Route, Snapshot, SourceRule, Tunnel};
 use crate::stage::icmpv6_error::{self, Icmpv6Error};
 use crate::stage::parse::{
-    self, ETHERNET_HEADER, IPV6_HEADER, is_link_local, is_link_scope_multicast, is_multicast,
-    is_never_on_the_wire,
+    self, ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV6_HEADER, is_link_local,
+    is_link_scope_multicast, is_multicast, is_never_on_the_wire,
 };
 use crate::tunnel::error::{MINIMUM_MTU, TunnelError};
 use crate::tunnel::{gtpu, ip6_in_ip6};
-
-const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 
 /// Why a packet goes no further, and what its sender is told.
 pub(super) struct Refusal(pub(super) DropReason, pub(super) Option<Tell>);
@@ -79,6 +77,9 @@ impl Pipeline {
             Origin::Tunnel(tunnel) => self.admit_inner(snapshot, &lane, route, source, tunnel),
             Origin::Own | Origin::Held => match route.next_hop {
                 NextHop::Local => Err(DropReason::NoRoute.into()),
+                _ if lane.ethertype == ETHERTYPE_IPV4 && !ipv4::leaves_by(snapshot, route.next_hop) => {
+                    Err(DropReason::NoRoute.into())
+                }
                 next_hop => Ok(Step::Forward(next_hop)),
             },
         };
@@ -137,6 +138,9 @@ impl Pipeline {
         route: Route,
         source: Route,
     ) -> Result<Step, Refusal> {
+        if lane.ethertype != ETHERTYPE_IPV6 {
+            return self.admit_ipv4(snapshot, lane, route);
+        }
         let packet = &lane.packet;
         if is_multicast(packet.source) || is_never_on_the_wire(packet.source) {
             return Err(DropReason::SourceInvalid.into());
@@ -357,6 +361,7 @@ impl Pipeline {
             return Err((lane, DropReason::Ipv6Malformed.into()));
         }
         lane.packet.length += front;
+        lane.ethertype = tunnel.ethertype;
         let adjacency = snapshot.adjacencies.get(path.adjacency);
         self.pass_to_neighbour(snapshot, lane, adjacency, Stage::Encapsulated, output)?;
         snapshot.tunnel_traffic.to(self.worker, index, inner_length);
@@ -398,7 +403,12 @@ impl Pipeline {
             let error = Icmpv6Error::PacketTooBig(description.mtu);
             return Err((lane, Refusal(DropReason::PacketTooBig, Some(error.into()))));
         }
-        write_ethernet(&mut lane.frame, destination, description.link_layer_address);
+        write_ethernet(
+            &mut lane.frame,
+            destination,
+            description.link_layer_address,
+            lane.ethertype,
+        );
         self.counters.stage(stage, 1);
         self.send(lane.frame, port, description, output);
         Ok(())
@@ -511,7 +521,12 @@ impl Pipeline {
 
 /// A lane whose frame holds a packet of our own now.
 pub(super) fn own<F: Frame>(mut lane: Lane<F>) -> Option<Lane<F>> {
-    lane.packet = parse::ipv6(lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default()).ok()?;
+    let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+    lane.packet = if lane.ethertype == ETHERTYPE_IPV4 {
+        crate::stage::ipv4::read(octets).ok()?
+    } else {
+        parse::ipv6(octets).ok()?
+    };
     lane.origin = Origin::Own;
     Some(lane)
 }
@@ -532,6 +547,9 @@ fn write_outer<F: Frame>(frame: &mut F, tunnel: &Tunnel) -> bool {
                 *place = header;
                 true
             })
+        }
+        Encapsulation::GtpU(it) if tunnel.is_over_ipv4() => {
+            gtpu::encapsulate_in_ipv4(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, it)
         }
         Encapsulation::GtpU(it) => {
             gtpu::encapsulate(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, it)
@@ -556,7 +574,8 @@ fn decapsulate<F: Frame>(
     lane.frame
         .strip(inner.start)
         .map_err(|_| DropReason::TunnelInnerMalformed)?;
-    write_ethernet(&mut lane.frame, own, lane.source_link_layer);
+    lane.ethertype = ETHERTYPE_IPV6;
+    write_ethernet(&mut lane.frame, own, lane.source_link_layer, ETHERTYPE_IPV6);
     let inner = lane
         .frame
         .bytes_mut()
@@ -570,13 +589,18 @@ fn decapsulate<F: Frame>(
 }
 
 #[inline]
-fn write_ethernet<F: Frame>(frame: &mut F, destination: LinkLayerAddress, source: LinkLayerAddress) {
+fn write_ethernet<F: Frame>(
+    frame: &mut F,
+    destination: LinkLayerAddress,
+    source: LinkLayerAddress,
+    ethertype: u16,
+) {
     if let Some((to, rest)) = frame.bytes_mut().split_first_chunk_mut::<6>()
         && let Some((from, rest)) = rest.split_first_chunk_mut::<6>()
-        && let Some(ethertype) = rest.first_chunk_mut::<2>()
+        && let Some(place) = rest.first_chunk_mut::<2>()
     {
         *to = destination;
         *from = source;
-        *ethertype = ETHERTYPE_IPV6;
+        *place = ethertype.to_be_bytes();
     }
 }

@@ -55,6 +55,18 @@ impl Pipeline {
             return Err(DropReason::TunnelUnknownPeer.into());
         }
         self.check_udp(lane, udp)?;
+        self.local_gtpu(snapshot, lane, upper.offset, udp)
+    }
+
+    /// A message to our GTP-U port, whose UDP header is at `offset` of the packet and whose checksum is right.
+    #[inline]
+    pub(super) fn local_gtpu<F: Frame>(
+        &self,
+        snapshot: &Snapshot,
+        lane: &Lane<F>,
+        offset: usize,
+        udp: &[u8],
+    ) -> Result<Step, Refusal> {
         let message = match gtpu::read(udp) {
             Ok(message) => message,
             Err(gtpu::Problem::UdpMalformed) => return Err(DropReason::UdpMalformed.into()),
@@ -98,7 +110,7 @@ impl Pipeline {
         }
         Ok(Step::Decapsulate {
             tunnel,
-            inner: upper.offset + message.offset..upper.offset + message.end,
+            inner: offset + message.offset..offset + message.end,
         })
     }
 

@@ -10,6 +10,7 @@ use kedge_dataplane_api::model::{
 };
 
 use super::PortDescription;
+use super::family::{MAPPED_LENGTH, is_global_unicast, is_ipv4, is_unicast, shown, shown_prefix};
 use crate::tunnel::gtpu;
 
 /// No prefix is held for longer: ten minutes.
@@ -57,7 +58,7 @@ pub enum ApplyError {
         address: [u8; 6],
     },
     /// An address that cannot be used there.
-    #[error("{entry}: {address} cannot be used: {why}")]
+    #[error("{entry}: {} cannot be used: {why}", shown(*address))]
     Address {
         /// Which entry.
         entry: String,
@@ -67,7 +68,7 @@ pub enum ApplyError {
         why: &'static str,
     },
     /// Two tunnels with the same peer.
-    #[error("tunnels {first} and {second} both lead to {remote}")]
+    #[error("tunnels {first} and {second} both lead to {}", shown(*remote))]
     SamePeer {
         /// The lower id.
         first: u32,
@@ -100,7 +101,7 @@ pub enum ApplyError {
     #[error("{0} is there twice in one transaction")]
     Twice(String),
     /// Two tunnels with the same TEID from the same peer.
-    #[error("tunnels {first} and {second} both have TEID {teid:#010x} from {remote}")]
+    #[error("tunnels {first} and {second} both have TEID {teid:#010x} from {}", shown(*remote))]
     SameTeid {
         /// The lower id.
         first: u32,
@@ -119,6 +120,9 @@ pub enum ApplyError {
         /// How long.
         maximum_ms: u32,
     },
+    /// An IPv4 prefix of a node.
+    #[error("prefix {}: nodes have IPv6 prefixes only", shown_prefix(*.0))]
+    Ipv4Node(Ipv6Net),
     /// A tunnel id that means none.
     #[error("0 is no tunnel id")]
     TunnelZero,
@@ -200,7 +204,7 @@ pub(super) fn check(
         let entry = || format!("neighbour {address} on {port}");
         known_port(port, ports, entry)?;
         unicast(*link_layer_address, entry)?;
-        if address.is_multicast() || address.is_unspecified() {
+        if !is_unicast(*address) {
             return Err(ApplyError::Address {
                 entry: entry(),
                 address: *address,
@@ -209,8 +213,8 @@ pub(super) fn check(
         }
     }
     for address in &transaction.put_local_addresses {
-        if address.is_multicast() || address.is_unspecified() {
-            let entry = format!("local address {address}");
+        if !is_unicast(*address) {
+            let entry = format!("local address {}", shown(*address));
             return Err(ApplyError::Address {
                 entry,
                 address: *address,
@@ -306,7 +310,13 @@ fn deletions(transaction: &Transaction, have: &Tables) -> Result<(), ApplyError>
 }
 
 fn prefix_entry(prefix: Ipv6Net, entry: &PrefixEntry, ports: &[PortDescription]) -> Result<(), ApplyError> {
-    let name = || format!("prefix {prefix}");
+    let name = || format!("prefix {}", shown_prefix(prefix));
+    if prefix.prefix_len() >= MAPPED_LENGTH
+        && is_ipv4(prefix.addr())
+        && (entry.source.is_some() || matches!(entry.next_hop, NextHop::Deliver { .. } | NextHop::Tunnel(_)))
+    {
+        return Err(ApplyError::Ipv4Node(prefix));
+    }
     if prefix.trunc() != prefix {
         return Err(ApplyError::HostBits(prefix));
     }
@@ -320,11 +330,18 @@ fn prefix_entry(prefix: Ipv6Net, entry: &PrefixEntry, ports: &[PortDescription])
         }
         NextHop::Gateway { port, address } => {
             side(port, false, ports, name)?;
-            if address.is_multicast() || address.is_unspecified() {
+            if !is_unicast(*address) {
                 return Err(ApplyError::Address {
                     entry: name(),
                     address: *address,
                     why: "no unicast address",
+                });
+            }
+            if is_ipv4(*address) != is_ipv4(prefix.addr()) {
+                return Err(ApplyError::Address {
+                    entry: name(),
+                    address: *address,
+                    why: "the prefix is of the other IP version",
                 });
             }
         }
@@ -355,11 +372,7 @@ fn tunnel(id: u32, tunnel: &Tunnel) -> Result<(), ApplyError> {
         return Err(ApplyError::TunnelZero);
     }
     for address in [tunnel.local, tunnel.remote] {
-        if address.is_multicast()
-            || address.is_unspecified()
-            || address.is_loopback()
-            || address.is_unicast_link_local()
-        {
+        if !is_global_unicast(address) {
             return Err(ApplyError::Address {
                 entry: entry(),
                 address,
@@ -373,6 +386,21 @@ fn tunnel(id: u32, tunnel: &Tunnel) -> Result<(), ApplyError> {
             entry: entry(),
             address: tunnel.remote,
             why: "both ends are the same",
+        });
+    }
+    let over_ipv4 = is_ipv4(tunnel.local);
+    if is_ipv4(tunnel.remote) != over_ipv4 {
+        return Err(ApplyError::Address {
+            entry: entry(),
+            address: tunnel.remote,
+            why: "one end has an IPv4 address and the other an IPv6 one",
+        });
+    }
+    if over_ipv4 && !matches!(tunnel.encapsulation, Encapsulation::GtpU(_)) {
+        return Err(ApplyError::Address {
+            entry: entry(),
+            address: tunnel.remote,
+            why: "only GTP-U goes over IPv4",
         });
     }
     Ok(())

@@ -12,6 +12,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::tunnel::gtpu;
 
+mod ipv4;
+
 fn ports() -> Vec<PortDescription> {
     let port = |name: &str, access, mtu| PortDescription {
         name: name.to_owned(),

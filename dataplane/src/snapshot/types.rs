@@ -9,6 +9,7 @@ use super::routes::Routes;
 use super::slab::Slab;
 use crate::counters::Bank;
 use crate::fib::Fib;
+use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 
 /// Most ports of one data plane.
 pub const MAX_PORTS: usize = 16;
@@ -157,6 +158,17 @@ pub struct Tunnel {
     pub overhead: u16,
     /// Of the outer header.
     pub hop_limit: u8,
+    /// Of the outer packet: IPv6, or IPv4 where both ends are IPv4 addresses.
+    pub ethertype: u16,
+}
+
+impl Tunnel {
+    /// Whether its packets are IPv4 outside.
+    #[must_use]
+    #[inline]
+    pub fn is_over_ipv4(&self) -> bool {
+        self.ethertype == ETHERTYPE_IPV4
+    }
 }
 
 impl Default for Tunnel {
@@ -169,6 +181,7 @@ impl Default for Tunnel {
             mtu: 0,
             overhead: 0,
             hop_limit: 0,
+            ethertype: ETHERTYPE_IPV6,
         }
     }
 }

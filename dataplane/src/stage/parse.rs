@@ -9,7 +9,12 @@ pub const IPV6_HEADER: usize = 40;
 /// Octets of a VLAN tag.
 pub const VLAN_TAG: usize = 4;
 
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// Ethertype of IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// Ethertype of IPv4.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// Ethertype of ARP.
+pub const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 /// Extension headers that are looked past; more are no honest packet.
 const MOST_EXTENSION_HEADERS: usize = 8;
@@ -29,12 +34,14 @@ pub struct Ethernet {
     pub source: [u8; 6],
     /// Octets in front of the packet: with a tag, 18.
     pub header: usize,
+    /// Of the packet.
+    pub ethertype: u16,
 }
 
 /// Reads the Ethernet header of a frame for `own`, tagged with `vlan` or not at all.
 ///
 /// # Errors
-/// The frame is too short, for another, tagged otherwise, or holds no IPv6.
+/// The frame is too short, for another, or tagged otherwise.
 #[inline]
 pub fn ethernet(frame: &[u8], own: [u8; 6], vlan: Option<u16>) -> Result<Ethernet, DropReason> {
     let Some(header) = frame.first_chunk::<ETHERNET_HEADER>() else {
@@ -63,19 +70,18 @@ pub fn ethernet(frame: &[u8], own: [u8; 6], vlan: Option<u16>) -> Result<Etherne
     if tag != vlan {
         return Err(DropReason::VlanMismatch);
     }
-    if ethertype != ETHERTYPE_IPV6 {
-        return Err(DropReason::EthertypeUnsupported);
-    }
     Ok(Ethernet {
         multicast,
         source: [s0, s1, s2, s3, s4, s5],
         header: length,
+        ethertype,
     })
 }
 
-/// What an IPv6 packet says, as far as forwarding needs it.
+/// What a packet says, as far as forwarding needs it. That of IPv4 is told in the words of IPv6, its addresses
+/// as IPv4-mapped ones (see [`super::ipv4`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ipv6 {
+pub struct Packet {
     /// Source address.
     pub source: u128,
     /// Destination address.
@@ -95,7 +101,7 @@ pub struct Ipv6 {
 /// # Errors
 /// It is no IPv6 packet, or shorter than it says.
 #[inline]
-pub fn ipv6(octets: &[u8]) -> Result<Ipv6, DropReason> {
+pub fn ipv6(octets: &[u8]) -> Result<Packet, DropReason> {
     let packet = ipv6_header(octets)?;
     if packet.length > octets.len() {
         return Err(DropReason::Ipv6Malformed);
@@ -108,7 +114,7 @@ pub fn ipv6(octets: &[u8]) -> Result<Ipv6, DropReason> {
 /// # Errors
 /// It is no IPv6 header.
 #[inline]
-pub fn ipv6_header(octets: &[u8]) -> Result<Ipv6, DropReason> {
+pub fn ipv6_header(octets: &[u8]) -> Result<Packet, DropReason> {
     let header = octets
         .first_chunk::<IPV6_HEADER>()
         .ok_or(DropReason::Ipv6Malformed)?;
@@ -121,7 +127,7 @@ pub fn ipv6_header(octets: &[u8]) -> Result<Ipv6, DropReason> {
         address.copy_from_slice(&header[at..at + 16]);
         u128::from_be_bytes(address)
     };
-    Ok(Ipv6 {
+    Ok(Packet {
         source: address(8),
         destination: address(24),
         length,

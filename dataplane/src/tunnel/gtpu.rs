@@ -13,6 +13,7 @@ pub use message::{Message, Problem, message_type, peek_g_pdu, peek_teid, read};
 
 use super::outer;
 use crate::stage::checksum::Sum;
+use crate::stage::ipv4;
 use crate::stage::parse::IPV6_HEADER;
 
 /// UDP port of GTP-U (section 4.4.2).
@@ -43,6 +44,12 @@ pub fn overhead(tunnel: &GtpU) -> usize {
         0
     };
     IPV6_HEADER + UDP_HEADER + HEADER + container
+}
+
+/// The same over IPv4.
+#[must_use]
+pub fn overhead_in_ipv4(tunnel: &GtpU) -> usize {
+    overhead(tunnel) - IPV6_HEADER + ipv4::HEADER
 }
 
 /// The key by which the peer of an incoming G-PDU is looked up, in the table of peers: its TEID and
@@ -94,7 +101,57 @@ pub fn encapsulate(
         return false;
     };
     *ipv6 = outer::ipv6(local, remote, hop_limit, UDP, ecn, flow, length);
-    let Some((udp, gtpu)) = rest.split_first_chunk_mut::<UDP_HEADER>() else {
+    if !write_headers(rest, length, flow, tunnel) {
+        return false;
+    }
+    // The pseudo-header (RFC 8200 section 8.1) is the addresses, which are in front of the UDP header, and two numbers.
+    let sum = Sum::default()
+        .octets(packet.get(8..).unwrap_or_default())
+        .number(udp_length as u64 + u64::from(UDP));
+    if let Some(field) = packet.get_mut(IPV6_HEADER + 6..IPV6_HEADER + UDP_HEADER) {
+        field.copy_from_slice(&sum.udp_checksum().to_be_bytes());
+    }
+    true
+}
+
+/// The same over IPv4, [`overhead_in_ipv4`] octets of it. The addresses are IPv4-mapped ones.
+///
+/// The packet must not be fragmented. There is no UDP checksum: over IPv4 a sender may leave it out (RFC 768), every
+/// receiver takes that, and the inner packet has checksums of its own. It is the one thing here that
+/// would have to touch all octets.
+#[must_use]
+#[inline]
+pub fn encapsulate_in_ipv4(
+    packet: &mut [u8],
+    local: [u8; 16],
+    remote: [u8; 16],
+    hop_limit: u8,
+    tunnel: &GtpU,
+) -> bool {
+    let front = overhead_in_ipv4(tunnel);
+    let Some((header, inner)) = packet.split_at_mut_checked(front) else {
+        return false;
+    };
+    let (Some(flow), Some(ecn)) = (outer::flow(inner), outer::ecn(inner)) else {
+        return false;
+    };
+    let udp_length = front - ipv4::HEADER + inner.len();
+    let (local, remote) = (ipv4::last_four(&local), ipv4::last_four(&remote));
+    let Some(outer) = ipv4::header(local, remote, hop_limit, UDP, ecn, udp_length) else {
+        return false;
+    };
+    let Some((place, rest)) = header.split_first_chunk_mut::<{ ipv4::HEADER }>() else {
+        return false;
+    };
+    *place = outer;
+    // Shorter than the whole packet, whose length did fit.
+    write_headers(rest, udp_length as u16, flow, tunnel)
+}
+
+/// Writes UDP and GTP-U headers, the checksum zero. `length` is that of the UDP packet.
+#[inline]
+fn write_headers(octets: &mut [u8], length: u16, flow: u32, tunnel: &GtpU) -> bool {
+    let Some((udp, gtpu)) = octets.split_first_chunk_mut::<UDP_HEADER>() else {
         return false;
     };
     *udp = [0; UDP_HEADER];
@@ -104,8 +161,8 @@ pub fn encapsulate(
     let Some((fixed, container)) = gtpu.split_first_chunk_mut::<HEADER>() else {
         return false;
     };
-    // What is behind the fixed part counts (section 5.1); as a UDP length it did fit.
-    let behind = (udp_length - UDP_HEADER - HEADER) as u16;
+    // What is behind the fixed part counts (section 5.1).
+    let behind = length.saturating_sub((UDP_HEADER + HEADER) as u16);
     fixed[0] = VERSION;
     fixed[1] = message_type::G_PDU;
     fixed[2..4].copy_from_slice(&behind.to_be_bytes());
@@ -116,13 +173,6 @@ pub fn encapsulate(
         if let Some(octets) = container.first_chunk_mut::<{ OPTIONAL + CONTAINER }>() {
             *octets = [0, 0, 0, PDU_SESSION_CONTAINER, 1, pdu_type, session.qfi & 0x3f, 0];
         }
-    }
-    // The pseudo-header (RFC 8200 section 8.1) is the addresses, which are in front of the UDP header, and two numbers.
-    let sum = Sum::default()
-        .octets(packet.get(8..).unwrap_or_default())
-        .number(udp_length as u64 + u64::from(UDP));
-    if let Some(field) = packet.get_mut(IPV6_HEADER + 6..IPV6_HEADER + UDP_HEADER) {
-        field.copy_from_slice(&sum.udp_checksum().to_be_bytes());
     }
     true
 }

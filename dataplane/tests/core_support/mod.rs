@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "shared by several tests")]
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use arrayvec::ArrayVec;
 use kedge_dataplane::counters::Stage;
@@ -47,6 +47,15 @@ pub const GTPU_OLD: &str = "2001:db8:200:5::1";
 /// Of what comes in from the peer, and of what goes to it.
 pub const LOCAL_TEID: u32 = 0x0a0b_0c0d;
 pub const REMOTE_TEID: u32 = 0xdead_beef;
+/// Ours, and a peer's that is reached by GTP-U over IPv4 through `ROUTER4`.
+pub const OWN4: &str = "192.0.2.1";
+pub const PEER4: &str = "198.51.100.2";
+pub const ROUTER4: &str = "192.0.2.254";
+/// Of a node at that peer, in a prefix that we anchor.
+pub const IPV4_ANCHORED: &str = "2001:db8:100:6::1";
+/// Of the node here, in a prefix that that peer anchors.
+pub const IPV4_OLD: &str = "2001:db8:200:6::1";
+pub const IPV4_LOCAL_TEID: u32 = 0x0404_0404;
 /// Of a node behind a tunnel that takes 1,260 octets.
 pub const NARROW: &str = "2001:db8:100:4::1";
 pub const BEHIND_TAGGED: &str = "2001:db8:cd::1";
@@ -105,6 +114,15 @@ pub fn tables() -> Tables {
         ("2001:db8:200:1::/64", here(SourcePath::Tunnel(1))),
         ("2001:db8:100:5::/64", entry(NextHop::Tunnel(3))),
         ("2001:db8:200:5::/64", here(SourcePath::Tunnel(3))),
+        ("2001:db8:100:6::/64", entry(NextHop::Tunnel(4))),
+        ("2001:db8:200:6::/64", here(SourcePath::Tunnel(4))),
+        ("::ffff:0:0/96", entry(gateway("core", "::ffff:192.0.2.254"))),
+        (
+            "::ffff:192.0.2.0/120",
+            entry(NextHop::OnLink {
+                port: "core".to_owned(),
+            }),
+        ),
     ] {
         tables.prefixes.insert(prefix.parse().unwrap(), entry);
     }
@@ -136,8 +154,23 @@ pub fn tables() -> Tables {
             mtu: 0,
         },
     );
+    tables.tunnels.insert(
+        4,
+        Tunnel {
+            encapsulation: Encapsulation::GtpU(GtpU {
+                local_teid: teid(IPV4_LOCAL_TEID),
+                remote_teid: teid(REMOTE_TEID),
+                pdu_session: None,
+            }),
+            local: mapped(OWN4),
+            remote: mapped(PEER4),
+            hop_limit: 64,
+            mtu: 0,
+        },
+    );
     for (port, address, link_layer_address) in [
         ("core", "2001:db8:ca::1", ROUTER_MAC),
+        ("core", "::ffff:192.0.2.254", ROUTER_MAC),
         ("core", NEIGHBOUR, NEIGHBOUR_MAC),
         ("tagged", "2001:db8:cb::1", ROUTER_MAC),
     ] {
@@ -148,6 +181,7 @@ pub fn tables() -> Tables {
     tables
         .local_addresses
         .extend([OWN, OTHER_OWN].map(|address| address.parse::<Ipv6Addr>().unwrap()));
+    tables.local_addresses.insert(mapped(OWN4));
     tables
 }
 
@@ -311,6 +345,86 @@ impl Gateway {
     pub fn drops(&self, reason: DropReason) -> u64 {
         self.pipeline.counters.drops(reason)
     }
+}
+
+/// An IPv4 address as the tables have it.
+pub fn mapped(address: &str) -> Ipv6Addr {
+    address.parse::<Ipv4Addr>().unwrap().to_ipv6_mapped()
+}
+
+/// An IPv4 packet with these options, whose length is a multiple of four.
+pub fn ipv4(source: &str, destination: &str, protocol: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
+    let octets = |address: &str| address.parse::<Ipv4Addr>().unwrap().octets();
+    let header = u8::try_from(20 + options.len()).unwrap();
+    let length = u16::try_from(usize::from(header) + payload.len())
+        .unwrap()
+        .to_be_bytes();
+    let fixed = [
+        0x40 | (header / 4),
+        0,
+        length[0],
+        length[1],
+        0x12,
+        0x34,
+        0,
+        0,
+        61,
+        protocol,
+        0,
+        0,
+    ];
+    let mut packet = [&fixed[..], &octets(source), &octets(destination), options].concat();
+    let checksum = Sum::default().octets(&packet).checksum();
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    packet.extend_from_slice(payload);
+    packet
+}
+
+/// An IPv4 packet after something in its header has been changed: the checksum is right again.
+pub fn ipv4_changed(packet: &[u8], at: usize, to: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    packet[at..at + to.len()].copy_from_slice(to);
+    packet[10..12].copy_from_slice(&[0, 0]);
+    let header = usize::from(packet[0] & 15) * 4;
+    let checksum = Sum::default().octets(&packet[..header]).checksum();
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    packet
+}
+
+/// A UDP packet to the GTP-U port, with a checksum or without.
+pub fn gtpu4(
+    source: &str,
+    destination: &str,
+    options: &[u8],
+    message: &[u8],
+    with_checksum: bool,
+) -> Vec<u8> {
+    let length = u16::try_from(message.len() + 8).unwrap().to_be_bytes();
+    let udp = [&[0xc1, 0x23, 0x08, 0x68, length[0], length[1], 0, 0], message].concat();
+    let mut packet = ipv4(source, destination, 17, options, &udp);
+    if with_checksum {
+        let at = 20 + options.len();
+        let checksum = Sum::default()
+            .octets(&packet[12..20])
+            .octets(&packet[at..])
+            .number(udp.len() as u64)
+            .number(17)
+            .udp_checksum();
+        packet[at + 6..at + 8].copy_from_slice(&checksum.to_be_bytes());
+    }
+    packet
+}
+
+/// A G-PDU over IPv4, without a UDP checksum.
+pub fn g_pdu4(source: &str, destination: &str, teid: u32, inner: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(inner.len()).unwrap().to_be_bytes();
+    let header = [&[0x30, 255, length[0], length[1]][..], &teid.to_be_bytes()].concat();
+    gtpu4(source, destination, &[], &[&header, inner].concat(), false)
+}
+
+/// With the ethertype of IPv4.
+pub fn ethernet4(to: [u8; 6], from: [u8; 6], packet: &[u8]) -> Vec<u8> {
+    [&to[..], &from[..], &[8, 0], packet].concat()
 }
 
 pub fn octets(address: &str) -> [u8; 16] {

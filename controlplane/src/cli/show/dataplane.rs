@@ -42,9 +42,9 @@ pub(super) async fn tunnels(node: &Node, output: Output) -> Result<(), Failure> 
         table.row([
             id.to_string(),
             tunnel.encapsulation.name().to_owned(),
-            tunnel.local.to_string(),
+            tunnel.local.to_canonical().to_string(),
             teid(gtpu.map(|it| it.local_teid)),
-            tunnel.remote.to_string(),
+            tunnel.remote.to_canonical().to_string(),
             teid(gtpu.map(|it| it.remote_teid)),
             tunnel.hop_limit.to_string(),
             if tunnel.mtu == 0 {
@@ -61,9 +61,9 @@ pub(super) async fn tunnels(node: &Node, output: Output) -> Result<(), Failure> 
         values.push(json!({
             "id": id,
             "type": tunnel.encapsulation.name(),
-            "local": tunnel.local,
+            "local": tunnel.local.to_canonical(),
             "local_teid": gtpu.map(|it| it.local_teid),
-            "remote": tunnel.remote,
+            "remote": tunnel.remote.to_canonical(),
             "remote_teid": gtpu.map(|it| it.remote_teid),
             "hop_limit": tunnel.hop_limit,
             "mtu": tunnel.mtu,
@@ -120,7 +120,7 @@ pub(super) async fn prefixes(node: &Node, output: Output) -> Result<(), Failure>
         let count = counts.get(&prefix.to_string());
         let shown = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
         table.row([
-            prefix.to_string(),
+            kedge_config::shown(*prefix).to_string(),
             next_hop_text(&entry.next_hop),
             source_text(entry),
             shown(count.map(|count| count.to_packets)),
@@ -136,7 +136,7 @@ pub(super) async fn prefixes(node: &Node, output: Output) -> Result<(), Failure>
             })
         });
         values.push(json!({
-            "prefix": prefix,
+            "prefix": kedge_config::shown(*prefix),
             "next_hop": next_hop_value(&entry.next_hop),
             "source": source,
             "to_packets": count.map_or(0, |count| count.to_packets),
@@ -163,7 +163,7 @@ fn next_hop_text(next_hop: &NextHop) -> String {
             link_layer_address,
         } => format!("deliver on {port} to {}", hexadecimal(link_layer_address, ":")),
         NextHop::Tunnel(id) => format!("tunnel {id}"),
-        NextHop::Gateway { port, address } => format!("gateway {address} on {port}"),
+        NextHop::Gateway { port, address } => format!("gateway {} on {port}", address.to_canonical()),
         NextHop::OnLink { port } => format!("on-link {port}"),
         NextHop::Hold { maximum_ms: 0 } => "hold".to_owned(),
         NextHop::Hold { maximum_ms } => format!("hold for {maximum_ms} ms"),
@@ -192,9 +192,13 @@ fn next_hop_value(next_hop: &NextHop) -> Value {
             None,
         ),
         NextHop::Tunnel(id) => value("tunnel", None, None, Some(*id), None),
-        NextHop::Gateway { port, address } => {
-            value("gateway", Some(port), Some(address.to_string()), None, None)
-        }
+        NextHop::Gateway { port, address } => value(
+            "gateway",
+            Some(port),
+            Some(address.to_canonical().to_string()),
+            None,
+            None,
+        ),
         NextHop::OnLink { port } => value("on_link", Some(port), None, None, None),
         NextHop::Hold { .. } => value("hold", None, None, None, None),
         NextHop::Discard(reason) => value("discard", None, None, None, Some(discard(*reason))),

@@ -114,7 +114,7 @@ impl Daemon {
                         address: previous.address.to_string(),
                         prefix: previous.prefix.to_string(),
                         state: "confirmed".to_owned(),
-                        tunnel: tunnel_name(node.gtpu_tunnels.contains_key(&previous.address)).to_owned(),
+                        tunnel: tunnel_name(node.tunnel_type(previous.address)).to_owned(),
                     })
                     .collect(),
                 expires_in_ms: node.expires_at.map_or(0, |at| {

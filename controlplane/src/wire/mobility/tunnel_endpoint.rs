@@ -10,8 +10,12 @@
 //! :               |                   TEID (4)                    :
 //! :               |
 //! ```
+//!
+//! Version 1 has four octets more, and a length of 33: the IPv4 address at which the endpoint takes the
+//! packets, 0.0.0.0 for none. It is sent only where there is something that version 0 cannot say, so that a gateway
+//! that does not know it is left with what it knows.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use super::{TunnelEndpoint, TunnelType};
@@ -21,15 +25,13 @@ use super::{TunnelEndpoint, TunnelType};
 const VENDOR: u32 = 32473;
 /// Sub-type of this option among those of the vendor.
 const SUB_TYPE: u8 = 1;
-/// Version of the layout behind it.
-const VERSION: u8 = 0;
+/// Versions of the layout behind it.
+const VERSION_0: u8 = 0;
+const VERSION_1: u8 = 1;
 
 /// Tunnel types on the wire.
 const IPV6_IN_IPV6: u8 = 1;
 const GTP_U: u8 = 2;
-
-/// Octets after Type and Length.
-pub(super) const OCTETS: usize = 29;
 
 /// Why the data of an option of ours cannot be read.
 pub(super) struct Malformed {
@@ -52,19 +54,30 @@ pub(super) fn parse(data: &[u8]) -> Result<Option<TunnelEndpoint>, Malformed> {
     }
     match rest {
         [] | [SUB_TYPE] => return malformed("length", length),
-        [SUB_TYPE, VERSION, ..] => {}
+        [SUB_TYPE, VERSION_0 | VERSION_1, ..] => {}
         _ => return Ok(None),
     }
-    let Ok(&[_, _, tunnel_type, _, _, ref both @ ..]) = <&[u8; OCTETS - 4]>::try_from(rest) else {
+    let Some((&[_, version, tunnel_type, _, _], rest)) = rest.split_first_chunk::<5>() else {
         return malformed("length", length);
     };
-    let Some((address, &[a, b, c, d])) = both.split_first_chunk::<16>() else {
+    let Some((address, rest)) = rest.split_first_chunk::<16>() else {
         return malformed("length", length);
+    };
+    let Some((&[a, b, c, d], rest)) = rest.split_first_chunk::<4>() else {
+        return malformed("length", length);
+    };
+    let ipv4 = match (version, <[u8; 4]>::try_from(rest)) {
+        (VERSION_0, Err(_)) if rest.is_empty() => Ipv4Addr::UNSPECIFIED,
+        (VERSION_1, Ok(octets)) => Ipv4Addr::from(octets),
+        _ => return malformed("length", length),
     };
     let teid = u32::from_be_bytes([a, b, c, d]);
     let tunnel_type = match (tunnel_type, NonZeroU32::new(teid)) {
         (IPV6_IN_IPV6, None) => TunnelType::Ipv6InIpv6,
-        (GTP_U, Some(teid)) => TunnelType::GtpU { teid },
+        (GTP_U, Some(teid)) => TunnelType::GtpU {
+            teid,
+            ipv4: (!ipv4.is_unspecified()).then_some(ipv4),
+        },
         (IPV6_IN_IPV6 | GTP_U, _) => return malformed("TEID", teid.into()),
         (other, _) => return malformed("tunnel type", other.into()),
     };
@@ -73,20 +86,18 @@ pub(super) fn parse(data: &[u8]) -> Result<Option<TunnelEndpoint>, Malformed> {
 }
 
 /// The data of the option that tells `endpoint`.
-pub(super) fn data(endpoint: &TunnelEndpoint) -> [u8; OCTETS] {
-    let (tunnel_type, teid) = match endpoint.tunnel_type {
-        TunnelType::Ipv6InIpv6 => (IPV6_IN_IPV6, 0),
-        TunnelType::GtpU { teid } => (GTP_U, teid.get()),
+pub(super) fn data(endpoint: &TunnelEndpoint) -> Vec<u8> {
+    let (version, tunnel_type, teid, ipv4) = match endpoint.tunnel_type {
+        TunnelType::Ipv6InIpv6 => (VERSION_0, IPV6_IN_IPV6, 0, None),
+        TunnelType::GtpU { teid, ipv4: None } => (VERSION_0, GTP_U, teid.get(), None),
+        TunnelType::GtpU { teid, ipv4 } => (VERSION_1, GTP_U, teid.get(), ipv4),
     };
-    let mut data = [0; OCTETS];
-    let parts = VENDOR
+    VENDOR
         .to_be_bytes()
         .into_iter()
-        .chain([SUB_TYPE, VERSION, tunnel_type, 0, 0])
+        .chain([SUB_TYPE, version, tunnel_type, 0, 0])
         .chain(endpoint.address.octets())
-        .chain(teid.to_be_bytes());
-    for (octet, part) in data.iter_mut().zip(parts) {
-        *octet = part;
-    }
-    data
+        .chain(teid.to_be_bytes())
+        .chain(ipv4.into_iter().flat_map(|address| address.octets()))
+        .collect()
 }

@@ -1,12 +1,12 @@
 //! From what travels to the model.
 
 use std::fmt::Write as _;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
 
-use super::ConversionError;
+use super::{ConversionError, MAPPED_LENGTH};
 use crate::model::{
     DiscardReason, Encapsulation, GtpU, LinkLayerAddress, NextHop, PduSession, PrefixEntry, Source,
     SourcePath, Tables, Transaction, Tunnel,
@@ -94,9 +94,16 @@ fn hexadecimal(octets: &[u8]) -> String {
 }
 
 fn address(field: &str, octets: &[u8]) -> Result<Ipv6Addr, ConversionError> {
-    <[u8; 16]>::try_from(octets)
-        .map(Ipv6Addr::from)
-        .map_err(|_| ConversionError::new(field, hexadecimal(octets), "an address is 16 octets"))
+    if let Ok(octets) = <[u8; 4]>::try_from(octets) {
+        return Ok(Ipv4Addr::from(octets).to_ipv6_mapped());
+    }
+    <[u8; 16]>::try_from(octets).map(Ipv6Addr::from).map_err(|_| {
+        ConversionError::new(
+            field,
+            hexadecimal(octets),
+            "an address is 16 octets, or 4 of IPv4",
+        )
+    })
 }
 
 fn link_layer_address(octets: &[u8]) -> Result<LinkLayerAddress, ConversionError> {
@@ -130,10 +137,16 @@ fn tunnel_id(field: &str, id: u32) -> Result<u32, ConversionError> {
 
 fn prefix_key(octets: &[u8], length: u32) -> Result<Ipv6Net, ConversionError> {
     let address = address("address", octets)?;
+    // An IPv4 prefix is one of IPv4-mapped addresses, of which the length counts the IPv4 part.
+    let (front, reason) = if octets.len() == 4 {
+        (MAPPED_LENGTH, "a prefix length of IPv4 is 0..=32")
+    } else {
+        (0, "a prefix length is 0..=128")
+    };
     let prefix = u8::try_from(length)
         .ok()
-        .and_then(|length| Ipv6Net::new(address, length).ok())
-        .ok_or_else(|| ConversionError::new("length", length.to_string(), "a prefix length is 0..=128"))?;
+        .and_then(|length| Ipv6Net::new(address, length.checked_add(front)?).ok())
+        .ok_or_else(|| ConversionError::new("length", length.to_string(), reason))?;
     if prefix.trunc() != prefix {
         return Err(ConversionError::new(
             "address",

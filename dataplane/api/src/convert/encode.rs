@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 
+use super::MAPPED_LENGTH;
 use crate::model::{
     DiscardReason, Encapsulation, LinkLayerAddress, NextHop, PrefixEntry, Source, SourcePath, Tables,
     Transaction, Tunnel,
@@ -73,20 +74,32 @@ impl proto::State {
 }
 
 fn address(address: &Ipv6Addr) -> Vec<u8> {
-    address.octets().to_vec()
+    match address.to_ipv4_mapped() {
+        Some(address) => address.octets().to_vec(),
+        None => address.octets().to_vec(),
+    }
 }
 
 fn prefix_key(prefix: &Ipv6Net) -> proto::PrefixKey {
-    proto::PrefixKey {
-        address: address(&prefix.addr()),
-        length: u32::from(prefix.prefix_len()),
+    let (addr, length) = (prefix.addr(), prefix.prefix_len());
+    match (addr.to_ipv4_mapped(), length.checked_sub(MAPPED_LENGTH)) {
+        (Some(_), Some(length)) => proto::PrefixKey {
+            address: address(&addr),
+            length: u32::from(length),
+        },
+        // ::ffff:0:0/n with n below 96 is a prefix of IPv6, whatever it covers.
+        _ => proto::PrefixKey {
+            address: addr.octets().to_vec(),
+            length: u32::from(length),
+        },
     }
 }
 
 fn prefix(key: &Ipv6Net, entry: &PrefixEntry) -> proto::Prefix {
+    let proto::PrefixKey { address, length } = prefix_key(key);
     proto::Prefix {
-        address: address(&key.addr()),
-        length: u32::from(key.prefix_len()),
+        address,
+        length,
         next_hop: Some(proto::NextHop {
             kind: Some(next_hop(&entry.next_hop)),
         }),

@@ -7,9 +7,11 @@ use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{self, Encapsulation};
 
 use super::super::check::Arrival;
+use super::super::family::is_ipv4;
 use super::super::types::{NextHop, Path, Snapshot, TEID_OF_OTHERS, Tunnel};
 use super::{Compiler, Counted, KnownPath, host};
 use crate::fib::NO_MATCH;
+use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::tunnel::{gtpu, ip6_in_ip6};
 
 impl Compiler {
@@ -47,9 +49,15 @@ impl Compiler {
             encapsulation: tunnel.encapsulation,
             path: self.take_path(tunnel.remote),
             mtu: if tunnel.mtu == 0 { u16::MAX } else { tunnel.mtu },
+            ethertype: if is_ipv4(tunnel.remote) {
+                ETHERTYPE_IPV4
+            } else {
+                ETHERTYPE_IPV6
+            },
             overhead: match &tunnel.encapsulation {
                 Encapsulation::Ipv6InIpv6 => ip6_in_ip6::OVERHEAD,
                 // At most 64.
+                Encapsulation::GtpU(it) if is_ipv4(tunnel.remote) => gtpu::overhead_in_ipv4(it) as u16,
                 Encapsulation::GtpU(it) => gtpu::overhead(it) as u16,
             },
             hop_limit: tunnel.hop_limit,
@@ -135,7 +143,12 @@ impl Compiler {
         };
         let route = self.routes.get(self.fib.lookup(remote.into()));
         let (adjacency, on_link) = match route.next_hop {
-            NextHop::Adjacency(adjacency) => (adjacency, u8::MAX),
+            // The default route of IPv6 covers the mapped addresses too, and is none for them.
+            NextHop::Adjacency(adjacency)
+                if is_ipv4(self.snapshot.adjacencies.get(adjacency).address.into()) == is_ipv4(remote) =>
+            {
+                (adjacency, u8::MAX)
+            }
             NextHop::OnLink { port } => (0, port),
             // A tunnel in a tunnel, or to nowhere.
             _ => (0, u8::MAX),

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::frame::Frame;
 use crate::stage::checksum::Sum;
+use crate::stage::ipv4;
 use crate::stage::parse::{ETHERNET_HEADER, IPV6_HEADER};
 
 const HOP_LIMIT: u8 = 64;
@@ -61,14 +62,20 @@ impl Answer {
                     VERSION | SEQUENCE | EXTENSION,
                     message_type::ERROR_INDICATION,
                     0,
-                    32,
+                    if ipv4::is_mapped(destination) { 20 } else { 32 },
                 ]);
                 put(&[0, 0, 0, 0, 0, 0, 0, UDP_PORT]);
                 let [p0, p1] = to.source_port.to_be_bytes();
                 put(&[1, p0, p1, 0, TEID_DATA_I]);
                 put(&to.teid.to_be_bytes());
-                put(&[GTPU_PEER_ADDRESS, 0, 16]);
-                put(&destination.to_be_bytes());
+                // Section 8.4: 4 or 16 octets.
+                if ipv4::is_mapped(destination) {
+                    put(&[GTPU_PEER_ADDRESS, 0, 4]);
+                    put(&ipv4::unmapped(destination));
+                } else {
+                    put(&[GTPU_PEER_ADDRESS, 0, 16]);
+                    put(&destination.to_be_bytes());
+                }
             }
             Self::SupportedExtensionHeadersNotification => {
                 let kind = message_type::SUPPORTED_EXTENSION_HEADERS_NOTIFICATION;
@@ -88,7 +95,7 @@ impl Answer {
     }
 }
 
-/// Turns `frame`, an Ethernet header and the IPv6 packet from `source` to `destination` that `message` was
+/// Turns `frame`, an Ethernet header and the packet from `source` to `destination` that `message` was
 /// read from, into one with the answer to it. `false`: there is no room; the frame is to be dropped.
 #[must_use]
 pub fn answer<F: Frame>(
@@ -100,32 +107,41 @@ pub fn answer<F: Frame>(
 ) -> bool {
     let gtpu = answer.message(message, destination);
     let length = UDP_HEADER + gtpu.len();
-    let whole = ETHERNET_HEADER + IPV6_HEADER + length;
+    // IPv4 packets are answered by IPv4 ones.
+    let over_ipv4 = ipv4::is_mapped(destination);
+    let ip_header = if over_ipv4 { ipv4::HEADER } else { IPV6_HEADER };
+    let whole = ETHERNET_HEADER + ip_header + length;
     let have = frame.bytes().len();
     if have < whole && frame.prepend(whole - have).is_err() {
         return false;
     }
     frame.truncate(whole);
-    let Some(packet) = frame.bytes_mut().get_mut(ETHERNET_HEADER..) else {
+    let packet = frame.bytes_mut().get_mut(ETHERNET_HEADER..);
+    let Some((ip, udp)) = packet.and_then(|packet| packet.split_at_mut_checked(ip_header)) else {
         return false;
     };
-    let Some((ipv6, udp)) = packet.split_first_chunk_mut::<IPV6_HEADER>() else {
-        return false;
-    };
-    let (from, to) = (destination.to_be_bytes(), source.to_be_bytes());
-    // At most 48 octets.
-    *ipv6 = outer::ipv6(from, to, HOP_LIMIT, UDP, 0, 0, length as u16);
     let mut header = [0; UDP_HEADER];
     header[0..2].copy_from_slice(&PORT.to_be_bytes());
     header[2..4].copy_from_slice(&answer.port(message).to_be_bytes());
     header[4..6].copy_from_slice(&(length as u16).to_be_bytes());
     let sum = Sum::default()
-        .octets(&from)
-        .octets(&to)
         .number(length as u64)
         .number(u64::from(UDP))
         .octets(&header)
         .octets(&gtpu);
+    let sum = if over_ipv4 {
+        let (from, to) = (ipv4::unmapped(destination), ipv4::unmapped(source));
+        let Some(outer) = ipv4::header(from, to, HOP_LIMIT, UDP, 0, length) else {
+            return false;
+        };
+        ip.copy_from_slice(&outer);
+        sum.octets(&from).octets(&to)
+    } else {
+        let (from, to) = (destination.to_be_bytes(), source.to_be_bytes());
+        // At most 48 octets.
+        ip.copy_from_slice(&outer::ipv6(from, to, HOP_LIMIT, UDP, 0, 0, length as u16));
+        sum.octets(&from).octets(&to)
+    };
     header[6..8].copy_from_slice(&sum.udp_checksum().to_be_bytes());
     let Some((place, rest)) = udp.split_first_chunk_mut::<UDP_HEADER>() else {
         return false;

@@ -256,3 +256,37 @@ proptest! {
         let _ = read(&octets);
     }
 }
+
+/// As the RFCs say it, field by field.
+fn slow_in_ipv4(tunnel: &GtpU, inner: &[u8]) -> Vec<u8> {
+    let plain = encapsulated(tunnel, inner);
+    let udp = &plain[IPV6_HEADER..];
+    let length = (20 + udp.len()) as u16;
+    let mut packet = vec![0x45, inner[1] >> 4 & 3];
+    packet.extend(length.to_be_bytes());
+    packet.extend([0, 0, 0x40, 0, 64, 17, 0, 0, 10, 1, 2, 3, 10, 4, 5, 6]);
+    let checksum = Sum::default().octets(&packet).checksum();
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    packet.extend_from_slice(udp);
+    packet[26..28].fill(0);
+    packet
+}
+
+proptest! {
+    #[test]
+    fn over_ipv4_it_is_the_slow_one(
+        payload in 0usize..200,
+        traffic_class: u8,
+        session in prop::option::of((any::<bool>(), 0u8..64)),
+    ) {
+        let session = session.map(|(uplink, qfi)| PduSession { uplink, qfi });
+        let (tunnel, mut inner) = (tunnel(session), inner(payload));
+        inner[1] = traffic_class;
+        let mapped = |address: [u8; 4]| crate::stage::ipv4::mapped(address).to_be_bytes();
+        let mut packet = vec![0xa5; overhead_in_ipv4(&tunnel)];
+        packet.extend_from_slice(&inner);
+        let (local, remote) = (mapped([10, 1, 2, 3]), mapped([10, 4, 5, 6]));
+        prop_assert!(encapsulate_in_ipv4(&mut packet, local, remote, 64, &tunnel));
+        prop_assert_eq!(packet, slow_in_ipv4(&tunnel, &inner));
+    }
+}

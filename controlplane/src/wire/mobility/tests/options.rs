@@ -263,9 +263,43 @@ fn tunnel_endpoints_stay_in_order() {
         options.tunnel_endpoints,
         [TunnelEndpoint::gtpu(maar_2(), teid), plain]
     );
-    assert_eq!(options.gtpu_teid(maar_2()), Some(teid));
-    assert_eq!(options.gtpu_teid(maar_1()), None);
+    let endpoint = TunnelType::GtpU { teid, ipv4: None };
+    assert_eq!(options.endpoint(maar_2()), Some(endpoint));
+    assert_eq!(options.endpoint(maar_1()), None);
     assert_eq!(options.unknown, 0);
+}
+
+/// Version 1, octet by octet.
+#[test]
+fn an_endpoint_with_an_ipv4_address() {
+    let mut octets = endpoint_option(2, 0xfeed_1234);
+    octets[1] = 33;
+    octets[7] = 1;
+    octets.extend([192, 0, 2, 1]);
+    let endpoint = |ipv4| TunnelEndpoint {
+        address: maar_2(),
+        tunnel_type: TunnelType::GtpU {
+            teid: 0xfeed_1234.try_into().unwrap(),
+            ipv4,
+        },
+    };
+    let with = endpoint(Some("192.0.2.1".parse().unwrap()));
+    let options = parse_update_with(&octets).unwrap();
+    assert_eq!(options.tunnel_endpoints, [with]);
+    assert_eq!(crate::wire::mobility::tunnel_endpoint::data(&with), octets[2..]);
+    octets[31..].fill(0);
+    assert_eq!(
+        parse_update_with(&octets).unwrap().tunnel_endpoints,
+        [endpoint(None)]
+    );
+    for length in (27..60_u8).filter(|length| *length != 33) {
+        octets.resize(2 + usize::from(length), 0);
+        octets[1] = length;
+        assert_eq!(
+            parse_update_with(&octets),
+            Err(invalid(19, 12, "length", length.into()))
+        );
+    }
 }
 
 #[test]
@@ -294,7 +328,7 @@ fn tunnel_endpoints_that_are_none() {
 #[test]
 fn options_of_other_vendors_and_newer_ones_are_skipped() {
     // Another vendor, sub-type and version, each with data that would be malformed in one of ours.
-    for (at, value) in [(2, 1), (5, 0xda), (6, 0), (6, 2), (7, 1)] {
+    for (at, value) in [(2, 1), (5, 0xda), (6, 0), (6, 2), (7, 2)] {
         let mut octets = endpoint_option(9, 0);
         octets[at] = value;
         let options = parse_update_with(&octets).unwrap();

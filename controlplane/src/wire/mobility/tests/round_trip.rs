@@ -85,10 +85,13 @@ fn any_previous_maar() -> impl Strategy<Value = PreviousMaarOption> {
 }
 
 fn any_endpoint() -> impl Strategy<Value = TunnelEndpoint> {
-    (any_address(), prop_oneof![4 => any::<u32>(), 1 => Just(0)]).prop_map(|(address, teid)| TunnelEndpoint {
+    let teid = prop_oneof![4 => any::<u32>(), 1 => Just(0)];
+    // 0.0.0.0 is none.
+    let ipv4 = prop::option::of((1..=u32::MAX).prop_map(std::net::Ipv4Addr::from));
+    (any_address(), teid, ipv4).prop_map(|(address, teid, ipv4)| TunnelEndpoint {
         address,
         tunnel_type: match NonZeroU32::new(teid) {
-            Some(teid) => TunnelType::GtpU { teid },
+            Some(teid) => TunnelType::GtpU { teid, ipv4 },
             None => TunnelType::Ipv6InIpv6,
         },
     })

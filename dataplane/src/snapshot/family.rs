@@ -1,0 +1,41 @@
+//! Addresses of both IP versions in one table: an IPv4 address is there as its IPv4-mapped form.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::Ipv6Net;
+
+/// Bits in front of the IPv4 address in an IPv4-mapped one (RFC 4291 section 2.5.5.2).
+pub(super) const MAPPED_LENGTH: u8 = 96;
+
+/// Whether this is an IPv4 address, which in the tables is its IPv4-mapped form.
+pub(super) fn is_ipv4(address: Ipv6Addr) -> bool {
+    address.to_ipv4_mapped().is_some()
+}
+
+pub(super) fn is_unicast(address: Ipv6Addr) -> bool {
+    let address = address.to_canonical();
+    !(address.is_multicast() || address.is_unspecified() || address == IpAddr::V4(Ipv4Addr::BROADCAST))
+}
+
+pub(super) fn is_global_unicast(address: Ipv6Addr) -> bool {
+    let link_local = match address.to_canonical() {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    is_unicast(address) && !address.to_canonical().is_loopback() && !link_local
+}
+
+/// As people write it.
+pub(super) fn shown(address: Ipv6Addr) -> IpAddr {
+    address.to_canonical()
+}
+
+pub(super) fn shown_prefix(prefix: Ipv6Net) -> String {
+    match (
+        prefix.addr().to_ipv4_mapped(),
+        prefix.prefix_len().checked_sub(MAPPED_LENGTH),
+    ) {
+        (Some(address), Some(length)) => format!("{address}/{length}"),
+        _ => prefix.to_string(),
+    }
+}
