@@ -116,6 +116,19 @@ pub struct Dataplane {
     /// larger packets are tried again. Default 600 (RFC 8201 section 4).
     #[serde(default = "default_path_mtu_lifetime")]
     pub path_mtu_lifetime: u32,
+    /// Most flow filters that the data plane takes, 0..=16777216; of one prefix, 64. Default 1048576.
+    #[serde(default = "default_maximum_filters")]
+    pub maximum_filters: u32,
+    /// Most filters of the whole domain, 0..=1048576; their classifier is in packet memory (`memory_mib`). Default
+    /// 16384.
+    #[serde(default = "default_maximum_domain_filters")]
+    pub maximum_domain_filters: u32,
+    /// Most meters that the data plane takes, 0..=16777215. Default 1048576.
+    #[serde(default = "default_maximum_meters")]
+    pub maximum_meters: u32,
+    /// What a meter's rate means where several workers run, each of which has buckets of its own. Default `divide`.
+    #[serde(default)]
+    pub meter_rates: MeterShare,
     /// More EAL arguments, for devices that need them.
     #[serde(default)]
     pub eal_arguments: Vec<String>,
@@ -188,6 +201,18 @@ pub enum ZeroChecksums {
     Refuse,
     /// They are taken, from peers that leave it out.
     Accept,
+}
+
+/// `dataplane.meter_rates`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MeterShare {
+    /// Each worker gets its part: together they never exceed the rate, but one flow, which is one worker's, gets
+    /// no more than a part of it.
+    #[default]
+    Divide,
+    /// Each worker gets all of it: one flow can have the whole rate, but flows on several workers have it as often.
+    Each,
 }
 
 /// `dataplane.redistribute`.
@@ -506,6 +531,15 @@ fn default_maximum_tunnels() -> u32 {
 }
 fn default_path_mtu_lifetime() -> u32 {
     600
+}
+fn default_maximum_filters() -> u32 {
+    1 << 20
+}
+fn default_maximum_domain_filters() -> u32 {
+    1 << 14
+}
+fn default_maximum_meters() -> u32 {
+    1 << 20
 }
 fn default_mtu() -> u16 {
     1500

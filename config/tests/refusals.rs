@@ -49,6 +49,24 @@ fn each_rule_names_key_value_and_reason() {
         ),
         (
             MAAR,
+            "huge_pages = \"auto\"",
+            "maximum_filters = 16777217",
+            "f: dataplane.maximum_filters = 16777217: must be 0 to 16777216",
+        ),
+        (
+            MAAR,
+            "huge_pages = \"auto\"",
+            "maximum_domain_filters = 1048577",
+            "f: dataplane.maximum_domain_filters = 1048577: must be 0 to 1048576",
+        ),
+        (
+            MAAR,
+            "huge_pages = \"auto\"",
+            "maximum_meters = 16777216",
+            "f: dataplane.maximum_meters = 16777216: must be 0 to 16777215",
+        ),
+        (
+            MAAR,
             "name = \"maar1\"",
             "name = \"\"",
             "f: node.name = \"\": must be 1 to 63",

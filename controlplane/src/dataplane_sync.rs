@@ -38,6 +38,11 @@ pub enum FromDataplane {
         /// Its address.
         address: Ipv6Addr,
     },
+    /// A filter's time has passed.
+    FilterExpired {
+        /// Its id.
+        id: u64,
+    },
 }
 
 /// Starts the task. It sends to the data plane at `socket` whatever is put
@@ -245,6 +250,10 @@ impl Task {
                     .with("packets", dropped.packets);
                 self.observer.tell(&event);
                 Ok(())
+            }
+            Some(proto::event::Kind::FilterExpired(expired)) => {
+                self.tell_loop(FromDataplane::FilterExpired { id: expired.id })
+                    .await
             }
             Some(proto::event::Kind::Overflow(overflow)) => {
                 tracing::warn!(

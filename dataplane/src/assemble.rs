@@ -3,20 +3,23 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dpdk::{Eal, Mempool};
-use kedge_config::{Config, Dataplane, HoldOverflow, Redistribute, Side, ZeroChecksums};
+use ipnet::Ipv6Net;
+use kedge_config::{Config, Dataplane, HoldOverflow, MeterShare, Redistribute, Side, ZeroChecksums};
 use kedge_dataplane_api::proto;
 
 use crate::control::{Control, WorkerReadings};
-use crate::counters::{Counters, Stage};
+use crate::counters::{Charge, Counters, Stage};
 use crate::drops::DropReason;
 use crate::events::EventRing;
+use crate::flow::Builder;
+use crate::flow::meter::Colours;
 use crate::hold::{Bounds, Overflow};
 use crate::pipeline::{Limits, Pipeline};
 use crate::port::{OpenPort, Opened};
-use crate::snapshot::{Compiler, PortDescription, Publisher, TableLimits};
+use crate::snapshot::{Compiler, PortDescription, Publisher, TableLimits, Total, earlier};
 use crate::worker::{Handover, Worker, WorkerCounters, WorkerShared};
 
 /// The control thread's part, and the workers, not started yet.
@@ -39,11 +42,17 @@ pub(crate) fn assemble(
     let limits = TableLimits {
         prefixes: dataplane.maximum_prefixes as usize,
         tunnels: dataplane.maximum_tunnels as usize,
+        filters: dataplane.maximum_filters as usize,
+        domain_filters: dataplane.maximum_domain_filters as usize,
+        meters: dataplane.maximum_meters as usize,
     };
+    let divided = dataplane.meter_rates == MeterShare::Divide;
     let compiler = Compiler::new(ports.collect(), config.node.address, opened.workers.len())
         .with_limits(limits)
         .with_hold_maximum(Duration::from_millis(u64::from(dataplane.hold.maximum_ms)))
-        .with_path_mtu_lifetime(Duration::from_secs(u64::from(dataplane.path_mtu_lifetime)));
+        .with_path_mtu_lifetime(Duration::from_secs(u64::from(dataplane.path_mtu_lifetime)))
+        .with_classifiers(Builder::Acl(eal.clone()))
+        .with_meters(dpdk::cycles_per_second(eal), divided);
     let publisher = Publisher::new(compiler.snapshot());
     let limits = Limits {
         icmpv6_errors_per_second: dataplane.icmpv6_errors_per_second,
@@ -85,6 +94,7 @@ pub(crate) fn assemble(
             opened.ports,
             readings,
             pool,
+            dpdk::cycles_per_second(eal),
         )),
         workers,
     )
@@ -188,8 +198,8 @@ pub(crate) fn path_status(compiler: &Compiler, status: &mut proto::Status) {
         .collect();
 }
 
-/// Traffic of every tunnel and of every node's prefix.
-pub(crate) fn entry_counts(compiler: &Compiler, status: &mut proto::Status) {
+/// Traffic of every tunnel, of every node's prefix, of every filter and meter.
+pub(crate) fn entry_counts(compiler: &Compiler, clock: Clock, status: &mut proto::Status) {
     status.tunnels = compiler
         .tunnel_traffic()
         .map(|(id, traffic)| proto::TunnelCount {
@@ -203,13 +213,85 @@ pub(crate) fn entry_counts(compiler: &Compiler, status: &mut proto::Status) {
         .collect();
     status.prefixes = compiler
         .prefix_traffic()
-        .map(|(prefix, traffic)| proto::PrefixCount {
-            address: prefix.network().octets().to_vec(),
-            length: u32::from(prefix.prefix_len()),
-            to_packets: traffic.to_packets,
-            to_bytes: traffic.to_bytes,
-            from_packets: traffic.from_packets,
-            from_bytes: traffic.from_bytes,
-        })
+        .map(|(prefix, total)| prefix_count(prefix, &total, clock))
         .collect();
+    status.filters = compiler
+        .filter_traffic()
+        .map(|(id, charge)| filter_count(id, charge, clock))
+        .collect();
+    let meter = |(id, colours): (u64, Colours)| {
+        let ([green_packets, yellow_packets, red_packets], [green_bytes, yellow_bytes, red_bytes]) =
+            (colours.packets, colours.bytes);
+        proto::MeterCount {
+            id,
+            green_packets,
+            green_bytes,
+            yellow_packets,
+            yellow_bytes,
+            red_packets,
+            red_bytes,
+        }
+    };
+    status.meters = compiler.meter_colours().map(meter).collect();
+}
+
+/// What was counted of a prefix, as it travels.
+pub(crate) fn prefix_count(prefix: Ipv6Net, total: &Total, clock: Clock) -> proto::PrefixCount {
+    let traffic = total.here.traffic.plus(total.carried.traffic);
+    proto::PrefixCount {
+        address: prefix.network().octets().to_vec(),
+        length: u32::from(prefix.prefix_len()),
+        to_packets: traffic.to_packets,
+        to_bytes: traffic.to_bytes,
+        from_packets: traffic.from_packets,
+        from_bytes: traffic.from_bytes,
+        first_unix_ms: earlier(clock.unix_ms(total.here.first), total.carried.first_unix_ms),
+        last_unix_ms: clock.unix_ms(total.here.last).max(total.carried.last_unix_ms),
+    }
+}
+
+/// What was counted of a filter.
+pub(crate) fn filter_count(id: u64, charge: Charge, clock: Clock) -> proto::FilterCount {
+    let Charge { traffic, first, last } = charge;
+    proto::FilterCount {
+        id,
+        from_node_packets: traffic.from_packets,
+        from_node_bytes: traffic.from_bytes,
+        to_node_packets: traffic.to_packets,
+        to_node_bytes: traffic.to_bytes,
+        first_unix_ms: clock.unix_ms(first),
+        last_unix_ms: clock.unix_ms(last),
+    }
+}
+
+/// The cycle counter as time of day.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    /// A moment by the one
+    cycles: u64,
+    /// and by the other.
+    unix_ms: u64,
+    per_second: u64,
+}
+
+impl Clock {
+    /// Now, of a counter that runs at this rate.
+    pub(crate) fn now(cycles: u64, per_second: u64) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            cycles,
+            unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            per_second: per_second.max(1),
+        }
+    }
+
+    /// The time of day when the counter was there; 0, which is never, stays 0.
+    fn unix_ms(self, cycles: u64) -> u64 {
+        if cycles == 0 {
+            return 0;
+        }
+        let ago = u128::from(self.cycles.saturating_sub(cycles)) * 1000 / u128::from(self.per_second);
+        self.unix_ms
+            .saturating_sub(u64::try_from(ago).unwrap_or(u64::MAX))
+    }
 }

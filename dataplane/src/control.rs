@@ -5,19 +5,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use dpdk::Mempool;
+use ipnet::Ipv6Net;
 use kedge_config::Side;
 use kedge_dataplane_api::model::Transaction;
 use kedge_dataplane_api::proto;
 use parking_lot::Mutex;
 
-use crate::assemble::{entry_counts, path_status, totals};
+use crate::assemble::{Clock, entry_counts, filter_count, path_status, prefix_count, totals};
 use crate::counters::Counters;
 use crate::drops::DropReason;
 use crate::events::{EventHub, PATHS};
 use crate::pipeline::PathTooBig;
 use crate::port::OpenPort;
 use crate::readings::Readings;
-use crate::snapshot::{ApplyError, Compiler, Publisher};
+use crate::snapshot::{ApplyError, Carried, Compiler, Publisher};
 use crate::worker::{WorkerCounters, WorkerShared};
 
 /// A transaction that was not carried out; the tables are as before.
@@ -27,6 +28,24 @@ pub(crate) enum Refusal {
     Generation { expected: u64, current: u64 },
     #[error("{0}")]
     Invalid(#[from] ApplyError),
+}
+
+/// What of the counters is asked for.
+#[derive(Debug, Default)]
+pub(crate) struct ReadCounters {
+    pub(crate) all: bool,
+    pub(crate) prefixes: Vec<Ipv6Net>,
+    pub(crate) filters: Vec<u64>,
+    pub(crate) reset: bool,
+}
+
+/// Counters that are not there; none was changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CounterRefusal {
+    #[error("there is no prefix {0} of a node")]
+    Prefix(Ipv6Net),
+    #[error("there is no filter {0}")]
+    Filter(u64),
 }
 
 /// The control side of the data plane, shared by all that serve it.
@@ -39,6 +58,7 @@ pub(crate) struct Control {
     workers: Vec<WorkerReadings>,
     events: EventHub,
     pool: Mempool,
+    cycles_per_second: u64,
     applied: AtomicU64,
     refused: AtomicU64,
     /// Drops of what was on hold, as far as they were told.
@@ -92,6 +112,7 @@ impl Control {
         ports: Vec<OpenPort>,
         workers: Vec<WorkerReadings>,
         pool: Mempool,
+        cycles_per_second: u64,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -107,6 +128,7 @@ impl Control {
             workers,
             events: EventHub::new(),
             pool,
+            cycles_per_second,
             applied: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             held_drops: Mutex::default(),
@@ -226,6 +248,77 @@ impl Control {
         self.tables.lock().publisher.collect();
     }
 
+    fn clock(&self) -> Clock {
+        Clock::now(dpdk::cycles(), self.cycles_per_second)
+    }
+
+    /// What was counted of prefixes and filters; with `reset`, counting begins anew.
+    pub(crate) fn read_counters(
+        &self,
+        request: &ReadCounters,
+    ) -> Result<proto::CounterReading, CounterRefusal> {
+        let mut state = self.tables.lock();
+        let clock = self.clock();
+        let compiler = &mut state.compiler;
+        let (prefixes, filters) = if request.all {
+            let prefixes = compiler.prefix_traffic().map(|(prefix, _)| prefix).collect();
+            (prefixes, compiler.tables().filters.keys().copied().collect())
+        } else {
+            (request.prefixes.clone(), request.filters.clone())
+        };
+        // All or nothing: what is not there is found out before anything is reset.
+        if let Some(prefix) = prefixes.iter().find(|it| compiler.prefix_total(**it).is_none()) {
+            return Err(CounterRefusal::Prefix(*prefix));
+        }
+        if let Some(filter) = filters.iter().find(|it| compiler.filter_charge(**it).is_none()) {
+            return Err(CounterRefusal::Filter(*filter));
+        }
+        let mut reading = proto::CounterReading::default();
+        for prefix in prefixes {
+            let total = if request.reset {
+                compiler.reset_prefix(prefix)
+            } else {
+                compiler.prefix_total(prefix)
+            };
+            let count = total.map(|total| prefix_count(prefix, &total, clock));
+            reading.prefixes.extend(count);
+        }
+        for id in filters {
+            let charge = if request.reset {
+                compiler.reset_filter(id)
+            } else {
+                compiler.filter_charge(id)
+            };
+            reading
+                .filters
+                .extend(charge.map(|it| filter_count(id, it, clock)));
+        }
+        Ok(reading)
+    }
+
+    /// Adds what another anchor has counted: all of it or nothing.
+    pub(crate) fn add_counters(&self, counts: &[(Ipv6Net, Carried)]) -> Result<(), CounterRefusal> {
+        let mut state = self.tables.lock();
+        let compiler = &mut state.compiler;
+        let unknown = |(prefix, _): &&(Ipv6Net, Carried)| compiler.prefix_total(*prefix).is_none();
+        if let Some((prefix, _)) = counts.iter().find(unknown) {
+            return Err(CounterRefusal::Prefix(*prefix));
+        }
+        for (prefix, carried) in counts {
+            compiler.carry_over(*prefix, *carried);
+        }
+        Ok(())
+    }
+
+    /// Reports the filters whose time has passed.
+    pub(crate) fn expire_filters(&self, now: Instant) {
+        let expired = self.tables.lock().compiler.expired(now);
+        for (id, why) in expired {
+            tracing::debug!(filter = id, ?why, "a filter is no longer needed");
+            self.events.filter_expired(id, why);
+        }
+    }
+
     /// Takes the links' state over; reports what has changed.
     pub(crate) fn set_links(&self, links: &[bool], report: bool) {
         for ((port, known), up) in self.ports.iter().zip(&self.links).zip(links) {
@@ -302,6 +395,8 @@ impl Control {
             ("tunnels", tables.tunnels.len()),
             ("neighbours", tables.neighbours.len()),
             ("local_addresses", tables.local_addresses.len()),
+            ("filters", tables.filters.len()),
+            ("meters", tables.meters.len()),
         ];
         let now = Instant::now();
         status.holds = state
@@ -316,7 +411,7 @@ impl Control {
             })
             .collect();
         if entries {
-            entry_counts(&state.compiler, &mut status);
+            entry_counts(&state.compiler, self.clock(), &mut status);
         }
         path_status(&state.compiler, &mut status);
         Readings {
@@ -324,7 +419,12 @@ impl Control {
             entries: sizes,
             limits: {
                 let limits = state.compiler.limits();
-                vec![("prefixes", limits.prefixes), ("tunnels", limits.tunnels)]
+                vec![
+                    ("prefixes", limits.prefixes),
+                    ("tunnels", limits.tunnels),
+                    ("filters", limits.filters),
+                    ("meters", limits.meters),
+                ]
             },
             forwarding_table_octets: state.compiler.forwarding_table_octets(),
             retired_snapshots: state.publisher.retired(),

@@ -32,11 +32,21 @@ pub enum Stage {
     Released,
     TunnelErrorTaken,
     TunnelErrorTranslated,
+    /// A filter said where it goes.
+    Filtered,
+    /// It met filters, without ports for them.
+    FilteredLaterFragment,
+    /// It met filters, and its extension headers could not be read.
+    FilteredUnreadable,
+    MeteredGreen,
+    MeteredYellow,
+    /// It was yellow, and got another DSCP.
+    Remarked,
 }
 
 impl Stage {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Stage; 18] = [
+    pub const ALL: [Stage; 24] = [
         Stage::Parsed,
         Stage::Decapsulated,
         Stage::SourceChecked,
@@ -55,6 +65,12 @@ impl Stage {
         Stage::Released,
         Stage::TunnelErrorTaken,
         Stage::TunnelErrorTranslated,
+        Stage::Filtered,
+        Stage::FilteredLaterFragment,
+        Stage::FilteredUnreadable,
+        Stage::MeteredGreen,
+        Stage::MeteredYellow,
+        Stage::Remarked,
     ];
 
     /// Its name in metrics.
@@ -81,6 +97,12 @@ impl Stage {
             Stage::Released => "released",
             Stage::TunnelErrorTaken => "tunnel_error_taken",
             Stage::TunnelErrorTranslated => "tunnel_error_translated",
+            Stage::Filtered => "filtered",
+            Stage::FilteredLaterFragment => "filtered_later_fragment",
+            Stage::FilteredUnreadable => "filtered_unreadable",
+            Stage::MeteredGreen => "metered_green",
+            Stage::MeteredYellow => "metered_yellow",
+            Stage::Remarked => "remarked",
         }
     }
 }
@@ -170,7 +192,9 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    fn plus(self, other: Self) -> Self {
+    /// The sum.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
         Self {
             to_packets: self.to_packets.wrapping_add(other.to_packets),
             to_bytes: self.to_bytes.wrapping_add(other.to_bytes),
@@ -193,8 +217,10 @@ impl Traffic {
 
 /// Words of a cell: packets and octets, one way and the other.
 const CELL: usize = 4;
-/// Lines that are reserved for the cells of one worker: 2 GiB of addresses, 64 million cells. Only what
-/// is used takes memory.
+/// Words of a cell with times behind them: of the first packet, of the last one; a line.
+const TIMED_CELL: usize = 8;
+/// Lines that are reserved for the cells of one worker: 2 GiB of addresses, 64 million cells, 32 million with
+/// times. Only what is used takes memory.
 const LINES: usize = if cfg!(miri) { 1 << 10 } else { 1 << 25 };
 
 /// Traffic counters by index, for each worker, which alone writes its own. Cheap to clone: clones are
@@ -209,16 +235,8 @@ impl Bank {
     #[must_use]
     pub fn new(workers: usize) -> Self {
         Self {
-            workers: (0..workers).map(|_| Memory::of(LINES)).collect(),
+            workers: memories(workers),
         }
-    }
-
-    /// How many cells each worker has.
-    #[must_use]
-    pub fn cells(&self) -> usize {
-        self.workers
-            .first()
-            .map_or(0, |memory| memory.lines() * WORDS / CELL)
     }
 
     /// Asks the processor for the cell that a packet will be counted in.
@@ -253,15 +271,135 @@ impl Bank {
     /// The sum over all workers.
     #[must_use]
     pub fn read(&self, index: u32) -> Traffic {
-        let sum = |sum: Traffic, memory: &Memory| {
-            let load = |at: usize| memory.word(index as usize * CELL + at).load(Ordering::Relaxed);
-            sum.plus(Traffic {
-                to_packets: load(0),
-                to_bytes: load(1),
-                from_packets: load(2),
-                from_bytes: load(3),
-            })
-        };
-        self.workers.iter().fold(Traffic::default(), sum)
+        let of = |memory: &Memory| traffic(memory, index as usize * CELL);
+        self.workers
+            .iter()
+            .fold(Traffic::default(), |sum, memory| sum.plus(of(memory)))
+    }
+}
+
+/// As [`Bank`], with the times of the first and of the last packet: for charging.
+#[derive(Clone, Debug)]
+pub struct TimedBank {
+    workers: Arc<[Memory]>,
+}
+
+/// Traffic, and when it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Charge {
+    /// How much.
+    pub traffic: Traffic,
+    /// Of the first packet, by the cycle counter; 0: there was none.
+    pub first: u64,
+    /// Of the last one.
+    pub last: u64,
+}
+
+impl Charge {
+    /// What came after `earlier`; the times are of packets that did.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        let traffic = self.traffic.since(earlier.traffic);
+        if traffic == Traffic::default() {
+            return Self::default();
+        }
+        Self { traffic, ..self }
+    }
+}
+
+impl TimedBank {
+    /// A bank for so many workers, all zero.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self {
+            workers: memories(workers),
+        }
+    }
+
+    /// How many cells each worker has.
+    #[must_use]
+    pub fn cells(&self) -> usize {
+        self.workers
+            .first()
+            .map_or(0, |memory| memory.lines() * WORDS / TIMED_CELL)
+    }
+
+    /// Asks the processor for the cell that a packet will be counted in.
+    #[inline]
+    pub fn prefetch(&self, worker: usize, index: u32) {
+        if let Some(memory) = self.workers.get(worker) {
+            prefetch(memory.word(index as usize * TIMED_CELL));
+        }
+    }
+
+    /// Counts a packet toward a prefix, at this time of the cycle counter, never 0.
+    #[inline]
+    pub fn to(&self, worker: usize, index: u32, octets: usize, now: u64) {
+        self.count(worker, index, octets, now, 0);
+    }
+
+    /// Counts a packet from a prefix.
+    #[inline]
+    pub fn from(&self, worker: usize, index: u32, octets: usize, now: u64) {
+        self.count(worker, index, octets, now, 2);
+    }
+
+    #[inline]
+    fn count(&self, worker: usize, index: u32, octets: usize, now: u64, at: usize) {
+        if let Some(memory) = self.workers.get(worker) {
+            let cell = index as usize * TIMED_CELL;
+            add(memory.word(cell + at), 1);
+            add(memory.word(cell + at + 1), octets as u64);
+            let first = memory.word(cell + FIRST);
+            if first.load(Ordering::Relaxed) == 0 {
+                first.store(now, Ordering::Relaxed);
+            }
+            memory.word(cell + LAST).store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Has the next packet be the first. Not the worker's, and yet safe: the worker writes that word only
+    /// when it finds 0, so one of the two writes counts and both are right.
+    pub fn forget_first(&self, index: u32) {
+        for memory in self.workers.iter() {
+            memory
+                .word(index as usize * TIMED_CELL + FIRST)
+                .store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The sum over all workers.
+    #[must_use]
+    pub fn read(&self, index: u32) -> Charge {
+        let cell = index as usize * TIMED_CELL;
+        let mut sum = Charge::default();
+        for memory in self.workers.iter() {
+            sum.traffic = sum.traffic.plus(traffic(memory, cell));
+            let load = |at: usize| memory.word(cell + at).load(Ordering::Relaxed);
+            let first = load(FIRST);
+            if first != 0 && (sum.first == 0 || first < sum.first) {
+                sum.first = first;
+            }
+            sum.last = sum.last.max(load(LAST));
+        }
+        sum
+    }
+}
+
+/// Words of a timed cell.
+const FIRST: usize = 4;
+const LAST: usize = 5;
+
+fn memories(workers: usize) -> Arc<[Memory]> {
+    (0..workers).map(|_| Memory::of(LINES)).collect()
+}
+
+fn traffic(memory: &Memory, cell: usize) -> Traffic {
+    let load = |at: usize| memory.word(cell + at).load(Ordering::Relaxed);
+    Traffic {
+        to_packets: load(0),
+        to_bytes: load(1),
+        from_packets: load(2),
+        from_bytes: load(3),
     }
 }

@@ -279,6 +279,7 @@ async fn chores(control: &Control, watches: &[LinkWatch], threads: &Threads) -> 
         if now.duration_since(load_at) >= LOAD {
             load_at = now;
             control.measure_load();
+            control.expire_filters(now);
         }
         if let Some(ended) = threads.ended() {
             return ended;

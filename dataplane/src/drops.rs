@@ -57,6 +57,8 @@ pub enum DropReason {
     Ipv4NotForUs,
     ArpNotForUs,
     TunnelFragment,
+    FlowFiltered,
+    MeteredRed,
 }
 
 /// Each reason with its name in metrics, in the order of their numbers.
@@ -115,12 +117,14 @@ const NAMES: [(DropReason, &str); DropReason::COUNT] = {
         (Ipv4NotForUs, "ipv4_not_for_us"),
         (ArpNotForUs, "arp_not_for_us"),
         (TunnelFragment, "tunnel_fragment"),
+        (FlowFiltered, "flow_filtered"),
+        (MeteredRed, "metered_red"),
     ]
 };
 
 impl DropReason {
     /// How many there are.
-    pub const COUNT: usize = DropReason::TunnelFragment as usize + 1;
+    pub const COUNT: usize = DropReason::MeteredRed as usize + 1;
 
     /// All of them, in the order of their numbers.
     pub const ALL: [DropReason; Self::COUNT] = {

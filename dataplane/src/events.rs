@@ -22,6 +22,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 
 use crate::pipeline::PathTooBig;
+use crate::snapshot::Expiry;
 
 /// Events that a watcher may lag behind before it loses some.
 const WATCHER_BACKLOG: usize = 4096;
@@ -91,6 +92,7 @@ pub(crate) struct EventHub {
     unknown_neighbour: AtomicU64,
     hold_expired: AtomicU64,
     held_dropped: AtomicU64,
+    filter_expired: AtomicU64,
     lost: AtomicU64,
     path_mtu_changed: AtomicU64,
 }
@@ -103,6 +105,7 @@ impl EventHub {
             unknown_neighbour: AtomicU64::new(0),
             hold_expired: AtomicU64::new(0),
             held_dropped: AtomicU64::new(0),
+            filter_expired: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             path_mtu_changed: AtomicU64::new(0),
         }
@@ -166,6 +169,18 @@ impl EventHub {
         }));
     }
 
+    pub(crate) fn filter_expired(&self, id: u64, why: Expiry) {
+        self.filter_expired.fetch_add(1, Ordering::Relaxed);
+        let why = match why {
+            Expiry::Idle => proto::FilterExpiry::Idle,
+            Expiry::Lifetime => proto::FilterExpiry::Lifetime,
+        };
+        self.send(proto::event::Kind::FilterExpired(proto::FilterExpired {
+            id,
+            why: why.into(),
+        }));
+    }
+
     fn overflow(&self, what: &str, lost: u64) {
         self.lost.fetch_add(lost, Ordering::Relaxed);
         self.send(proto::event::Kind::Overflow(proto::Overflow {
@@ -180,7 +195,7 @@ impl EventHub {
     }
 
     /// Events so far by kind; `overflow` is of events lost.
-    pub(crate) fn counts(&self) -> [(&'static str, u64); 6] {
+    pub(crate) fn counts(&self) -> [(&'static str, u64); 7] {
         [
             ("link_changed", self.link_changed.load(Ordering::Relaxed)),
             (
@@ -191,6 +206,7 @@ impl EventHub {
             ("held_dropped", self.held_dropped.load(Ordering::Relaxed)),
             ("overflow", self.lost.load(Ordering::Relaxed)),
             ("path_mtu_changed", self.path_mtu_changed.load(Ordering::Relaxed)),
+            ("filter_expired", self.filter_expired.load(Ordering::Relaxed)),
         ]
     }
 

@@ -1,7 +1,7 @@
 //! The user plane of Kedge.
 //!
 //! ```text
-//!  port rx ──► parse ──► classify ──► decapsulate ──► source check ──► lookup (whole burst) ──► act
+//!  port rx ──► parse ──► classify ──► decapsulate ──► source check ──► lookup (whole burst) ──► filters ──► act
 //!                │           │             │               │                                  │
 //!                │           └─ punt       └─ peer check   └─ BCP 38      deliver · encapsulate · route
 //!                └───────────────────── drop, with a name ───────────────────────────────────┘
@@ -36,6 +36,7 @@ pub mod counters;
 pub mod daemon;
 pub mod drops;
 pub mod fib;
+pub mod flow;
 pub mod frame;
 pub mod hold;
 pub mod pipeline;

@@ -13,6 +13,7 @@
 //! queues of [`crate::hold`], from which [`Pipeline::tend`] takes them.
 
 mod decide;
+mod filter;
 mod hold;
 mod ipv4;
 mod local;
@@ -28,6 +29,7 @@ pub use probe::{NoProbe, Probe, Step};
 use crate::counters::{Counters, Stage};
 use crate::drops::DropReason;
 use crate::fib::{NO_MATCH, prefetch};
+use crate::flow::Verdict;
 use crate::frame::Frame;
 use crate::snapshot::{NextHop, PortDescription, Route, Snapshot};
 use crate::stage::limit::Limit;
@@ -62,6 +64,8 @@ pub struct Pipeline {
     icmpv6_errors: Limit,
     punts: Limit,
     accept_zero_checksums: bool,
+    /// The cycle counter, once a burst; never 0.
+    now: u64,
 }
 
 /// Where a packet of a lane comes from.
@@ -95,6 +99,9 @@ struct Lane<F> {
 /// Lanes of one pass.
 type Lanes<F> = ArrayVec<Lane<F>, BURST>;
 
+/// What filters say of the lanes of one pass; nothing, where there is no filter.
+type Verdicts = ArrayVec<Verdict, BURST>;
+
 impl Pipeline {
     /// For worker number `worker`.
     #[must_use]
@@ -105,6 +112,7 @@ impl Pipeline {
             icmpv6_errors: Limit::new(limits.icmpv6_errors_per_second, limits.cycles_per_second),
             punts: Limit::new(limits.punts_per_second, limits.cycles_per_second),
             accept_zero_checksums: limits.accept_zero_checksums,
+            now: 1,
         }
     }
 
@@ -140,6 +148,7 @@ impl Pipeline {
             burst.clear();
             return;
         };
+        self.now = now.max(1);
         let mut lanes = Lanes::new();
         for frame in burst.drain(..) {
             match enter(frame, port, description) {
@@ -187,12 +196,8 @@ impl Pipeline {
     ) -> Lanes<F> {
         let mut keys: ArrayVec<u128, { 2 * BURST }> =
             lanes.iter().map(|lane| lane.packet.destination).collect();
-        // The source decides only where it is checked. There is room for both keys of every lane.
-        let checked = |lane: &Lane<F>| match lane.origin {
-            Origin::Wire => snapshot.ports.get(lane.port).is_some_and(|port| port.access),
-            Origin::Tunnel(_) => true,
-            Origin::Own | Origin::Held => false,
-        };
+        // There is room for both keys of every lane.
+        let checked = |lane: &Lane<F>| source_counts(snapshot, lane);
         keys.extend(
             lanes
                 .iter()
@@ -222,6 +227,12 @@ impl Pipeline {
         }
         self.look_peers_up(snapshot, &mut lanes, destinations);
         probe.reached(Step::Fetched);
+        let verdicts = if snapshot.flows.any {
+            self.filter(snapshot, &lanes, results, &routes)
+        } else {
+            Verdicts::new()
+        };
+        let mut verdicts = verdicts.into_iter();
         let mut sources = sources.iter();
         let mut again = Lanes::new();
         for (lane, destination) in lanes.into_iter().zip(destinations) {
@@ -231,7 +242,14 @@ impl Pipeline {
                 Route::default()
             };
             // A lane leaves at most one lane behind, so there is always room.
-            if let Some(lane) = self.decide(snapshot, now, lane, *destination, source, output) {
+            if let Some(lane) = self.decide(
+                snapshot,
+                now,
+                lane,
+                (*destination, source),
+                verdicts.next(),
+                output,
+            ) {
                 again.push(lane);
             }
         }
@@ -309,6 +327,16 @@ impl Pipeline {
         {
             self.counters.add_drops(DropReason::OutputFull, 1);
         }
+    }
+}
+
+/// Whether a packet's source is looked up: it decides only where it is checked.
+#[inline]
+fn source_counts<F>(snapshot: &Snapshot, lane: &Lane<F>) -> bool {
+    match lane.origin {
+        Origin::Wire => snapshot.ports.get(lane.port).is_some_and(|port| port.access),
+        Origin::Tunnel(_) => true,
+        Origin::Own | Origin::Held => false,
     }
 }
 

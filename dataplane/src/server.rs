@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use kedge_dataplane_api::model::Transaction;
 use kedge_dataplane_api::proto::dataplane_server::{Dataplane, DataplaneServer};
-use kedge_dataplane_api::{MAXIMUM_MESSAGE, proto};
+use kedge_dataplane_api::{ConversionError, MAXIMUM_MESSAGE, prefix_keys, proto};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
 
-use crate::control::{Control, Refusal};
+use crate::control::{Control, CounterRefusal, ReadCounters, Refusal};
+use crate::counters::Traffic;
 use crate::events::EventStream;
+use crate::snapshot::Carried;
 
 pub(crate) use socket::ApiSocket;
 pub use socket::SocketError;
@@ -44,6 +46,14 @@ pub(crate) enum ServeError {
     Io(#[from] std::io::Error),
     #[error("{0}")]
     Transport(#[from] tonic::transport::Error),
+}
+
+fn invalid(error: ConversionError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn absent(refusal: CounterRefusal) -> Status {
+    Status::not_found(refusal.to_string())
 }
 
 #[tonic::async_trait]
@@ -83,6 +93,51 @@ impl Dataplane for Service {
         _: Request<proto::GetStatusRequest>,
     ) -> Result<Response<proto::Status>, Status> {
         Ok(Response::new(self.control.readings(true).status))
+    }
+
+    async fn read_counters(
+        &self,
+        request: Request<proto::ReadCountersRequest>,
+    ) -> Result<Response<proto::CounterReading>, Status> {
+        let request = request.into_inner();
+        let request = ReadCounters {
+            all: request.all,
+            prefixes: prefix_keys("prefixes", &request.prefixes).map_err(invalid)?,
+            filters: request.filters,
+            reset: request.reset,
+        };
+        self.control
+            .read_counters(&request)
+            .map(Response::new)
+            .map_err(absent)
+    }
+
+    async fn add_counters(
+        &self,
+        request: Request<proto::AddCountersRequest>,
+    ) -> Result<Response<proto::AddCountersReply>, Status> {
+        let prefixes = &request.get_ref().prefixes;
+        let keys: Vec<proto::PrefixKey> = prefixes
+            .iter()
+            .map(|it| proto::PrefixKey {
+                address: it.address.clone(),
+                length: it.length,
+            })
+            .collect();
+        let keys = prefix_keys("prefixes", &keys).map_err(invalid)?;
+        let carried = |it: &proto::PrefixCount| Carried {
+            traffic: Traffic {
+                to_packets: it.to_packets,
+                to_bytes: it.to_bytes,
+                from_packets: it.from_packets,
+                from_bytes: it.from_bytes,
+            },
+            first_unix_ms: it.first_unix_ms,
+            last_unix_ms: it.last_unix_ms,
+        };
+        let counts: Vec<_> = keys.into_iter().zip(prefixes.iter().map(carried)).collect();
+        self.control.add_counters(&counts).map_err(absent)?;
+        Ok(Response::new(proto::AddCountersReply {}))
     }
 
     async fn watch_events(

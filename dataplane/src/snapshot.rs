@@ -17,7 +17,7 @@ mod types;
 mod tests;
 
 pub use check::{ApplyError, TableLimits};
-pub use compile::{Compiler, KnownHold};
+pub use compile::{Carried, Compiler, Expiry, KnownHold, Total, earlier};
 pub use routes::Routes;
 pub use slab::Slab;
 pub use types::{

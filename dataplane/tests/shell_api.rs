@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{
-    Encapsulation, NextHop, PrefixEntry, Source, SourcePath, Tables, Transaction, Tunnel,
+    Encapsulation, Filter, FilterAction, Meter, MeterRates, NextHop, PortRange, PrefixEntry, Selector,
+    Source, SourcePath, Tables, Transaction, Tunnel, Yellow,
 };
 use kedge_dataplane_api::{Client, ClientError, proto};
 use shell_support::{BINARY, Daemon, block_on, eventually, free_address, http_get, node};
@@ -430,6 +432,103 @@ fn after_kill_the_next_one_starts_and_is_empty() {
             .apply(&Transaction::between(&tables, &some_tables()))
             .await
             .unwrap();
+    });
+}
+
+#[test]
+fn filters_meters_and_counters_go_in_and_come_back() {
+    let daemon = start("flows");
+    block_on(async {
+        let client = daemon.client().await;
+        let mut want = some_tables();
+        let net: Ipv6Net = "2001:db8:100::/64".parse().unwrap();
+        let filter = |scope, action| Filter {
+            scope,
+            priority: 10,
+            selector: Selector {
+                protocol: Some(6),
+                destination_ports: Some(PortRange {
+                    first: 443,
+                    last: 443,
+                }),
+                ..Selector::default()
+            },
+            action,
+            idle_timeout: 0,
+            lifetime: 0,
+        };
+        want.filters
+            .insert(1, filter(Some(net), FilterAction::LocalBreakout));
+        // With DPDK's classifier.
+        want.filters.insert(2, filter(None, FilterAction::Meter(3)));
+        let rates = MeterRates::Rfc2698 {
+            cir: 1000,
+            cbs: 2000,
+            pir: 2000,
+            pbs: 4000,
+        };
+        want.meters.insert(
+            3,
+            Meter {
+                rates,
+                colour_aware: false,
+                yellow: Yellow::Mark(10),
+            },
+        );
+        let (_, tables) = client.read_state().await.unwrap();
+        let generation = client.apply(&Transaction::between(&tables, &want)).await.unwrap();
+        assert_eq!(client.read_state().await.unwrap(), (generation, want));
+        let status = client.status().await.unwrap();
+        assert_eq!((status.filters.len(), status.meters.len()), (2, 1));
+
+        let key = proto::PrefixKey {
+            address: net.network().octets().to_vec(),
+            length: 64,
+        };
+        let ask = |reset| proto::ReadCountersRequest {
+            prefixes: vec![key.clone()],
+            filters: vec![2],
+            reset,
+            ..Default::default()
+        };
+        let carried = proto::PrefixCount {
+            address: key.address.clone(),
+            length: 64,
+            to_packets: 5,
+            to_bytes: 500,
+            first_unix_ms: 7,
+            last_unix_ms: 9,
+            ..Default::default()
+        };
+        client.add_counters(vec![carried.clone()]).await.unwrap();
+        let reading = client.read_counters(ask(true)).await.unwrap();
+        assert_eq!(reading.prefixes, [carried]);
+        assert_eq!(reading.filters.len(), 1);
+        let reading = client.read_counters(ask(false)).await.unwrap();
+        assert_eq!(
+            (reading.prefixes[0].to_packets, reading.prefixes[0].first_unix_ms),
+            (0, 0)
+        );
+        let all = proto::ReadCountersRequest {
+            all: true,
+            ..Default::default()
+        };
+        let reading = client.read_counters(all).await.unwrap();
+        assert_eq!((reading.prefixes.len(), reading.filters.len()), (1, 2));
+        let absent = proto::ReadCountersRequest {
+            filters: vec![77],
+            reset: true,
+            ..Default::default()
+        };
+        let error = client.read_counters(absent).await.unwrap_err().to_string();
+        assert!(error.contains("there is no filter 77"), "{error}");
+        let nowhere = proto::PrefixCount {
+            address: vec![0; 16],
+            length: 64,
+            ..Default::default()
+        };
+        let error = client.add_counters(vec![nowhere]).await.unwrap_err().to_string();
+        assert!(error.contains("there is no prefix ::/64 of a node"), "{error}");
     });
 }
 

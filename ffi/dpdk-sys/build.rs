@@ -12,17 +12,18 @@ const OLDEST: &str = "22.11";
 ///
 /// The last three are behind peers.h. `--as-needed`, which rustc passes, leaves them
 /// out of programs that do not call it.
-const LIBRARIES: [&str; 7] = [
+const LIBRARIES: [&str; 8] = [
     "rte_eal",
     "rte_mempool",
     "rte_mbuf",
     "rte_ethdev",
+    "rte_acl",
     "rte_fib",
     "rte_lpm",
     "rte_hash",
 ];
 
-/// All that is taken from DPDK's headers; the rest is in shims.h and peers.h.
+/// All that is taken from DPDK's headers; the rest is in shims.h, flows.h and peers.h.
 const FUNCTIONS: [&str; 18] = [
     "rte_dev_probe",
     "rte_eal_cleanup",
@@ -62,6 +63,8 @@ fn build() -> Result<(), String> {
         "wrapper.h",
         "shims.h",
         "shims.c",
+        "flows.h",
+        "flows.c",
         "peers.h",
         "peers.c",
     ] {
@@ -118,6 +121,7 @@ fn shims(flags: &[String]) {
     let mut shims = cc::Build::new();
     shims
         .file("shims.c")
+        .file("flows.c")
         .file("peers.c")
         .std("gnu11")
         .warnings(true)
@@ -163,7 +167,10 @@ fn bindings(flags: &[String]) -> Result<(), String> {
         // src/lib.rs has it, as a type that can only be pointed to.
         .blocklist_type("rte_mempool.*")
         .blocklist_type("rte_memzone.*")
+        // Pointed to, and layouts of its own releases: flows.h has what is needed.
+        .opaque_type("rte_acl_ctx")
         .allowlist_recursively(true);
+    builder = builder.parse_callbacks(Box::new(Values));
     for function in FUNCTIONS {
         builder = builder.allowlist_function(function);
     }
@@ -175,6 +182,21 @@ fn bindings(flags: &[String]) -> Result<(), String> {
         .map(PathBuf::from)
         .ok_or("OUT_DIR is not set")?;
     write(&bindings, &directory.join("bindings.rs"))
+}
+
+/// Structures of flows.h, which are mere values.
+#[derive(Debug)]
+struct Values;
+
+impl bindgen::callbacks::ParseCallbacks for Values {
+    fn add_derives(&self, info: &bindgen::callbacks::DeriveInfo<'_>) -> Vec<String> {
+        match info.name {
+            "dpdk_acl_key" | "dpdk_meter" | "dpdk_meter_profile" => {
+                ["Clone", "Copy", "Debug", "Default"].map(str::to_owned).to_vec()
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 fn write(bindings: &bindgen::Bindings, path: &Path) -> Result<(), String> {

@@ -10,5 +10,6 @@
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 
+#include "flows.h"
 #include "peers.h"
 #include "shims.h"

@@ -132,6 +132,7 @@ impl Gateway {
         let limits = TableLimits {
             prefixes: 1 << 21,
             tunnels: 1 << 20,
+            ..TableLimits::default()
         };
         let compiler = Compiler::new(PORTS.map(port).to_vec(), LOCAL, workers).with_limits(limits);
         let prefixes = Shape::Pools.prefixes(count);

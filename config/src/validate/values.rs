@@ -103,6 +103,21 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             86_400,
             "seconds",
         );
+        for (key, value, most) in [
+            ("dataplane.maximum_filters", dataplane.maximum_filters, 1 << 24),
+            (
+                "dataplane.maximum_domain_filters",
+                dataplane.maximum_domain_filters,
+                1 << 20,
+            ),
+            (
+                "dataplane.maximum_meters",
+                dataplane.maximum_meters,
+                (1 << 24) - 1,
+            ),
+        ] {
+            findings.range(key, value, 0, most, "");
+        }
         if let Some(argument) = dataplane
             .eal_arguments
             .iter()

@@ -123,6 +123,19 @@ fn as_control(gateway: &str, event: dataplane_proto::Event) -> proto::Event {
                 [("reason", dropped.reason), ("packets", packets)],
             )
         }
+        Some(Kind::FilterExpired(expired)) => {
+            let why = match expired.why() {
+                dataplane_proto::FilterExpiry::Idle => "no packet for its idle timeout",
+                _ => "its lifetime has passed",
+            };
+            let text = format!("data plane: filter {} is no longer needed: {why}", expired.id);
+            own(
+                gateway,
+                "dataplane_filter_expired",
+                text,
+                [("filter", expired.id.to_string())],
+            )
+        }
         Some(Kind::Overflow(overflow)) => {
             let text = format!("data plane: {} {} not reported", overflow.lost, overflow.what);
             own(

@@ -59,6 +59,7 @@ const COUNTERS: &[&str] = &[
     "advertisements_not_sent",
     "neighbour_requests",
     "gtpu_messages_not_sent",
+    "filters_expired",
 ];
 
 /// Runs until a signal says to stop.
@@ -372,6 +373,7 @@ impl Daemon {
                 self.counters.add("neighbour_requests");
                 self.interfaces.resolve(&port, address);
             }
+            FromDataplane::FilterExpired { .. } => self.counters.add("filters_expired"),
         }
     }
 

@@ -147,6 +147,20 @@ impl Dataplane for Service {
         }))
     }
 
+    async fn read_counters(
+        &self,
+        _: Request<proto::ReadCountersRequest>,
+    ) -> Result<Response<proto::CounterReading>, Status> {
+        Ok(Response::new(proto::CounterReading::default()))
+    }
+
+    async fn add_counters(
+        &self,
+        _: Request<proto::AddCountersRequest>,
+    ) -> Result<Response<proto::AddCountersReply>, Status> {
+        Ok(Response::new(proto::AddCountersReply {}))
+    }
+
     type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<proto::Event, Status>> + Send>>;
 
     async fn watch_events(

@@ -154,6 +154,33 @@ impl Client {
         Ok(answer.into_inner())
     }
 
+    /// What was counted of prefixes and filters; with `reset` counting begins anew.
+    ///
+    /// # Errors
+    /// Refused, for one of them is not there; or lost.
+    pub async fn read_counters(
+        &self,
+        request: proto::ReadCountersRequest,
+    ) -> Result<proto::CounterReading, ClientError> {
+        let answer = self
+            .inner
+            .clone()
+            .read_counters(request)
+            .await
+            .map_err(|status| self.call_error(&status))?;
+        Ok(answer.into_inner())
+    }
+
+    /// Adds what another anchor has counted.
+    ///
+    /// # Errors
+    /// Refused, with nothing added; or lost.
+    pub async fn add_counters(&self, prefixes: Vec<proto::PrefixCount>) -> Result<(), ClientError> {
+        let request = proto::AddCountersRequest { prefixes };
+        let added = self.inner.clone().add_counters(request).await;
+        added.map(|_| ()).map_err(|status| self.call_error(&status))
+    }
+
     /// Events from now on. The stream ends, with or without an error, when the data plane goes.
     ///
     /// # Errors

@@ -6,6 +6,9 @@
 
 mod decode;
 mod encode;
+mod flow;
+
+pub use decode::prefix_keys;
 
 /// Bits in front of the IPv4 address in an IPv4-mapped one (RFC 4291 section 2.5.5.2).
 const MAPPED_LENGTH: u8 = 96;

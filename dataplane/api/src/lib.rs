@@ -22,7 +22,7 @@ pub mod convert;
 pub mod model;
 
 pub use client::{Client, ClientError};
-pub use convert::ConversionError;
+pub use convert::{ConversionError, prefix_keys};
 pub use model::{Tables, Transaction};
 
 /// Largest gRPC message in octets that either side accepts: a full read-back

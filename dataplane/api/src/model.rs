@@ -4,8 +4,12 @@
 //! one of such addresses: so both IP versions are in the same tables. No IPv6 packet with such an address is
 //! forwarded.
 
+mod flow;
 mod transaction;
 
+pub use flow::{
+    Direction, Filter, FilterAction, Meter, MeterRates, PortRange, Selector, TrafficClass, Yellow,
+};
 pub use transaction::Transaction;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +36,10 @@ pub struct Tables {
     pub neighbours: BTreeMap<(String, Ipv6Addr), LinkLayerAddress>,
     /// Addresses of this node; packets to them go to the kernel or are decapsulated.
     pub local_addresses: BTreeSet<Ipv6Addr>,
+    /// Flow filters by id; 0 is none.
+    pub filters: BTreeMap<u64, Filter>,
+    /// Meters by id; 0 is none.
+    pub meters: BTreeMap<u64, Meter>,
 }
 
 /// What a prefix leads to, and what may come from it.

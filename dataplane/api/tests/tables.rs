@@ -6,8 +6,9 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{
-    DiscardReason, Encapsulation, GtpU, LinkLayerAddress, NextHop, PduSession, PrefixEntry, Source,
-    SourcePath, Tables, Transaction, Tunnel,
+    Direction, DiscardReason, Encapsulation, Filter, FilterAction, GtpU, LinkLayerAddress, Meter, MeterRates,
+    NextHop, PduSession, PortRange, PrefixEntry, Selector, Source, SourcePath, Tables, TrafficClass,
+    Transaction, Tunnel, Yellow,
 };
 use kedge_dataplane_api::proto;
 use proptest::prelude::*;
@@ -101,19 +102,120 @@ fn encapsulation() -> impl Strategy<Value = Encapsulation> {
     ]
 }
 
+fn selector() -> impl Strategy<Value = Selector> {
+    let direction = prop_oneof![
+        Just(None),
+        Just(Some(Direction::FromNode)),
+        Just(Some(Direction::ToNode))
+    ];
+    let ports = || {
+        prop::option::of(any::<(u16, u16)>().prop_map(|(one, other)| PortRange {
+            first: one.min(other),
+            last: one.max(other),
+        }))
+    };
+    let traffic_class = any::<(u8, u8)>().prop_map(|(value, mask)| TrafficClass {
+        value: value & mask,
+        mask,
+    });
+    (
+        direction,
+        (prefix(), prefix()),
+        any::<Option<u8>>(),
+        (ports(), ports()),
+        traffic_class,
+        prop::option::of(0u32..1 << 20),
+    )
+        .prop_map(
+            |(direction, addresses, protocol, ports, traffic_class, flow_label)| {
+                let any = |prefix: Ipv6Net| {
+                    if prefix.prefix_len() == 0 {
+                        Ipv6Net::default()
+                    } else {
+                        prefix
+                    }
+                };
+                Selector {
+                    direction,
+                    source: any(addresses.0),
+                    destination: any(addresses.1),
+                    protocol,
+                    source_ports: ports.0,
+                    destination_ports: ports.1,
+                    traffic_class,
+                    flow_label,
+                }
+            },
+        )
+}
+
+fn filter() -> impl Strategy<Value = Filter> {
+    let action = prop_oneof![
+        Just(FilterAction::Anchor),
+        (1..=u32::MAX).prop_map(FilterAction::Tunnel),
+        Just(FilterAction::LocalBreakout),
+        Just(FilterAction::Drop),
+        (1..=u64::MAX).prop_map(FilterAction::Meter),
+        (1..=u64::MAX).prop_map(FilterAction::NodeMeter),
+    ];
+    let times = any::<(u32, u32)>();
+    (prop::option::of(prefix()), 1u16.., selector(), action, times).prop_map(
+        |(scope, priority, selector, action, (idle_timeout, lifetime))| Filter {
+            scope,
+            priority,
+            selector,
+            action,
+            idle_timeout,
+            lifetime,
+        },
+    )
+}
+
+fn meter() -> impl Strategy<Value = Meter> {
+    let rates = any::<(bool, [u64; 4])>().prop_map(|(one, [cir, cbs, other, burst])| {
+        if one {
+            MeterRates::Rfc2698 {
+                cir,
+                cbs,
+                pir: other,
+                pbs: burst,
+            }
+        } else {
+            MeterRates::Rfc4115 {
+                cir,
+                cbs,
+                eir: other,
+                ebs: burst,
+            }
+        }
+    });
+    let yellow = prop_oneof![Just(Yellow::Pass), (0u8..64).prop_map(Yellow::Mark)];
+    (rates, any::<bool>(), yellow).prop_map(|(rates, colour_aware, yellow)| Meter {
+        rates,
+        colour_aware,
+        yellow,
+    })
+}
+
 fn tables() -> impl Strategy<Value = Tables> {
     (
         prop::collection::btree_map(prefix(), entry(), 0..12),
         prop::collection::btree_map(1u32..8, tunnel(), 0..6),
         prop::collection::btree_map((port(), address()), link_layer_address(), 0..8),
         prop::collection::btree_set(address(), 0..6),
+        prop::collection::btree_map(1u64..8, filter(), 0..6),
+        prop::collection::btree_map(1u64..8, meter(), 0..6),
     )
-        .prop_map(|(prefixes, tunnels, neighbours, local_addresses)| Tables {
-            prefixes,
-            tunnels,
-            neighbours,
-            local_addresses,
-        })
+        .prop_map(
+            |(prefixes, tunnels, neighbours, local_addresses, filters, meters)| Tables {
+                prefixes,
+                tunnels,
+                neighbours,
+                local_addresses,
+                filters,
+                meters,
+            },
+        )
 }
 
 proptest! {
@@ -317,6 +419,106 @@ fn errors_name_the_field_and_the_value() {
     );
     let decoded = Transaction::try_from(&tunnel(whole)).unwrap();
     assert_eq!(decoded.put_tunnels[0].1.hop_limit, 64, "0 stands for the default");
+}
+
+#[test]
+fn what_is_wrong_with_a_filter_or_a_meter_is_named() {
+    let whole = proto::Filter {
+        id: 1,
+        priority: 1,
+        action: Some(proto::filter::Action::Drop(true)),
+        ..Default::default()
+    };
+    let refused = |filter: proto::Filter| {
+        refusal(&proto::Transaction {
+            put_filters: vec![filter],
+            ..Default::default()
+        })
+    };
+    let with = |selector: proto::Selector| {
+        refused(proto::Filter {
+            selector: Some(selector),
+            ..whole.clone()
+        })
+    };
+    for (priority, shown) in [(0, "0"), (65_536, "65536")] {
+        assert_eq!(
+            refused(proto::Filter {
+                priority,
+                ..whole.clone()
+            }),
+            format!("put_filters[0].priority = {shown}: a priority is 1..=65535")
+        );
+    }
+    assert_eq!(
+        refused(proto::Filter {
+            id: 0,
+            ..whole.clone()
+        }),
+        "put_filters[0].id = 0: 0 is no filter id"
+    );
+    assert_eq!(
+        refused(proto::Filter {
+            action: None,
+            ..whole.clone()
+        }),
+        "put_filters[0].action = absent: a filter needs an action"
+    );
+    assert_eq!(
+        refused(proto::Filter {
+            action: Some(proto::filter::Action::LocalBreakout(false)),
+            ..whole.clone()
+        }),
+        "put_filters[0].local_breakout = false: it is true or another action is given"
+    );
+    assert_eq!(
+        with(proto::Selector {
+            source_ports: Some(proto::PortRange { first: 2, last: 1 }),
+            ..Default::default()
+        }),
+        "put_filters[0].selector.source_ports = 2..=1: ports are 0..=65535, the first not above the last"
+    );
+    assert_eq!(
+        with(proto::Selector {
+            traffic_class: Some(proto::TrafficClass { value: 3, mask: 2 }),
+            ..Default::default()
+        }),
+        "put_filters[0].selector.traffic_class.value = 3: it has bits that the mask has not"
+    );
+    assert_eq!(
+        with(proto::Selector {
+            flow_label: Some(proto::FlowLabel { value: 1 << 20 }),
+            ..Default::default()
+        }),
+        "put_filters[0].selector.flow_label.value = 1048576: a flow label is 0..=1048575"
+    );
+    assert_eq!(
+        with(proto::Selector {
+            protocol: Some(proto::Protocol { number: 256 }),
+            ..Default::default()
+        }),
+        "put_filters[0].selector.protocol.number = 256: a protocol is 0..=255"
+    );
+    let meter = |yellow, rates| {
+        refusal(&proto::Transaction {
+            put_meters: vec![proto::Meter {
+                id: 1,
+                rates,
+                yellow,
+                ..Default::default()
+            }],
+            ..Default::default()
+        })
+    };
+    assert_eq!(
+        meter(None, None),
+        "put_meters[0].rates = absent: a meter needs rates"
+    );
+    let rates = Some(proto::meter::Rates::Rfc4115(proto::Rfc4115::default()));
+    assert_eq!(
+        meter(Some(proto::YellowMark { dscp: 64 }), rates),
+        "put_meters[0].yellow.dscp = 64: a DSCP is 0..=63"
+    );
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 use kedge_dataplane_api::model::Encapsulation;
 
+use super::filter::leads_into;
 use super::hold::must_wait;
 use super::{Lane, Origin, Output, Pipeline, ipv4};
 use crate::counters::Stage;
 use crate::drops::DropReason;
+use crate::flow::Verdict;
 use crate::frame::Frame;
 use crate::snapshot::{Adjacency, LinkLayerAddress, NextHop, Route, Snapshot, SourceRule, Tunnel};
 use crate::stage::icmpv6_error::{self, Icmpv6Error};
@@ -68,8 +70,8 @@ impl Pipeline {
         snapshot: &Snapshot,
         now: u64,
         mut lane: Lane<F>,
-        route: Route,
-        source: Route,
+        (route, source): (Route, Route),
+        verdict: Option<Verdict>,
         output: &mut Output<F>,
     ) -> Option<Lane<F>> {
         let step = match lane.origin {
@@ -110,6 +112,15 @@ impl Pipeline {
                 };
             }
             Ok(Step::Forward(next_hop)) => {
+                // Before it waits, if it has to: what a filter sends elsewhere does not, and no packet meets
+                // filters twice.
+                let next_hop = match verdict.filter(|it| !it.is_nothing()) {
+                    None => next_hop,
+                    Some(verdict) => match self.obey(snapshot, &mut lane, &verdict, route, next_hop) {
+                        Ok(next_hop) => next_hop,
+                        Err(reason) => return self.refuse(snapshot, now, lane, reason.into()),
+                    },
+                };
                 if (matches!(next_hop, NextHop::Hold) || !output.held.is_empty())
                     && must_wait(&lane, route, next_hop, output)
                 {
@@ -194,7 +205,7 @@ impl Pipeline {
             self.counters.stage(Stage::SourceChecked, 1);
             snapshot
                 .prefix_traffic
-                .from(self.worker, source.counter, packet.length);
+                .from(self.worker, source.counter, packet.length, self.now);
         }
         if next_hop == NextHop::Local {
             self.local(snapshot, lane)
@@ -225,13 +236,13 @@ impl Pipeline {
         }
         let for_served = matches!(route.source, SourceRule::Tunnel { tunnel: its, .. } if its == tunnel);
         let from_anchored = source.next_hop == NextHop::Tunnel(tunnel);
-        if !for_served && !from_anchored {
+        if !for_served && !from_anchored && !filtered_into(snapshot, packet.source, tunnel) {
             return Err(DropReason::TunnelInnerSourceInvalid.into());
         }
         if from_anchored {
             snapshot
                 .prefix_traffic
-                .from(self.worker, source.counter, packet.length);
+                .from(self.worker, source.counter, packet.length, self.now);
         }
         if route.next_hop != NextHop::Local {
             return Ok(Step::Forward(route.next_hop));
@@ -313,7 +324,7 @@ impl Pipeline {
             _ => Ok(()),
         };
         if result.is_ok() && !matches!(next_hop, NextHop::Adjacency(_)) {
-            snapshot.prefix_traffic.to(self.worker, counter, length);
+            snapshot.prefix_traffic.to(self.worker, counter, length, self.now);
         }
         result
     }
@@ -517,6 +528,13 @@ impl Pipeline {
         self.counters.stage(Stage::Icmpv6ErrorSent, 1);
         own(lane)
     }
+}
+
+/// Whether filters of this source's prefix send packets into this tunnel: the node may answer by the same way.
+#[cold]
+fn filtered_into(snapshot: &Snapshot, source: u128, tunnel: u32) -> bool {
+    let filters = snapshot.routes.filters(snapshot.fib.lookup(source));
+    leads_into(&snapshot.flows, filters, tunnel)
 }
 
 /// A lane whose frame holds a packet of our own now.

@@ -1,5 +1,7 @@
 //! Which transactions are refused, and with which words.
 
+mod flows;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv6Addr;
 use std::num::NonZeroU32;
@@ -10,6 +12,7 @@ use kedge_dataplane_api::model::{
 };
 
 use super::PortDescription;
+use super::compile::{Filters, tunnels_named};
 use super::family::{MAPPED_LENGTH, is_global_unicast, is_ipv4, is_unicast, shown, shown_prefix};
 use crate::tunnel::gtpu;
 
@@ -123,6 +126,45 @@ pub enum ApplyError {
     /// An IPv4 prefix of a node.
     #[error("prefix {}: nodes have IPv6 prefixes only", shown_prefix(*.0))]
     Ipv4Node(Ipv6Net),
+    /// A filter that cannot be.
+    #[error("filter {filter}: {value}: {why}")]
+    Filter {
+        /// Its id.
+        filter: u64,
+        /// What is wrong.
+        value: String,
+        /// What is wrong with that.
+        why: &'static str,
+    },
+    /// A meter that cannot be.
+    #[error("meter {meter}: {value}: {why}")]
+    Meter {
+        /// Its id.
+        meter: u64,
+        /// What is wrong.
+        value: String,
+        /// What is wrong with that.
+        why: &'static str,
+    },
+    /// A filter of a prefix that would not be there.
+    #[error("filter {filter}: there is no prefix {prefix}")]
+    UnknownPrefix {
+        /// Its id.
+        filter: u64,
+        /// Its scope.
+        prefix: Ipv6Net,
+    },
+    /// A meter that would not be there.
+    #[error("filter {filter}: there is no meter {meter}")]
+    UnknownMeter {
+        /// The filter's id.
+        filter: u64,
+        /// The meter named.
+        meter: u64,
+    },
+    /// No classifier can be made of the filters of the whole domain.
+    #[error("{0}")]
+    Classifier(#[from] crate::flow::BuildError),
     /// A tunnel id that means none.
     #[error("0 is no tunnel id")]
     TunnelZero,
@@ -135,6 +177,12 @@ pub struct TableLimits {
     pub prefixes: usize,
     /// Most tunnels.
     pub tunnels: usize,
+    /// Most filters.
+    pub filters: usize,
+    /// Most of them that have no scope.
+    pub domain_filters: usize,
+    /// Most meters.
+    pub meters: usize,
 }
 
 impl Default for TableLimits {
@@ -143,6 +191,9 @@ impl Default for TableLimits {
         Self {
             prefixes: 1 << 21,
             tunnels: 1 << 20,
+            filters: 1 << 20,
+            domain_filters: 1 << 14,
+            meters: 1 << 20,
         }
     }
 }
@@ -179,8 +230,10 @@ pub(super) struct Have<'a> {
     pub(super) tables: &'a Tables,
     /// Tunnels by the keys of what comes in through them.
     pub(super) peers: &'a BTreeMap<Ipv6Net, u32>,
-    /// How often each tunnel is named by a prefix.
+    /// How often each tunnel is named by a prefix or a filter.
     pub(super) users: &'a HashMap<u32, usize>,
+    /// What is known of filters.
+    pub(super) filters: &'a Filters,
 }
 
 /// Checks `transaction` against what is there. The work grows with the transaction, not with the
@@ -194,6 +247,7 @@ pub(super) fn check(
     let have = known.tables;
     deletions(transaction, have)?;
     sizes(transaction, have, limits)?;
+    flows::entries(transaction, known, limits)?;
     for (prefix, entry) in &transaction.put_prefixes {
         prefix_entry(*prefix, entry, ports)?;
     }
@@ -222,7 +276,8 @@ pub(super) fn check(
             });
         }
     }
-    references(transaction, known)
+    references(transaction, known)?;
+    flows::references(transaction, known)
 }
 
 /// No entry twice, and no more than there is room for.
@@ -462,6 +517,14 @@ fn references(transaction: &Transaction, have: Have<'_>) -> Result<(), ApplyErro
             return Err(unknown_tunnel(prefix, tunnel));
         }
     }
+    for (id, filter) in &transaction.put_filters {
+        if let Some(tunnel) = filter.action.tunnel().filter(|id| !there(*id)) {
+            return Err(ApplyError::UnknownTunnel {
+                entry: format!("filter {id}"),
+                tunnel,
+            });
+        }
+    }
     let lost = deleted.iter().copied().filter(|id| !put.contains(id));
     if anew {
         Ok(())
@@ -470,7 +533,7 @@ fn references(transaction: &Transaction, have: Have<'_>) -> Result<(), ApplyErro
     }
 }
 
-/// That no prefix which stays names a tunnel that goes.
+/// That no prefix or filter which stays names a tunnel that goes.
 fn users(
     transaction: &Transaction,
     have: Have<'_>,
@@ -492,13 +555,38 @@ fn users(
             }
         }
     }
+    let changed: HashSet<u64> = transaction
+        .delete_filters
+        .iter()
+        .chain(transaction.put_filters.iter().map(|(id, _)| id))
+        .copied()
+        .collect();
+    for tunnel in tunnels_named(changed.iter(), have.tables) {
+        if let Some(left) = left.get_mut(&tunnel) {
+            *left = left.saturating_sub(1);
+        }
+    }
     let Some(tunnel) = left.into_iter().find(|(_, left)| *left > 0).map(|(id, _)| id) else {
         return Ok(());
     };
     // Only to name it.
     let mut others = prefixes.iter().filter(|(prefix, _)| !replaced.contains(*prefix));
     let user = others.find(|(_, entry)| tunnels_of(entry).any(|it| it == tunnel));
-    user.map_or(Ok(()), |(prefix, _)| Err(unknown_tunnel(prefix, tunnel)))
+    if let Some((prefix, _)) = user {
+        return Err(unknown_tunnel(prefix, tunnel));
+    }
+    let mut filters = have
+        .tables
+        .filters
+        .iter()
+        .filter(|(id, _)| !changed.contains(*id));
+    let user = filters.find(|(_, filter)| filter.action.tunnel() == Some(tunnel));
+    user.map_or(Ok(()), |(id, _)| {
+        Err(ApplyError::UnknownTunnel {
+            entry: format!("filter {id}"),
+            tunnel,
+        })
+    })
 }
 
 fn unknown_tunnel(prefix: &Ipv6Net, tunnel: u32) -> ApplyError {

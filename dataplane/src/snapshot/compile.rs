@@ -7,12 +7,15 @@
 //! way to every peer that is in a prefix that it touches. All tunnels to a peer
 //! share that: a million of them need not be looked at when it changes.
 
+mod charging;
+mod flows;
 mod holds;
 mod tunnels;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv6Net;
@@ -21,12 +24,16 @@ use kedge_dataplane_api::model::{self, DiscardReason, PrefixEntry, SourcePath, T
 use super::check::{ApplyError, Have, TableLimits, check, tunnels_of};
 use super::routes::RouteWriter;
 use super::slab::{Indexes, Slab};
-pub use holds::KnownHold;
-
 use super::types::{Adjacency, NextHop, PortDescription, Route, Snapshot, SourceRule};
-use crate::counters::{Bank, Traffic};
+use crate::counters::{Bank, Charge, TimedBank, Traffic};
 use crate::fib::{NO_MATCH, Table};
+use crate::flow::{self, Flows};
 use crate::path_mtu::PathMtus;
+
+pub use charging::{Carried, Total, earlier};
+pub use flows::Expiry;
+pub(super) use flows::{Filters, tunnels_named};
+pub use holds::KnownHold;
 
 /// What a prefix is held at most where nobody says anything else.
 const HOLD_MAXIMUM: Duration = Duration::from_secs(3);
@@ -66,7 +73,9 @@ pub struct Compiler {
     routes: RouteWriter,
     counter_indexes: Indexes,
     /// By index of a counter: what it read when it was given out.
-    counted_before: Vec<Traffic>,
+    counted_before: Vec<Charge>,
+    /// What came with prefixes from other anchors.
+    carried: HashMap<Ipv6Net, Carried>,
     tunnels: BTreeMap<u32, Counted>,
     tunnel_indexes: Indexes,
     /// Tunnel id by the key of what comes in through it.
@@ -78,12 +87,13 @@ pub struct Compiler {
     path_indexes: Indexes,
     /// What routers said of the paths to peers; outlives the tunnels.
     path_mtus: PathMtus,
-    /// How often each tunnel is named by a prefix.
+    holds: BTreeMap<Ipv6Net, KnownHold>,
+    hold_maximum: Duration,
+    /// How often each tunnel is named by a prefix or a filter.
     users: HashMap<u32, usize>,
     adjacencies: BTreeMap<(String, Ipv6Addr), KnownAdjacency>,
     adjacency_indexes: Indexes,
-    holds: BTreeMap<Ipv6Net, KnownHold>,
-    hold_maximum: Duration,
+    filters: Filters,
 }
 
 impl Compiler {
@@ -91,6 +101,7 @@ impl Compiler {
     #[must_use]
     pub fn new(ports: Vec<PortDescription>, node_address: Ipv6Addr, workers: usize) -> Self {
         let (mut fib, mut peer_table, mut routes) = (Table::new(), Table::new(), RouteWriter::new());
+        let mut filters = Filters::default();
         let snapshot = Snapshot {
             generation: 1,
             serial: 1,
@@ -103,8 +114,16 @@ impl Compiler {
             adjacencies: Slab::default(),
             ports: ports.into(),
             node_address: node_address.into(),
-            prefix_traffic: Bank::new(workers),
+            prefix_traffic: TimedBank::new(workers),
             tunnel_traffic: Bank::new(workers),
+            flows: Flows {
+                any: false,
+                lists: filters.commit(),
+                wide: Arc::default(),
+                meters: Slab::default(),
+                meter_bank: flow::meter::Bank::new(workers),
+                traffic: TimedBank::new(workers),
+            },
         };
         Self {
             tables: Tables::default(),
@@ -115,6 +134,7 @@ impl Compiler {
             routes,
             counter_indexes: Indexes::default(),
             counted_before: Vec::new(),
+            carried: HashMap::new(),
             tunnels: BTreeMap::new(),
             tunnel_indexes: Indexes::default(),
             peers: BTreeMap::new(),
@@ -127,6 +147,7 @@ impl Compiler {
             adjacency_indexes: Indexes::default(),
             holds: BTreeMap::new(),
             hold_maximum: HOLD_MAXIMUM,
+            filters,
         }
     }
 
@@ -174,35 +195,6 @@ impl Compiler {
         self.snapshot.clone()
     }
 
-    /// Traffic of every tunnel, since it was put.
-    pub fn tunnel_traffic(&self) -> impl Iterator<Item = (u32, Traffic)> + '_ {
-        let bank = &self.snapshot.tunnel_traffic;
-        self.tunnels
-            .iter()
-            .map(|(id, it)| (*id, bank.read(it.index).since(it.before)))
-    }
-
-    /// Traffic of every prefix of a node, here or anchored here, since it was put.
-    pub fn prefix_traffic(&self) -> impl Iterator<Item = (Ipv6Net, Traffic)> + '_ {
-        let bank = &self.snapshot.prefix_traffic;
-        let nodes = self.tables.prefixes.iter().filter(|(_, entry)| {
-            entry.source.is_some()
-                || matches!(
-                    entry.next_hop,
-                    model::NextHop::Deliver { .. } | model::NextHop::Tunnel(_) | model::NextHop::Hold { .. }
-                )
-        });
-        nodes.filter_map(|(prefix, _)| {
-            let counter = self.routes.get(self.fib.get(*prefix)?).counter;
-            let before = self
-                .counted_before
-                .get(counter as usize)
-                .copied()
-                .unwrap_or_default();
-            Some((*prefix, bank.read(counter).since(before)))
-        })
-    }
-
     /// Carries `transaction` out and gives the snapshot that contains it.
     ///
     /// # Errors
@@ -212,10 +204,12 @@ impl Compiler {
             tables: &self.tables,
             peers: &self.peers,
             users: &self.users,
+            filters: &self.filters,
         };
         check(transaction, have, &self.snapshot.ports, self.limits)?;
         self.room_for(transaction)?;
-        let touched = Touched::by(transaction, &self.tables);
+        let flows = self.touch_flows(transaction)?;
+        let mut touched = Touched::by(transaction, &self.tables);
         let before = touched.entries(&self.tables);
         self.tables.apply(transaction);
         self.count_users(&touched, &before);
@@ -229,6 +223,8 @@ impl Compiler {
         for id in &touched.tunnels {
             unresolved.extend(self.compile_tunnel(*id));
         }
+        // Filters name tunnels too, and hang off the routes of prefixes.
+        self.compile_flows(flows, &mut touched);
         for tunnel in before.tunnels.values() {
             self.release_path(tunnel.remote);
         }
@@ -256,6 +252,7 @@ impl Compiler {
         self.snapshot.peers = self.peer_table.commit();
         self.snapshot.routes = self.routes.commit();
         self.snapshot.serial += 1;
+        self.snapshot.flows.lists = self.filters.commit();
         self.snapshot.made_at = Instant::now();
         self.snapshot.clone()
     }
@@ -272,7 +269,8 @@ impl Compiler {
         self.fib.room_for(changes).map_err(full)?;
         self.peer_table.room_for(changes).map_err(full)?;
         let counters = self.snapshot.prefix_traffic.cells();
-        if !self.routes.room_for(changes) || counters <= self.fib.len() + changes {
+        let flows = self.filters.room_for(transaction, &self.snapshot.flows);
+        if !flows || !self.routes.room_for(changes) || counters <= self.fib.len() + changes {
             let octets = self.fib.octets();
             return Err(full(crate::fib::Full {
                 prefixes: self.fib.len(),
@@ -363,22 +361,24 @@ impl Compiler {
             if let Some(old) = old {
                 self.counter_indexes.give(self.routes.get(old).counter);
                 self.routes.retire(old);
+                self.carried.remove(&key);
                 self.set(key, NO_MATCH);
             }
             return;
         };
+        let filters = self.filters.list(key);
         match old {
             Some(old) => {
                 let before = self.routes.get(old);
                 route.counter = before.counter;
-                if route == before {
+                if route == before && filters == self.routes.filters(old) {
                     return;
                 }
                 self.routes.retire(old);
             }
             None => route.counter = self.take_counter(),
         }
-        let index = self.routes.add(route);
+        let index = self.routes.add(route, filters);
         self.set(key, index);
     }
 
@@ -387,18 +387,6 @@ impl Compiler {
         if let Err(error) = self.fib.set(key, index) {
             tracing::error!(%key, %error, "a change that there was room for found none");
         }
-    }
-
-    fn take_counter(&mut self) -> u32 {
-        let index = self.counter_indexes.take();
-        let at = index as usize;
-        if self.counted_before.len() <= at {
-            self.counted_before.resize(at + 1, Traffic::default());
-        }
-        if let Some(before) = self.counted_before.get_mut(at) {
-            *before = self.snapshot.prefix_traffic.read(index);
-        }
-        index
     }
 
     fn route(&self, key: Ipv6Net) -> Option<Route> {

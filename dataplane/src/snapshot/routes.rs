@@ -10,10 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::types::{LinkLayerAddress, NextHop, Route, SourceRule};
 use crate::fib::{Memory, WORDS, prefetch};
+use crate::flow::List;
 use crate::versions::{Token, Versions};
 
 /// Words of a route: half a cache line.
 const ROUTE: usize = 4;
+/// That of its filters, which is read only where there are some.
+const FILTERS: usize = 3;
 /// Lines that are reserved for routes: 2 GiB of addresses, 64 million routes. Only what is used takes memory.
 const LINES: usize = if cfg!(miri) { 1 << 10 } else { 1 << 25 };
 
@@ -31,6 +34,13 @@ impl Routes {
     pub fn get(&self, index: u32) -> Route {
         let word = |at: usize| word(&self.memory, index, at).load(Ordering::Relaxed);
         Route::unpack([word(0), word(1), word(2)])
+    }
+
+    /// The filters of the prefix whose route this is. They are in the same half line.
+    #[inline]
+    #[must_use]
+    pub fn filters(&self, index: u32) -> List {
+        List::unpack(word(&self.memory, index, FILTERS).load(Ordering::Relaxed))
     }
 
     /// Asks the processor for a route that [`Routes::get`] will be asked for.
@@ -71,7 +81,7 @@ impl RouteWriter {
     }
 
     /// A new entry. Whoever adds has asked for room before.
-    pub(super) fn add(&mut self, route: Route) -> u32 {
+    pub(super) fn add(&mut self, route: Route, filters: List) -> u32 {
         let index = self.free.pop().unwrap_or_else(|| {
             self.next += 1;
             self.next - 1
@@ -79,7 +89,13 @@ impl RouteWriter {
         for (at, value) in route.pack().into_iter().enumerate() {
             word(&self.memory, index, at).store(value, Ordering::Relaxed);
         }
+        word(&self.memory, index, FILTERS).store(filters.pack(), Ordering::Relaxed);
         index
+    }
+
+    /// The filters of an index in use.
+    pub(super) fn filters(&self, index: u32) -> List {
+        List::unpack(word(&self.memory, index, FILTERS).load(Ordering::Relaxed))
     }
 
     /// The route of an index in use.
@@ -245,19 +261,19 @@ mod tests {
             next_hop: NextHop::Tunnel(index),
             ..Route::default()
         };
-        let first = writer.add(route(1));
+        let first = writer.add(route(1), List::default());
         let held = writer.commit();
         writer.retire(first);
         let mut taken = Vec::new();
         for number in 2..20 {
-            taken.push(writer.add(route(number)));
+            taken.push(writer.add(route(number), List::default()));
             writer.commit();
         }
         assert!(!taken.contains(&first));
         assert_eq!(held.get(first), route(1));
         drop(held);
         writer.commit();
-        assert_eq!(writer.add(route(99)), first);
+        assert_eq!(writer.add(route(99), List::default()), first);
         assert_eq!(
             writer.commit().get(if cfg!(miri) { 99 } else { 9_999_999 }),
             Route::default()

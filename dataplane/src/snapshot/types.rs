@@ -7,8 +7,9 @@ use kedge_dataplane_api::model::Encapsulation;
 
 use super::routes::Routes;
 use super::slab::Slab;
-use crate::counters::Bank;
+use crate::counters::{Bank, TimedBank};
 use crate::fib::Fib;
+use crate::flow::Flows;
 use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 
 /// Most ports of one data plane.
@@ -47,9 +48,11 @@ pub struct Snapshot {
     /// Source of ICMPv6 errors.
     pub node_address: u128,
     /// Traffic by prefix: see [`Route::counter`].
-    pub prefix_traffic: Bank,
+    pub prefix_traffic: TimedBank,
     /// Traffic by tunnel.
     pub tunnel_traffic: Bank,
+    /// Filters and meters.
+    pub flows: Flows,
 }
 
 /// What a worker has to know of a port.

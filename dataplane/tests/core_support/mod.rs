@@ -63,6 +63,9 @@ pub const BEHIND_TAGGED: &str = "2001:db8:cd::1";
 pub const ERRORS_PER_SECOND: u32 = 100;
 pub const PUNTS_PER_SECOND: u32 = 200;
 
+/// Of the clock, in a second.
+pub const CYCLES: u64 = 1_000_000;
+
 pub fn tables() -> Tables {
     let mut tables = Tables::default();
     let entry = |next_hop| PrefixEntry {
@@ -189,8 +192,8 @@ pub fn snapshot() -> Snapshot {
     compiler().snapshot()
 }
 
-/// With [`tables`].
-pub fn compiler() -> Compiler {
+/// Of the gateway of these tests.
+pub fn ports() -> Vec<PortDescription> {
     let port = |name: &str, access, link_layer_address, vlan, exception| PortDescription {
         name: name.to_owned(),
         access,
@@ -199,13 +202,17 @@ pub fn compiler() -> Compiler {
         vlan,
         exception,
     };
-    let ports = vec![
+    vec![
         port("core", false, CORE_MAC, None, true),
         port("access", true, ACCESS_MAC, None, true),
         port("tagged", false, CORE_MAC, Some(100), true),
         port("quiet", false, CORE_MAC, None, false),
-    ];
-    let mut compiler = Compiler::new(ports, OWN.parse().unwrap(), 1);
+    ]
+}
+
+/// With [`tables`].
+pub fn compiler() -> Compiler {
+    let mut compiler = Compiler::new(ports(), OWN.parse().unwrap(), 1).with_meters(CYCLES, true);
     compiler
         .apply(&Transaction::between(&Tables::default(), &tables()))
         .unwrap();
@@ -217,6 +224,8 @@ pub struct Gateway {
     pub compiler: Compiler,
     pub snapshot: Snapshot,
     pub pipeline: Pipeline,
+    /// The clock, for [`Gateway::frame`].
+    pub now: u64,
 }
 
 /// What became of one frame.
@@ -245,14 +254,20 @@ impl Gateway {
             icmpv6_errors_per_second: ERRORS_PER_SECOND,
             punts_per_second: PUNTS_PER_SECOND,
             accept_zero_checksums,
-            cycles_per_second: 1_000_000,
+            cycles_per_second: CYCLES,
         };
         let compiler = compiler();
         Self {
             snapshot: compiler.snapshot(),
             compiler,
             pipeline: Pipeline::new(0, limits),
+            now: 0,
         }
+    }
+
+    /// Changes the tables.
+    pub fn apply(&mut self, transaction: &Transaction) {
+        self.snapshot = self.compiler.apply(transaction).unwrap();
     }
 
     /// A packet from the router, or from the node where the port is its own.
@@ -271,7 +286,7 @@ impl Gateway {
             burst.push(HeapFrame::new(frame));
             gateway
                 .pipeline
-                .process(&gateway.snapshot, port, 0, &mut burst, output);
+                .process(&gateway.snapshot, port, gateway.now, &mut burst, output);
             assert!(burst.is_empty());
         })
     }

@@ -1,7 +1,7 @@
 //! The few functions of the installed DPDK that the crate `dpdk` calls.
 //!
 //! Two sources: functions that DPDK exports, by bindgen from its headers; and
-//! `dpdk_*`, C shims (shims.c, peers.c) for functions that DPDK defines inline and
+//! `dpdk_*`, C shims (shims.c, flows.c, peers.c) for functions that DPDK defines inline and
 //! for structures whose layout changes between releases. Nothing here is safe,
 //! and nothing here decides anything.
 //!

@@ -20,11 +20,12 @@
 //!   hold a buffer of it any more; the environment ends after the last pool and
 //!   port. None of that depends on the order in which values are dropped.
 //!
-//! [`peers`] is apart from all that: DPDK's own tables, to measure ours against.
+//! [`acl`] tells flows apart and [`meter`] measures them. [`peers`] is apart from all that: DPDK's own tables, to measure ours against.
 //!
 //! Sizes are in octets. Nothing here logs; errors carry what was asked and what
 //! DPDK answered.
 
+pub mod acl;
 mod arguments;
 mod clock;
 mod eal;
@@ -33,6 +34,7 @@ mod handover;
 mod live;
 mod mbuf;
 mod mempool;
+pub mod meter;
 pub mod peers;
 mod port;
 mod thread;

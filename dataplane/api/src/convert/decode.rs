@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
 
-use super::{ConversionError, MAPPED_LENGTH};
+use super::{ConversionError, MAPPED_LENGTH, flow};
 use crate::model::{
     DiscardReason, Encapsulation, GtpU, LinkLayerAddress, NextHop, PduSession, PrefixEntry, Source,
     SourcePath, Tables, Transaction, Tunnel,
@@ -41,6 +41,14 @@ impl TryFrom<&proto::Transaction> for Transaction {
             put_local_addresses: each("put_local_addresses", &message.put_local_addresses, |octets| {
                 address("", octets)
             })?,
+            delete_filters: each("delete_filters", &message.delete_filters, |id| {
+                flow::filter_id("", *id)
+            })?,
+            delete_meters: each("delete_meters", &message.delete_meters, |id| {
+                flow::meter_id("", *id)
+            })?,
+            put_filters: each("put_filters", &message.put_filters, flow::filter)?,
+            put_meters: each("put_meters", &message.put_meters, flow::meter)?,
         })
     }
 }
@@ -62,6 +70,10 @@ impl proto::State {
             })?
             .into_iter()
             .collect(),
+            filters: each("filters", &self.filters, flow::filter)?
+                .into_iter()
+                .collect(),
+            meters: each("meters", &self.meters, flow::meter)?.into_iter().collect(),
         };
         Ok((self.generation, tables))
     }
@@ -128,14 +140,14 @@ fn port(name: &str) -> Result<String, ConversionError> {
     Ok(name.to_owned())
 }
 
-fn tunnel_id(field: &str, id: u32) -> Result<u32, ConversionError> {
+pub(super) fn tunnel_id(field: &str, id: u32) -> Result<u32, ConversionError> {
     if id == 0 {
         return Err(ConversionError::new(field, "0", "a tunnel id is 1..=4294967295"));
     }
     Ok(id)
 }
 
-fn prefix_key(octets: &[u8], length: u32) -> Result<Ipv6Net, ConversionError> {
+pub(super) fn prefix_key(octets: &[u8], length: u32) -> Result<Ipv6Net, ConversionError> {
     let address = address("address", octets)?;
     // An IPv4 prefix is one of IPv4-mapped addresses, of which the length counts the IPv4 part.
     let (front, reason) = if octets.len() == 4 {
@@ -155,6 +167,14 @@ fn prefix_key(octets: &[u8], length: u32) -> Result<Ipv6Net, ConversionError> {
         ));
     }
     Ok(prefix)
+}
+
+/// The prefixes in the repeated field `name`.
+///
+/// # Errors
+/// One of them breaks the contract.
+pub fn prefix_keys(name: &str, keys: &[proto::PrefixKey]) -> Result<Vec<Ipv6Net>, ConversionError> {
+    each(name, keys, |key| prefix_key(&key.address, key.length))
 }
 
 fn prefix(message: &proto::Prefix) -> Result<(Ipv6Net, PrefixEntry), ConversionError> {

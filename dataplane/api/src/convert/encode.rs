@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 
-use super::MAPPED_LENGTH;
+use super::{MAPPED_LENGTH, flow};
 use crate::model::{
     DiscardReason, Encapsulation, LinkLayerAddress, NextHop, PrefixEntry, Source, SourcePath, Tables,
     Transaction, Tunnel,
@@ -43,6 +43,18 @@ impl From<&Transaction> for proto::Transaction {
                 .map(|(key, to)| neighbour(key, to))
                 .collect(),
             put_local_addresses: transaction.put_local_addresses.iter().map(address).collect(),
+            delete_filters: transaction.delete_filters.clone(),
+            delete_meters: transaction.delete_meters.clone(),
+            put_filters: transaction
+                .put_filters
+                .iter()
+                .map(|(id, entry)| flow::encode_filter(*id, entry))
+                .collect(),
+            put_meters: transaction
+                .put_meters
+                .iter()
+                .map(|(id, entry)| flow::encode_meter(*id, entry))
+                .collect(),
         }
     }
 }
@@ -69,6 +81,16 @@ impl proto::State {
                 .map(|(key, to)| neighbour(key, to))
                 .collect(),
             local_addresses: tables.local_addresses.iter().map(address).collect(),
+            filters: tables
+                .filters
+                .iter()
+                .map(|(id, entry)| flow::encode_filter(*id, entry))
+                .collect(),
+            meters: tables
+                .meters
+                .iter()
+                .map(|(id, entry)| flow::encode_meter(*id, entry))
+                .collect(),
         }
     }
 }
@@ -80,7 +102,7 @@ fn address(address: &Ipv6Addr) -> Vec<u8> {
     }
 }
 
-fn prefix_key(prefix: &Ipv6Net) -> proto::PrefixKey {
+pub(super) fn prefix_key(prefix: &Ipv6Net) -> proto::PrefixKey {
     let (addr, length) = (prefix.addr(), prefix.prefix_len());
     match (addr.to_ipv4_mapped(), length.checked_sub(MAPPED_LENGTH)) {
         (Some(_), Some(length)) => proto::PrefixKey {

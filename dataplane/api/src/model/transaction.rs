@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 
-use super::{LinkLayerAddress, PrefixEntry, Tables, Tunnel};
+use super::{Filter, LinkLayerAddress, Meter, PrefixEntry, Tables, Tunnel};
 
 /// Changes that a data plane carries out together or not at all.
 ///
@@ -33,6 +33,14 @@ pub struct Transaction {
     pub put_neighbours: Vec<((String, Ipv6Addr), LinkLayerAddress)>,
     /// Local addresses to add.
     pub put_local_addresses: Vec<Ipv6Addr>,
+    /// Ids of filters to forget.
+    pub delete_filters: Vec<u64>,
+    /// Ids of meters to forget.
+    pub delete_meters: Vec<u64>,
+    /// Filters to add or replace, by id.
+    pub put_filters: Vec<(u64, Filter)>,
+    /// Meters to add or replace, by id.
+    pub put_meters: Vec<(u64, Meter)>,
 }
 
 impl Transaction {
@@ -42,6 +50,8 @@ impl Transaction {
         let (delete_prefixes, put_prefixes) = difference(&have.prefixes, &want.prefixes);
         let (delete_tunnels, put_tunnels) = difference(&have.tunnels, &want.tunnels);
         let (delete_neighbours, put_neighbours) = difference(&have.neighbours, &want.neighbours);
+        let (delete_filters, put_filters) = difference(&have.filters, &want.filters);
+        let (delete_meters, put_meters) = difference(&have.meters, &want.meters);
         Self {
             expected_generation: 0,
             replace_all: false,
@@ -61,6 +71,10 @@ impl Transaction {
                 .difference(&have.local_addresses)
                 .copied()
                 .collect(),
+            delete_filters,
+            delete_meters,
+            put_filters,
+            put_meters,
         }
     }
 
@@ -90,6 +104,10 @@ impl Transaction {
             + self.put_tunnels.len()
             + self.put_neighbours.len()
             + self.put_local_addresses.len()
+            + self.delete_filters.len()
+            + self.delete_meters.len()
+            + self.put_filters.len()
+            + self.put_meters.len()
     }
 }
 
@@ -112,6 +130,14 @@ impl Tables {
         for key in &transaction.delete_local_addresses {
             self.local_addresses.remove(key);
         }
+        for key in &transaction.delete_filters {
+            self.filters.remove(key);
+        }
+        for key in &transaction.delete_meters {
+            self.meters.remove(key);
+        }
+        self.filters.extend(transaction.put_filters.iter().cloned());
+        self.meters.extend(transaction.put_meters.iter().copied());
         self.prefixes.extend(transaction.put_prefixes.iter().cloned());
         self.tunnels.extend(transaction.put_tunnels.iter().cloned());
         self.neighbours.extend(transaction.put_neighbours.iter().cloned());

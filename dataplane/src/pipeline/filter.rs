@@ -1,0 +1,176 @@
+//! Filters and meters: what they say of a burst, and that it is done.
+
+use arrayvec::ArrayVec;
+use dpdk::meter::Colour;
+use kedge_dataplane_api::model::Direction;
+
+use super::{BURST, Lane, Lanes, Origin, Pipeline, Verdicts, source_counts};
+use crate::counters::Stage;
+use crate::drops::DropReason;
+use crate::flow::{Asked, Flows, Hit, List, Question, Verdict, Way};
+use crate::frame::Frame;
+use crate::snapshot::{NextHop, Route, Snapshot, SourceRule};
+use crate::stage::parse::{ETHERNET_HEADER, ETHERTYPE_IPV6};
+
+impl Pipeline {
+    /// Asks the filters about all lanes of a pass. `results` are the indexes of the destinations' routes,
+    /// then those of the sources of such lanes whose source counts; `routes` are these routes.
+    #[inline(never)]
+    pub(super) fn filter<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        lanes: &Lanes<F>,
+        results: &[u32],
+        routes: &[Route],
+    ) -> Verdicts {
+        let flows = &snapshot.flows;
+        let mut sources = (lanes.len()..).map(|at| (results.get(at), routes.get(at)));
+        let mut questions: ArrayVec<Question, BURST> = ArrayVec::new();
+        for (lane, (result, route)) in lanes.iter().zip(results.iter().zip(routes)) {
+            let mut question = Question::default();
+            if source_counts(snapshot, lane)
+                && let Some((Some(result), Some(source))) = sources.next()
+                && from_node(lane.origin, source)
+            {
+                question.from = Some(snapshot.routes.filters(*result));
+            }
+            if matches!(
+                route.next_hop,
+                NextHop::Deliver { .. } | NextHop::Tunnel(_) | NextHop::Hold
+            ) {
+                question.to = Some(snapshot.routes.filters(*result));
+            }
+            // What is ours, or for us, meets no filter, as all of IPv4 is; what was held has met them.
+            question.transit = lane.ethertype == ETHERTYPE_IPV6
+                && matches!(lane.origin, Origin::Wire | Origin::Tunnel(_))
+                && route.next_hop != NextHop::Local;
+            flows.lists.prefetch(question.from.unwrap_or_default());
+            flows.lists.prefetch(question.to.unwrap_or_default());
+            questions.push(question);
+        }
+        let packets = lanes.iter().map(|lane| {
+            let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+            (octets, &lane.packet)
+        });
+        let Asked {
+            verdicts,
+            later_fragments,
+            unreadable,
+        } = flows.ask(packets, &questions);
+        if later_fragments > 0 {
+            self.counters.stage(Stage::FilteredLaterFragment, later_fragments);
+        }
+        if unreadable > 0 {
+            self.counters.stage(Stage::FilteredUnreadable, unreadable);
+        }
+        for verdict in &verdicts {
+            if let Some(by) = verdict.by {
+                flows.traffic.prefetch(self.worker, by.counter);
+            }
+            for (meter, hit) in verdict.meters.iter().flatten() {
+                flows.meter_bank.prefetch(self.worker, *meter);
+                flows.traffic.prefetch(self.worker, hit.counter);
+            }
+        }
+        verdicts
+    }
+
+    /// Does with a packet in transit what filters say, and gives the next hop that it goes by.
+    #[inline(never)]
+    pub(super) fn obey<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        lane: &mut Lane<F>,
+        verdict: &Verdict,
+        route: Route,
+        next_hop: NextHop,
+    ) -> Result<NextHop, DropReason> {
+        let flows = &snapshot.flows;
+        let length = lane.packet.length;
+        if verdict.way == Way::Drop {
+            if let Some(by) = verdict.by {
+                self.hit(flows, by, length);
+            }
+            return Err(DropReason::FlowFiltered);
+        }
+        for (index, hit) in verdict.meters.iter().flatten() {
+            self.hit(flows, *hit, length);
+            self.meter(flows, *index, lane)?;
+        }
+        if let Some(by) = verdict.by {
+            self.hit(flows, by, length);
+            self.counters.stage(Stage::Filtered, 1);
+        }
+        Ok(match verdict.way {
+            Way::Tables | Way::Drop => next_hop,
+            Way::Tunnel(tunnel) => NextHop::Tunnel(tunnel),
+            Way::LocalBreakout => route.next_hop,
+        })
+    }
+
+    #[inline]
+    fn hit(&self, flows: &Flows, hit: Hit, length: usize) {
+        match hit.direction {
+            Direction::FromNode => flows.traffic.from(self.worker, hit.counter, length, self.now),
+            Direction::ToNode => flows.traffic.to(self.worker, hit.counter, length, self.now),
+        }
+    }
+
+    fn meter<F: Frame>(&mut self, flows: &Flows, index: u32, lane: &mut Lane<F>) -> Result<(), DropReason> {
+        let Some(meter) = flows.meters.at(index) else {
+            return Ok(());
+        };
+        let packet = &mut lane.packet;
+        let bank = &flows.meter_bank;
+        match bank.meter(
+            self.worker,
+            index,
+            meter,
+            self.now,
+            packet.length,
+            packet.traffic_class,
+        ) {
+            Colour::Green => self.counters.stage(Stage::MeteredGreen, 1),
+            Colour::Yellow => {
+                self.counters.stage(Stage::MeteredYellow, 1);
+                if let Some(dscp) = meter.yellow {
+                    packet.traffic_class = dscp << 2 | packet.traffic_class & 3;
+                    if let Some([first, second]) = lane
+                        .frame
+                        .bytes_mut()
+                        .get_mut(ETHERNET_HEADER..ETHERNET_HEADER + 2)
+                    {
+                        *first = *first & 0xf0 | packet.traffic_class >> 4;
+                        *second = *second & 0x0f | packet.traffic_class << 4;
+                    }
+                    self.counters.stage(Stage::Remarked, 1);
+                }
+            }
+            Colour::Red => return Err(DropReason::MeteredRed),
+        }
+        Ok(())
+    }
+}
+
+/// Whether a packet with this source comes from a node, so far as the tables know. Whether it may is
+/// decided later; if not, no filter is asked for anything.
+#[inline]
+fn from_node(origin: Origin, source: &Route) -> bool {
+    match origin {
+        Origin::Wire => source.source != SourceRule::Refused,
+        Origin::Tunnel(_) => matches!(
+            source.next_hop,
+            NextHop::Tunnel(_) | NextHop::Deliver { .. } | NextHop::Hold
+        ),
+        Origin::Own | Origin::Held => false,
+    }
+}
+
+/// Whether filters send packets to the prefix with this list into this tunnel: then what comes out of it
+/// may come from that prefix, as with the tunnel of the prefix itself.
+pub(super) fn leads_into(flows: &Flows, list: List, tunnel: u32) -> bool {
+    flows
+        .lists
+        .filters(list)
+        .any(|filter| filter.sends_to_node_by(tunnel))
+}

@@ -1,0 +1,124 @@
+//! What was counted of prefixes and tunnels: read, begun anew, carried over from another anchor.
+
+use ipnet::Ipv6Net;
+use kedge_dataplane_api::model;
+
+use super::Compiler;
+use crate::counters::{Charge, Traffic};
+
+/// What another anchor counted of a prefix before it came here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// How much.
+    pub traffic: Traffic,
+    /// Of the first packet, milliseconds since 1970; 0: there was none.
+    pub first_unix_ms: u64,
+    /// Of the last one.
+    pub last_unix_ms: u64,
+}
+
+/// All that was counted of a prefix, since it was put or reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    /// Here.
+    pub here: Charge,
+    /// Before.
+    pub carried: Carried,
+}
+
+impl Compiler {
+    /// Traffic of every tunnel, since it was put.
+    pub fn tunnel_traffic(&self) -> impl Iterator<Item = (u32, Traffic)> + '_ {
+        let bank = &self.snapshot.tunnel_traffic;
+        self.tunnels
+            .iter()
+            .map(|(id, it)| (*id, bank.read(it.index).since(it.before)))
+    }
+
+    /// Traffic of every prefix of a node, here or anchored here.
+    pub fn prefix_traffic(&self) -> impl Iterator<Item = (Ipv6Net, Total)> + '_ {
+        let nodes = self.tables.prefixes.iter().filter(|(_, entry)| is_a_nodes(entry));
+        nodes.filter_map(|(prefix, _)| Some((*prefix, self.prefix_total(*prefix)?)))
+    }
+
+    /// Traffic of one prefix that is in the table, if it is a node's.
+    #[must_use]
+    pub fn prefix_total(&self, prefix: Ipv6Net) -> Option<Total> {
+        let counter = self.prefix_counter(prefix)?;
+        let before = self.counted_before.get(counter as usize).copied();
+        Some(Total {
+            here: self
+                .snapshot
+                .prefix_traffic
+                .read(counter)
+                .since(before.unwrap_or_default()),
+            carried: self.carried.get(&prefix).copied().unwrap_or_default(),
+        })
+    }
+
+    /// The same, and counting begins anew: what is in this total will be in no later one, and what is not will.
+    pub fn reset_prefix(&mut self, prefix: Ipv6Net) -> Option<Total> {
+        let counter = self.prefix_counter(prefix)?;
+        let before = self.counted_before.get_mut(counter as usize)?;
+        // One reading for both: workers go on counting meanwhile.
+        let now = self.snapshot.prefix_traffic.read(counter);
+        let here = now.since(*before);
+        *before = now;
+        self.snapshot.prefix_traffic.forget_first(counter);
+        Some(Total {
+            here,
+            carried: self.carried.remove(&prefix).unwrap_or_default(),
+        })
+    }
+
+    /// Adds what another anchor has counted; says whether the prefix is a node's, and so can have that.
+    pub fn carry_over(&mut self, prefix: Ipv6Net, more: Carried) -> bool {
+        if self.prefix_counter(prefix).is_none() {
+            return false;
+        }
+        let carried = self.carried.entry(prefix).or_default();
+        carried.traffic = carried.traffic.plus(more.traffic);
+        carried.first_unix_ms = earlier(carried.first_unix_ms, more.first_unix_ms);
+        carried.last_unix_ms = carried.last_unix_ms.max(more.last_unix_ms);
+        true
+    }
+
+    fn prefix_counter(&self, prefix: Ipv6Net) -> Option<u32> {
+        self.tables
+            .prefixes
+            .get(&prefix)
+            .filter(|entry| is_a_nodes(entry))?;
+        Some(self.routes.get(self.fib.get(prefix)?).counter)
+    }
+
+    /// A counter for a new route.
+    pub(super) fn take_counter(&mut self) -> u32 {
+        let index = self.counter_indexes.take();
+        let at = index as usize;
+        if self.counted_before.len() <= at {
+            self.counted_before.resize(at + 1, Charge::default());
+        }
+        self.snapshot.prefix_traffic.forget_first(index);
+        if let Some(before) = self.counted_before.get_mut(at) {
+            *before = self.snapshot.prefix_traffic.read(index);
+        }
+        index
+    }
+}
+
+/// The earlier of two times, of which 0 is none.
+#[must_use]
+pub fn earlier(one: u64, other: u64) -> u64 {
+    match (one, other) {
+        (0, time) | (time, 0) => time,
+        (one, other) => one.min(other),
+    }
+}
+
+fn is_a_nodes(entry: &model::PrefixEntry) -> bool {
+    entry.source.is_some()
+        || matches!(
+            entry.next_hop,
+            model::NextHop::Deliver { .. } | model::NextHop::Tunnel(_) | model::NextHop::Hold { .. }
+        )
+}

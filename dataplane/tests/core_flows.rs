@@ -1,0 +1,604 @@
+//! Filters and meters on octets and a snapshot: what they do with the packets of nodes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
+mod core_support;
+
+use std::time::{Duration, Instant};
+
+use core_support::*;
+use kedge_dataplane::counters::Stage;
+use kedge_dataplane::drops::DropReason;
+use kedge_dataplane::snapshot::{Carried, Expiry};
+use kedge_dataplane_api::Transaction;
+use kedge_dataplane_api::model::{
+    Direction, Filter, FilterAction, Meter, MeterRates, NextHop, PortRange, PrefixEntry, Selector,
+    TrafficClass, Yellow,
+};
+
+const NODE_NET: &str = "2001:db8:100:1::/64";
+const OLD_NET: &str = "2001:db8:200:1::/64";
+const ANCHORED_NET: &str = "2001:db8:100:3::/64";
+
+fn filter(scope: &str, priority: u16, selector: Selector, action: FilterAction) -> Filter {
+    Filter {
+        scope: (!scope.is_empty()).then(|| scope.parse().unwrap()),
+        priority,
+        selector,
+        action,
+        idle_timeout: 0,
+        lifetime: 0,
+    }
+}
+
+/// To port 9, as the packets of `udp` are.
+fn discard_port() -> Selector {
+    Selector {
+        protocol: Some(17),
+        destination_ports: Some(PortRange { first: 9, last: 9 }),
+        ..Selector::default()
+    }
+}
+
+fn any() -> Selector {
+    Selector::default()
+}
+
+/// A gateway with these filters, their ids from 1 on, and the meters 1 (RFC 2698) and 2 (RFC 4115).
+fn gateway(filters: Vec<Filter>) -> Gateway {
+    let mut gateway = Gateway::new();
+    let put = Transaction {
+        put_filters: (1..).zip(filters).collect(),
+        put_meters: vec![
+            (1, meter(Yellow::Mark(10), false)),
+            (
+                2,
+                Meter {
+                    rates: MeterRates::Rfc4115 {
+                        cir: 1000,
+                        cbs: 1280,
+                        eir: 1000,
+                        ebs: 1280,
+                    },
+                    colour_aware: false,
+                    yellow: Yellow::Pass,
+                },
+            ),
+        ],
+        ..Transaction::default()
+    };
+    gateway.apply(&put);
+    gateway
+}
+
+fn meter(yellow: Yellow, colour_aware: bool) -> Meter {
+    Meter {
+        rates: MeterRates::Rfc2698 {
+            cir: 1000,
+            cbs: 1280,
+            pir: 2000,
+            pbs: 2560,
+        },
+        colour_aware,
+        yellow,
+    }
+}
+
+#[test]
+fn local_breakout_of_one_port_while_the_rest_goes_to_the_anchor() {
+    let mut gateway = gateway(vec![filter(
+        OLD_NET,
+        10,
+        discard_port(),
+        FilterAction::LocalBreakout,
+    )]);
+    let packet = udp(OLD, REMOTE, 64);
+    let out = gateway.one_from(ACCESS, NODE_MAC, &packet);
+    assert_eq!(
+        out.transmit,
+        [(CORE, ethernet(ROUTER_MAC, CORE_MAC, &hop(&packet)))],
+        "by its destination"
+    );
+    let other = ipv6(OLD, REMOTE, 17, 64, &[0x30, 0x39, 0, 10, 0, 8, 0, 0]);
+    let out = gateway.one_from(ACCESS, NODE_MAC, &other);
+    assert_eq!(out.transmit[0].1[20], 41, "into the tunnel");
+    // It is no way around the source check.
+    let out = gateway.one_from(ACCESS, ROUTER_MAC, &packet);
+    assert_eq!(out.drops, [(DropReason::SourceNotBound, 1)]);
+    let charge = gateway.compiler.filter_charge(1).unwrap();
+    assert_eq!(
+        (
+            charge.traffic.from_packets,
+            charge.traffic.from_bytes,
+            charge.traffic.to_packets
+        ),
+        (1, packet.len() as u64, 0)
+    );
+}
+
+#[test]
+fn a_flow_to_a_node_goes_into_another_tunnel_and_answers_by_it() {
+    let mut gateway = gateway(vec![filter(
+        NODE_NET,
+        10,
+        Selector {
+            direction: Some(Direction::ToNode),
+            ..discard_port()
+        },
+        FilterAction::Tunnel(1),
+    )]);
+    let packet = udp(REMOTE, NODE, 64);
+    let out = gateway.one(CORE, &packet);
+    assert_eq!(out.transmit[0].1[20], 41);
+    assert_eq!(
+        &out.transmit[0].1[38..54],
+        &octets(PEER),
+        "to the peer of that tunnel"
+    );
+    // What the node says there comes back out of the same tunnel; from another it may not.
+    let answer = tunnelled(PEER, OWN, &udp(NODE, REMOTE, 64));
+    let out = gateway.one(CORE, &answer);
+    assert_eq!(out.transmit.len(), 1);
+    let wrong = tunnelled(NARROW_PEER, OWN, &udp(NODE, REMOTE, 64));
+    let out = gateway.one(CORE, &wrong);
+    assert_eq!(out.drops, [(DropReason::TunnelInnerSourceInvalid, 1)]);
+}
+
+#[test]
+fn what_is_dropped_is_dropped_by_name_inside_of_tunnels_too() {
+    let mut gateway = gateway(vec![
+        filter("", 10, discard_port(), FilterAction::Drop),
+        filter(ANCHORED_NET, 9, any(), FilterAction::Anchor),
+    ]);
+    assert_eq!(
+        gateway.one(CORE, &udp(REMOTE, NODE, 64)).drops,
+        [(DropReason::FlowFiltered, 1)]
+    );
+    assert_eq!(
+        gateway.one_from(ACCESS, NODE_MAC, &udp(OLD, REMOTE, 64)).drops,
+        [(DropReason::FlowFiltered, 1)]
+    );
+    let inner = udp(REMOTE, OLD, 64);
+    assert_eq!(
+        gateway.one(CORE, &tunnelled(PEER, OWN, &inner)).drops,
+        [(DropReason::FlowFiltered, 1)]
+    );
+    // A lower number comes first.
+    let inner = udp(ANCHORED, REMOTE, 64);
+    assert_eq!(gateway.one(CORE, &tunnelled(PEER, OWN, &inner)).transmit.len(), 1);
+    // What is for the gateway itself meets no filter.
+    assert_eq!(gateway.one(CORE, &udp(REMOTE, OWN, 64)).punt.len(), 1);
+    assert_eq!(gateway.compiler.filter_charge(1).unwrap().traffic.from_packets, 1);
+    assert_eq!(gateway.compiler.filter_charge(1).unwrap().traffic.to_packets, 2);
+}
+
+#[test]
+fn later_fragments_have_no_ports_and_are_counted() {
+    let mut gateway = gateway(vec![filter(NODE_NET, 10, discard_port(), FilterAction::Drop)]);
+    let fragment = |offset: u8| {
+        let header = [17, 0, 0, offset << 3 | 1, 0, 0, 0, 7];
+        let payload = [&header[..], &udp(REMOTE, NODE, 64)[40..]].concat();
+        ipv6(REMOTE, NODE, 44, 64, &payload)
+    };
+    assert_eq!(
+        gateway.one(CORE, &fragment(0)).drops,
+        [(DropReason::FlowFiltered, 1)]
+    );
+    assert_eq!(gateway.one(CORE, &fragment(1)).transmit.len(), 1);
+    let stage = |stage| gateway.pipeline.counters.stages(stage);
+    assert_eq!(stage(Stage::FilteredLaterFragment), 1);
+    assert_eq!(stage(Stage::FilteredUnreadable), 0);
+    let _ = gateway.one(CORE, &bad_options(NODE));
+    assert_eq!(gateway.pipeline.counters.stages(Stage::FilteredUnreadable), 1);
+}
+
+#[test]
+fn yellow_is_remarked_and_red_is_dropped_by_name() {
+    let mut gateway = gateway(vec![filter(NODE_NET, 10, any(), FilterAction::NodeMeter(1))]);
+    let mut packet = sized(REMOTE, NODE, 1000);
+    // Expedited forwarding, ECN-capable.
+    packet[0] = 0x6b;
+    packet[1] = 0xa0;
+    let green = gateway.one(CORE, &packet);
+    assert_eq!(green.transmit[0].1[14..], hop(&packet));
+    let yellow = gateway.one(CORE, &packet);
+    let mut marked = hop(&packet);
+    (marked[0], marked[1]) = (0x62, 0xa0);
+    assert_eq!(
+        yellow.transmit[0].1[14..],
+        marked,
+        "AF11, the ECN field as it was"
+    );
+    assert_eq!(gateway.one(CORE, &packet).drops, [(DropReason::MeteredRed, 1)]);
+    let (_, colours) = gateway.compiler.meter_colours().next().unwrap();
+    assert_eq!((colours.packets, colours.bytes), ([1, 1, 1], [1000; 3]));
+    // A second later a thousand octets more may pass; the clock of these tests has a million cycles in it.
+    gateway.now = 1_000_000;
+    assert_eq!(gateway.one(CORE, &packet).transmit.len(), 1);
+}
+
+#[test]
+fn nothing_but_time_fills_the_buckets() {
+    let mut gateway = gateway(vec![filter(NODE_NET, 10, any(), FilterAction::Meter(2))]);
+    let packet = sized(REMOTE, NODE, 1200);
+    assert_eq!(gateway.one(CORE, &packet).transmit.len(), 1, "green");
+    assert_eq!(gateway.one(CORE, &packet).transmit.len(), 1, "yellow");
+    let red = [(DropReason::MeteredRed, 1)];
+    assert_eq!(gateway.one(CORE, &packet).drops, red);
+    let rates = MeterRates::Rfc4115 {
+        cir: 2000,
+        cbs: 5000,
+        eir: 2000,
+        ebs: 5000,
+    };
+    for (what, change) in [
+        (
+            "the meter itself",
+            Transaction {
+                put_meters: vec![(
+                    2,
+                    Meter {
+                        rates,
+                        colour_aware: true,
+                        yellow: Yellow::Pass,
+                    },
+                )],
+                ..Transaction::default()
+            },
+        ),
+        (
+            "its filter",
+            Transaction {
+                put_filters: vec![(1, filter(NODE_NET, 11, discard_port(), FilterAction::Meter(2)))],
+                ..Transaction::default()
+            },
+        ),
+        (
+            "the prefix",
+            Transaction {
+                put_prefixes: vec![(
+                    NODE_NET.parse().unwrap(),
+                    PrefixEntry {
+                        next_hop: NextHop::Tunnel(1),
+                        source: None,
+                    },
+                )],
+                put_filters: vec![(1, filter(NODE_NET, 11, any(), FilterAction::Meter(2)))],
+                ..Transaction::default()
+            },
+        ),
+    ] {
+        gateway.apply(&change);
+        let matching = if what == "its filter" {
+            udp(REMOTE, NODE, 64).len()
+        } else {
+            packet.len()
+        };
+        let packet = if what == "its filter" {
+            sized_udp(matching.max(1200))
+        } else {
+            packet.clone()
+        };
+        assert_eq!(gateway.one(CORE, &packet).drops, red, "{what}");
+    }
+    // Another meter at the same place begins with full buckets.
+    gateway.apply(&Transaction {
+        delete_filters: vec![1],
+        delete_meters: vec![2],
+        ..Transaction::default()
+    });
+    gateway.apply(&Transaction {
+        put_meters: vec![(7, meter(Yellow::Pass, false))],
+        put_filters: vec![(1, filter(NODE_NET, 10, any(), FilterAction::Meter(7)))],
+        ..Transaction::default()
+    });
+    assert_eq!(gateway.one(CORE, &packet).transmit.len(), 1);
+    let colours: Vec<_> = gateway.compiler.meter_colours().collect();
+    assert_eq!(colours.len(), 2);
+    assert_eq!(colours[1].1.packets, [1, 0, 0], "counts begin anew too");
+}
+
+/// To port 9, of so many octets.
+fn sized_udp(length: usize) -> Vec<u8> {
+    let mut packet = sized(REMOTE, NODE, length);
+    packet[40..44].copy_from_slice(&[0x30, 0x39, 0, 9]);
+    packet
+}
+
+#[test]
+fn a_meter_that_is_aware_of_colours_takes_them_from_the_dscp() {
+    let mut gateway = gateway(vec![filter(NODE_NET, 10, any(), FilterAction::Meter(1))]);
+    gateway.apply(&Transaction {
+        put_meters: vec![(1, meter(Yellow::Pass, true))],
+        ..Transaction::default()
+    });
+    let marked = |dscp: u8| {
+        let mut packet = sized(REMOTE, NODE, 100);
+        packet[0] = 0x60 | dscp >> 2;
+        packet[1] = dscp << 6;
+        packet
+    };
+    // AF12 is yellow, AF13 red, AF11 and everything else green.
+    for (dscp, count) in [(12, [0, 1, 0]), (14, [0, 1, 1]), (10, [1, 1, 1]), (46, [2, 1, 1])] {
+        let _ = gateway.one(CORE, &marked(dscp));
+        let (_, colours) = gateway.compiler.meter_colours().next().unwrap();
+        assert_eq!(colours.packets, count, "DSCP {dscp}");
+    }
+}
+
+#[test]
+fn a_packet_is_metered_for_its_flow_and_for_both_nodes() {
+    let mut gateway = gateway(vec![
+        filter("", 10, any(), FilterAction::Meter(1)),
+        filter(NODE_NET, 10, any(), FilterAction::NodeMeter(2)),
+    ]);
+    let out = gateway.one(CORE, &udp(REMOTE, NODE, 64));
+    assert_eq!(out.transmit.len(), 1);
+    let counts: Vec<_> = gateway
+        .compiler
+        .meter_colours()
+        .map(|(_, it)| it.packets)
+        .collect();
+    assert_eq!(counts, [[1, 0, 0], [1, 0, 0]]);
+    // Of the packets between two prefixes of the node, the one counts from it and the other to it.
+    let out = gateway.one_from(ACCESS, NODE_MAC, &udp(NODE, NODE, 64));
+    assert_eq!(out.transmit.len(), 1);
+    let counts: Vec<_> = gateway
+        .compiler
+        .meter_colours()
+        .map(|(_, it)| it.packets)
+        .collect();
+    assert_eq!(counts, [[2, 0, 0], [3, 0, 0]]);
+}
+
+#[test]
+fn traffic_class_and_flow_label_are_looked_at() {
+    let selector = Selector {
+        traffic_class: TrafficClass {
+            value: 0xb8,
+            mask: 0xfc,
+        },
+        flow_label: Some(0x12345),
+        ..Selector::default()
+    };
+    let mut gateway = gateway(vec![filter(NODE_NET, 1, selector, FilterAction::Drop)]);
+    let mut packet = udp(REMOTE, NODE, 64);
+    packet[..4].copy_from_slice(&[0x6b, 0xa1, 0x23, 0x45]);
+    assert_eq!(gateway.one(CORE, &packet).drops, [(DropReason::FlowFiltered, 1)]);
+    packet[3] = 0x44;
+    assert_eq!(gateway.one(CORE, &packet).transmit.len(), 1);
+}
+
+#[test]
+fn a_reading_that_resets_has_each_packet_once() {
+    let mut gateway = Gateway::new();
+    let net = NODE_NET.parse().unwrap();
+    let packet = udp(REMOTE, NODE, 64);
+    gateway.now = 1000;
+    for _ in 0..3 {
+        let _ = gateway.one(CORE, &packet);
+        gateway.now += 1000;
+    }
+    let first = gateway.compiler.reset_prefix(net).unwrap().here;
+    assert_eq!(
+        (
+            first.traffic.to_packets,
+            first.traffic.to_bytes,
+            first.first,
+            first.last
+        ),
+        (3, 3 * packet.len() as u64, 1000, 3000)
+    );
+    assert_eq!(
+        gateway.compiler.prefix_total(net).unwrap().here,
+        Default::default()
+    );
+    let _ = gateway.one_from(ACCESS, NODE_MAC, &udp(NODE, REMOTE, 64));
+    let second = gateway.compiler.reset_prefix(net).unwrap().here;
+    assert_eq!(
+        (
+            second.traffic.to_packets,
+            second.traffic.from_packets,
+            second.first,
+            second.last
+        ),
+        (0, 1, 4000, 4000)
+    );
+    // What the anchor before has counted is added, goes with a reset, and goes with the prefix.
+    let carried = Carried {
+        traffic: first.traffic,
+        first_unix_ms: 5,
+        last_unix_ms: 6,
+    };
+    assert!(gateway.compiler.carry_over(net, carried));
+    assert!(gateway.compiler.carry_over(net, carried));
+    let total = gateway.compiler.reset_prefix(net).unwrap();
+    assert_eq!(total.carried.traffic.to_packets, 6);
+    assert_eq!(
+        gateway.compiler.prefix_total(net).unwrap().carried,
+        Carried::default()
+    );
+    assert!(
+        !gateway
+            .compiler
+            .carry_over("2001:db8:ffff::/64".parse().unwrap(), carried)
+    );
+}
+
+#[test]
+fn a_filter_whose_time_has_passed_is_reported_until_it_is_gone() {
+    let mut gateway = Gateway::new();
+    let put = |idle_timeout, lifetime| Filter {
+        idle_timeout,
+        lifetime,
+        ..filter(NODE_NET, 1, any(), FilterAction::Anchor)
+    };
+    gateway.apply(&Transaction {
+        put_filters: vec![(1, put(2, 0)), (2, put(0, 5)), (3, put(0, 0))],
+        ..Transaction::default()
+    });
+    let start = Instant::now();
+    let at = |gateway: &mut Gateway, seconds| gateway.compiler.expired(start + Duration::from_secs(seconds));
+    assert_eq!(at(&mut gateway, 1), []);
+    // A packet counts for the first of them alone.
+    let _ = gateway.one(CORE, &udp(REMOTE, NODE, 64));
+    assert_eq!(at(&mut gateway, 2), [], "seen now");
+    assert_eq!(at(&mut gateway, 3), []);
+    assert_eq!(at(&mut gateway, 4), [(1, Expiry::Idle)]);
+    assert_eq!(at(&mut gateway, 6), [(2, Expiry::Lifetime)]);
+    assert_eq!(at(&mut gateway, 15), [(1, Expiry::Idle)], "said again");
+    gateway.apply(&Transaction {
+        delete_filters: vec![1, 2],
+        ..Transaction::default()
+    });
+    assert_eq!(at(&mut gateway, 60), []);
+}
+
+#[test]
+fn what_cannot_be_is_refused_by_name_and_changes_nothing() {
+    let refused = |change: &dyn Fn(&mut Transaction)| {
+        let mut gateway = gateway(vec![
+            filter(NODE_NET, 1, any(), FilterAction::Meter(1)),
+            filter("", 1, any(), FilterAction::Tunnel(3)),
+        ]);
+        let mut transaction = Transaction::default();
+        change(&mut transaction);
+        let before = (gateway.compiler.tables().clone(), gateway.compiler.generation());
+        let error = gateway.compiler.apply(&transaction).unwrap_err();
+        assert_eq!(
+            (gateway.compiler.tables().clone(), gateway.compiler.generation()),
+            before
+        );
+        error.to_string()
+    };
+    let put = |filter: Filter| refused(&|it| it.put_filters.push((9, filter.clone())));
+    let with = |selector: Selector| put(filter(NODE_NET, 1, selector, FilterAction::Drop));
+    let put_meter = |rates| {
+        refused(&|it| {
+            let meter = Meter {
+                rates,
+                ..meter(Yellow::Pass, false)
+            };
+            it.put_meters.push((9, meter));
+        })
+    };
+    let cases = [
+        (
+            put(filter(NODE_NET, 0, any(), FilterAction::Drop)),
+            "filter 9: priority 0: a priority is 1 to 65535",
+        ),
+        (
+            put(filter("2001:db8:100:1::1/64", 1, any(), FilterAction::Drop)),
+            "filter 9: prefix 2001:db8:100:1::1/64: has host bits set",
+        ),
+        (
+            put(filter("2001:db8:77::/64", 1, any(), FilterAction::Drop)),
+            "filter 9: there is no prefix 2001:db8:77::/64",
+        ),
+        (
+            put(filter(NODE_NET, 1, any(), FilterAction::Tunnel(77))),
+            "filter 9: there is no tunnel 77",
+        ),
+        (
+            put(filter(NODE_NET, 1, any(), FilterAction::Meter(77))),
+            "filter 9: there is no meter 77",
+        ),
+        (
+            put(filter("", 1, any(), FilterAction::NodeMeter(1))),
+            "filter 9: a node's meter without a scope: whose meter it is has to be said",
+        ),
+        (
+            put(filter(
+                NODE_NET,
+                1,
+                Selector {
+                    direction: Some(Direction::ToNode),
+                    ..any()
+                },
+                FilterAction::LocalBreakout,
+            )),
+            "filter 9: local breakout to the node: only what comes from a node can break out",
+        ),
+        (
+            with(Selector {
+                protocol: Some(58),
+                ..discard_port()
+            }),
+            "filter 9: protocol 58: has no ports",
+        ),
+        (
+            with(Selector {
+                source_ports: Some(PortRange { first: 2, last: 1 }),
+                ..any()
+            }),
+            "filter 9: ports 2 to 1: the first is above the last",
+        ),
+        (
+            with(Selector {
+                flow_label: Some(1 << 20),
+                ..any()
+            }),
+            "filter 9: flow label 1048576: is above 1048575",
+        ),
+        (
+            with(Selector {
+                traffic_class: TrafficClass { value: 3, mask: 2 },
+                ..any()
+            }),
+            "filter 9: traffic class 0x03: has bits that its mask has not",
+        ),
+        (
+            refused(&|it| it.delete_filters.push(77)),
+            "filter 77 cannot be deleted: it is not there",
+        ),
+        (
+            refused(&|it| it.delete_meters.push(77)),
+            "meter 77 cannot be deleted: it is not there",
+        ),
+        (
+            refused(&|it| it.delete_meters.push(1)),
+            "filter 1: there is no meter 1",
+        ),
+        (
+            refused(&|it| it.delete_prefixes.push(NODE_NET.parse().unwrap())),
+            "filter 1: there is no prefix 2001:db8:100:1::/64",
+        ),
+        (
+            refused(&|it| {
+                it.delete_tunnels.push(3);
+                for prefix in ["2001:db8:100:5::/64", "2001:db8:200:5::/64"] {
+                    it.delete_prefixes.push(prefix.parse().unwrap());
+                }
+            }),
+            "filter 2: there is no tunnel 3",
+        ),
+        (
+            put_meter(MeterRates::Rfc2698 {
+                cir: 2,
+                cbs: 2000,
+                pir: 1,
+                pbs: 2000,
+            }),
+            "meter 9: peak information rate 1: is below the committed one",
+        ),
+        (
+            put_meter(MeterRates::Rfc4115 {
+                cir: 2,
+                cbs: 1279,
+                eir: 0,
+                ebs: 0,
+            }),
+            "meter 9: committed burst size 1279: is below 1280 octets, so that not every packet can pass",
+        ),
+    ];
+    for (found, expected) in cases {
+        assert_eq!(found, expected);
+    }
+    let many: Vec<_> = (10..75)
+        .map(|id| (id, filter(NODE_NET, 1, any(), FilterAction::Drop)))
+        .collect();
+    assert_eq!(
+        refused(&|it| it.put_filters = many.clone()),
+        "filter 73: prefix 2001:db8:100:1::/64: has 64 filters already, and may have no more"
+    );
+}
