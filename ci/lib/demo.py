@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The main job, live: a node moves between gateways and its connections live on.
 
-    ci/demo [--seconds-per-stay N] [--tunnel ipv6-in-ipv6|gtpu|gtpu-ipv4] [--report FILE] [--keep] [--down]
+    ci/demo [--seconds-per-stay N] [--tunnel ipv6-in-ipv6|gtpu|gtpu-ipv4|gre] [--report FILE] [--keep] [--down]
 """
 
 import argparse

@@ -28,7 +28,7 @@ CN_IPV4 = "203.0.113.2"
 CMD = "2001:db8:d::1"
 # Between gateways, as in `maar.tunnel` and `cmd.tunnel`; the first is the default.
 # With "-ipv4", over IPv4: the gateways have an address for that.
-TUNNELS = ("ipv6-in-ipv6", "gtpu", "gtpu-ipv4")
+TUNNELS = ("ipv6-in-ipv6", "gtpu", "gtpu-ipv4", "gre")
 
 
 def maar_address(index):

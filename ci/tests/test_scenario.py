@@ -339,6 +339,12 @@ class TheDemoOverGtpUInIpv4(TheDemoOverGtpU):
     tunnel = "gtpu-ipv4"
 
 
+class TheDemoOverGre(TheDemoOverGtpU):
+    """The same by GRE, with the keys that the GRE Key option tells."""
+
+    tunnel = "gre"
+
+
 class TheDomainOverGtpU(InADomain):
     """Gateways that tunnel by GTP-U, among peers that scapy plays."""
 
@@ -407,6 +413,52 @@ send([{self.layer}(src="{self.cn}", dst="{self.gateway}") / UDP(sport=7, dport=2
         self.assertTrue(self.works())
         after = {(it["local_teid"], it["remote_teid"]) for it in self.domain.kedge("maar1", "show", "tunnels")}
         self.assertEqual(before, after)
+
+
+class TheDomainOverGre(InADomain):
+    """Gateways that tunnel by GRE, and scapy as stranger and as peer."""
+
+    tunnel = "gre"
+
+    def test_old_and_new_addresses_work(self):
+        self.assertTrue(self.works())
+        tunnels = [tunnel for host in ("maar1", "maar2") for tunnel in self.domain.kedge(host, "show", "tunnels")]
+        self.assertEqual({tunnel["type"] for tunnel in tunnels}, {"gre"})
+        self.assertEqual({tunnel["local_key"] for tunnel in tunnels}, {tunnel["remote_key"] for tunnel in tunnels})
+
+    def send(self, source, header, inner):
+        self.scapy("cn", f"""
+inner = {inner}
+send([IPv6(src="{source}", dst="{maar_address(1)}", nh=47) / GRE({header}) / inner] * 4)
+""")
+
+    def test_what_scapy_builds_is_taken_or_refused_by_name(self):
+        tunnel = next(it for it in self.domain.kedge("maar1", "show", "tunnels"))
+        key, peer = tunnel["local_key"], tunnel["remote"]
+        inner = f'IPv6(src="{self.home}", dst="{CN}") / UDP(dport=9)'
+        with_key = f"key_present=1, key={key}, proto=0x86dd"
+        taken = lambda: self.domain.kedge("maar1", "show", "tunnels")[0]["decapsulated_packets"]
+        for header in (with_key, f"chksum_present=1, {with_key}", f"seqnum_present=1, sequence_number=7, {with_key}"):
+            before = taken()
+            self.send(peer, header, inner)
+            self.domain.wait(lambda: taken() >= before + 4, 5, f"GRE({header}) of scapy was not taken")
+        for source, header, reason in (
+            (CN, with_key, "gre_tunnel_unknown"),
+            (peer, f"key_present=1, key={key ^ 1}, proto=0x86dd", "gre_tunnel_unknown"),
+            (peer, "proto=0x86dd", "gre_tunnel_unknown"),
+            (peer, f"chksum_present=1, chksum=1, {with_key}", "gre_checksum_wrong"),
+            (peer, f"routing_present=1, {with_key}", "gre_bits_unsupported"),
+            (peer, f"version=1, {with_key}", "gre_version_unsupported"),
+            (peer, f"key_present=1, key={key}, proto=0x0800", "gre_protocol_unsupported"),
+        ):
+            before = self.drops("maar1", reason)
+            self.send(source, header, inner)
+            self.domain.wait(lambda: self.drops("maar1", reason) >= before + 4, 5, f"GRE({header}): no {reason}")
+
+    def test_the_keys_are_in_the_gre_key_option(self):
+        said = self.domain.on("maar2", "true")  # The events are in the log of each daemon.
+        log = (self.domain.directory / "maar2-controlplane.log").read_text()
+        self.assertIn("GRE key 0x", log + said)
 
 
 class TheDomainOverGtpUInIpv4(TheDomainOverGtpU):

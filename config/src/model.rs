@@ -320,7 +320,8 @@ pub type Peer = Ipv6Addr;
 
 /// `maar.tunnel` and `cmd.tunnel`: by what MAARs send each other the packets of a node.
 ///
-/// Two MAARs use GTP-U for a node where both and the CMD say `gtpu`, and IPv6-in-IPv6 otherwise; so
+/// Two MAARs use GTP-U for a node where both and the CMD say `gtpu`, GRE where all three say `gre`, and
+/// IPv6-in-IPv6 otherwise; so
 /// a domain may change from one to the other gateway by gateway. What a node has already stays until
 /// its next registration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -330,6 +331,9 @@ pub enum TunnelType {
     #[default]
     #[serde(rename = "ipv6-in-ipv6")]
     Ipv6InIpv6,
+    /// RFC 2784 over IPv6 with a key (RFC 2890) for each node, told in the GRE Key option (RFC 5845). A tunnel for
+    /// each node and MAAR, as with `gtpu`.
+    Gre,
     /// 3GPP TS 29.281: a tunnel for each node and MAAR. `dataplane.maximum_tunnels` has to have room
     /// for them: at most one for each node and each of its previous MAARs.
     GtpU,
@@ -348,7 +352,7 @@ pub struct Cmd {
     /// Previous MAARs that one node may have, 1..=64; past it the oldest is released. Default 8 (RFC 8885 section 6).
     #[serde(default = "default_maximum_previous_maars")]
     pub maximum_previous_maars: u16,
-    /// The tunnels of the domain: with `gtpu` the CMD lets those MAARs use it that offer it; with
+    /// The tunnels of the domain: with `gtpu` or `gre` the CMD lets those MAARs use it that offer it; with
     /// `ipv6-in-ipv6` none. Default `ipv6-in-ipv6`.
     #[serde(default)]
     pub tunnel: TunnelType,

@@ -20,6 +20,7 @@ fn tunnels_are_ipv6_in_ipv6_unless_said_otherwise() {
     for (text, kind) in [
         ("", TunnelType::Ipv6InIpv6),
         ("tunnel = \"gtpu\"", TunnelType::GtpU),
+        ("tunnel = \"gre\"", TunnelType::Gre),
     ] {
         let maar = Config::parse(&MAAR.replace("tunnel = \"ipv6-in-ipv6\"", text), "maar").unwrap();
         assert_eq!(maar.maar.unwrap().tunnel, kind);
@@ -110,8 +111,8 @@ fn each_rule_names_key_value_and_reason() {
         (
             MAAR,
             "tunnel = \"ipv6-in-ipv6\"",
-            "tunnel = \"gre\"",
-            "unknown variant `gre`, expected `ipv6-in-ipv6` or `gtpu`",
+            "tunnel = \"GRE\"",
+            "unknown variant `GRE`, expected one of `ipv6-in-ipv6`, `gre`, `gtpu`",
         ),
         (
             MAAR,
@@ -153,7 +154,7 @@ fn each_rule_names_key_value_and_reason() {
             CMD,
             "tunnel = \"ipv6-in-ipv6\"",
             "tunnel = \"GTP-U\"",
-            "unknown variant `GTP-U`, expected `ipv6-in-ipv6` or `gtpu`",
+            "unknown variant `GTP-U`, expected one of `ipv6-in-ipv6`, `gre`, `gtpu`",
         ),
         (
             MAAR,

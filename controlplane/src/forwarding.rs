@@ -11,11 +11,12 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 use kedge_config::{Config, Side};
 use kedge_dataplane_api::model::{
-    DiscardReason, Encapsulation, GtpU, LinkLayerAddress, NextHop, PrefixEntry, Source, SourcePath, Tables,
-    Tunnel,
+    DiscardReason, Encapsulation, Gre, GtpU, LinkLayerAddress, NextHop, PrefixEntry, Source, SourcePath,
+    Tables, Tunnel,
 };
 
-use crate::maar::{Node, Phase, State};
+use crate::maar::{Node, NodeTunnel, Phase, State};
+use crate::wire::mobility::TunnelType;
 
 /// Hop limit of the outer header (RFC 2473 section 6.3).
 const OUTER_HOP_LIMIT: u8 = 64;
@@ -154,20 +155,39 @@ fn tunnel_to(
     tables: &mut Tables,
 ) -> Option<u32> {
     let (mut local, mut remote) = (config.node.address, peer);
-    let (id, encapsulation) = match (node.teid, node.gtpu_tunnels.get(&peer)) {
-        (Some(local_teid), Some(tunnel)) => {
+    let (id, encapsulation) = match (node.teid, node.tunnels.get(&peer)) {
+        (
+            Some(local_key),
+            Some(NodeTunnel {
+                id,
+                remote: TunnelType::Gre { key },
+            }),
+        ) => {
+            let gre = Gre {
+                local_key: Some(local_key.get()),
+                remote_key: Some(*key),
+            };
+            (*id, Encapsulation::Gre(gre))
+        }
+        (
+            Some(local_teid),
+            Some(NodeTunnel {
+                id,
+                remote: TunnelType::GtpU { teid, ipv4 },
+            }),
+        ) => {
             let gtpu = GtpU {
                 local_teid,
-                remote_teid: tunnel.remote_teid,
+                remote_teid: *teid,
                 // Between gateways there is no QoS flow to name.
                 pdu_session: None,
             };
             // Over IPv4 where both ends have an address for that: each has been told the other's.
             let own = config.maar.as_ref().and_then(|maar| maar.gtpu_ipv4_address);
-            if let Some((own, its)) = own.zip(tunnel.remote_ipv4) {
+            if let Some((own, its)) = own.zip(*ipv4) {
                 (local, remote) = (own.to_ipv6_mapped(), its.to_ipv6_mapped());
             }
-            (tunnel.id, Encapsulation::GtpU(gtpu))
+            (*id, Encapsulation::GtpU(gtpu))
         }
         _ => (*state.tunnel_ids.get(&peer)?, Encapsulation::Ipv6InIpv6),
     };

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use domain_support::*;
 use kedge_controlplane::identity::MobileNodeIdentifier;
-use kedge_controlplane::maar::{GtpuTunnel, Maar};
+use kedge_controlplane::maar::{Maar, NodeTunnel};
+use kedge_controlplane::wire::mobility::TunnelType;
 use kedge_controlplane::{cmd, maar};
-use kedge_dataplane_api::model::{Encapsulation, GtpU};
+use kedge_dataplane_api::model::{Encapsulation, Gre, GtpU};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -96,7 +97,7 @@ fn each_node_has_a_tunnel_of_its_own() {
         .iter()
         .map(|(_, encapsulation)| match encapsulation {
             Encapsulation::GtpU(gtpu) => gtpu.local_teid,
-            Encapsulation::Ipv6InIpv6 => panic!("{tunnels:?}"),
+            Encapsulation::Ipv6InIpv6 | Encapsulation::Gre(_) => panic!("{tunnels:?}"),
         })
         .collect();
     assert_eq!(teids.len(), 5);
@@ -187,14 +188,13 @@ fn renewals_and_restarts_keep_teids_and_ids() {
 /// Reads the state of a MAAR or a CMD as a program before GTP-U wrote it.
 fn before_gtpu(state: &impl serde::Serialize) -> serde_json::Value {
     fn strip(value: &mut serde_json::Value) {
-        const NEW: [&str; 7] = [
+        const NEW: [&str; 6] = [
             "last_tunnel_id",
             "teids",
             "teid",
-            "gtpu_tunnels",
+            "tunnels",
             "offered_endpoints",
             "tunnel",
-            "remote_ipv4",
         ];
         match value {
             serde_json::Value::Object(fields) => {
@@ -288,6 +288,69 @@ fn ipv4_between_those_that_have_it() {
     }
 }
 
+fn gre(domain: &Domain, index: usize, peer: usize) -> Gre {
+    match domain.tunnels_to(index, peer)[..] {
+        [(_, Encapsulation::Gre(gre))] => gre,
+        ref other => panic!("maar{} to maar{}: {other:?}", index + 1, peer + 1),
+    }
+}
+
+#[test]
+fn gre_where_all_three_have_it() {
+    let mut domain = Domain::with_tunnels([GRE; 3], GRE);
+    for serving in [0, 1, 2] {
+        domain.attach(1, serving);
+        domain.run(SECOND);
+        domain.assert_settled(1, serving);
+    }
+    for _ in 0..2 {
+        let (first, second) = (gre(&domain, 2, 0), gre(&domain, 2, 1));
+        // One key for the node at the serving MAAR, whoever sends, and one of each anchor's.
+        assert!(first.local_key.is_some() && first.local_key == second.local_key);
+        assert!(first.remote_key.is_some() && first.remote_key != second.remote_key);
+        domain.run(400 * SECOND);
+        domain.assert_settled(1, 2);
+    }
+    // Where one says something else, IPv6-in-IPv6 is what all have.
+    for (maars, cmd) in [([GRE, GTPU, GRE], GRE), ([GRE; 3], GTPU), ([GRE; 3], PLAIN)] {
+        let mut domain = Domain::with_tunnels(maars, cmd);
+        for serving in [0, 1] {
+            domain.attach(1, serving);
+            domain.run(SECOND);
+        }
+        domain.assert_settled(1, 1);
+        let tunnels = domain.tunnels_to(1, 0);
+        assert!(
+            matches!(tunnels[..], [(_, Encapsulation::Ipv6InIpv6)]),
+            "{maars:?} {cmd}: {tunnels:?}"
+        );
+    }
+}
+
+/// As the version before GRE stored it.
+#[test]
+fn a_stored_gtpu_tunnel_is_read() {
+    let read = |text: &str| serde_json::from_str::<NodeTunnel>(text);
+    let teid = 7.try_into().unwrap();
+    let ipv4 = Some("192.0.2.1".parse().unwrap());
+    for (text, ipv4) in [
+        (r#"{"id": 3, "remote_teid": 7}"#, None),
+        (r#"{"id": 3, "remote_teid": 7, "remote_ipv4": "192.0.2.1"}"#, ipv4),
+    ] {
+        let remote = TunnelType::GtpU { teid, ipv4 };
+        assert_eq!(read(text).unwrap(), NodeTunnel { id: 3, remote });
+    }
+    let remote = TunnelType::Gre { key: 0 };
+    let tunnel = NodeTunnel { id: 1, remote };
+    assert_eq!(read(&serde_json::to_string(&tunnel).unwrap()).unwrap(), tunnel);
+    assert!(
+        read(r#"{"id": 3}"#)
+            .unwrap_err()
+            .to_string()
+            .contains("without its other end")
+    );
+}
+
 /// A MAAR that is told to use GTP-U no more goes on with what it has, until all have heard so.
 #[test]
 fn a_domain_that_is_set_back() {
@@ -346,8 +409,9 @@ fn a_tunnel_of_a_state_is_one_of_the_tables() {
     domain.attach(1, 1);
     domain.run(SECOND);
     let stored = &domain.maars[1].state().nodes[&identifier(1)];
-    let GtpuTunnel { id, remote_teid, .. } = stored.gtpu_tunnels[&maar_address(0)];
+    let NodeTunnel { id, remote } = stored.tunnels[&maar_address(0)];
     let (shown, gtpu) = gtpu(&domain, 1, 0);
-    assert_eq!((shown, gtpu.remote_teid), (id, remote_teid));
+    let teid = gtpu.remote_teid;
+    assert_eq!((shown, TunnelType::GtpU { teid, ipv4: None }), (id, remote));
     assert_eq!(Some(gtpu.local_teid), stored.teid);
 }

@@ -59,6 +59,12 @@ pub enum DropReason {
     TunnelFragment,
     FlowFiltered,
     MeteredRed,
+    GreMalformed,
+    GreVersionUnsupported,
+    GreBitsUnsupported,
+    GreChecksumWrong,
+    GreTunnelUnknown,
+    GreProtocolUnsupported,
 }
 
 /// Each reason with its name in metrics, in the order of their numbers.
@@ -119,12 +125,18 @@ const NAMES: [(DropReason, &str); DropReason::COUNT] = {
         (TunnelFragment, "tunnel_fragment"),
         (FlowFiltered, "flow_filtered"),
         (MeteredRed, "metered_red"),
+        (GreMalformed, "gre_malformed"),
+        (GreVersionUnsupported, "gre_version_unsupported"),
+        (GreBitsUnsupported, "gre_bits_unsupported"),
+        (GreChecksumWrong, "gre_checksum_wrong"),
+        (GreTunnelUnknown, "gre_tunnel_unknown"),
+        (GreProtocolUnsupported, "gre_protocol_unsupported"),
     ]
 };
 
 impl DropReason {
     /// How many there are.
-    pub const COUNT: usize = DropReason::MeteredRed as usize + 1;
+    pub const COUNT: usize = DropReason::GreProtocolUnsupported as usize + 1;
 
     /// All of them, in the order of their numbers.
     pub const ALL: [DropReason; Self::COUNT] = {

@@ -14,6 +14,7 @@
 
 mod decide;
 mod filter;
+mod gre;
 mod hold;
 mod ipv4;
 mod local;
@@ -34,7 +35,7 @@ use crate::frame::Frame;
 use crate::snapshot::{NextHop, PortDescription, Route, Snapshot};
 use crate::stage::limit::Limit;
 use crate::stage::parse::{self, ETHERNET_HEADER, ETHERTYPE_IPV6, IPV6_HEADER, Packet, VLAN_TAG};
-use crate::tunnel::{gtpu, ip6_in_ip6};
+use crate::tunnel::{self, gtpu, ip6_in_ip6};
 
 /// Most packets of one burst.
 pub const BURST: usize = 64;
@@ -266,6 +267,10 @@ impl Pipeline {
             }
             match lane.packet.next_header {
                 ip6_in_ip6::NEXT_HEADER => Some(lane.packet.source),
+                tunnel::gre::NEXT_HEADER => {
+                    let octets = lane.frame.bytes().get(ETHERNET_HEADER + IPV6_HEADER..)?;
+                    gre::peer_key(octets, lane.packet.source)
+                }
                 gtpu::UDP if lane.ethertype != ETHERTYPE_IPV6 => ipv4::peer_key(lane),
                 gtpu::UDP => {
                     let udp = lane.frame.bytes().get(ETHERNET_HEADER + IPV6_HEADER..)?;

@@ -26,7 +26,7 @@ use crate::pipeline::BURST;
 use crate::snapshot::{NextHop, Snapshot};
 use crate::stage::ipv4;
 use crate::stage::parse::{self, ETHERNET_HEADER, IPV6_HEADER, VLAN_TAG};
-use crate::tunnel::{gtpu, ip6_in_ip6};
+use crate::tunnel::{gre, gtpu, ip6_in_ip6};
 
 const TCP: u8 = 6;
 /// Odd, with about as many ones as zeros in no pattern.
@@ -115,7 +115,7 @@ impl Spreader {
     }
 }
 
-/// The destination of a packet that has another one within (RFC 2473, or a G-PDU), and that one's octets; as
+/// The destination of a packet that has another one within (RFC 2473, GRE, or a G-PDU), and that one's octets; as
 /// the pipeline sees it, with extension headers in between.
 #[inline]
 fn tunnelled(octets: &[u8]) -> Option<(u128, &[u8])> {
@@ -132,6 +132,7 @@ fn tunnelled(octets: &[u8]) -> Option<(u128, &[u8])> {
     match upper.next_header {
         ip6_in_ip6::NEXT_HEADER => Some((destination, inner)),
         gtpu::UDP => Some((destination, in_g_pdu(inner)?)),
+        gre::NEXT_HEADER => Some((destination, inner.get(gre::peek(inner).ok()?.offset..)?)),
         _ => None,
     }
 }

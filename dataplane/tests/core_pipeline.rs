@@ -310,7 +310,7 @@ fn each_drop_has_its_name() {
     ];
     for reason in DropReason::ALL {
         // Those of GTP-U are in core_gtpu, those of what waits in core_hold, those of errors
-        // in core_tunnel_errors, those of IPv4 in core_ipv4, those of filters and meters in core_flows.
+        // in core_tunnel_errors, those of IPv4 in core_ipv4, of GRE in core_gre, those of filters and meters in core_flows.
         let name = reason.name();
         if [
             "gtpu_",
@@ -319,6 +319,7 @@ fn each_drop_has_its_name() {
             "icmpv6_",
             "ipv4_",
             "arp_",
+            "gre_",
             "tunnel_fragment",
             "flow_",
             "metered_",

@@ -192,3 +192,33 @@ fn g_pdus_and_answers_over_ipv4_are_gtpu() {
     assert_eq!(of(1)[4..6], ["1", "0x02"]);
     assert_eq!(of(2)[4..9], ["1", "0x1a", "0x00000000", "0x01020304", OWN4]);
 }
+
+#[test]
+fn gre_packets_have_the_key() {
+    let frames: Vec<Vec<u8>> = [GRE_ANCHORED, KEYLESS_ANCHORED]
+        .map(|to| {
+            Gateway::new().one(CORE, &udp(REMOTE, to, 64)).transmit[0]
+                .1
+                .clone()
+        })
+        .to_vec();
+    let fields = [
+        "ipv6.nxt",
+        "gre.proto",
+        "gre.key",
+        "gre.flags.key",
+        "gre.flags.checksum",
+        "udp.dstport",
+        "_ws.malformed",
+    ];
+    let read = dissect(&frames, &fields);
+    let key = format!("0x{REMOTE_KEY:08x}");
+    assert_eq!(
+        read[0],
+        ["47,17", "0x86dd", &key, "1", "0", "9", ""].map(str::to_owned)
+    );
+    assert_eq!(
+        read[1],
+        ["47,17", "0x86dd", "", "0", "0", "9", ""].map(str::to_owned)
+    );
+}

@@ -7,9 +7,11 @@ use anyhow::Context;
 use ipnet::Ipv6Net;
 use kedge_dataplane::pipeline::{Limits, Pipeline};
 use kedge_dataplane::snapshot::{Compiler, PortDescription, Publisher, TableLimits};
-use kedge_dataplane::tunnel::gtpu;
+use kedge_dataplane::tunnel::{gre, gtpu};
 use kedge_dataplane_api::Transaction;
-use kedge_dataplane_api::model::{Encapsulation, GtpU, NextHop, PrefixEntry, Source, SourcePath, Tunnel};
+use kedge_dataplane_api::model::{
+    Encapsulation, Gre, GtpU, NextHop, PrefixEntry, Source, SourcePath, Tunnel,
+};
 
 use crate::fib::shapes::{Prefix, Random, Shape};
 
@@ -50,10 +52,14 @@ pub(crate) enum Case {
     Gtpu4Encapsulate,
     /// As [`Case::GtpuDecapsulate`], over IPv4.
     Gtpu4Decapsulate,
+    /// As [`Case::Encapsulate`], each prefix by a GRE tunnel with a key of its own.
+    GreEncapsulate,
+    /// As [`Case::Decapsulate`], each prefix by a GRE tunnel with a key of its own.
+    GreDecapsulate,
 }
 
 impl Case {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Plain,
         Self::Encapsulate,
         Self::Decapsulate,
@@ -61,6 +67,8 @@ impl Case {
         Self::GtpuDecapsulate,
         Self::Gtpu4Encapsulate,
         Self::Gtpu4Decapsulate,
+        Self::GreEncapsulate,
+        Self::GreDecapsulate,
     ];
 
     /// Tunnels with so many prefixes.
@@ -71,7 +79,9 @@ impl Case {
             Self::GtpuEncapsulate
             | Self::GtpuDecapsulate
             | Self::Gtpu4Encapsulate
-            | Self::Gtpu4Decapsulate => count,
+            | Self::Gtpu4Decapsulate
+            | Self::GreEncapsulate
+            | Self::GreDecapsulate => count,
         }
     }
 
@@ -81,6 +91,7 @@ impl Case {
             Self::Plain | Self::Encapsulate | Self::Decapsulate => tunnel(at),
             Self::GtpuEncapsulate | Self::GtpuDecapsulate => gtpu_tunnel(at),
             Self::Gtpu4Encapsulate | Self::Gtpu4Decapsulate => gtpu4_tunnel(at),
+            Self::GreEncapsulate | Self::GreDecapsulate => gre_tunnel(at),
         }
     }
 
@@ -93,6 +104,8 @@ impl Case {
             Self::GtpuDecapsulate => "gtpu-decapsulate",
             Self::Gtpu4Encapsulate => "gtpu4-encapsulate",
             Self::Gtpu4Decapsulate => "gtpu4-decapsulate",
+            Self::GreEncapsulate => "gre-encapsulate",
+            Self::GreDecapsulate => "gre-decapsulate",
         }
     }
 }
@@ -253,22 +266,29 @@ impl Gateway {
         let node = Ipv6Addr::from(bits | u128::from(random.next()));
         let ports = random.next().to_be_bytes();
         let mut packet = match self.case {
-            Case::Plain | Case::Encapsulate | Case::GtpuEncapsulate | Case::Gtpu4Encapsulate => {
-                inner(ELSEWHERE, node, ports)
-            }
-            Case::Decapsulate | Case::GtpuDecapsulate | Case::Gtpu4Decapsulate => {
+            Case::Plain
+            | Case::Encapsulate
+            | Case::GtpuEncapsulate
+            | Case::Gtpu4Encapsulate
+            | Case::GreEncapsulate => inner(ELSEWHERE, node, ports),
+            Case::Decapsulate | Case::GtpuDecapsulate | Case::Gtpu4Decapsulate | Case::GreDecapsulate => {
                 inner(node, ELSEWHERE, ports)
             }
         };
         let mut ethertype = [0x86, 0xdd];
         match self.case {
-            Case::Plain | Case::Encapsulate | Case::GtpuEncapsulate | Case::Gtpu4Encapsulate => {}
+            Case::Plain
+            | Case::Encapsulate
+            | Case::GtpuEncapsulate
+            | Case::Gtpu4Encapsulate
+            | Case::GreEncapsulate => {}
             Case::Decapsulate => {
                 let mut outer = header(41, packet.len(), peer(at % self.tunnels), LOCAL).to_vec();
                 outer.append(&mut packet);
                 packet = outer;
             }
             Case::GtpuDecapsulate => packet = g_pdu(at, &packet),
+            Case::GreDecapsulate => packet = gre_packet(at, &packet),
             Case::Gtpu4Decapsulate => {
                 packet = g_pdu4(at, &packet);
                 ethertype = [0x08, 0x00];
@@ -375,6 +395,30 @@ fn g_pdu4(at: usize, inner: &[u8]) -> Vec<u8> {
     packet.extend_from_slice(inner);
     let (from, to) = (tunnel.remote.octets(), tunnel.local.octets());
     let _ = gtpu::encapsulate_in_ipv4(&mut packet, from, to, 64, &gtpu);
+    packet
+}
+
+/// GRE tunnel number `at`, with the same number at both ends.
+fn gre_tunnel(at: usize) -> Tunnel {
+    let key = Some((at as u32 + 1).wrapping_mul(0x9e37_79b1));
+    Tunnel {
+        encapsulation: Encapsulation::Gre(Gre {
+            local_key: key,
+            remote_key: key,
+        }),
+        ..tunnel(at % 100)
+    }
+}
+
+/// What the peer of such a tunnel sends.
+fn gre_packet(at: usize, inner: &[u8]) -> Vec<u8> {
+    let tunnel = gre_tunnel(at);
+    let Encapsulation::Gre(gre) = tunnel.encapsulation else {
+        return Vec::new();
+    };
+    let mut packet = vec![0; gre::overhead(&gre)];
+    packet.extend_from_slice(inner);
+    let _ = gre::encapsulate(&mut packet, tunnel.remote.octets(), LOCAL.octets(), 64, &gre);
     packet
 }
 

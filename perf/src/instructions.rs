@@ -38,6 +38,8 @@ enum Wish {
     GtpuDecapsulate,
     Gtpu4Encapsulate,
     Gtpu4Decapsulate,
+    GreEncapsulate,
+    GreDecapsulate,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -49,6 +51,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         Wish::GtpuDecapsulate => Case::GtpuDecapsulate,
         Wish::Gtpu4Encapsulate => Case::Gtpu4Encapsulate,
         Wish::Gtpu4Decapsulate => Case::Gtpu4Decapsulate,
+        Wish::GreEncapsulate => Case::GreEncapsulate,
+        Wish::GreDecapsulate => Case::GreDecapsulate,
     };
     let gateway = Gateway::new(case, PREFIXES, 1)?;
     let snapshot = gateway.compiler.snapshot();

@@ -47,7 +47,7 @@ impl Cmd {
             })?;
             if status.is_accepted() {
                 // For the next registration: the serving MAAR has been answered.
-                binding.offer(from, acknowledgement.options.endpoint(from));
+                binding.offer(from, acknowledgement.options.only_endpoint(from));
             }
             binding.previous.get_mut(position)
         });

@@ -14,7 +14,7 @@ use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::{RefusalLimit, UPDATE_FLAGS, handoff_indicator, lifetime_units, remember};
 use crate::time::Time;
 use crate::wire::mobility::{
-    self, MobilityMessage, MobilityOptions, ProxyBindingUpdate, TunnelEndpoint, timestamp_from_time,
+    self, MobilityMessage, MobilityOptions, ProxyBindingUpdate, timestamp_from_time,
 };
 
 /// What happens to a CMD.
@@ -262,7 +262,7 @@ impl Cmd {
         *sequence = sequence.wrapping_add(1);
         remember(&mut exchange.sequences, *sequence);
         exchange.transmissions = exchange.transmissions.saturating_add(1);
-        let update = ProxyBindingUpdate {
+        let mut update = ProxyBindingUpdate {
             sequence: *sequence,
             flags: UPDATE_FLAGS,
             // Rounded up: a lifetime of less than 4 s must not read as a release.
@@ -278,14 +278,12 @@ impl Cmd {
                 access_technology_type: Some(anchor.access_technology_type),
                 timestamp: Some(timestamp_from_time(now)),
                 serving_maar: serving.map(|(address, _)| address),
-                tunnel_endpoints: serving
-                    .zip(anchor.serving_endpoint)
-                    .map(|((address, _), tunnel_type)| TunnelEndpoint { address, tunnel_type })
-                    .into_iter()
-                    .collect(),
                 ..MobilityOptions::default()
             },
         };
+        if let Some(((address, _), endpoint)) = serving.zip(anchor.serving_endpoint) {
+            update.options.tell(address, endpoint);
+        }
         Output::Send {
             to: anchor.address,
             message: MobilityMessage::ProxyBindingUpdate(update),

@@ -54,7 +54,7 @@ impl Cmd {
                 .unwrap_or_default(),
             restored: false,
         };
-        fresh.offer(checked.serving, update.options.endpoint(checked.serving));
+        fresh.offer(checked.serving, update.options.only_endpoint(checked.serving));
         match &before {
             None if self.state.bindings.len() >= self.settings.maximum_bindings => {
                 return self.refuse(from, update, Status::INSUFFICIENT_RESOURCES, now, outputs);
@@ -406,5 +406,6 @@ fn is_relayed(configured: TunnelType, endpoint: mobility::TunnelType) -> bool {
     match endpoint {
         mobility::TunnelType::Ipv6InIpv6 => false,
         mobility::TunnelType::GtpU { .. } => configured == TunnelType::GtpU,
+        mobility::TunnelType::Gre { .. } => configured == TunnelType::Gre,
     }
 }

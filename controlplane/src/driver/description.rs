@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use crate::event::Event;
 use crate::proxy_binding::lifetime_span;
-use crate::wire::mobility::{MobilityMessage, MobilityOptions, TunnelType};
+use crate::wire::mobility::{GreKey, MobilityMessage, MobilityOptions, TunnelType};
 
 /// The event of a message that was sent (`message_sent`) or received (`message_received`).
 #[must_use]
@@ -91,12 +91,18 @@ fn options(mut event: Event, text: &mut String, options: &MobilityOptions) -> Ev
         .map(|endpoint| match endpoint.tunnel_type {
             TunnelType::Ipv6InIpv6 => format!("{} IPv6-in-IPv6", endpoint.address),
             TunnelType::GtpU { teid, ipv4: None } => format!("{} GTP-U TEID {teid:#010x}", endpoint.address),
+            TunnelType::Gre { key } => format!("{} GRE key {key:#010x}", endpoint.address),
             TunnelType::GtpU {
                 teid,
                 ipv4: Some(ipv4),
             } => format!("{} GTP-U at {ipv4} TEID {teid:#010x}", endpoint.address),
         })
         .collect();
+    if let Some(GreKey(key)) = options.gre_key {
+        let shown = key.map_or_else(|| "none".to_owned(), |key| format!("{key:#010x}"));
+        text.push_str(&format!(" GRE key {shown}"));
+        event = event.with("gre_key", shown);
+    }
     if !endpoints.is_empty() {
         text.push_str(&format!(" endpoint {}", endpoints.join(", ")));
         event = event.with("tunnel_endpoints", endpoints.join(","));

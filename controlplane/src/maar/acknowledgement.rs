@@ -167,7 +167,7 @@ impl Maar {
             outputs.push(Output::Event(event));
             self.counters.add("registrations_completed");
         }
-        self.arrange_tunnels(identifier, &peers, &acknowledgement.options);
+        self.arrange_tunnels(identifier, &peers, |peer| acknowledgement.options.endpoint(peer));
         self.forget_tunnels(identifier);
         if changed {
             self.advertise(identifier, false, now, outputs);
@@ -185,7 +185,7 @@ impl Maar {
         let told = self.permitted_previous(identifier, acknowledgement);
         // The CMD may have learnt of an endpoint since it answered first, and has told the other end.
         let peers: Vec<_> = told.iter().map(|it| it.address).collect();
-        self.arrange_tunnels(identifier, &peers, &acknowledgement.options);
+        self.arrange_tunnels(identifier, &peers, |peer| acknowledgement.options.endpoint(peer));
         let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;
         };

@@ -131,7 +131,7 @@ impl Maar {
             advertise_at: None,
             last_timestamp: 0,
             teid: None,
-            gtpu_tunnels: BTreeMap::new(),
+            tunnels: BTreeMap::new(),
         };
         self.counters.add("attachments");
         outputs.push(attached_event(&identifier, &node, "attached"));

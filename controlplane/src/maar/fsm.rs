@@ -355,7 +355,7 @@ impl Maar {
         };
         node.sequence = node.sequence.wrapping_add(1);
         remember(&mut exchange.sequences, node.sequence);
-        let update = ProxyBindingUpdate {
+        let mut update = ProxyBindingUpdate {
             sequence: node.sequence,
             flags: UPDATE_FLAGS,
             lifetime: exchange.lifetime,
@@ -366,10 +366,12 @@ impl Maar {
                 access_technology_type: Some(self.settings.access.access_technology_type),
                 timestamp: Some(timestamp_from_time(now)),
                 link_layer_identifier: Some(node.link_layer_address.0.to_vec()),
-                tunnel_endpoints: endpoint.into_iter().collect(),
                 ..MobilityOptions::default()
             },
         };
+        if let Some(endpoint) = endpoint {
+            update.options.tell(self.settings.address, endpoint);
+        }
         self.counters.add("updates_sent");
         outputs.push(Output::Send {
             to,

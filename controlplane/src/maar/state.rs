@@ -19,7 +19,7 @@ pub struct State {
     pub nodes: BTreeMap<MobileNodeIdentifier, Node>,
     /// Id of the IPv6-in-IPv6 tunnel to every MAAR that was ever a peer; ids start at 1 and are never reused.
     pub tunnel_ids: BTreeMap<Ipv6Addr, u32>,
-    /// The tunnel id that was given out last, here or in [`Node::gtpu_tunnels`].
+    /// The tunnel id that was given out last, here or in [`Node::tunnels`].
     #[serde(default)]
     pub last_tunnel_id: u32,
     /// TEIDs to come.
@@ -65,38 +65,53 @@ pub struct Node {
     pub advertise_at: Option<Time>,
     /// Timestamp of the newest update accepted from the CMD (RFC 5213 section 5.5).
     pub last_timestamp: u64,
-    /// TEID on which this MAAR takes the node's packets from any peer; as long as the node is known here,
+    /// TEID, or GRE key, on which this MAAR takes the node's packets from any peer; as long as the node is known here,
     /// once it was offered.
     #[serde(default)]
     pub teid: Option<NonZeroU32>,
-    /// Its GTP-U tunnels by peer: of those in `previous` and of `last_serving`. To a peer without one
+    /// Its own tunnels by peer: of those in `previous` and of `last_serving`. To a peer without one
     /// leads that of [`State::tunnel_ids`].
-    #[serde(default)]
-    pub gtpu_tunnels: BTreeMap<Ipv6Addr, GtpuTunnel>,
+    #[serde(default, alias = "gtpu_tunnels")]
+    pub tunnels: BTreeMap<Ipv6Addr, NodeTunnel>,
 }
 
 impl Node {
     /// By what `peer` takes its packets, where that was agreed on.
     #[must_use]
     pub fn tunnel_type(&self, peer: Ipv6Addr) -> Option<TunnelType> {
-        let tunnel = self.gtpu_tunnels.get(&peer)?;
-        Some(TunnelType::GtpU {
-            teid: tunnel.remote_teid,
-            ipv4: tunnel.remote_ipv4,
-        })
+        Some(self.tunnels.get(&peer)?.remote)
     }
 }
 
-/// A GTP-U tunnel of one node to one peer.
+/// A tunnel of one node to one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GtpuTunnel {
+#[serde(try_from = "StoredTunnel")]
+pub struct NodeTunnel {
     /// Tunnel id, of the same numbers as [`State::tunnel_ids`]; it stays as long as the peer is one.
     pub id: u32,
-    /// TEID on which the peer takes the node's packets.
-    pub remote_teid: NonZeroU32,
-    /// Where the peer takes them over IPv4, if it does.
-    #[serde(default)]
-    pub remote_ipv4: Option<Ipv4Addr>,
+    /// By what the peer takes the node's packets.
+    pub remote: TunnelType,
+}
+
+/// As it is in a store, which may be of a time when there was GTP-U only.
+#[derive(Deserialize)]
+struct StoredTunnel {
+    id: u32,
+    remote: Option<TunnelType>,
+    remote_teid: Option<NonZeroU32>,
+    remote_ipv4: Option<Ipv4Addr>,
+}
+
+impl TryFrom<StoredTunnel> for NodeTunnel {
+    type Error = &'static str;
+
+    fn try_from(stored: StoredTunnel) -> Result<Self, Self::Error> {
+        let ipv4 = stored.remote_ipv4;
+        let gtpu = stored.remote_teid.map(|teid| TunnelType::GtpU { teid, ipv4 });
+        let remote = stored.remote.or(gtpu).ok_or("a tunnel without its other end")?;
+        let id = stored.id;
+        Ok(Self { id, remote })
+    }
 }
 
 /// Where a node stands at this MAAR.

@@ -10,8 +10,9 @@ use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
 use crate::proxy_binding::{UPDATE_FLAGS, acknowledge};
 use crate::time::Time;
 use crate::wire::mobility::{
-    LogicalInterface, MobilityMessage, MobilityOptions, PreviousMaarOption, ProxyBindingAcknowledgement,
-    ProxyBindingUpdate, Status, TunnelEndpoint, acknowledgement_flags, timestamp_from_time, update_flags,
+    self, LogicalInterface, MobilityMessage, MobilityOptions, PreviousMaarOption,
+    ProxyBindingAcknowledgement, ProxyBindingUpdate, Status, TunnelEndpoint, acknowledgement_flags,
+    timestamp_from_time, update_flags,
 };
 
 const NOW: Time = Time(Duration::from_secs(1_700_000_000));
@@ -319,6 +320,13 @@ fn an_update_is_followed_once() {
     assert!(maar.state().nodes.is_empty());
 }
 
+fn teid_of(tunnel: mobility::TunnelType) -> u32 {
+    match tunnel {
+        mobility::TunnelType::GtpU { teid, .. } => teid.get(),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn with_gtpu() -> Maar {
     let mut maar = maar(|settings| settings.tunnel = TunnelType::GtpU);
     let update = attach(&mut maar, 1).unwrap();
@@ -343,7 +351,7 @@ fn no_endpoint_is_offered_unless_configured() {
     let mut update = told(&maar);
     update.options.tunnel_endpoints = vec![endpoint(PEER, 7)];
     assert_eq!(status_of(&mut maar, CMD, update), Some(Status::ACCEPTED));
-    assert!(maar.state().nodes[&identifier(1)].gtpu_tunnels.is_empty());
+    assert!(maar.state().nodes[&identifier(1)].tunnels.is_empty());
 }
 
 #[test]
@@ -368,8 +376,8 @@ fn an_endpoint_counts_for_its_own_maar_only() {
             answer.unwrap().options.tunnel_endpoints,
             [TunnelEndpoint::gtpu(OWN, teid)]
         );
-        let tunnels = &maar.state().nodes[&identifier(1)].gtpu_tunnels;
-        let found = tunnels.get(&PEER).map(|tunnel| tunnel.remote_teid.get());
+        let tunnels = &maar.state().nodes[&identifier(1)].tunnels;
+        let found = tunnels.get(&PEER).map(|tunnel| teid_of(tunnel.remote));
         assert_eq!(found, expected, "{address}");
         assert_eq!(tunnels.len(), usize::from(expected.is_some()));
     }
@@ -401,12 +409,9 @@ fn a_changed_teid_of_a_peer_keeps_the_tunnels_id() {
         update.options.timestamp = update.options.timestamp.map(|it| it + number);
         update.options.tunnel_endpoints = teids.iter().map(|teid| endpoint(PEER, *teid)).collect();
         assert_eq!(status_of(&mut maar, CMD, update), Some(Status::ACCEPTED));
-        let tunnel = maar.state().nodes[&identifier(1)]
-            .gtpu_tunnels
-            .get(&PEER)
-            .copied();
+        let tunnel = maar.state().nodes[&identifier(1)].tunnels.get(&PEER).copied();
         assert_eq!(
-            tunnel.map(|it| it.remote_teid.get()),
+            tunnel.map(|it| teid_of(it.remote)),
             teids.first().copied(),
             "{number}"
         );
@@ -452,11 +457,7 @@ fn a_later_answer_to_the_same_update_counts_for_tunnels() {
         tell(&mut maar, CMD, answer.clone());
         let node = &maar.state().nodes[&identifier(1)];
         assert_eq!(node.previous.len(), 1);
-        teids.push(
-            node.gtpu_tunnels
-                .get(&PEER)
-                .map(|tunnel| tunnel.remote_teid.get()),
-        );
+        teids.push(node.tunnels.get(&PEER).map(|tunnel| teid_of(tunnel.remote)));
     }
     assert_eq!(teids, [None, Some(7), None]);
 }

@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 use std::num::NonZeroU32;
 
-use kedge_config::TunnelType;
-
 use super::fsm::Maar;
-use super::state::{GtpuTunnel, Node, State};
+use super::state::{Node, NodeTunnel, State};
 use crate::identity::MobileNodeIdentifier;
-use crate::wire::mobility::{self, MobilityOptions, TunnelEndpoint};
+use crate::wire::mobility::TunnelType;
 
 /// What is given out and has to stay unique, derived from the state.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +22,7 @@ impl InUse {
         Self {
             teids: nodes().filter_map(|node| node.teid).collect(),
             tunnel_ids: nodes()
-                .flat_map(|node| node.gtpu_tunnels.values().map(|tunnel| tunnel.id))
+                .flat_map(|node| node.tunnels.values().map(|tunnel| tunnel.id))
                 .chain(state.tunnel_ids.values().copied())
                 .collect(),
         }
@@ -35,7 +33,7 @@ impl InUse {
         if let Some(teid) = node.teid {
             self.teids.remove(&teid);
         }
-        for tunnel in node.gtpu_tunnels.values() {
+        for tunnel in node.tunnels.values() {
             self.tunnel_ids.remove(&tunnel.id);
         }
     }
@@ -47,9 +45,10 @@ impl InUse {
 }
 
 impl Maar {
-    /// Where this MAAR takes a node's packets by GTP-U, in either role; `None` where it is not to use it.
-    pub(super) fn own_endpoint(&mut self, identifier: &MobileNodeIdentifier) -> Option<TunnelEndpoint> {
-        if self.settings.tunnel != TunnelType::GtpU {
+    /// By what this MAAR takes a node's packets, in either role; `None` where that is to be IPv6-in-IPv6.
+    pub(super) fn own_endpoint(&mut self, identifier: &MobileNodeIdentifier) -> Option<TunnelType> {
+        let kind = self.settings.tunnel;
+        if kind == kedge_config::TunnelType::Ipv6InIpv6 {
             return None;
         }
         let node = self.state.nodes.get_mut(identifier)?;
@@ -62,13 +61,15 @@ impl Maar {
                 teid
             }
         };
-        Some(TunnelEndpoint {
-            address: self.settings.address,
-            tunnel_type: mobility::TunnelType::GtpU {
+        match kind {
+            kedge_config::TunnelType::Ipv6InIpv6 => None,
+            // A number that nobody guesses is as good for the one as for the other.
+            kedge_config::TunnelType::Gre => Some(TunnelType::Gre { key: teid.get() }),
+            kedge_config::TunnelType::GtpU => Some(TunnelType::GtpU {
                 teid,
                 ipv4: self.settings.gtpu_ipv4_address,
-            },
-        })
+            }),
+        }
     }
 
     /// The tunnel id of a peer, given out once and for all.
@@ -80,14 +81,14 @@ impl Maar {
         }
     }
 
-    /// Makes the tunnels of a node to `peers` those of the message: GTP-U where it tells an endpoint of
-    /// the peer's, and none of the node's own where it does not. That holds too where this MAAR has been
+    /// Makes the tunnels of a node to `peers` those of a message: of the type of the endpoint that it tells of the
+    /// peer's, and none of the node's own where it tells none. That holds too where this MAAR has been
     /// configured otherwise since it offered its endpoint: the peer was told of it and uses it.
     pub(super) fn arrange_tunnels(
         &mut self,
         identifier: &MobileNodeIdentifier,
         peers: &[Ipv6Addr],
-        told: &MobilityOptions,
+        told: impl Fn(Ipv6Addr) -> Option<TunnelType>,
     ) {
         for peer in peers {
             self.assure_tunnel_id(*peer);
@@ -95,21 +96,16 @@ impl Maar {
                 return;
             };
             // Without an endpoint of our own there is nothing that the peer could send to.
-            let endpoint = node.teid.and(told.endpoint(*peer));
-            let before = node.gtpu_tunnels.get(peer).map(|tunnel| tunnel.id);
-            let Some(mobility::TunnelType::GtpU { teid, ipv4 }) = endpoint else {
+            let endpoint = node.teid.and_then(|_| told(*peer));
+            let before = node.tunnels.get(peer).map(|tunnel| tunnel.id);
+            let Some(remote) = endpoint else {
                 self.drop_tunnel(identifier, *peer);
                 continue;
             };
-            // The id stays with node and peer, whatever becomes of their TEIDs.
+            // The id stays with node and peer, whatever becomes of the rest.
             let id = before.or_else(|| self.new_tunnel_id());
             if let (Some(id), Some(node)) = (id, self.state.nodes.get_mut(identifier)) {
-                let tunnel = GtpuTunnel {
-                    id,
-                    remote_teid: teid,
-                    remote_ipv4: ipv4,
-                };
-                node.gtpu_tunnels.insert(*peer, tunnel);
+                node.tunnels.insert(*peer, NodeTunnel { id, remote });
             }
         }
     }
@@ -120,7 +116,7 @@ impl Maar {
             return;
         };
         let gone: Vec<_> = node
-            .gtpu_tunnels
+            .tunnels
             .keys()
             .copied()
             .filter(|peer| {
@@ -134,7 +130,7 @@ impl Maar {
 
     fn drop_tunnel(&mut self, identifier: &MobileNodeIdentifier, peer: Ipv6Addr) {
         let node = self.state.nodes.get_mut(identifier);
-        if let Some(tunnel) = node.and_then(|node| node.gtpu_tunnels.remove(&peer)) {
+        if let Some(tunnel) = node.and_then(|node| node.tunnels.remove(&peer)) {
             self.in_use.tunnel_ids.remove(&tunnel.id);
         }
     }

@@ -57,7 +57,9 @@ impl Maar {
             && status.is_accepted()
         {
             // In every answer, so that a CMD that does not know it learns it.
-            answer.options.tunnel_endpoints = self.own_endpoint(identifier).into_iter().collect();
+            if let Some(endpoint) = self.own_endpoint(identifier) {
+                answer.options.tell(self.settings.address, endpoint);
+            }
         }
         outputs.push(Output::Send {
             to: from,
@@ -173,7 +175,7 @@ impl Maar {
             .with("prefix", prefix)
             .with("serving", serving);
         outputs.push(Output::Event(event));
-        self.arrange_tunnels(identifier, &[serving], &update.options);
+        self.arrange_tunnels(identifier, &[serving], |peer| update.options.only_endpoint(peer));
         self.forget_tunnels(identifier);
         self.reschedule(identifier);
     }

@@ -193,6 +193,8 @@ pub struct MobilityOptions {
     pub link_layer_identifier: Option<Vec<u8>>,
     /// Type 26.
     pub link_local_address: Option<Ipv6Addr>,
+    /// Type 33 (RFC 5845 section 6.1): the sender takes the node's packets by GRE.
+    pub gre_key: Option<GreKey>,
     /// Type 65, repeatable (RFC 8885 section 4.3). See [`MobilityOptions::session_prefixes`].
     pub anchored_prefixes: Vec<Ipv6Net>,
     /// Type 66, repeatable (RFC 8885 section 4.4).
@@ -235,7 +237,33 @@ impl MobilityOptions {
             .map(|endpoint| endpoint.tunnel_type)
             .find(|kind| *kind != TunnelType::Ipv6InIpv6)
     }
+
+    /// The same of a message that tells of no other MAAR: there the GRE Key option is of that one.
+    #[must_use]
+    pub fn only_endpoint(&self, maar: Ipv6Addr) -> Option<TunnelType> {
+        let gre = || match self.gre_key {
+            Some(GreKey(Some(key))) => Some(TunnelType::Gre { key }),
+            // Without a key the packets of different nodes could not be told apart.
+            Some(GreKey(None)) | None => None,
+        };
+        self.endpoint(maar).or_else(gre)
+    }
+
+    /// Tells what `maar` takes, in a message that tells of no other MAAR.
+    pub fn tell(&mut self, maar: Ipv6Addr, tunnel_type: TunnelType) {
+        match tunnel_type {
+            TunnelType::Gre { key } => self.gre_key = Some(GreKey(Some(key))),
+            TunnelType::Ipv6InIpv6 | TunnelType::GtpU { .. } => self.tunnel_endpoints.push(TunnelEndpoint {
+                address: maar,
+                tunnel_type,
+            }),
+        }
+    }
 }
+
+/// GRE Key option (RFC 5845 section 6.1): the key that packets to the sender have; `None`: they have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GreKey(pub Option<u32>);
 
 /// Tunnel Endpoint option, by which gateways of Kedge agree on another tunnel than IPv6-in-IPv6 for a
 /// node: sub-type 1, version 0 of Kedge's Vendor-Specific Mobility Options (RFC 5094).
@@ -257,13 +285,8 @@ impl TunnelType {
         match self {
             Self::Ipv6InIpv6 => "ipv6-in-ipv6",
             Self::GtpU { .. } => "gtpu",
+            Self::Gre { .. } => "gre",
         }
-    }
-
-    /// Whether packets look alike in both, whatever tells the nodes apart.
-    #[must_use]
-    pub fn is_like(self, other: Self) -> bool {
-        std::mem::discriminant(&self) == std::mem::discriminant(&other)
     }
 }
 
@@ -291,6 +314,11 @@ pub enum TunnelType {
         /// Where the endpoint takes them over IPv4; over IPv6 it takes them at its `node.address`.
         #[serde(default)]
         ipv4: Option<Ipv4Addr>,
+    },
+    /// 3 on the wire, with the key in place of the TEID (RFC 2890).
+    Gre {
+        /// Key of packets to the endpoint.
+        key: u32,
     },
 }
 

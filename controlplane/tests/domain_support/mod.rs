@@ -19,7 +19,8 @@ pub const TEID_KEY: u64 = 0x0123_4567_89ab_cdef;
 /// Values of `maar.tunnel` and `cmd.tunnel`.
 pub const PLAIN: &str = "ipv6-in-ipv6";
 pub const GTPU: &str = "gtpu";
-/// The same, at gateways that have an IPv4 address for it.
+pub const GRE: &str = "gre";
+/// GTP-U, at gateways that have an IPv4 address for it.
 pub const GTPU_IPV4: &str = "gtpu-ipv4";
 
 pub const CMD: &str = "2001:db8:d::1";
@@ -393,6 +394,10 @@ pub fn assert_mirrored(one: &Tunnel, other: &Tunnel) {
         (Encapsulation::GtpU(one), Encapsulation::GtpU(other)) => {
             assert_eq!(one.remote_teid, other.local_teid);
             assert_eq!(one.local_teid, other.remote_teid);
+        }
+        (Encapsulation::Gre(one), Encapsulation::Gre(other)) => {
+            assert_eq!(one.remote_key, other.local_key);
+            assert_eq!(one.local_key, other.remote_key);
         }
         (one, other) => panic!("{one:?} at one end, {other:?} at the other"),
     }

@@ -137,6 +137,8 @@ pub enum Encapsulation {
     Ipv6InIpv6,
     /// 3GPP TS 29.281. Several tunnels may lead to one remote address.
     GtpU(GtpU),
+    /// RFC 2784 and RFC 2890 over IPv6 (RFC 7676). Several tunnels with different keys may lead to one remote address.
+    Gre(Gre),
 }
 
 impl Encapsulation {
@@ -146,6 +148,7 @@ impl Encapsulation {
         match self {
             Self::Ipv6InIpv6 => "ipv6-in-ipv6",
             Self::GtpU(_) => "gtpu",
+            Self::Gre(_) => "gre",
         }
     }
 }
@@ -159,6 +162,15 @@ pub struct GtpU {
     pub remote_teid: NonZeroU32,
     /// G-PDUs go out with a PDU Session Container (3GPP TS 38.415 section 5.5).
     pub pdu_session: Option<PduSession>,
+}
+
+/// What a GRE tunnel has besides its addresses (RFC 2890).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gre {
+    /// Key of what comes in; `None`: what comes in has none.
+    pub local_key: Option<u32>,
+    /// Of what goes out.
+    pub remote_key: Option<u32>,
 }
 
 /// A PDU Session Container.

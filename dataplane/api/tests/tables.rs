@@ -6,9 +6,9 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{
-    Direction, DiscardReason, Encapsulation, Filter, FilterAction, GtpU, LinkLayerAddress, Meter, MeterRates,
-    NextHop, PduSession, PortRange, PrefixEntry, Selector, Source, SourcePath, Tables, TrafficClass,
-    Transaction, Tunnel, Yellow,
+    Direction, DiscardReason, Encapsulation, Filter, FilterAction, Gre, GtpU, LinkLayerAddress, Meter,
+    MeterRates, NextHop, PduSession, PortRange, PrefixEntry, Selector, Source, SourcePath, Tables,
+    TrafficClass, Transaction, Tunnel, Yellow,
 };
 use kedge_dataplane_api::proto;
 use proptest::prelude::*;
@@ -98,7 +98,13 @@ fn encapsulation() -> impl Strategy<Value = Encapsulation> {
         });
     prop_oneof![
         Just(Encapsulation::Ipv6InIpv6),
-        gtpu.prop_map(Encapsulation::GtpU)
+        gtpu.prop_map(Encapsulation::GtpU),
+        (any::<Option<u32>>(), any::<Option<u32>>()).prop_map(|(local_key, remote_key)| {
+            Encapsulation::Gre(Gre {
+                local_key,
+                remote_key,
+            })
+        })
     ]
 }
 
@@ -356,7 +362,42 @@ fn errors_name_the_field_and_the_value() {
         hop_limit: 0,
         mtu: 0,
         gtpu: None,
+        gre: None,
     };
+    for (encapsulation, gtpu, gre, expected) in [
+        (
+            1,
+            Some(proto::GtpU::default()),
+            None,
+            "gtpu = present: only a GTP-U tunnel has that",
+        ),
+        (
+            3,
+            Some(proto::GtpU::default()),
+            None,
+            "gtpu = present: only a GTP-U tunnel has that",
+        ),
+        (
+            1,
+            None,
+            Some(proto::Gre::default()),
+            "gre = present: only a GRE tunnel has that",
+        ),
+        (
+            2,
+            None,
+            Some(proto::Gre::default()),
+            "gre = present: only a GRE tunnel has that",
+        ),
+    ] {
+        let message = tunnel(proto::Tunnel {
+            encapsulation,
+            gtpu,
+            gre,
+            ..whole.clone()
+        });
+        assert_eq!(refusal(&message), format!("put_tunnels[0].{expected}"));
+    }
     assert_eq!(
         refusal(&tunnel(proto::Tunnel {
             hop_limit: 256,

@@ -16,7 +16,7 @@ use crate::stage::parse::{
     is_link_scope_multicast, is_multicast, is_never_on_the_wire,
 };
 use crate::tunnel::error::{MINIMUM_MTU, TunnelError};
-use crate::tunnel::{gtpu, ip6_in_ip6};
+use crate::tunnel::{gre, gtpu, ip6_in_ip6};
 
 /// Why a packet goes no further, and what its sender is told.
 pub(super) struct Refusal(pub(super) DropReason, pub(super) Option<Tell>);
@@ -251,7 +251,7 @@ impl Pipeline {
         let upper = parse::upper_layer(octets, packet.next_header)?;
         let inner = octets.get(upper.offset..).unwrap_or_default();
         let nested = match upper.next_header {
-            ip6_in_ip6::NEXT_HEADER => true,
+            ip6_in_ip6::NEXT_HEADER | gre::NEXT_HEADER => true,
             gtpu::UDP => inner.get(2..4) == Some(&gtpu::PORT.to_be_bytes()),
             _ => false,
         };
@@ -569,6 +569,7 @@ fn write_outer<F: Frame>(frame: &mut F, tunnel: &Tunnel) -> bool {
         Encapsulation::GtpU(it) if tunnel.is_over_ipv4() => {
             gtpu::encapsulate_in_ipv4(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, it)
         }
+        Encapsulation::Gre(it) => gre::encapsulate(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, it),
         Encapsulation::GtpU(it) => {
             gtpu::encapsulate(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, it)
         }

@@ -8,7 +8,7 @@ use crate::frame::Frame;
 use crate::snapshot::{Snapshot, TEID_OF_OTHERS, Tunnel};
 use crate::stage::checksum::Sum;
 use crate::stage::parse::{self, ETHERNET_HEADER, IPV6_HEADER, UpperLayer};
-use crate::tunnel::{error, gtpu, ip6_in_ip6};
+use crate::tunnel::{error, gre, gtpu, ip6_in_ip6};
 
 impl Pipeline {
     /// A packet to an address of this node.
@@ -18,6 +18,7 @@ impl Pipeline {
         match upper.next_header {
             ip6_in_ip6::NEXT_HEADER => {}
             gtpu::UDP => return self.local_udp(snapshot, lane, upper),
+            gre::NEXT_HEADER => return self.local_gre(snapshot, lane, upper),
             error::ICMPV6 => return self.local_icmpv6(snapshot, lane, upper),
             _ => return Ok(Step::Punt),
         }
@@ -150,7 +151,7 @@ impl Pipeline {
 
 /// Whether a packet that came in is from the peer of this tunnel, and for our end of it.
 #[inline]
-fn is_from_peer<F>(snapshot: &Snapshot, lane: &Lane<F>, tunnel: u32) -> bool {
+pub(super) fn is_from_peer<F>(snapshot: &Snapshot, lane: &Lane<F>, tunnel: u32) -> bool {
     let ends = |it: &Tunnel| {
         u128::from_be_bytes(it.local) == lane.packet.destination
             && u128::from_be_bytes(it.remote) == lane.packet.source

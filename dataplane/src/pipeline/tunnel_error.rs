@@ -120,8 +120,8 @@ fn tunnel_of(snapshot: &Snapshot, error: &TunnelError, message: &[u8]) -> Option
         Carried::Ipv6 => Some(snapshot.peers.lookup(error.destination))
             .filter(|index| *index != NO_MATCH)
             .filter(is_its),
-        // TEIDs of peers have no table of their own; the inner packet leads where it was sent.
-        Carried::GPdu { .. } => {
+        // TEIDs and keys of peers have no table of their own; the inner packet leads where it was sent.
+        Carried::GPdu { .. } | Carried::Gre { .. } => {
             let inner = message.get(error.offset..)?;
             let packet = parse::ipv6_header(inner).ok()?;
             let route = |address| snapshot.routes.get(snapshot.fib.lookup(address));
@@ -148,6 +148,7 @@ fn fits(tunnel: &Tunnel, error: &TunnelError) -> bool {
     let carried = match (&tunnel.encapsulation, error.carried) {
         (Encapsulation::Ipv6InIpv6, Carried::Ipv6) => true,
         (Encapsulation::GtpU(it), Carried::GPdu { teid, .. }) => it.remote_teid.get() == teid,
+        (Encapsulation::Gre(it), Carried::Gre { key }) => it.remote_key == key,
         _ => false,
     };
     ends == (error.source, error.destination) && carried

@@ -14,7 +14,7 @@ use kedge_dataplane_api::model::{
 use super::PortDescription;
 use super::compile::{Filters, tunnels_named};
 use super::family::{MAPPED_LENGTH, is_global_unicast, is_ipv4, is_unicast, shown, shown_prefix};
-use crate::tunnel::gtpu;
+use crate::tunnel::{gre, gtpu};
 
 /// No prefix is held for longer: ten minutes.
 const MAXIMUM_HOLD_MS: u32 = 600_000;
@@ -115,6 +115,18 @@ pub enum ApplyError {
         /// The peer.
         remote: Ipv6Addr,
     },
+    /// Two GRE tunnels with the same key, or none, from the same peer.
+    #[error("tunnels {first} and {second} both have GRE {} from {remote}", shown_key(*key))]
+    SameGreKey {
+        /// The lower id.
+        first: u32,
+        /// The higher id.
+        second: u32,
+        /// Of what comes in.
+        key: Option<u32>,
+        /// The peer.
+        remote: Ipv6Addr,
+    },
     /// A hold that is longer than any move.
     #[error("prefix {prefix}: hold.maximum_ms = {maximum_ms}: must be 0 to {MAXIMUM_HOLD_MS}")]
     Hold {
@@ -170,6 +182,10 @@ pub enum ApplyError {
     TunnelZero,
 }
 
+fn shown_key(key: Option<u32>) -> String {
+    key.map_or_else(|| "without a key".to_owned(), |key| format!("key {key:#010x}"))
+}
+
 /// How much a data plane takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableLimits {
@@ -205,6 +221,8 @@ pub(super) enum Arrival {
     Source(Ipv6Addr),
     /// Its source and its TEID.
     Gtpu(Ipv6Addr, NonZeroU32),
+    /// Its source and its key, if it has one.
+    Gre(Ipv6Addr, Option<u32>),
 }
 
 impl Arrival {
@@ -212,6 +230,7 @@ impl Arrival {
         match tunnel.encapsulation {
             Encapsulation::Ipv6InIpv6 => Self::Source(tunnel.remote),
             Encapsulation::GtpU(it) => Self::Gtpu(tunnel.remote, it.local_teid),
+            Encapsulation::Gre(it) => Self::Gre(tunnel.remote, it.local_key),
         }
     }
 
@@ -220,6 +239,7 @@ impl Arrival {
         match self {
             Self::Source(remote) => remote.into(),
             Self::Gtpu(remote, teid) => Ipv6Addr::from(gtpu::key(teid.get(), remote.into())).into(),
+            Self::Gre(remote, key) => Ipv6Addr::from(gre::peer_key(key, remote.into())).into(),
         }
     }
 }
@@ -500,6 +520,12 @@ fn references(transaction: &Transaction, have: Have<'_>) -> Result<(), ApplyErro
                     first,
                     second,
                     teid,
+                    remote,
+                },
+                Arrival::Gre(_, key) => ApplyError::SameGreKey {
+                    first,
+                    second,
+                    key,
                     remote,
                 },
             });

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::tunnel::gtpu;
 
+mod gre;
 mod ipv4;
 
 fn ports() -> Vec<PortDescription> {
@@ -70,7 +71,13 @@ fn meaning(snapshot: &Snapshot, keys: &[Ipv6Addr]) -> Vec<String> {
                 index => tunnel(index),
             },
         );
-        format!("{key}: {next_hop} | {source} | {peer} | {gtpu:?}")
+        let gre = gre::KEYS.map(|(it, _)| {
+            snapshot
+                .peers
+                .lookup(crate::tunnel::gre::peer_key(it, u128::from(*key)))
+        });
+        let gre = gre.map(|index| if index == 0 { String::new() } else { tunnel(index) });
+        format!("{key}: {next_hop} | {source} | {peer} | {gtpu:?} | {gre:?}")
     };
     keys.iter().map(meaning).collect()
 }
@@ -117,7 +124,7 @@ const TEIDS: [(u32, u8); 4] = [(1, 2), (2, 2), (1, 3), (2, 4)];
 
 fn teid(tunnel: &model::Tunnel) -> Option<u32> {
     match tunnel.encapsulation {
-        Encapsulation::Ipv6InIpv6 => None,
+        Encapsulation::Ipv6InIpv6 | Encapsulation::Gre(_) => None,
         Encapsulation::GtpU(it) => Some(it.local_teid.get()),
     }
 }
@@ -158,14 +165,16 @@ fn tables() -> impl Strategy<Value = Tables> {
         prop::sample::subsequence(vec![0u8, 1, 2], 0..3),
         prop::sample::subsequence(vec![1u8, 2, 3], 3),
         prop::sample::subsequence(TEIDS.to_vec(), 0..5),
+        prop::sample::subsequence(gre::KEYS.to_vec(), 0..5),
     )
-        .prop_map(move |(prefixes, neighbours, locals, peers, teids)| {
+        .prop_map(move |(prefixes, neighbours, locals, peers, teids, keys)| {
             let mut local_addresses: BTreeSet<Ipv6Addr> = locals.into_iter().map(address).collect();
             local_addresses.insert(address(9));
             let tunnels = (1u32..)
                 .zip(peers)
                 .map(|(id, number)| (id, tunnel(number)))
                 .chain((10u32..).zip(teids).map(|(id, it)| (id, gtpu_tunnel(it))))
+                .chain((20u32..).zip(keys).map(|(id, it)| (id, gre::tunnel(it))))
                 .collect();
             Tables {
                 prefixes,

@@ -10,7 +10,7 @@
 
 use crate::stage::icmpv6_error::Icmpv6Error;
 use crate::stage::parse::{self, IPV6_HEADER};
-use crate::tunnel::{gtpu, ip6_in_ip6, outer};
+use crate::tunnel::{gre, gtpu, ip6_in_ip6, outer};
 
 /// Next header value of ICMPv6.
 pub const ICMPV6: u8 = 58;
@@ -58,6 +58,11 @@ pub enum Carried {
         /// Of the UDP header.
         source_port: u16,
     },
+    /// A GRE packet.
+    Gre {
+        /// Of the receiver, if it has one.
+        key: Option<u32>,
+    },
 }
 
 /// Whether a message of this type is an error (RFC 4443 section 2.1).
@@ -87,6 +92,10 @@ pub fn read(message: &[u8]) -> Option<TunnelError> {
         gtpu::UDP => {
             let (teid, source_port, front) = gtpu::peek_g_pdu(behind)?;
             (Carried::GPdu { teid, source_port }, front)
+        }
+        gre::NEXT_HEADER => {
+            let gre::Message { key, offset, .. } = gre::peek(behind).ok()?;
+            (Carried::Gre { key }, offset)
         }
         _ => return None,
     };
@@ -120,7 +129,7 @@ impl TunnelError {
     #[must_use]
     pub fn is_of(&self, inner: &[u8]) -> bool {
         match self.carried {
-            Carried::Ipv6 => true,
+            Carried::Ipv6 | Carried::Gre { .. } => true,
             Carried::GPdu { .. } if inner.len() < IPV6_HEADER + 4 => true,
             Carried::GPdu { source_port, .. } => {
                 outer::flow(inner).is_none_or(|flow| outer::source_port(flow) == source_port)

@@ -64,8 +64,7 @@ pub fn overhead_in_ipv4(tunnel: &GtpU) -> usize {
 #[must_use]
 #[inline]
 pub fn key(teid: u32, source: u128) -> u128 {
-    let halves = ((source >> 64) as u64).wrapping_add((source as u64).rotate_left(23));
-    0xff0 << 116 | u128::from(teid) << 84 | u128::from(halves) << 20
+    0xff0 << 116 | u128::from(teid) << 84 | u128::from(outer::fold(source)) << 20
 }
 
 /// Bits of a [`key`] up to the end of its TEID.

@@ -63,6 +63,14 @@ pub fn flow(inner: &[u8]) -> Option<u32> {
     Some(if label == 0 { 1 } else { label })
 }
 
+/// An address in the bits that a key of the table of peers has for it. Two addresses may have the same: who finds a tunnel
+/// by such a key compares its ends.
+#[must_use]
+#[inline]
+pub(crate) fn fold(address: u128) -> u64 {
+    ((address >> 64) as u64).wrapping_add((address as u64).rotate_left(23))
+}
+
 /// The UDP source port of a [`flow`]: one of 49152 to 65535 (RFC 6335 section 6).
 #[must_use]
 #[inline]

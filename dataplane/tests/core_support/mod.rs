@@ -13,7 +13,7 @@ use kedge_dataplane::snapshot::{Compiler, PortDescription, Snapshot};
 use kedge_dataplane::stage::checksum::Sum;
 use kedge_dataplane_api::Transaction;
 use kedge_dataplane_api::model::{
-    DiscardReason, Encapsulation, GtpU, NextHop, PrefixEntry, Source, SourcePath, Tables, Tunnel,
+    DiscardReason, Encapsulation, Gre, GtpU, NextHop, PrefixEntry, Source, SourcePath, Tables, Tunnel,
 };
 
 pub const CORE: usize = 0;
@@ -56,6 +56,13 @@ pub const IPV4_ANCHORED: &str = "2001:db8:100:6::1";
 /// Of the node here, in a prefix that that peer anchors.
 pub const IPV4_OLD: &str = "2001:db8:200:6::1";
 pub const IPV4_LOCAL_TEID: u32 = 0x0404_0404;
+/// Of a node at the peer, in prefixes that we anchor: by GRE with a key, and without one.
+pub const GRE_ANCHORED: &str = "2001:db8:100:7::1";
+pub const KEYLESS_ANCHORED: &str = "2001:db8:100:8::1";
+/// Of the node here, in a prefix that the peer anchors and sends by GRE with a key.
+pub const GRE_OLD: &str = "2001:db8:200:7::1";
+pub const LOCAL_KEY: u32 = 0x0505_0505;
+pub const REMOTE_KEY: u32 = 0xfeed_f00d;
 /// Of a node behind a tunnel that takes 1,260 octets.
 pub const NARROW: &str = "2001:db8:100:4::1";
 pub const BEHIND_TAGGED: &str = "2001:db8:cd::1";
@@ -119,6 +126,9 @@ pub fn tables() -> Tables {
         ("2001:db8:200:5::/64", here(SourcePath::Tunnel(3))),
         ("2001:db8:100:6::/64", entry(NextHop::Tunnel(4))),
         ("2001:db8:200:6::/64", here(SourcePath::Tunnel(4))),
+        ("2001:db8:100:7::/64", entry(NextHop::Tunnel(5))),
+        ("2001:db8:200:7::/64", here(SourcePath::Tunnel(5))),
+        ("2001:db8:100:8::/64", entry(NextHop::Tunnel(6))),
         ("::ffff:0:0/96", entry(gateway("core", "::ffff:192.0.2.254"))),
         (
             "::ffff:192.0.2.0/120",
@@ -171,6 +181,19 @@ pub fn tables() -> Tables {
             mtu: 0,
         },
     );
+    for (id, local_key, remote_key) in [(5, Some(LOCAL_KEY), Some(REMOTE_KEY)), (6, None, None)] {
+        let tunnel = Tunnel {
+            encapsulation: Encapsulation::Gre(Gre {
+                local_key,
+                remote_key,
+            }),
+            local: OWN.parse().unwrap(),
+            remote: PEER.parse().unwrap(),
+            hop_limit: 64,
+            mtu: 0,
+        };
+        tables.tunnels.insert(id, tunnel);
+    }
     for (port, address, link_layer_address) in [
         ("core", "2001:db8:ca::1", ROUTER_MAC),
         ("core", "::ffff:192.0.2.254", ROUTER_MAC),
@@ -435,6 +458,22 @@ pub fn g_pdu4(source: &str, destination: &str, teid: u32, inner: &[u8]) -> Vec<u
     let length = u16::try_from(inner.len()).unwrap().to_be_bytes();
     let header = [&[0x30, 255, length[0], length[1]][..], &teid.to_be_bytes()].concat();
     gtpu4(source, destination, &[], &[&header, inner].concat(), false)
+}
+
+/// A GRE packet with this header, its checksum filled in where there is one.
+pub fn gre(source: &str, destination: &str, header: &[u8], inner: &[u8]) -> Vec<u8> {
+    let mut octets = [header, inner].concat();
+    if octets[0] & 0x80 != 0 {
+        let checksum = Sum::default().octets(&octets).checksum();
+        octets[4..6].copy_from_slice(&checksum.to_be_bytes());
+    }
+    ipv6(source, destination, 47, 64, &octets)
+}
+
+/// The same with a key and nothing else.
+pub fn keyed(source: &str, destination: &str, key: u32, inner: &[u8]) -> Vec<u8> {
+    let header = [&[0x20, 0, 0x86, 0xdd][..], &key.to_be_bytes()].concat();
+    gre(source, destination, &header, inner)
 }
 
 /// With the ethertype of IPv4.

@@ -20,9 +20,9 @@ pub(super) async fn tunnels(node: &Node, output: Output) -> Result<(), Failure> 
         ">ID",
         "TYPE",
         "LOCAL",
-        ">TEID",
+        ">TEID/KEY",
         "REMOTE",
-        ">TEID",
+        ">TEID/KEY",
         ">HOP LIMIT",
         ">MTU",
         ">IN FORCE",
@@ -34,18 +34,22 @@ pub(super) async fn tunnels(node: &Node, output: Output) -> Result<(), Failure> 
     let mut values = Vec::new();
     for (id, tunnel) in &tables.tunnels {
         let count = counts.get(id).copied().copied().unwrap_or_default();
-        let gtpu = match tunnel.encapsulation {
-            Encapsulation::Ipv6InIpv6 => None,
-            Encapsulation::GtpU(it) => Some(it),
+        let (gtpu, gre) = match tunnel.encapsulation {
+            Encapsulation::Ipv6InIpv6 => (None, None),
+            Encapsulation::GtpU(it) => (Some(it), None),
+            Encapsulation::Gre(it) => (None, Some(it)),
         };
-        let teid = |teid: Option<NonZeroU32>| teid.map_or_else(String::new, |teid| format!("{teid:#010x}"));
+        let key = |teid: Option<NonZeroU32>, key: Option<Option<u32>>| {
+            let number = teid.map(NonZeroU32::get).or(key.flatten());
+            number.map_or_else(String::new, |number| format!("{number:#010x}"))
+        };
         table.row([
             id.to_string(),
             tunnel.encapsulation.name().to_owned(),
             tunnel.local.to_canonical().to_string(),
-            teid(gtpu.map(|it| it.local_teid)),
+            key(gtpu.map(|it| it.local_teid), gre.map(|it| it.local_key)),
             tunnel.remote.to_canonical().to_string(),
-            teid(gtpu.map(|it| it.remote_teid)),
+            key(gtpu.map(|it| it.remote_teid), gre.map(|it| it.remote_key)),
             tunnel.hop_limit.to_string(),
             if tunnel.mtu == 0 {
                 "port's".to_owned()
@@ -65,6 +69,8 @@ pub(super) async fn tunnels(node: &Node, output: Output) -> Result<(), Failure> 
             "local_teid": gtpu.map(|it| it.local_teid),
             "remote": tunnel.remote.to_canonical(),
             "remote_teid": gtpu.map(|it| it.remote_teid),
+            "local_key": gre.map(|it| it.local_key),
+            "remote_key": gre.map(|it| it.remote_key),
             "hop_limit": tunnel.hop_limit,
             "mtu": tunnel.mtu,
             "mtu_in_force": count.mtu,

@@ -6,7 +6,7 @@ use ipnet::Ipv6Net;
 
 use super::registry::{Alignment, CHECKSUM_AT, MAXIMUM_OCTETS, NEXT_HEADER, NO_NEXT_HEADER, mh_type, option};
 use super::{
-    BindingError, LogicalInterface, MobilityMessage, MobilityOptions, ProxyBindingAcknowledgement,
+    BindingError, GreKey, LogicalInterface, MobilityMessage, MobilityOptions, ProxyBindingAcknowledgement,
     ProxyBindingUpdate, acknowledgement_flags, tunnel_endpoint, update_flags,
 };
 use crate::wire::checksum::PseudoHeader;
@@ -157,6 +157,12 @@ impl Writer {
             self.option(option::LINK_LAYER_IDENTIFIER, &[&[0, 0], identifier])?;
         }
         self.address(option::LINK_LOCAL_ADDRESS, options.link_local_address)?;
+        if let Some(GreKey(key)) = options.gre_key {
+            match key {
+                Some(key) => self.option(option::GRE_KEY, &[&[0, 0], &key.to_be_bytes()])?,
+                None => self.option(option::GRE_KEY, &[&[0, 0]])?,
+            }
+        }
         self.prefixes(option::ANCHORED_PREFIX, &options.anchored_prefixes)?;
         self.prefixes(option::LOCAL_PREFIX, &options.local_prefixes)?;
         self.address(option::SERVING_MAAR, options.serving_maar)?;

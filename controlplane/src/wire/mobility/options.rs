@@ -6,7 +6,8 @@ use ipnet::Ipv6Net;
 
 use super::registry::option;
 use super::{
-    LogicalInterface, MobilityError, MobilityOptions, PreviousMaarOption, TunnelEndpoint, tunnel_endpoint,
+    GreKey, LogicalInterface, MobilityError, MobilityOptions, PreviousMaarOption, TunnelEndpoint,
+    tunnel_endpoint,
 };
 use crate::identity::MobileNodeIdentifier;
 
@@ -128,6 +129,15 @@ impl RawOption<'_> {
         }
     }
 
+    /// Two reserved octets, and a key or none.
+    fn gre_key(self) -> Result<GreKey, MobilityError> {
+        match self.data {
+            [_, _] => Ok(GreKey(None)),
+            &[_, _, a, b, c, d] => Ok(GreKey(Some(u32::from_be_bytes([a, b, c, d])))),
+            _ => Err(self.invalid_length()),
+        }
+    }
+
     /// Reserved octet, length of the prefix, address of the MAAR, prefix.
     fn previous_maar(self) -> Result<PreviousMaarOption, MobilityError> {
         let [_, length, both @ ..] = self.array::<34>()?;
@@ -173,6 +183,7 @@ impl MobilityOptions {
                 keep_first(&mut self.link_layer_identifier, option.link_layer()?)
             }
             option::LINK_LOCAL_ADDRESS => keep_first(&mut self.link_local_address, option.address()?),
+            option::GRE_KEY => keep_first(&mut self.gre_key, option.gre_key()?),
             option::TIMESTAMP => keep_first(&mut self.timestamp, u64::from_be_bytes(option.array()?)),
             option::ANCHORED_PREFIX => self.anchored_prefixes.push(option.prefix()?),
             option::LOCAL_PREFIX => self.local_prefixes.push(option.prefix()?),

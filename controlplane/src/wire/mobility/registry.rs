@@ -48,6 +48,7 @@ pub(super) mod option {
     pub(crate) const LINK_LAYER_IDENTIFIER: u8 = 25;
     pub(crate) const LINK_LOCAL_ADDRESS: u8 = 26;
     pub(crate) const TIMESTAMP: u8 = 27;
+    pub(crate) const GRE_KEY: u8 = 33;
     pub(crate) const ANCHORED_PREFIX: u8 = 65;
     pub(crate) const LOCAL_PREFIX: u8 = 66;
     pub(crate) const PREVIOUS_MAAR: u8 = 67;
@@ -68,7 +69,8 @@ impl Alignment {
     /// Of the end of the header, which is a multiple of 8 octets long.
     pub(super) const END: Alignment = Alignment { x: 8, y: 0 };
 
-    /// What a sender keeps to (RFC 6275 section 6.2, RFC 5094 section 3, RFC 5213 section 8, RFC 8885 section 4).
+    /// What a sender keeps to (RFC 6275 section 6.2, RFC 5094 section 3, RFC 5213 section 8, RFC 5845 section 6.1, RFC 8885
+    /// section 4).
     pub(super) fn of(option: u8) -> Alignment {
         let (x, y) = match option {
             option::ALTERNATE_CARE_OF_ADDRESS
@@ -82,7 +84,7 @@ impl Alignment {
             option::TIMESTAMP => (8, 2),
             option::VENDOR_SPECIFIC => (4, 2),
             // "On a natural boundary": the address, which is at +4, begins a 32-bit word.
-            option::LINK_LAYER_IDENTIFIER | option::DLIF_LINK_LAYER_ADDRESS => (4, 0),
+            option::LINK_LAYER_IDENTIFIER | option::DLIF_LINK_LAYER_ADDRESS | option::GRE_KEY => (4, 0),
             _ => (1, 0),
         };
         Alignment { x, y }

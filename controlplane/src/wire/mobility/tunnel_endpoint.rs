@@ -7,7 +7,7 @@
 //! |                       Vendor ID = 32473                       |
 //! | Sub-Type = 1  |  Version = 0  |  Tunnel Type  |    Reserved   :
 //! :    Reserved   |       IPv6 address of the endpoint (16)       :
-//! :               |                   TEID (4)                    :
+//! :               |             TEID, or GRE key (4)              :
 //! :               |
 //! ```
 //!
@@ -32,6 +32,7 @@ const VERSION_1: u8 = 1;
 /// Tunnel types on the wire.
 const IPV6_IN_IPV6: u8 = 1;
 const GTP_U: u8 = 2;
+const GRE: u8 = 3;
 
 /// Why the data of an option of ours cannot be read.
 pub(super) struct Malformed {
@@ -78,6 +79,7 @@ pub(super) fn parse(data: &[u8]) -> Result<Option<TunnelEndpoint>, Malformed> {
             teid,
             ipv4: (!ipv4.is_unspecified()).then_some(ipv4),
         },
+        (GRE, _) => TunnelType::Gre { key: teid },
         (IPV6_IN_IPV6 | GTP_U, _) => return malformed("TEID", teid.into()),
         (other, _) => return malformed("tunnel type", other.into()),
     };
@@ -90,6 +92,7 @@ pub(super) fn data(endpoint: &TunnelEndpoint) -> Vec<u8> {
     let (version, tunnel_type, teid, ipv4) = match endpoint.tunnel_type {
         TunnelType::Ipv6InIpv6 => (VERSION_0, IPV6_IN_IPV6, 0, None),
         TunnelType::GtpU { teid, ipv4: None } => (VERSION_0, GTP_U, teid.get(), None),
+        TunnelType::Gre { key } => (VERSION_0, GRE, key, None),
         TunnelType::GtpU { teid, ipv4 } => (VERSION_1, GTP_U, teid.get(), ipv4),
     };
     VENDOR

@@ -8,7 +8,7 @@ use ipnet::Ipv6Net;
 
 use super::{ConversionError, MAPPED_LENGTH, flow};
 use crate::model::{
-    DiscardReason, Encapsulation, GtpU, LinkLayerAddress, NextHop, PduSession, PrefixEntry, Source,
+    DiscardReason, Encapsulation, Gre, GtpU, LinkLayerAddress, NextHop, PduSession, PrefixEntry, Source,
     SourcePath, Tables, Transaction, Tunnel,
 };
 use crate::proto;
@@ -260,14 +260,28 @@ fn source(message: &proto::Source) -> Result<Source, ConversionError> {
 fn tunnel(message: &proto::Tunnel) -> Result<(u32, Tunnel), ConversionError> {
     let id = tunnel_id("id", message.id)?;
     let encapsulation = match proto::Encapsulation::try_from(message.encapsulation) {
-        Ok(proto::Encapsulation::Ipv6InIpv6) if message.gtpu.is_some() => {
+        Ok(proto::Encapsulation::Ipv6InIpv6 | proto::Encapsulation::Gre) if message.gtpu.is_some() => {
             return Err(ConversionError::new(
                 "gtpu",
                 "present",
                 "only a GTP-U tunnel has that",
             ));
         }
+        Ok(proto::Encapsulation::Ipv6InIpv6 | proto::Encapsulation::Gtpu) if message.gre.is_some() => {
+            return Err(ConversionError::new(
+                "gre",
+                "present",
+                "only a GRE tunnel has that",
+            ));
+        }
         Ok(proto::Encapsulation::Ipv6InIpv6) => Encapsulation::Ipv6InIpv6,
+        Ok(proto::Encapsulation::Gre) => {
+            let keys = message.gre.unwrap_or_default();
+            Encapsulation::Gre(Gre {
+                local_key: keys.local_key,
+                remote_key: keys.remote_key,
+            })
+        }
         Ok(proto::Encapsulation::Gtpu) => Encapsulation::GtpU(
             message
                 .gtpu

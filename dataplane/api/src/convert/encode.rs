@@ -181,9 +181,10 @@ fn tunnel(id: u32, tunnel: &Tunnel) -> proto::Tunnel {
         encapsulation: match tunnel.encapsulation {
             Encapsulation::Ipv6InIpv6 => proto::Encapsulation::Ipv6InIpv6.into(),
             Encapsulation::GtpU(_) => proto::Encapsulation::Gtpu.into(),
+            Encapsulation::Gre(_) => proto::Encapsulation::Gre.into(),
         },
         gtpu: match &tunnel.encapsulation {
-            Encapsulation::Ipv6InIpv6 => None,
+            Encapsulation::Ipv6InIpv6 | Encapsulation::Gre(_) => None,
             Encapsulation::GtpU(it) => Some(proto::GtpU {
                 local_teid: it.local_teid.get(),
                 remote_teid: it.remote_teid.get(),
@@ -192,6 +193,13 @@ fn tunnel(id: u32, tunnel: &Tunnel) -> proto::Tunnel {
                     qfi: u32::from(it.qfi),
                 }),
             }),
+        },
+        gre: match &tunnel.encapsulation {
+            Encapsulation::Gre(it) => Some(proto::Gre {
+                local_key: it.local_key,
+                remote_key: it.remote_key,
+            }),
+            Encapsulation::Ipv6InIpv6 | Encapsulation::GtpU(_) => None,
         },
         local: address(&tunnel.local),
         remote: address(&tunnel.remote),

@@ -12,7 +12,7 @@ use super::super::types::{NextHop, Path, Snapshot, TEID_OF_OTHERS, Tunnel};
 use super::{Compiler, Counted, KnownPath, host};
 use crate::fib::NO_MATCH;
 use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use crate::tunnel::{gtpu, ip6_in_ip6};
+use crate::tunnel::{gre, gtpu, ip6_in_ip6};
 
 impl Compiler {
     /// Forgets what came in through a tunnel as it was. Of all that change, before any is compiled: two may
@@ -59,6 +59,8 @@ impl Compiler {
                 // At most 64.
                 Encapsulation::GtpU(it) if is_ipv4(tunnel.remote) => gtpu::overhead_in_ipv4(it) as u16,
                 Encapsulation::GtpU(it) => gtpu::overhead(it) as u16,
+                // At most 48.
+                Encapsulation::Gre(it) => gre::overhead(it) as u16,
             },
             hop_limit: tunnel.hop_limit,
         };
@@ -71,7 +73,7 @@ impl Compiler {
 
     fn set_peer(&mut self, arrival: Arrival, index: u32) {
         match arrival {
-            Arrival::Source(_) => self.set_peer_key(arrival.key(), index),
+            Arrival::Source(_) | Arrival::Gre(..) => self.set_peer_key(arrival.key(), index),
             Arrival::Gtpu(remote, teid) => self.set_teid(teid.get(), remote, index),
         }
     }

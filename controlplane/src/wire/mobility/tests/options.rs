@@ -308,7 +308,7 @@ fn tunnel_endpoints_that_are_none() {
         (endpoint_option(2, 0), "TEID", 0),
         (endpoint_option(1, 7), "TEID", 7),
         (endpoint_option(0, 7), "tunnel type", 0),
-        (endpoint_option(3, 7), "tunnel type", 3),
+        (endpoint_option(4, 7), "tunnel type", 4),
     ] {
         assert_eq!(parse_update_with(&octets), Err(invalid(19, 12, what, value)));
     }
@@ -337,4 +337,36 @@ fn options_of_other_vendors_and_newer_ones_are_skipped() {
     // No more than a vendor and nothing.
     let options = parse_update_with(&[19, 4, 0, 0, 0, 9]).unwrap();
     assert_eq!(options.unknown, 1);
+}
+
+/// RFC 5845 section 6.1: two octets of nothing, and a key or none.
+#[test]
+fn gre_keys() {
+    let with = |data: &[u8]| {
+        let mut octets = vec![33, u8::try_from(data.len()).unwrap()];
+        octets.extend_from_slice(data);
+        parse_update_with(&octets)
+    };
+    let key = 0x0102_0304;
+    let options = with(&[0xff, 0xff, 1, 2, 3, 4]).unwrap();
+    assert_eq!(options.gre_key, Some(GreKey(Some(key))));
+    assert_eq!(
+        options.only_endpoint(maar_1()),
+        Some(TunnelType::Gre { key }),
+        "whoever sent it"
+    );
+    assert_eq!(options.endpoint(maar_1()), None);
+    let without = with(&[0, 0]).unwrap();
+    assert_eq!(without.gre_key, Some(GreKey(None)));
+    assert_eq!(without.only_endpoint(maar_1()), None);
+    for length in [0, 1, 3, 4, 5, 7, 8] {
+        let refused = with(&vec![0; length]);
+        assert_eq!(refused, Err(invalid(33, 12, "length", length as u64)));
+    }
+    let mut told = MobilityOptions::default();
+    told.tell(maar_1(), TunnelType::Gre { key });
+    assert_eq!((told.gre_key, told.tunnel_endpoints.len()), (options.gre_key, 0));
+    // An endpoint among those of several MAARs.
+    let options = parse_update_with(&endpoint_option(3, 0)).unwrap();
+    assert_eq!(options.endpoint(maar_2()), Some(TunnelType::Gre { key: 0 }));
 }

@@ -88,9 +88,10 @@ fn any_endpoint() -> impl Strategy<Value = TunnelEndpoint> {
     let teid = prop_oneof![4 => any::<u32>(), 1 => Just(0)];
     // 0.0.0.0 is none.
     let ipv4 = prop::option::of((1..=u32::MAX).prop_map(std::net::Ipv4Addr::from));
-    (any_address(), teid, ipv4).prop_map(|(address, teid, ipv4)| TunnelEndpoint {
+    (any_address(), teid, ipv4, any::<bool>()).prop_map(|(address, teid, ipv4, gre)| TunnelEndpoint {
         address,
         tunnel_type: match NonZeroU32::new(teid) {
+            _ if gre => TunnelType::Gre { key: teid },
             Some(teid) => TunnelType::GtpU { teid, ipv4 },
             None => TunnelType::Ipv6InIpv6,
         },
@@ -111,6 +112,7 @@ fn any_options() -> impl Strategy<Value = MobilityOptions> {
         of(any::<u64>()),
         of(vec(any::<u8>(), 0..=253)),
         of(any_address()),
+        of(of(any::<u32>())),
     );
     let distributed = (
         vec(any_prefix(), 0..4),
@@ -129,6 +131,7 @@ fn any_options() -> impl Strategy<Value = MobilityOptions> {
         timestamp: base.4,
         link_layer_identifier: base.5,
         link_local_address: base.6,
+        gre_key: base.7.map(GreKey),
         anchored_prefixes: distributed.0,
         local_prefixes: distributed.1,
         serving_maar: distributed.2,
