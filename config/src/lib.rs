@@ -37,6 +37,6 @@ mod validate;
 pub use error::{ConfigError, ConfigErrors};
 pub use model::{
     Access, Address, Cmd, CmdMode, Config, Dataplane, Hold, HoldOverflow, HugePages, KnownMaar, Maar,
-    MeterShare, Node, Peer, PollMode, Port, Redistribute, Role, Route, Side, Timers, TunnelType,
+    MeterShare, MssClamping, Node, Peer, PollMode, Port, Redistribute, Role, Route, Side, Timers, TunnelType,
     UnknownNodes, ZeroChecksums, shown,
 };

@@ -112,6 +112,10 @@ pub struct Dataplane {
     /// Packets that wait while an anchor moves.
     #[serde(default)]
     pub hold: Hold,
+    /// Whether the MSS that TCP tells in SYNs is lowered to what fits the tunnel, where they pass one. Default `off`:
+    /// hosts learn it from Packet Too Big.
+    #[serde(default)]
+    pub tcp_mss_clamping: MssClamping,
     /// Seconds for which the MTU of a path to a peer counts once a router has told it, 300..=86400; after that
     /// larger packets are tried again. Default 600 (RFC 8201 section 4).
     #[serde(default = "default_path_mtu_lifetime")]
@@ -215,6 +219,17 @@ pub enum MeterShare {
     Each,
 }
 
+/// `dataplane.tcp_mss_clamping`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MssClamping {
+    /// TCP headers stay as they are.
+    #[default]
+    Off,
+    /// For hosts behind firewalls that drop Packet Too Big.
+    On,
+}
+
 /// `dataplane.redistribute`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -310,6 +325,10 @@ pub struct Maar {
     /// With `tunnel = "gtpu"`: the address of this MAAR's tunnels over IPv4. Two MAARs that both have one use IPv4
     /// between them, others IPv6. It is this node's as `node.address` is, and routed to it. Absent = IPv6 only.
     pub gtpu_ipv4_address: Option<Ipv4Addr>,
+    /// Tunnel encapsulation limit of what this MAAR sends by IPv6-in-IPv6, 0..=255: how many more tunnels it may be
+    /// put into on its way (RFC 2473 section 4.1.1). Costs 8 octets in each packet. Absent: the option is sent only
+    /// where a packet in the tunnel has it itself.
+    pub tunnel_encapsulation_limit: Option<u16>,
     /// Nodes that may be known at once, 1..=10000000. Default 100000.
     #[serde(default = "default_maximum_nodes")]
     pub maximum_nodes: u32,

@@ -44,6 +44,12 @@ fn each_rule_names_key_value_and_reason() {
     let cases = [
         (
             MAAR,
+            "tunnel = \"ipv6-in-ipv6\"",
+            "tunnel_encapsulation_limit = 256",
+            "maar.tunnel_encapsulation_limit = 256: must be 0 to 255",
+        ),
+        (
+            MAAR,
             "huge_pages = \"auto\"",
             "path_mtu_lifetime = 299",
             "f: dataplane.path_mtu_lifetime = 299: must be 300 to 86400 seconds",

@@ -199,6 +199,13 @@ fn tunnel_to(
             remote,
             hop_limit: OUTER_HOP_LIMIT,
             mtu: 0,
+            encapsulation_limit: match encapsulation {
+                Encapsulation::Ipv6InIpv6 => config
+                    .maar
+                    .as_ref()
+                    .and_then(|maar| u8::try_from(maar.tunnel_encapsulation_limit?).ok()),
+                Encapsulation::GtpU(_) | Encapsulation::Gre(_) => None,
+            },
         },
     );
     Some(id)

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dpdk::{Eal, Mempool};
 use ipnet::Ipv6Net;
-use kedge_config::{Config, Dataplane, HoldOverflow, MeterShare, Redistribute, Side, ZeroChecksums};
+use kedge_config::{
+    Config, Dataplane, HoldOverflow, MeterShare, MssClamping, Redistribute, Side, ZeroChecksums,
+};
 use kedge_dataplane_api::proto;
 
 use crate::control::{Control, WorkerReadings};
@@ -19,6 +21,7 @@ use crate::flow::meter::Colours;
 use crate::hold::{Bounds, Overflow};
 use crate::pipeline::{Limits, Pipeline};
 use crate::port::{OpenPort, Opened};
+use crate::reassembly;
 use crate::snapshot::{Compiler, PortDescription, Publisher, TableLimits, Total, earlier};
 use crate::worker::{Handover, Worker, WorkerCounters, WorkerShared};
 
@@ -58,7 +61,16 @@ pub(crate) fn assemble(
         icmpv6_errors_per_second: dataplane.icmpv6_errors_per_second,
         punts_per_second: dataplane.punts_per_second,
         accept_zero_checksums: dataplane.gtpu_zero_checksums == ZeroChecksums::Accept,
+        clamp_mss: dataplane.tcp_mss_clamping == MssClamping::On,
+        identification_seed: unknown(),
         cycles_per_second: dpdk::cycles_per_second(eal),
+    };
+    let reassembly = reassembly::Bounds {
+        // An eighth of all buffers, at least what a few datagrams need, and no more than there are places.
+        fragments: (dataplane.packet_buffers as usize / 8 / dataplane.workers.len().max(1))
+            .clamp(reassembly::PARTS, 2 * reassembly::DATAGRAMS),
+        cycles_per_second: limits.cycles_per_second,
+        seed: unknown(),
     };
     let bounds = bounds(dataplane, limits.cycles_per_second);
     connect(dataplane, eal, &mut opened);
@@ -83,6 +95,7 @@ pub(crate) fn assemble(
             snapshots: publisher.factory(),
             stop: Arc::clone(stop),
             hold: bounds,
+            reassembly,
             refused: 0,
         });
     }
@@ -98,6 +111,11 @@ pub(crate) fn assemble(
         )),
         workers,
     )
+}
+
+/// A number that outsiders do not know.
+fn unknown() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// What one worker may hold.
@@ -130,8 +148,7 @@ fn connect(dataplane: &Dataplane, eal: &Eal, opened: &mut Opened) {
         .collect();
     let rings = ports.iter().filter(|shares| **shares).count() * workers * workers.saturating_sub(1);
     let capacity = Handover::capacity(dataplane.packet_buffers, rings);
-    // Anything that outsiders do not know will do.
-    let seed = RandomState::new().build_hasher().finish();
+    let seed = unknown();
     for (index, port) in opened.ports.iter().enumerate() {
         if ports.get(index) != Some(&true) {
             continue;

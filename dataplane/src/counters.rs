@@ -42,11 +42,14 @@ pub enum Stage {
     MeteredYellow,
     /// It was yellow, and got another DSCP.
     Remarked,
+    Fragmented,
+    FragmentReceived,
+    Reassembled,
 }
 
 impl Stage {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Stage; 24] = [
+    pub const ALL: [Stage; 27] = [
         Stage::Parsed,
         Stage::Decapsulated,
         Stage::SourceChecked,
@@ -71,6 +74,9 @@ impl Stage {
         Stage::MeteredGreen,
         Stage::MeteredYellow,
         Stage::Remarked,
+        Stage::Fragmented,
+        Stage::FragmentReceived,
+        Stage::Reassembled,
     ];
 
     /// Its name in metrics.
@@ -103,6 +109,9 @@ impl Stage {
             Stage::MeteredGreen => "metered_green",
             Stage::MeteredYellow => "metered_yellow",
             Stage::Remarked => "remarked",
+            Stage::Fragmented => "fragmented",
+            Stage::FragmentReceived => "fragment_received",
+            Stage::Reassembled => "reassembled",
         }
     }
 }

@@ -28,7 +28,6 @@ pub enum DropReason {
     TunnelInnerSourceInvalid,
     TunnelCongestionExperienced,
     PacketTooBig,
-    TunnelMtuTooSmall,
     NoHeadroom,
     NoExceptionInterface,
     PuntRateLimited,
@@ -65,6 +64,16 @@ pub enum DropReason {
     GreChecksumWrong,
     GreTunnelUnknown,
     GreProtocolUnsupported,
+    FragmentMalformed,
+    FragmentOverlap,
+    FragmentDuplicate,
+    FragmentsTooMany,
+    FragmentNoBuffer,
+    ReassemblyFull,
+    ReassemblyTimeout,
+    ReassemblyTooLong,
+    TunnelMtuTooSmall,
+    TunnelEncapsulationLimit,
 }
 
 /// Each reason with its name in metrics, in the order of their numbers.
@@ -94,7 +103,6 @@ const NAMES: [(DropReason, &str); DropReason::COUNT] = {
         (TunnelInnerSourceInvalid, "tunnel_inner_source_invalid"),
         (TunnelCongestionExperienced, "tunnel_congestion_experienced"),
         (PacketTooBig, "packet_too_big"),
-        (TunnelMtuTooSmall, "tunnel_mtu_too_small"),
         (NoHeadroom, "no_headroom"),
         (NoExceptionInterface, "no_exception_interface"),
         (PuntRateLimited, "punt_rate_limited"),
@@ -131,12 +139,22 @@ const NAMES: [(DropReason, &str); DropReason::COUNT] = {
         (GreChecksumWrong, "gre_checksum_wrong"),
         (GreTunnelUnknown, "gre_tunnel_unknown"),
         (GreProtocolUnsupported, "gre_protocol_unsupported"),
+        (FragmentMalformed, "fragment_malformed"),
+        (FragmentOverlap, "fragment_overlap"),
+        (FragmentDuplicate, "fragment_duplicate"),
+        (FragmentsTooMany, "fragments_too_many"),
+        (FragmentNoBuffer, "fragment_no_buffer"),
+        (ReassemblyFull, "reassembly_full"),
+        (ReassemblyTimeout, "reassembly_timeout"),
+        (ReassemblyTooLong, "reassembly_too_long"),
+        (TunnelMtuTooSmall, "tunnel_mtu_too_small"),
+        (TunnelEncapsulationLimit, "tunnel_encapsulation_limit"),
     ]
 };
 
 impl DropReason {
     /// How many there are.
-    pub const COUNT: usize = DropReason::GreProtocolUnsupported as usize + 1;
+    pub const COUNT: usize = DropReason::TunnelEncapsulationLimit as usize + 1;
 
     /// All of them, in the order of their numbers.
     pub const ALL: [DropReason; Self::COUNT] = {

@@ -22,6 +22,15 @@ pub trait Frame {
     fn strip(&mut self, count: usize) -> Result<(), NoRoom>;
     /// Cuts the frame to its first `length` octets; no effect if it is shorter.
     fn truncate(&mut self, length: usize);
+    /// Adds a copy of `octets` behind.
+    ///
+    /// # Errors
+    /// There is not that much room behind the packet; the frame is as before.
+    fn extend(&mut self, octets: &[u8]) -> Result<(), NoRoom>;
+    /// An empty frame from where this one came from, with as much room; `None`: there is none left.
+    fn sibling(&self) -> Option<Self>
+    where
+        Self: Sized;
     /// Asks the processor to fetch the start of the packet.
     fn prefetch(&self);
 }
@@ -40,6 +49,8 @@ pub struct HeapFrame {
 
 impl HeapFrame {
     const HEADROOM: usize = 128;
+    /// Octets that a frame grows to, as in a packet buffer.
+    const ROOM: usize = 2048;
 
     /// A frame that holds a copy of `octets`.
     #[must_use]
@@ -73,6 +84,16 @@ impl Frame for HeapFrame {
     }
     fn truncate(&mut self, length: usize) {
         self.buffer.truncate(self.start.saturating_add(length));
+    }
+    fn extend(&mut self, octets: &[u8]) -> Result<(), NoRoom> {
+        if self.buffer.len() + octets.len() > Self::HEADROOM + Self::ROOM {
+            return Err(NoRoom);
+        }
+        self.buffer.extend_from_slice(octets);
+        Ok(())
+    }
+    fn sibling(&self) -> Option<Self> {
+        Some(Self::new(&[]))
     }
     fn prefetch(&self) {}
 }

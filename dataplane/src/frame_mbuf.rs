@@ -31,6 +31,16 @@ impl Frame for Mbuf {
     }
 
     #[inline]
+    fn extend(&mut self, octets: &[u8]) -> Result<(), NoRoom> {
+        Mbuf::extend_from_slice(self, octets).map_err(|_| NoRoom)
+    }
+
+    #[inline]
+    fn sibling(&self) -> Option<Self> {
+        Mbuf::sibling(self)
+    }
+
+    #[inline]
     fn prefetch(&self) {
         Mbuf::prefetch(self);
     }

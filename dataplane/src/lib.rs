@@ -40,6 +40,7 @@ pub mod flow;
 pub mod frame;
 pub mod hold;
 pub mod pipeline;
+pub mod reassembly;
 pub mod snapshot;
 pub mod spread;
 pub mod stage;

@@ -6,14 +6,17 @@
 //!                                            └── decapsulated packets, own errors ──┴─► out, punt, drop
 //! ```
 //!
-//! A packet is looked up once as it came in, once more if it came out of a
+//! A packet is looked up once as it came in, once more if it was the last of several
+//! fragments, once more if it came out of a
 //! tunnel, and once more if it turned into an ICMPv6 error: so `process` makes
 //! at most `PASSES` passes, each over what the one before left. Nothing is
 //! allocated; frames move from one fixed array to the next, or wait in the
 //! queues of [`crate::hold`], from which [`Pipeline::tend`] takes them.
 
 mod decide;
+mod encapsulate;
 mod filter;
+mod fragments;
 mod gre;
 mod hold;
 mod ipv4;
@@ -24,7 +27,7 @@ mod tunnel_error;
 
 use arrayvec::ArrayVec;
 
-pub use output::{MissingNeighbour, Output, PathTooBig};
+pub use output::{FRAMES, MissingNeighbour, Output, PathTooBig};
 pub use probe::{NoProbe, Probe, Step};
 
 use crate::counters::{Counters, Stage};
@@ -33,6 +36,7 @@ use crate::fib::{NO_MATCH, prefetch};
 use crate::flow::Verdict;
 use crate::frame::Frame;
 use crate::snapshot::{NextHop, PortDescription, Route, Snapshot};
+use crate::stage::fragment::Identifications;
 use crate::stage::limit::Limit;
 use crate::stage::parse::{self, ETHERNET_HEADER, ETHERTYPE_IPV6, IPV6_HEADER, Packet, VLAN_TAG};
 use crate::tunnel::{self, gtpu, ip6_in_ip6};
@@ -40,8 +44,8 @@ use crate::tunnel::{self, gtpu, ip6_in_ip6};
 /// Most packets of one burst.
 pub const BURST: usize = 64;
 
-/// As it came in, out of a tunnel, as an error about that.
-const PASSES: usize = 3;
+/// As it came in, put together of fragments, out of a tunnel, as an error about that.
+const PASSES: usize = 4;
 
 /// What the configuration lets a worker do, and how much of what is not forwarding.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +56,10 @@ pub struct Limits {
     pub punts_per_second: u32,
     /// Whether tunnelled packets may come without a UDP checksum (RFC 6935, RFC 6936).
     pub accept_zero_checksums: bool,
+    /// Whether TCP is told not to send more than a tunnel takes (RFC 9293 section 3.7.1).
+    pub clamp_mss: bool,
+    /// Of the identifications of fragmented packets: the same for all workers, and known to nobody else.
+    pub identification_seed: u64,
     /// Of the counter that `process` is given as `now`.
     pub cycles_per_second: u64,
 }
@@ -67,6 +75,8 @@ pub struct Pipeline {
     accept_zero_checksums: bool,
     /// The cycle counter, once a burst; never 0.
     now: u64,
+    clamp_mss: bool,
+    identifications: Identifications,
 }
 
 /// Where a packet of a lane comes from.
@@ -114,6 +124,8 @@ impl Pipeline {
             punts: Limit::new(limits.punts_per_second, limits.cycles_per_second),
             accept_zero_checksums: limits.accept_zero_checksums,
             now: 1,
+            clamp_mss: limits.clamp_mss,
+            identifications: Identifications::new(worker, limits.identification_seed),
         }
     }
 

@@ -14,6 +14,12 @@
 //! overtake each other. TCP sends segments that fit. So all packets of a flow
 //! have one hash, fragments or not, for as long as its sender labels it alike.
 //!
+//! Of a tunnelled packet that was cut into fragments on its way, the inner packet is
+//! not there yet. Its fragments belong to the worker that their outer addresses and flow
+//! label hash to, which puts them together and goes on with what comes out. So the
+//! packets of a flow that were cut stay in order among themselves; others of the same flow may overtake
+//! them, as on any path on which large packets wait for their second half.
+//!
 //! The choice depends on the packet alone (and a seed that all workers share), so
 //! a flow that arrives on one queue goes through one worker, or through one and
 //! then, by one ring, through one other: in order. A flow that a device spreads
@@ -124,10 +130,16 @@ fn tunnelled(octets: &[u8]) -> Option<(u128, &[u8])> {
         return tunnelled_in_ipv4(octets);
     }
     let upper = parse::upper_layer(octets, header[6]).ok()?;
-    if upper.later_fragment {
-        return None;
-    }
     let destination = u128::from_be_bytes(*header.last_chunk()?);
+    if upper.fragment {
+        // Fragments go by the outer packet, which has the flow within as its flow label (RFC 6438): all of a
+        // packet, and all fragments of a flow, to one worker.
+        let of_tunnel = matches!(
+            upper.next_header,
+            ip6_in_ip6::NEXT_HEADER | gre::NEXT_HEADER | gtpu::UDP
+        );
+        return of_tunnel.then_some((destination, octets));
+    }
     let inner = octets.get(upper.offset..)?;
     match upper.next_header {
         ip6_in_ip6::NEXT_HEADER => Some((destination, inner)),

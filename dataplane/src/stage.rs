@@ -1,7 +1,9 @@
 //! The steps of a packet's way, one file each.
 
 pub mod checksum;
+pub mod fragment;
 pub mod icmpv6_error;
 pub mod ipv4;
 pub mod limit;
+pub mod mss;
 pub mod parse;

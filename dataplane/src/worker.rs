@@ -21,6 +21,7 @@ use crate::events::{EventRing, MissingNeighbour};
 use crate::hold::Bounds;
 use crate::pipeline::{BURST, Output, Pipeline};
 use crate::port::WorkerPort;
+use crate::reassembly;
 use crate::snapshot::{Subscriber, SubscriberFactory};
 pub(crate) use handover::Handover;
 use handover::Parting;
@@ -88,6 +89,8 @@ pub(crate) struct Worker {
     pub(crate) stop: Arc<AtomicBool>,
     /// How many packets may be on hold.
     pub(crate) hold: Bounds,
+    /// How many fragments may wait for others.
+    pub(crate) reassembly: reassembly::Bounds,
     /// Packets in several segments that the receive queues have refused so far.
     pub(crate) refused: u64,
 }
@@ -118,7 +121,7 @@ impl Worker {
 
     fn rounds(&mut self, subscriber: &mut Subscriber) {
         let mut hands = Hands {
-            output: Output::holding(self.hold),
+            output: Output::holding(self.hold).reassembling(self.reassembly),
             ..Hands::default()
         };
         if let Some(handover) = self.ports.iter().find_map(|port| port.handover.as_ref()) {
@@ -132,6 +135,9 @@ impl Worker {
             // An idle worker's rounds are long: it looks every time.
             if round.is_multiple_of(ROUNDS) || idle.is_sleeping() {
                 self.count_refused();
+                if hands.output.fragments() > 0 {
+                    self.pipeline.forget_fragments(before, &mut hands.output);
+                }
                 if self.stop.load(Ordering::Relaxed) {
                     return;
                 }

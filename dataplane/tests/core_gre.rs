@@ -113,7 +113,7 @@ fn each_drop_has_its_name() {
     let key = LOCAL_KEY.to_be_bytes();
     let mut wrong = with(&[&[0xa0, 0, 0x86, 0xdd, 0, 0, 0, 0][..], &key].concat(), &inner);
     *wrong.last_mut().unwrap() ^= 1;
-    let mut later = ipv6(PEER, OWN, 44, 64, &[47, 0, 0, 8, 0, 0, 0, 1]);
+    let mut later = ipv6(REMOTE, OWN, 44, 64, &[47, 0, 0, 8, 0, 0, 0, 1]);
     later.extend_from_slice(&[0; 8]);
     later[5] += 8;
     use DropReason as D;
@@ -160,7 +160,7 @@ fn each_drop_has_its_name() {
             keyed(NODE, OWN, LOCAL_KEY, &inner),
             D::TunnelUnknownPeer,
         ),
-        ("a fragment", CORE, later, D::TunnelFragment),
+        ("a fragment of a stranger's", CORE, later, D::TunnelUnknownPeer),
         (
             "nothing within",
             CORE,

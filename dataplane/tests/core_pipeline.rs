@@ -287,7 +287,6 @@ fn each_drop_has_its_name() {
         (CORE, plain(&marked), TunnelCongestionExperienced),
         (CORE, plain(&sized(REMOTE, NODE, 1501)), PacketTooBig),
         (CORE, plain(&sized(REMOTE, ANCHORED, 1461)), PacketTooBig),
-        (CORE, plain(&sized(REMOTE, NARROW, 1270)), TunnelMtuTooSmall),
         (QUIET, plain(&udp(REMOTE, OWN, 64)), NoExceptionInterface),
     ];
     let mut seen: Vec<DropReason> = Vec::new();
@@ -307,10 +306,13 @@ fn each_drop_has_its_name() {
         MultiSegment,
         HandoverRingFull,
         TunnelErrorInvalid,
+        TunnelEncapsulationLimit,
+        TunnelMtuTooSmall,
     ];
     for reason in DropReason::ALL {
         // Those of GTP-U are in core_gtpu, those of what waits in core_hold, those of errors
-        // in core_tunnel_errors, those of IPv4 in core_ipv4, of GRE in core_gre, those of filters and meters in core_flows.
+        // in core_tunnel_errors, those of IPv4 in core_ipv4, of GRE in core_gre, those of filters and meters in core_flows,
+        // those of fragments in core_fragments and reassembly/tests.rs.
         let name = reason.name();
         if [
             "gtpu_",
@@ -323,6 +325,8 @@ fn each_drop_has_its_name() {
             "tunnel_fragment",
             "flow_",
             "metered_",
+            "fragment",
+            "reassembly_",
         ]
         .iter()
         .any(|prefix| name.starts_with(prefix))
@@ -376,7 +380,7 @@ fn an_output_that_is_full_drops_the_rest() {
     let mut gateway = Gateway::new();
     let frame = ethernet(ROUTER_MAC, CORE_MAC, &udp(OWN, REMOTE, 64));
     assert_eq!(
-        gateway.fill_from_kernel(CORE, &frame, 65),
+        gateway.fill_from_kernel(CORE, &frame, 129),
         [(DropReason::OutputFull, 1)]
     );
 }

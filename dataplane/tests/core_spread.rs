@@ -99,13 +99,13 @@ fn what_is_not_tunnelled_to_this_node_stays_where_it_came_in() {
         // Somebody else's tunnel, on its way through.
         tunnelled(PEER, NODE, &inner(1)),
         bad_options(OWN),
-        // A later fragment of the outer packet has no inner header.
+        // A fragment of what is in no tunnel. Those of tunnelled packets are in core_fragments.
         ipv6(
             PEER,
             OWN,
             FRAGMENT,
             64,
-            &[&[41, 0, 0, 8, 0, 0, 0, 1], &inner(1)[..]].concat(),
+            &[&[135, 0, 0, 8, 0, 0, 0, 1], &inner(1)[..]].concat(),
         ),
         // No IPv6 within.
         tunnelled(PEER, OWN, &[0x45; 40]),

@@ -52,6 +52,7 @@ fn some_tables() -> Tables {
             remote: peer,
             hop_limit: 64,
             mtu: 1452,
+            encapsulation_limit: Some(4),
         },
     );
     tables

@@ -80,6 +80,7 @@ fn tables(encapsulation: Encapsulation, (local, remote): (&str, &str)) -> Tables
             remote: address(remote),
             hop_limit: 64,
             mtu: 0,
+            encapsulation_limit: None,
         },
     );
     tables

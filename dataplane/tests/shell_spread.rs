@@ -68,6 +68,7 @@ fn tables() -> Tables {
             remote: address("2001:db8:c::4"),
             hop_limit: 64,
             mtu: 0,
+            encapsulation_limit: None,
         },
     );
     // The prefix that is anchored here; its nodes are where the peer is.

@@ -37,6 +37,7 @@ fn tunnel(local: &str, remote: &str) -> Tunnel {
         remote,
         hop_limit: 64,
         mtu: 0,
+        encapsulation_limit: None,
     }
 }
 

@@ -308,6 +308,8 @@ pub(crate) fn pipeline(worker: usize) -> Pipeline {
         icmpv6_errors_per_second: 1000,
         punts_per_second: 10_000,
         accept_zero_checksums: false,
+        clamp_mss: false,
+        identification_seed: 0,
         cycles_per_second: 2_000_000_000,
     };
     Pipeline::new(worker, limits)
@@ -430,6 +432,7 @@ pub(crate) fn tunnel(at: usize) -> Tunnel {
         remote: peer(at),
         hop_limit: 64,
         mtu: 0,
+        encapsulation_limit: None,
     }
 }
 

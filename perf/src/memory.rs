@@ -81,6 +81,18 @@ impl Frame for MemoryFrame {
         self.length = self.length.min(u16::try_from(length).unwrap_or(u16::MAX));
     }
     #[inline]
+    fn extend(&mut self, octets: &[u8]) -> Result<(), NoRoom> {
+        let end = self.range().end;
+        let room = self.buffer.get_mut(end..end + octets.len()).ok_or(NoRoom)?;
+        room.copy_from_slice(octets);
+        self.length += octets.len() as u16;
+        Ok(())
+    }
+    #[inline]
+    fn sibling(&self) -> Option<Self> {
+        Some(Self::new())
+    }
+    #[inline]
     fn prefetch(&self) {}
 }
 

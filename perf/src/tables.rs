@@ -71,6 +71,7 @@ fn tables(case: Case) -> anyhow::Result<Tables> {
             remote: PEER,
             hop_limit: 64,
             mtu: 0,
+            encapsulation_limit: None,
         };
         tables.tunnels.insert(1, tunnel);
     }

@@ -132,6 +132,9 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
     if let Some(maar) = &config.maar {
         findings.range("maar.maximum_nodes", maar.maximum_nodes, 1, 10_000_000, "");
+        if let Some(limit) = maar.tunnel_encapsulation_limit {
+            findings.range("maar.tunnel_encapsulation_limit", limit, 0, 255, "");
+        }
     }
     if let Some(cmd) = &config.cmd {
         findings.range(

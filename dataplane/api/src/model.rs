@@ -128,6 +128,9 @@ pub struct Tunnel {
     pub hop_limit: u8,
     /// Largest inner packet in octets; 0 = what the egress port leaves.
     pub mtu: u16,
+    /// Tunnels that what is in this one may be put into on its way, told in each outer packet (RFC 2473 section
+    /// 4.1.1); `None`: only where the inner packet tells. Of IPv6-in-IPv6 only.
+    pub encapsulation_limit: Option<u8>,
 }
 
 /// Tunnel types.

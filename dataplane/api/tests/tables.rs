@@ -81,6 +81,11 @@ fn tunnel() -> impl Strategy<Value = Tunnel> {
             remote,
             hop_limit,
             mtu,
+            // Only one kind of tunnel has it; another number will do.
+            encapsulation_limit: match encapsulation {
+                Encapsulation::Ipv6InIpv6 if hop_limit > 9 => Some(hop_limit),
+                _ => None,
+            },
         },
     )
 }
@@ -361,6 +366,7 @@ fn errors_name_the_field_and_the_value() {
         remote: vec![0; 16],
         hop_limit: 0,
         mtu: 0,
+        encapsulation_limit: None,
         gtpu: None,
         gre: None,
     };
@@ -458,7 +464,26 @@ fn errors_name_the_field_and_the_value() {
         })),
         "put_tunnels[0].gtpu = present: only a GTP-U tunnel has that"
     );
+    let limited = |encapsulation, limit| {
+        tunnel(proto::Tunnel {
+            encapsulation,
+            gtpu: (encapsulation == 2).then_some(teids),
+            encapsulation_limit: Some(limit),
+            ..whole.clone()
+        })
+    };
+    assert_eq!(
+        refusal(&limited(1, 256)),
+        "put_tunnels[0].encapsulation_limit = 256: a tunnel encapsulation limit is 0..=255"
+    );
+    assert_eq!(
+        refusal(&limited(2, 4)),
+        "put_tunnels[0].encapsulation_limit = 4: only an IPv6-in-IPv6 tunnel has that"
+    );
+    let decoded = Transaction::try_from(&limited(1, 0)).unwrap();
+    assert_eq!(decoded.put_tunnels[0].1.encapsulation_limit, Some(0));
     let decoded = Transaction::try_from(&tunnel(whole)).unwrap();
+    assert_eq!(decoded.put_tunnels[0].1.encapsulation_limit, None);
     assert_eq!(decoded.put_tunnels[0].1.hop_limit, 64, "0 stands for the default");
 }
 

@@ -1,7 +1,6 @@
 //! What becomes of one packet.
 
-use kedge_dataplane_api::model::Encapsulation;
-
+use super::encapsulate::clamp_mss;
 use super::filter::leads_into;
 use super::hold::must_wait;
 use super::{Lane, Origin, Output, Pipeline, ipv4};
@@ -9,13 +8,13 @@ use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::flow::Verdict;
 use crate::frame::Frame;
-use crate::snapshot::{Adjacency, LinkLayerAddress, NextHop, Route, Snapshot, SourceRule, Tunnel};
+use crate::snapshot::{Adjacency, LinkLayerAddress, NextHop, Route, Snapshot, SourceRule};
 use crate::stage::icmpv6_error::{self, Icmpv6Error};
 use crate::stage::parse::{
-    self, ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV6_HEADER, is_link_local,
-    is_link_scope_multicast, is_multicast, is_never_on_the_wire,
+    self, ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, is_link_local, is_link_scope_multicast,
+    is_multicast, is_never_on_the_wire,
 };
-use crate::tunnel::error::{MINIMUM_MTU, TunnelError};
+use crate::tunnel::error::TunnelError;
 use crate::tunnel::{gre, gtpu, ip6_in_ip6};
 
 /// Why a packet goes no further, and what its sender is told.
@@ -45,6 +44,8 @@ pub(super) enum Step {
     Forward(NextHop),
     /// To the kernel.
     Punt,
+    /// Put it together with the others.
+    Reassemble,
     /// Take the outer headers off; these octets of the outer packet are the inner one.
     Decapsulate {
         tunnel: u32,
@@ -96,10 +97,14 @@ impl Pipeline {
                 error,
                 offset,
             }) => return self.tunnel_error(snapshot, now, lane, (tunnel, &error, offset), output),
+            Ok(Step::Reassemble) => return self.reassemble(now, lane, output),
             Ok(Step::Decapsulate { tunnel, inner }) => {
                 return match decapsulate(snapshot, &mut lane, tunnel, inner) {
                     Ok(()) => {
                         self.counters.stage(Stage::Decapsulated, 1);
+                        if self.clamp_mss {
+                            clamp_mss(snapshot, &mut lane, tunnel);
+                        }
                         snapshot
                             .tunnel_traffic
                             .from(self.worker, tunnel, lane.packet.length);
@@ -330,57 +335,7 @@ impl Pipeline {
     }
 
     #[inline]
-    fn encapsulate<F: Frame>(
-        &mut self,
-        snapshot: &Snapshot,
-        mut lane: Lane<F>,
-        index: u32,
-        output: &mut Output<F>,
-    ) -> Result<(), (Lane<F>, Refusal)> {
-        let Some(tunnel) = snapshot.tunnels.at(index) else {
-            return Err((lane, DropReason::NoRoute.into()));
-        };
-        let path = snapshot.paths.get(tunnel.path);
-        if path.adjacency == 0 {
-            if path.on_link == u8::MAX {
-                return Err((lane, DropReason::NoRoute.into()));
-            }
-            output.missing(usize::from(path.on_link), u128::from_be_bytes(tunnel.remote));
-            return Err((lane, DropReason::NeighbourUnresolved.into()));
-        }
-        let mtu = tunnel.mtu.min(path.mtu.saturating_sub(tunnel.overhead));
-        let inner_length = lane.packet.length;
-        if inner_length > usize::from(mtu) {
-            // RFC 2473 section 7.1: what is larger than 1,280 octets is its sender's to make smaller.
-            let refusal = if inner_length > usize::from(MINIMUM_MTU) {
-                Refusal(
-                    DropReason::PacketTooBig,
-                    Some(Icmpv6Error::PacketTooBig(mtu.max(MINIMUM_MTU)).into()),
-                )
-            } else {
-                DropReason::TunnelMtuTooSmall.into()
-            };
-            return Err((lane, refusal));
-        }
-        let front = usize::from(tunnel.overhead);
-        if lane.frame.prepend(front).is_err() {
-            return Err((lane, DropReason::NoHeadroom.into()));
-        }
-        // The old Ethernet header is overwritten by the end of the new headers; the new one is written on
-        // the way out.
-        if !write_outer(&mut lane.frame, tunnel) {
-            return Err((lane, DropReason::Ipv6Malformed.into()));
-        }
-        lane.packet.length += front;
-        lane.ethertype = tunnel.ethertype;
-        let adjacency = snapshot.adjacencies.get(path.adjacency);
-        self.pass_to_neighbour(snapshot, lane, adjacency, Stage::Encapsulated, output)?;
-        snapshot.tunnel_traffic.to(self.worker, index, inner_length);
-        Ok(())
-    }
-
-    #[inline]
-    fn pass_to_neighbour<F: Frame>(
+    pub(super) fn pass_to_neighbour<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
         lane: Lane<F>,
@@ -547,33 +502,6 @@ pub(super) fn own<F: Frame>(mut lane: Lane<F>) -> Option<Lane<F>> {
     };
     lane.origin = Origin::Own;
     Some(lane)
-}
-
-/// Writes the outer headers into the room in front of an inner packet.
-#[inline]
-fn write_outer<F: Frame>(frame: &mut F, tunnel: &Tunnel) -> bool {
-    let Some(packet) = frame.bytes_mut().get_mut(ETHERNET_HEADER..) else {
-        return false;
-    };
-    match &tunnel.encapsulation {
-        Encapsulation::Ipv6InIpv6 => {
-            let Some((place, inner)) = packet.split_first_chunk_mut::<IPV6_HEADER>() else {
-                return false;
-            };
-            let header = ip6_in_ip6::outer_header(tunnel.local, tunnel.remote, tunnel.hop_limit, inner);
-            header.is_some_and(|header| {
-                *place = header;
-                true
-            })
-        }
-        Encapsulation::GtpU(it) if tunnel.is_over_ipv4() => {
-            gtpu::encapsulate_in_ipv4(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, it)
-        }
-        Encapsulation::Gre(it) => gre::encapsulate(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, it),
-        Encapsulation::GtpU(it) => {
-            gtpu::encapsulate(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, it)
-        }
-    }
 }
 
 /// Takes the outer headers off. The frame gets an Ethernet header as if the inner packet had come in with it.

@@ -15,6 +15,9 @@ impl Pipeline {
     pub(super) fn local<F: Frame>(&self, snapshot: &Snapshot, lane: &Lane<F>) -> Result<Step, Refusal> {
         let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
         let upper = parse::upper_layer(octets, lane.packet.next_header)?;
+        if upper.fragment {
+            return self.local_fragment(snapshot, lane, upper);
+        }
         match upper.next_header {
             ip6_in_ip6::NEXT_HEADER => {}
             gtpu::UDP => return self.local_udp(snapshot, lane, upper),
@@ -29,13 +32,31 @@ impl Pipeline {
             NO_MATCH => snapshot.peers.lookup(lane.packet.source),
             tunnel => tunnel,
         };
-        if access || !is_from_peer(snapshot, lane, tunnel) || upper.later_fragment {
+        if access || !is_from_peer(snapshot, lane, tunnel) {
             return Err(DropReason::TunnelUnknownPeer.into());
         }
         Ok(Step::Decapsulate {
             tunnel,
             inner: upper.offset..octets.len(),
         })
+    }
+
+    /// A fragment to an address of this node: what may be of a tunnel is put together here, all else in the kernel.
+    fn local_fragment<F: Frame>(
+        &self,
+        snapshot: &Snapshot,
+        lane: &Lane<F>,
+        upper: UpperLayer,
+    ) -> Result<Step, Refusal> {
+        let access = snapshot.ports.get(lane.port).is_none_or(|port| port.access);
+        let from_peer = || !access && snapshot.peers.lookup(lane.packet.source) != NO_MATCH;
+        match upper.next_header {
+            ip6_in_ip6::NEXT_HEADER | gre::NEXT_HEADER | gtpu::UDP if from_peer() => Ok(Step::Reassemble),
+            ip6_in_ip6::NEXT_HEADER | gre::NEXT_HEADER => Err(DropReason::TunnelUnknownPeer.into()),
+            // Later fragments do not say for which port they are.
+            gtpu::UDP if access => Err(DropReason::TunnelUnknownPeer.into()),
+            _ => Ok(Step::Punt),
+        }
     }
 
     /// A UDP packet to an address of this node: its GTP-U port is ours, all others are the kernel's.
@@ -48,7 +69,7 @@ impl Pipeline {
         let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
         let udp = packet.get(upper.offset..).unwrap_or_default();
         let to_gtpu = |udp: &[u8]| udp.get(2..4) == Some(&gtpu::PORT.to_be_bytes());
-        if upper.later_fragment || !to_gtpu(udp) {
+        if !to_gtpu(udp) {
             return Ok(Step::Punt);
         }
         // A node has no business to bring tunnelled packets, nor to ask about paths.

@@ -5,25 +5,32 @@ use std::net::Ipv6Addr;
 use arrayvec::ArrayVec;
 
 use super::{BURST, Lane};
+use crate::frame::Frame;
 use crate::hold::{Bounds, Queues};
+use crate::reassembly::{self, Reassembly};
 use crate::snapshot::MAX_PORTS;
 
 /// Missing neighbours, and paths, reported for one burst; the same one is reported again with the next packet.
 const EVENTS: usize = 16;
 
-/// What one burst has led to. Emptied by the worker before the next one, but for what is held.
+/// Frames that one burst leads to on one port: of each packet there may be two fragments.
+pub const FRAMES: usize = 2 * BURST;
+
+/// What one burst has led to. Emptied by the worker before the next one, but for what is held, and fragments.
 #[derive(Debug)]
 pub struct Output<F> {
     /// By port: to the wire.
-    pub transmit: [ArrayVec<F, BURST>; MAX_PORTS],
+    pub transmit: [ArrayVec<F, FRAMES>; MAX_PORTS],
     /// By port: to the kernel.
-    pub punt: [ArrayVec<F, BURST>; MAX_PORTS],
+    pub punt: [ArrayVec<F, FRAMES>; MAX_PORTS],
     /// Neighbours that packets were dropped for want of.
     pub events: ArrayVec<MissingNeighbour, EVENTS>,
     /// Packets of prefixes that are on hold.
     pub(super) held: Queues<Lane<F>>,
     /// Paths to peers that take less than was thought.
     pub too_big: ArrayVec<PathTooBig, EVENTS>,
+    /// Fragments of packets in tunnels.
+    pub(super) reassembly: Reassembly<F>,
 }
 
 /// A packet was dropped for want of this neighbour.
@@ -52,6 +59,7 @@ impl<F> Default for Output<F> {
             events: ArrayVec::new(),
             held: Queues::default(),
             too_big: ArrayVec::new(),
+            reassembly: Reassembly::default(),
         }
     }
 }
@@ -64,6 +72,26 @@ impl<F> Output<F> {
             held: Queues::new(bounds),
             ..Self::default()
         }
+    }
+
+    /// The same with room for fragments; without it, none is put together.
+    #[must_use]
+    pub fn reassembling(mut self, bounds: reassembly::Bounds) -> Self
+    where
+        F: Frame,
+    {
+        self.reassembly = Reassembly::new(bounds);
+        self
+    }
+
+    /// Fragments that wait for others.
+    #[inline]
+    #[must_use]
+    pub fn fragments(&self) -> usize
+    where
+        F: Frame,
+    {
+        self.reassembly.fragments()
     }
 
     /// Packets and octets on hold.

@@ -29,7 +29,7 @@ impl Pipeline {
     ) -> Result<Step, Refusal> {
         let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
         let message = packet.get(upper.offset..).unwrap_or_default();
-        if upper.later_fragment || !message.first().is_some_and(|kind| error::is_error(*kind)) {
+        if !message.first().is_some_and(|kind| error::is_error(*kind)) {
             return Ok(Step::Punt);
         }
         let Some(error) = error::read(message) else {

@@ -228,6 +228,10 @@ impl Compiler {
         for tunnel in before.tunnels.values() {
             self.release_path(tunnel.remote);
         }
+        let remotes: BTreeSet<Ipv6Addr> = before.tunnels.values().map(|tunnel| tunnel.remote).collect();
+        for remote in remotes.union(&unresolved) {
+            self.know_peer(*remote);
+        }
         let now = Instant::now();
         for prefix in &touched.prefixes {
             self.follow_hold(*prefix, now);
@@ -267,7 +271,8 @@ impl Compiler {
         let changes = transaction.entries() + replaced;
         let full = |full| ApplyError::Full { changes, full };
         self.fib.room_for(changes).map_err(full)?;
-        self.peer_table.room_for(changes).map_err(full)?;
+        // A GTP-U tunnel has its TEID there, and its peer.
+        self.peer_table.room_for(2 * changes).map_err(full)?;
         let counters = self.snapshot.prefix_traffic.cells();
         let flows = self.filters.room_for(transaction, &self.snapshot.flows);
         if !flows || !self.routes.room_for(changes) || counters <= self.fib.len() + changes {

@@ -141,6 +141,7 @@ fn gtpu_tunnel((local, number): (u32, u8)) -> model::Tunnel {
         remote: address(number),
         hop_limit: 64,
         mtu: 0,
+        encapsulation_limit: None,
     }
 }
 
@@ -151,6 +152,7 @@ fn tables() -> impl Strategy<Value = Tables> {
         remote: address(number),
         hop_limit: 64,
         mtu: 0,
+        encapsulation_limit: None,
     };
     (
         prop::collection::btree_map(prefix(), entry(), 0..6),
@@ -204,10 +206,13 @@ proptest! {
             for teid in want.tunnels.values().filter_map(teid) {
                 *of_teids.entry(teid).or_default() += 1;
             }
-            // A key for each source; for each TEID, and for each of its peers where there are several.
-            let sources = want.tunnels.len() - of_teids.values().sum::<usize>();
+            // A key for each peer; for each GRE tunnel; for each TEID, and for each of its peers where there are
+            // several.
+            let sources = want.tunnels.values().map(|tunnel| tunnel.remote).collect::<BTreeSet<_>>().len();
             let teids: usize = of_teids.values().map(|count| if *count > 1 { 1 + count } else { 1 }).sum();
-            prop_assert_eq!(snapshot.peers.len(), sources + teids);
+            let is_gre = |tunnel: &&model::Tunnel| matches!(tunnel.encapsulation, Encapsulation::Gre(_));
+            let gre = want.tunnels.values().filter(is_gre).count();
+            prop_assert_eq!(snapshot.peers.len(), sources + gre + teids);
         }
     }
 }
@@ -226,6 +231,7 @@ fn a_refused_transaction_names_the_value_and_changes_nothing() {
                 remote: address(1),
                 hop_limit: 64,
                 mtu: 0,
+                encapsulation_limit: None,
             },
         ));
         let through = PrefixEntry {
@@ -258,6 +264,7 @@ fn a_refused_transaction_names_the_value_and_changes_nothing() {
         remote,
         hop_limit: 64,
         mtu: 0,
+        encapsulation_limit: None,
     };
     type Case<'a> = (&'a dyn Fn(&mut Transaction), &'a str);
     let cases: [Case; 14] = [
@@ -370,6 +377,7 @@ fn peers_may_be_swapped_in_one_transaction() {
         remote: address(number),
         hop_limit: 64,
         mtu: 0,
+        encapsulation_limit: None,
     };
     let mut first = Transaction::default();
     first.put_local_addresses.push(address(9));
@@ -465,6 +473,7 @@ fn what_there_is_no_room_for_is_refused_whole() {
             remote: address(10 + id),
             hop_limit: 64,
             mtu: 0,
+            encapsulation_limit: None,
         };
         (u32::from(id), tunnel)
     };
@@ -510,7 +519,11 @@ fn two_tunnels_cannot_have_one_teid_from_one_peer() {
         delete_tunnels: vec![2],
         ..Transaction::default()
     };
-    assert_eq!(compiler.apply(&alone).unwrap().peers.len(), 1);
+    assert_eq!(
+        compiler.apply(&alone).unwrap().peers.len(),
+        2,
+        "the TEID, and the peer's address"
+    );
     assert_eq!(lookup(2, 2), 0);
     assert_eq!(snapshot.tunnels.get(lookup(1, 2)).remote, address(2).octets());
     assert_eq!(snapshot.tunnels.get(lookup(1, 3)).remote, address(3).octets());

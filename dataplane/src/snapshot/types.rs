@@ -18,6 +18,10 @@ pub const MAX_PORTS: usize = 16;
 /// What a TEID of ours that several peers use leads to for anyone else. No index is as large.
 pub const TEID_OF_OTHERS: u32 = u32::MAX;
 
+/// What the address of a peer leads to that has tunnels, but none that packets from it are of without more. No
+/// index is as large.
+pub(super) const PEER_OF_OTHERS: u32 = u32::MAX - 1;
+
 /// EUI-48.
 pub type LinkLayerAddress = [u8; 6];
 
@@ -157,8 +161,10 @@ pub struct Tunnel {
     pub path: u32,
     /// Largest inner packet, octets, whatever the path permits.
     pub mtu: u16,
-    /// Octets in front of an inner packet.
+    /// Octets in front of an inner packet that has no tunnel encapsulation limit itself.
     pub overhead: u16,
+    /// Of outer packets whose inner packet has none (RFC 2473 section 4.1.1).
+    pub encapsulation_limit: Option<u8>,
     /// Of the outer header.
     pub hop_limit: u8,
     /// Of the outer packet: IPv6, or IPv4 where both ends are IPv4 addresses.
@@ -183,6 +189,7 @@ impl Default for Tunnel {
             path: 0,
             mtu: 0,
             overhead: 0,
+            encapsulation_limit: None,
             hop_limit: 0,
             ethertype: ETHERTYPE_IPV6,
         }

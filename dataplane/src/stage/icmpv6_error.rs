@@ -24,6 +24,8 @@ pub enum Icmpv6Error {
     PacketTooBig(u16),
     /// Type 3 code 0.
     HopLimitExceeded,
+    /// Type 4 code 0, with where in the packet the wrong value is, octets.
+    ParameterProblem(u16),
 }
 
 impl Icmpv6Error {
@@ -34,6 +36,7 @@ impl Icmpv6Error {
             Icmpv6Error::AddressUnreachable => (1, 3, 0),
             Icmpv6Error::PacketTooBig(mtu) => (2, 0, u32::from(mtu)),
             Icmpv6Error::HopLimitExceeded => (3, 0, 0),
+            Icmpv6Error::ParameterProblem(pointer) => (4, 0, u32::from(pointer)),
         };
         let [a, b, c, d] = parameter.to_be_bytes();
         [kind, code, 0, 0, a, b, c, d]
@@ -58,6 +61,7 @@ pub fn permitted(
             next_header: ICMPV6,
             offset,
             later_fragment: false,
+            ..
         }) => packet
             .get(offset)
             .is_some_and(|kind| *kind >= 128 && *kind != REDIRECT),

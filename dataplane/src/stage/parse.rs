@@ -17,12 +17,12 @@ pub const ETHERTYPE_IPV4: u16 = 0x0800;
 pub const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 /// Extension headers that are looked past; more are no honest packet.
-const MOST_EXTENSION_HEADERS: usize = 8;
+pub(crate) const MOST_EXTENSION_HEADERS: usize = 8;
 
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
+pub(crate) const HOP_BY_HOP: u8 = 0;
+pub(crate) const ROUTING: u8 = 43;
+pub(crate) const FRAGMENT: u8 = 44;
+pub(crate) const AUTHENTICATION: u8 = 51;
 pub(crate) const DESTINATION_OPTIONS: u8 = 60;
 
 /// What a frame's Ethernet header says.
@@ -146,6 +146,18 @@ pub struct UpperLayer {
     pub offset: usize,
     /// It is a fragment that is not the first, so what is there is no header.
     pub later_fragment: bool,
+    /// It is a fragment, the first or another; one that is the whole packet (RFC 6946) is none.
+    pub fragment: bool,
+}
+
+/// Whether a header of this type has another one behind it.
+#[inline]
+#[must_use]
+pub fn is_extension_header(next_header: u8) -> bool {
+    matches!(
+        next_header,
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS
+    )
 }
 
 /// Walks the extension headers of the packet in `octets` (all of it, and nothing behind it).
@@ -156,6 +168,7 @@ pub struct UpperLayer {
 pub fn upper_layer(octets: &[u8], first: u8) -> Result<UpperLayer, DropReason> {
     let mut next_header = first;
     let mut offset = IPV6_HEADER;
+    let mut fragment = false;
     for _ in 0..=MOST_EXTENSION_HEADERS {
         let length = |octets: &[u8]| octets.get(offset + 1).map(|length| usize::from(*length));
         let size = match next_header {
@@ -172,8 +185,10 @@ pub fn upper_layer(octets: &[u8], first: u8) -> Result<UpperLayer, DropReason> {
                         next_header: *next,
                         offset: offset + 8,
                         later_fragment: true,
+                        fragment: true,
                     });
                 }
+                fragment |= low & 1 == 1;
                 8
             }
             _ => {
@@ -181,6 +196,7 @@ pub fn upper_layer(octets: &[u8], first: u8) -> Result<UpperLayer, DropReason> {
                     next_header,
                     offset,
                     later_fragment: false,
+                    fragment,
                 });
             }
         };
@@ -247,6 +263,7 @@ mod tests {
             next_header: 41,
             offset: 48,
             later_fragment: false,
+            fragment: false,
         };
         assert_eq!(walk(&packet, 60), Ok(expected));
         assert_eq!(walk(&packet, 17).map(|it| it.offset), Ok(40));

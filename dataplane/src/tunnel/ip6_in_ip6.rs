@@ -1,12 +1,18 @@
 //! IPv6 in IPv6 (RFC 2473).
 
 mod ecn;
+mod limit;
+
+pub use limit::{encapsulate_limited, limit_of};
 
 use super::outer;
 use crate::drops::DropReason;
 
 /// Octets that the outer header adds.
 pub const OVERHEAD: u16 = 40;
+
+/// Octets that the tunnel encapsulation limit adds to that.
+pub const LIMIT_OVERHEAD: u16 = 8;
 
 /// Type of the tunnel encapsulation limit option (section 4.1.1).
 pub const LIMIT_OPTION: u8 = 4;

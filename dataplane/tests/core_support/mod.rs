@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use kedge_dataplane::counters::Stage;
 use kedge_dataplane::drops::DropReason;
 use kedge_dataplane::frame::{Frame, HeapFrame};
-use kedge_dataplane::pipeline::{BURST, Limits, Output, Pipeline};
+use kedge_dataplane::pipeline::{BURST, FRAMES, Limits, Output, Pipeline};
 use kedge_dataplane::snapshot::{Compiler, PortDescription, Snapshot};
 use kedge_dataplane::stage::checksum::Sum;
 use kedge_dataplane_api::Transaction;
@@ -149,6 +149,7 @@ pub fn tables() -> Tables {
                 remote,
                 hop_limit: 64,
                 mtu,
+                encapsulation_limit: None,
             },
         );
     }
@@ -165,6 +166,7 @@ pub fn tables() -> Tables {
             remote: PEER.parse().unwrap(),
             hop_limit: 64,
             mtu: 0,
+            encapsulation_limit: None,
         },
     );
     tables.tunnels.insert(
@@ -179,6 +181,7 @@ pub fn tables() -> Tables {
             remote: mapped(PEER4),
             hop_limit: 64,
             mtu: 0,
+            encapsulation_limit: None,
         },
     );
     for (id, local_key, remote_key) in [(5, Some(LOCAL_KEY), Some(REMOTE_KEY)), (6, None, None)] {
@@ -191,6 +194,7 @@ pub fn tables() -> Tables {
             remote: PEER.parse().unwrap(),
             hop_limit: 64,
             mtu: 0,
+            encapsulation_limit: None,
         };
         tables.tunnels.insert(id, tunnel);
     }
@@ -251,6 +255,17 @@ pub struct Gateway {
     pub now: u64,
 }
 
+fn limits(accept_zero_checksums: bool) -> Limits {
+    Limits {
+        icmpv6_errors_per_second: ERRORS_PER_SECOND,
+        punts_per_second: PUNTS_PER_SECOND,
+        accept_zero_checksums,
+        clamp_mss: false,
+        identification_seed: 0x5eed,
+        cycles_per_second: CYCLES,
+    }
+}
+
 /// What became of one frame.
 #[derive(Debug)]
 pub struct Outcome {
@@ -272,13 +287,20 @@ impl Gateway {
         Self::with(true)
     }
 
+    pub fn clamping_mss() -> Self {
+        let mut gateway = Self::new();
+        gateway.pipeline = Pipeline::new(
+            0,
+            Limits {
+                clamp_mss: true,
+                ..limits(false)
+            },
+        );
+        gateway
+    }
+
     fn with(accept_zero_checksums: bool) -> Self {
-        let limits = Limits {
-            icmpv6_errors_per_second: ERRORS_PER_SECOND,
-            punts_per_second: PUNTS_PER_SECOND,
-            accept_zero_checksums,
-            cycles_per_second: CYCLES,
-        };
+        let limits = limits(accept_zero_checksums);
         let compiler = compiler();
         Self {
             snapshot: compiler.snapshot(),
@@ -361,7 +383,7 @@ impl Gateway {
         let sent = self.pipeline.counters.stages(Stage::Icmpv6ErrorSent);
         let mut output = Output::default();
         act(self, &mut output);
-        let frames = |bursts: &[ArrayVec<HeapFrame, BURST>]| {
+        let frames = |bursts: &[ArrayVec<HeapFrame, FRAMES>]| {
             let each = bursts.iter().enumerate();
             each.flat_map(|(port, burst)| burst.iter().map(move |frame| (port, frame.bytes().to_vec())))
                 .collect()

@@ -264,6 +264,19 @@ impl Mbuf {
         Ok(())
     }
 
+    /// An empty packet from the same pool; `None` if that has no buffer left.
+    #[inline]
+    #[must_use]
+    pub fn sibling(&self) -> Option<Self> {
+        let pool = self.header().pool;
+        // SAFETY: the pool of an mbuf is written when the pool is made and never after; it is there for as
+        // long as this mbuf is counted as live, which it is while `self` is borrowed. Any thread may allocate.
+        let mbuf = NonNull::new(unsafe { dpdk_sys::dpdk_mbuf_alloc(pool) })?;
+        live::add(1);
+        // SAFETY: a fresh mbuf is one segment with one reference and lies in its buffer; it was just counted.
+        Some(unsafe { Self::from_raw(mbuf) })
+    }
+
     /// Asks the processor to fetch the packet's first cache line.
     #[inline]
     pub fn prefetch(&self) {

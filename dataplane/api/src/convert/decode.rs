@@ -305,6 +305,20 @@ fn tunnel(message: &proto::Tunnel) -> Result<(u32, Tunnel), ConversionError> {
     };
     let mtu = u16::try_from(message.mtu)
         .map_err(|_| ConversionError::new("mtu", message.mtu.to_string(), "an MTU is 0..=65535"))?;
+    let encapsulation_limit = message
+        .encapsulation_limit
+        .map(|limit| {
+            let wrong = |reason| ConversionError::new("encapsulation_limit", limit.to_string(), reason);
+            match encapsulation {
+                Encapsulation::Ipv6InIpv6 => {
+                    u8::try_from(limit).map_err(|_| wrong("a tunnel encapsulation limit is 0..=255"))
+                }
+                Encapsulation::GtpU(_) | Encapsulation::Gre(_) => {
+                    Err(wrong("only an IPv6-in-IPv6 tunnel has that"))
+                }
+            }
+        })
+        .transpose()?;
     let local = address("local", &message.local)?;
     let remote = address("remote", &message.remote)?;
     Ok((
@@ -315,6 +329,7 @@ fn tunnel(message: &proto::Tunnel) -> Result<(u32, Tunnel), ConversionError> {
             remote,
             hop_limit,
             mtu,
+            encapsulation_limit,
         },
     ))
 }

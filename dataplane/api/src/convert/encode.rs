@@ -205,6 +205,7 @@ fn tunnel(id: u32, tunnel: &Tunnel) -> proto::Tunnel {
         remote: address(&tunnel.remote),
         hop_limit: u32::from(tunnel.hop_limit),
         mtu: u32::from(tunnel.mtu),
+        encapsulation_limit: tunnel.encapsulation_limit.map(u32::from),
     }
 }
 

@@ -8,7 +8,7 @@ use kedge_dataplane_api::model::{self, Encapsulation};
 
 use super::super::check::Arrival;
 use super::super::family::is_ipv4;
-use super::super::types::{NextHop, Path, Snapshot, TEID_OF_OTHERS, Tunnel};
+use super::super::types::{NextHop, PEER_OF_OTHERS, Path, Snapshot, TEID_OF_OTHERS, Tunnel};
 use super::{Compiler, Counted, KnownPath, host};
 use crate::fib::NO_MATCH;
 use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
@@ -55,12 +55,19 @@ impl Compiler {
                 ETHERTYPE_IPV6
             },
             overhead: match &tunnel.encapsulation {
+                Encapsulation::Ipv6InIpv6 if tunnel.encapsulation_limit.is_some() => {
+                    ip6_in_ip6::OVERHEAD + ip6_in_ip6::LIMIT_OVERHEAD
+                }
                 Encapsulation::Ipv6InIpv6 => ip6_in_ip6::OVERHEAD,
                 // At most 64.
                 Encapsulation::GtpU(it) if is_ipv4(tunnel.remote) => gtpu::overhead_in_ipv4(it) as u16,
                 Encapsulation::GtpU(it) => gtpu::overhead(it) as u16,
                 // At most 48.
                 Encapsulation::Gre(it) => gre::overhead(it) as u16,
+            },
+            encapsulation_limit: match tunnel.encapsulation {
+                Encapsulation::Ipv6InIpv6 => tunnel.encapsulation_limit,
+                Encapsulation::GtpU(_) | Encapsulation::Gre(_) => None,
             },
             hop_limit: tunnel.hop_limit,
         };
@@ -76,6 +83,19 @@ impl Compiler {
             Arrival::Source(_) | Arrival::Gre(..) => self.set_peer_key(arrival.key(), index),
             Arrival::Gtpu(remote, teid) => self.set_teid(teid.get(), remote, index),
         }
+    }
+
+    /// The address of a peer leads to its IPv6-in-IPv6 tunnel; without one, but with others, it is known at least:
+    /// to have fragments put together, which have no TEID.
+    pub(super) fn know_peer(&mut self, remote: Ipv6Addr) {
+        let key = Arrival::Source(remote).key();
+        let tunnel = self.peers.get(&key).and_then(|id| self.tunnels.get(id));
+        let index = match tunnel {
+            Some(tunnel) => tunnel.index,
+            None if self.paths.contains_key(&remote) => PEER_OF_OTHERS,
+            None => NO_MATCH,
+        };
+        self.set_peer_key(key, index);
     }
 
     /// What comes in with a TEID is, most often, of one tunnel: its TEID alone leads there, whose peer is

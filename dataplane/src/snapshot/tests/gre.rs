@@ -15,6 +15,7 @@ pub(super) fn tunnel((local_key, number): (Option<u32>, u8)) -> model::Tunnel {
         remote: address(number),
         hop_limit: 64,
         mtu: 0,
+        encapsulation_limit: None,
     }
 }
 

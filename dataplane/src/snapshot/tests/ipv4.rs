@@ -14,6 +14,7 @@ fn what_of_ipv4_is_refused() {
         remote,
         hop_limit: 64,
         mtu: 0,
+        encapsulation_limit: None,
     };
     let teid = NonZeroU32::MIN;
     let gtpu = Encapsulation::GtpU(model::GtpU {

@@ -1,0 +1,191 @@
+//! Into a tunnel (RFC 2473 section 3.1).
+//!
+//! Most packets fit, have no extension headers, and go into tunnels of which nothing more is asked. What is not
+//! so is found out by one question, and takes the long way: the tunnel encapsulation limit, what is too large, and
+//! TCP's maximum segment size.
+
+use kedge_dataplane_api::model::Encapsulation;
+
+use super::decide::Refusal;
+use super::{Lane, Output, Pipeline};
+use crate::counters::Stage;
+use crate::drops::DropReason;
+use crate::frame::Frame;
+use crate::snapshot::{Path, Snapshot, Tunnel};
+use crate::stage::icmpv6_error::Icmpv6Error;
+use crate::stage::mss;
+use crate::stage::parse::{self, ETHERNET_HEADER, IPV6_HEADER};
+use crate::tunnel::error::MINIMUM_MTU;
+use crate::tunnel::{gre, gtpu, ip6_in_ip6};
+
+impl Pipeline {
+    #[inline]
+    pub(super) fn encapsulate<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        mut lane: Lane<F>,
+        index: u32,
+        output: &mut Output<F>,
+    ) -> Result<(), (Lane<F>, Refusal)> {
+        let Some(tunnel) = snapshot.tunnels.at(index) else {
+            return Err((lane, DropReason::NoRoute.into()));
+        };
+        let path = snapshot.paths.get(tunnel.path);
+        if path.adjacency == 0 {
+            if path.on_link == u8::MAX {
+                return Err((lane, DropReason::NoRoute.into()));
+            }
+            output.missing(usize::from(path.on_link), u128::from_be_bytes(tunnel.remote));
+            return Err((lane, DropReason::NeighbourUnresolved.into()));
+        }
+        let inner_length = lane.packet.length;
+        if inner_length > usize::from(room(tunnel, &path, tunnel.overhead))
+            || tunnel.encapsulation_limit.is_some()
+            || parse::is_extension_header(lane.packet.next_header)
+            || self.clamp_mss
+        {
+            return self.encapsulate_with_care(snapshot, lane, index, output);
+        }
+        let front = usize::from(tunnel.overhead);
+        if lane.frame.prepend(front).is_err() {
+            return Err((lane, DropReason::NoHeadroom.into()));
+        }
+        // The old Ethernet header is overwritten by the end of the new headers; the new one is written on
+        // the way out.
+        if !write_outer(&mut lane.frame, tunnel) {
+            return Err((lane, DropReason::Ipv6Malformed.into()));
+        }
+        lane.packet.length += front;
+        lane.ethertype = tunnel.ethertype;
+        let adjacency = snapshot.adjacencies.get(path.adjacency);
+        self.pass_to_neighbour(snapshot, lane, adjacency, Stage::Encapsulated, output)?;
+        snapshot.tunnel_traffic.to(self.worker, index, inner_length);
+        Ok(())
+    }
+
+    /// The same for any packet and any tunnel.
+    #[cold]
+    #[inline(never)]
+    fn encapsulate_with_care<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        mut lane: Lane<F>,
+        index: u32,
+        output: &mut Output<F>,
+    ) -> Result<(), (Lane<F>, Refusal)> {
+        let tunnel = snapshot.tunnels.get(index);
+        let path = snapshot.paths.get(tunnel.path);
+        let (mut front, mut limit) = (tunnel.overhead, tunnel.encapsulation_limit);
+        match inner_limit(&lane) {
+            Some((pointer, 0)) => {
+                let error = Icmpv6Error::ParameterProblem(pointer);
+                let refusal = Refusal(DropReason::TunnelEncapsulationLimit, Some(error.into()));
+                return Err((lane, refusal));
+            }
+            // RFC 2473 section 4.1.1: in GTP-U there is no place for it, in GRE none that RFC 2784 knows of.
+            Some((_, more)) if tunnel.encapsulation == Encapsulation::Ipv6InIpv6 => {
+                (front, limit) = (ip6_in_ip6::OVERHEAD + ip6_in_ip6::LIMIT_OVERHEAD, Some(more - 1));
+            }
+            _ => {}
+        }
+        if self.clamp_mss {
+            clamp_mss(snapshot, &mut lane, index);
+        }
+        let mtu = room(&tunnel, &path, front);
+        let inner_length = lane.packet.length;
+        let too_large = inner_length > usize::from(mtu);
+        if too_large && inner_length > usize::from(MINIMUM_MTU) {
+            // RFC 2473 section 7.1: what is larger than 1,280 octets is its sender's to make smaller.
+            let error = Icmpv6Error::PacketTooBig(mtu.max(MINIMUM_MTU));
+            return Err((lane, Refusal(DropReason::PacketTooBig, Some(error.into()))));
+        }
+        if too_large && tunnel.is_over_ipv4() {
+            // Our outer IPv4 headers say that they are not to be fragmented.
+            return Err((lane, DropReason::TunnelMtuTooSmall.into()));
+        }
+        let front = usize::from(front);
+        if lane.frame.prepend(front).is_err() {
+            return Err((lane, DropReason::NoHeadroom.into()));
+        }
+        let written = match limit {
+            Some(limit) => write_limited(&mut lane.frame, &tunnel, limit),
+            None => write_outer(&mut lane.frame, &tunnel),
+        };
+        if !written {
+            return Err((lane, DropReason::Ipv6Malformed.into()));
+        }
+        lane.packet.length += front;
+        lane.ethertype = tunnel.ethertype;
+        let adjacency = snapshot.adjacencies.get(path.adjacency);
+        if too_large {
+            let size = usize::from(mtu) + front;
+            self.pass_in_fragments(snapshot, lane, adjacency, size, output)?;
+        } else {
+            self.pass_to_neighbour(snapshot, lane, adjacency, Stage::Encapsulated, output)?;
+        }
+        snapshot.tunnel_traffic.to(self.worker, index, inner_length);
+        Ok(())
+    }
+}
+
+/// Largest inner packet that goes in whole with so many octets of headers in front, octets.
+#[inline]
+fn room(tunnel: &Tunnel, path: &Path, front: u16) -> u16 {
+    tunnel.mtu.min(path.mtu.saturating_sub(front))
+}
+
+/// The tunnel encapsulation limit of an inner packet: where it is, octets, and its value.
+fn inner_limit<F: Frame>(lane: &Lane<F>) -> Option<(u16, u8)> {
+    let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+    let (at, limit) = ip6_in_ip6::limit_of(packet)?;
+    Some((u16::try_from(at).ok()?, limit))
+}
+
+/// Lowers what a SYN that goes into a tunnel, or has come out of it, says of segments to what fits the tunnel.
+#[inline(never)]
+pub(super) fn clamp_mss<F: Frame>(snapshot: &Snapshot, lane: &mut Lane<F>, index: u32) {
+    let next_header = lane.packet.next_header;
+    let packet = lane.frame.bytes_mut().get_mut(ETHERNET_HEADER..);
+    let packet = packet.unwrap_or_default();
+    if mss::may_be_syn(packet, next_header) {
+        let tunnel = snapshot.tunnels.get(index);
+        let path = snapshot.paths.get(tunnel.path);
+        let most = room(&tunnel, &path, tunnel.overhead).max(MINIMUM_MTU) - mss::HEADERS;
+        mss::clamp(packet, most);
+    }
+}
+
+/// Writes the outer headers into the room in front of an inner packet.
+#[inline]
+fn write_outer<F: Frame>(frame: &mut F, tunnel: &Tunnel) -> bool {
+    let Some(packet) = frame.bytes_mut().get_mut(ETHERNET_HEADER..) else {
+        return false;
+    };
+    match &tunnel.encapsulation {
+        Encapsulation::Ipv6InIpv6 => {
+            let Some((place, inner)) = packet.split_first_chunk_mut::<IPV6_HEADER>() else {
+                return false;
+            };
+            let header = ip6_in_ip6::outer_header(tunnel.local, tunnel.remote, tunnel.hop_limit, inner);
+            header.is_some_and(|header| {
+                *place = header;
+                true
+            })
+        }
+        Encapsulation::GtpU(it) if tunnel.is_over_ipv4() => {
+            gtpu::encapsulate_in_ipv4(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, it)
+        }
+        Encapsulation::Gre(it) => gre::encapsulate(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, it),
+        Encapsulation::GtpU(it) => {
+            gtpu::encapsulate(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, it)
+        }
+    }
+}
+
+/// The same of IPv6 in IPv6 with a tunnel encapsulation limit.
+fn write_limited<F: Frame>(frame: &mut F, tunnel: &Tunnel, limit: u8) -> bool {
+    let packet = frame.bytes_mut().get_mut(ETHERNET_HEADER..);
+    packet.is_some_and(|packet| {
+        ip6_in_ip6::encapsulate_limited(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, limit)
+    })
+}
