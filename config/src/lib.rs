@@ -31,10 +31,14 @@
 //! ```
 
 mod error;
+mod flow;
 mod model;
 mod validate;
 
 pub use error::{ConfigError, ConfigErrors};
+pub use flow::{
+    AppliesTo, FilterAction, FilterRule, FlowDirection, Meter, Ports, SecondRate, protocol_number,
+};
 pub use model::{
     Access, Address, Cmd, CmdMode, Config, Dataplane, Hold, HoldOverflow, HugePages, KnownMaar, Maar,
     MeterShare, MssClamping, Node, Peer, PollMode, Port, Redistribute, Role, Route, Side, Timers, TunnelType,

@@ -10,6 +10,8 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer};
 
+use crate::flow::{FilterRule, Meter};
+
 /// An interface address with its prefix length, such as `2001:db8::1/64` or `192.0.2.1/24`.
 pub type Address = Ipv6Net;
 
@@ -34,6 +36,12 @@ pub struct Config {
     /// What the access side offers its nodes (role `maar`).
     #[serde(default)]
     pub access: Access,
+    /// Flows of nodes that are treated in another way (role `maar`).
+    #[serde(default, rename = "filter")]
+    pub filters: Vec<FilterRule>,
+    /// Rates that filters name (role `maar`).
+    #[serde(default, rename = "meter")]
+    pub meters: Vec<Meter>,
     /// Protocol timers; the defaults are those of RFC 5213 and RFC 6275.
     #[serde(default)]
     pub timers: Timers,

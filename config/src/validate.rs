@@ -8,7 +8,7 @@ mod values;
 
 use std::path::Path;
 
-use crate::{Config, ConfigError, ConfigErrors};
+use crate::{Config, ConfigError, ConfigErrors, Role, flow};
 
 /// Collects what is wrong.
 #[derive(Default)]
@@ -21,6 +21,11 @@ impl Findings {
             value: value.to_string(),
             reason: reason.into(),
         });
+    }
+
+    /// The first one.
+    pub(crate) fn first(self) -> Option<ConfigError> {
+        self.0.into_iter().next()
     }
 
     /// Adds an error unless `value` is in `range`, whose ends are in the reason.
@@ -90,6 +95,8 @@ impl Config {
         ports::check(self, &mut findings);
         addressing::check(self, &mut findings);
         values::check(self, &mut findings);
+        let maar = self.node.role == Role::Maar;
+        flow::check(&self.filters, &self.meters, maar, &mut findings);
         findings.0
     }
 }

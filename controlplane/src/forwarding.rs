@@ -5,6 +5,8 @@
 //! plane lacks of it is a difference of two values, so a restart of either
 //! process needs no procedure of its own.
 
+mod flows;
+
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
@@ -17,6 +19,9 @@ use kedge_dataplane_api::model::{
 
 use crate::maar::{Node, NodeTunnel, Phase, State};
 use crate::wire::mobility::TunnelType;
+
+pub use flows::MOST_OF_A_PREFIX;
+pub(crate) use flows::{ids as filter_ids, rules, too_many};
 
 /// Hop limit of the outer header (RFC 2473 section 6.3).
 const OUTER_HOP_LIMIT: u8 = 64;
@@ -39,6 +44,7 @@ pub fn desired(
     for node in state.nodes.values().filter(|node| node.registered) {
         node_prefixes(config, state, node, &mut tables);
     }
+    flows::put(config, state, &mut tables);
     tables
 }
 

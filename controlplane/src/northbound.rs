@@ -39,6 +39,12 @@ pub enum Request {
     Attach(proto::AttachRequest, Reply<proto::AttachReply>),
     /// Detach.
     Detach(proto::DetachRequest, Reply<proto::DetachReply>),
+    /// AddFilter.
+    AddFilter(Box<proto::FilterRule>, Reply<proto::AddFilterReply>),
+    /// DeleteFilter.
+    DeleteFilter(proto::DeleteFilterRequest, Reply<proto::DeleteFilterReply>),
+    /// ListFilters.
+    Filters(Reply<proto::FilterList>),
     /// GetCounters.
     Counters(Reply<proto::Counters>),
     /// A scrape of `/metrics`: the text.

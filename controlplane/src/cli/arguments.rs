@@ -45,6 +45,18 @@ pub(super) enum Command {
         #[arg(long)]
         deregister: bool,
     },
+    /// Adds, deletes and shows flow filters of a MAAR.
+    Filter {
+        /// What to do.
+        #[command(subcommand)]
+        what: FilterCommand,
+    },
+    /// Counters for charging: of prefixes and filters of the data plane.
+    Charging {
+        /// What to do.
+        #[command(subcommand)]
+        what: ChargingCommand,
+    },
     /// Shows events as they happen, until Ctrl-C.
     Watch,
     /// Prints a completion script, e.g. for `source <(kedge completions bash)`.
@@ -67,6 +79,96 @@ pub(super) struct Attach {
     /// Its link-local address; by default that of its link-layer address.
     #[arg(long, value_name = "ADDRESS")]
     pub(super) link_local_address: Option<String>,
+}
+
+/// What can be done with filters.
+#[derive(Debug, Subcommand)]
+pub(super) enum FilterCommand {
+    /// Adds a filter, or replaces that of the same name.
+    Add(Box<AddFilter>),
+    /// Deletes a filter that was added.
+    Delete {
+        /// Its name.
+        name: String,
+    },
+    /// Shows filters, and what they have counted.
+    Show,
+}
+
+/// The keys of `[[filter]]` in the configuration.
+#[derive(Debug, Args)]
+pub(super) struct AddFilter {
+    /// Its name.
+    pub(super) name: String,
+    /// anchor, tunnel, local-breakout, drop, meter or node-meter.
+    #[arg(long)]
+    pub(super) action: String,
+    /// Of this node alone, such as mn1@example.net; without this and --domain, of every node.
+    #[arg(long, conflicts_with = "domain")]
+    pub(super) node: Option<String>,
+    /// Of every packet that passes through, whoever's it is.
+    #[arg(long)]
+    pub(super) domain: bool,
+    /// 1 to 65535; the lowest number comes first. Default 1000.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) priority: u16,
+    /// from-node or to-node; without this, both.
+    #[arg(long)]
+    pub(super) direction: Option<String>,
+    /// A prefix.
+    #[arg(long, value_name = "PREFIX")]
+    pub(super) source: Option<String>,
+    /// A prefix.
+    #[arg(long, value_name = "PREFIX")]
+    pub(super) destination: Option<String>,
+    /// tcp, udp, icmpv6, sctp, dccp, udplite or a number.
+    #[arg(long, value_parser = kedge_config::protocol_number)]
+    pub(super) protocol: Option<u8>,
+    /// A port or a range such as 6000-6010.
+    #[arg(long, value_name = "PORTS")]
+    pub(super) source_ports: Option<String>,
+    /// A port or a range such as 6000-6010.
+    #[arg(long, value_name = "PORTS")]
+    pub(super) destination_ports: Option<String>,
+    /// 0 to 255.
+    #[arg(long, value_name = "VALUE")]
+    pub(super) traffic_class: Option<u8>,
+    /// Which bits of the traffic class count. Default 255; 252 is the DSCP.
+    #[arg(long, value_name = "MASK", default_value_t = 255, requires = "traffic_class")]
+    pub(super) traffic_class_mask: u8,
+    /// 0 to 1048575.
+    #[arg(long, value_name = "LABEL")]
+    pub(super) flow_label: Option<u32>,
+    /// With --action tunnel: the MAAR that it leads to.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) maar: Option<String>,
+    /// With --action meter and node-meter: the name of a meter of the configuration.
+    #[arg(long, value_name = "NAME")]
+    pub(super) meter: Option<String>,
+    /// Seconds without a packet after which it is forgotten.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(super) idle_timeout: u32,
+    /// Seconds after which it is forgotten.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(super) lifetime: u32,
+}
+
+/// What can be done with counters for charging.
+#[derive(Debug, Subcommand)]
+pub(super) enum ChargingCommand {
+    /// Shows them.
+    Show {
+        /// Of this home network prefix; without it, of all prefixes and filters.
+        prefix: Option<String>,
+    },
+    /// Shows them and begins anew: each packet is in exactly one such reading.
+    Reset {
+        /// Of this home network prefix.
+        prefix: String,
+    },
+    /// Adds what another anchor has counted: the output of `kedge --json charging reset PREFIX` there, on the standard
+    /// input.
+    Import,
 }
 
 /// What can be shown.

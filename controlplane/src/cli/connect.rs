@@ -13,6 +13,9 @@ use crate::northbound::proto::control_plane_client::ControlPlaneClient;
 /// Why a command came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
+    /// What was given makes no sense.
+    #[error("{0}")]
+    Usage(String),
     /// Which node is meant is not clear.
     #[error("{0}")]
     Node(String),

@@ -4,7 +4,9 @@
 
 mod arguments;
 mod change;
+mod charging;
 mod connect;
+mod filter;
 mod node;
 mod output;
 mod show;
@@ -57,6 +59,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             identifier,
             deregister,
         } => change::detach(&node, identifier, deregister, output).await,
+        Command::Filter { what } => filter::filter(&node, what, output).await,
+        Command::Charging { what } => charging::charging(&node, what, output).await,
         Command::Watch => watch::watch(&node, output).await,
         Command::Completions { .. } => Ok(()),
     }

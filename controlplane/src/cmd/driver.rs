@@ -112,6 +112,9 @@ impl Daemon {
             }
             Request::Metrics(reply) => drop(reply.send(self.metrics())),
             Request::Nodes(reply) => drop(reply.send(Err(no_access_side()))),
+            Request::AddFilter(_, reply) => drop(reply.send(Err(no_access_side()))),
+            Request::DeleteFilter(_, reply) => drop(reply.send(Err(no_access_side()))),
+            Request::Filters(reply) => drop(reply.send(Err(no_access_side()))),
             Request::Attach(_, reply) => drop(reply.send(Err(no_access_side()))),
             Request::Detach(_, reply) => drop(reply.send(Err(no_access_side()))),
         }

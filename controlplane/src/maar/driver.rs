@@ -13,6 +13,7 @@
 
 mod answers;
 mod attachment;
+mod filters;
 mod interfaces;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +34,7 @@ use crate::counters::Counters;
 use crate::dataplane_sync::{self, FromDataplane};
 use crate::driver::{Endpoint, FromSocket, Heeded, Observer, Parts, RateLimit, restore, wait_until};
 use crate::event::Event;
-use crate::identity::LinkLayerAddress;
+use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
 use crate::kernel::{Change, Kernel};
 use crate::metrics::Accumulated;
 use crate::path::{self, PathSocket, Paths};
@@ -59,7 +60,6 @@ const COUNTERS: &[&str] = &[
     "advertisements_not_sent",
     "neighbour_requests",
     "gtpu_messages_not_sent",
-    "filters_expired",
 ];
 
 /// Runs until a signal says to stop.
@@ -74,6 +74,15 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         mut signals,
     } = parts;
     let settings = Settings::from_config(&config).ok_or_else(|| anyhow::anyhow!("[maar] is missing"))?;
+    for rule in &config.filters {
+        if let Some(Err(error)) = rule
+            .node
+            .as_ref()
+            .map(|node| node.parse::<MobileNodeIdentifier>())
+        {
+            anyhow::bail!("filter {}: {error}", rule.name);
+        }
+    }
     let policy = Policy::load(config.access.policy_file.as_deref(), config.access.unknown_nodes)?;
     let (store, state) = restore::<State>(&config.state_directory(), "maar", &observer)?;
     let (kernel, mut changes) =
@@ -373,7 +382,7 @@ impl Daemon {
                 self.counters.add("neighbour_requests");
                 self.interfaces.resolve(&port, address);
             }
-            FromDataplane::FilterExpired { .. } => self.counters.add("filters_expired"),
+            FromDataplane::FilterExpired { id } => self.process(Input::FilterExpired(id)),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
-use kedge_config::{Access, Config, Timers, TunnelType};
+use kedge_config::{Access, Config, FilterRule, Timers, TunnelType};
 
 use super::pool;
 use super::state::{Exchange, Node, Phase, State};
@@ -49,6 +49,12 @@ pub enum Input {
         /// The message.
         message: MobilityMessage,
     },
+    /// The operator wants this filter; it was checked.
+    PutFilter(FilterRule),
+    /// The operator wants the filter of this name no more.
+    DeleteFilter(String),
+    /// The data plane says that the filter with this id is no longer needed.
+    FilterExpired(u64),
     /// It is [`Maar::next_deadline`], or later.
     Tick,
 }
@@ -132,6 +138,9 @@ const COUNTERS: &[&str] = &[
     "attachments_repeated",
     "detachments",
     "detachments_unknown_node",
+    "filters_added",
+    "filters_deleted",
+    "filters_expired",
     "deregistrations_refused_not_serving",
     "registrations_completed",
     "registrations_refused",
@@ -237,6 +246,9 @@ impl Maar {
                     self.counters.add("messages_unexpected")
                 }
             },
+            Input::PutFilter(rule) => self.put_filter(rule, &mut outputs),
+            Input::DeleteFilter(name) => self.delete_filter(&name, &mut outputs),
+            Input::FilterExpired(id) => self.filter_expired(id, &mut outputs),
             Input::Tick => self.tick(now, &mut outputs),
         }
         outputs

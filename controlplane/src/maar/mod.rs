@@ -17,12 +17,14 @@
 //! ```
 //!
 //! One file for each kind of input: `attachment`, `acknowledgement` (what the
-//! CMD answers), `update` (what the CMD tells), `timers`. What they share:
+//! CMD answers), `update` (what the CMD tells), `flows` (what operators want of
+//! filters), `timers`. What they share:
 //! `pool` (prefixes), `teid` and `tunnels`.
 
 mod acknowledgement;
 mod attachment;
 pub mod driver;
+mod flows;
 mod fsm;
 mod pool;
 mod state;

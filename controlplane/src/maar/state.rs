@@ -1,10 +1,11 @@
 //! What a MAAR knows: the part that is stored, shown, and turned into forwarding state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
+use kedge_config::FilterRule;
 use serde::{Deserialize, Serialize};
 
 use super::teid::TeidSequence;
@@ -25,6 +26,12 @@ pub struct State {
     /// TEIDs to come.
     #[serde(default)]
     pub teids: TeidSequence,
+    /// Filters that operators have added, by name; those of the configuration are not among them.
+    #[serde(default)]
+    pub filters: BTreeMap<String, FilterRule>,
+    /// Ids of those of their filters that nobody needs any more.
+    #[serde(default)]
+    pub expired_filters: BTreeSet<u64>,
     /// Number of the /64, counted over all pools, at which the search for a free one begins.
     pub next_prefix: u64,
 }

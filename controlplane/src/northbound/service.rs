@@ -84,6 +84,29 @@ impl ControlPlane for Service {
             .await
     }
 
+    async fn add_filter(
+        &self,
+        request: tonic::Request<proto::FilterRule>,
+    ) -> Result<Response<proto::AddFilterReply>, Status> {
+        self.ask(|reply| Request::AddFilter(Box::new(request.into_inner()), reply))
+            .await
+    }
+
+    async fn delete_filter(
+        &self,
+        request: tonic::Request<proto::DeleteFilterRequest>,
+    ) -> Result<Response<proto::DeleteFilterReply>, Status> {
+        self.ask(|reply| Request::DeleteFilter(request.into_inner(), reply))
+            .await
+    }
+
+    async fn list_filters(
+        &self,
+        _: tonic::Request<proto::ListFiltersRequest>,
+    ) -> Result<Response<proto::FilterList>, Status> {
+        self.ask(Request::Filters).await
+    }
+
     async fn get_counters(
         &self,
         _: tonic::Request<proto::GetCountersRequest>,

@@ -37,6 +37,15 @@ impl Daemon {
                 drop(reply.send(Ok(all)));
             }
             Request::Metrics(reply) => drop(reply.send(self.metrics())),
+            Request::AddFilter(rule, reply) => {
+                let answer = self.add_filter(&rule);
+                drop(reply.send(answer));
+            }
+            Request::DeleteFilter(request, reply) => {
+                let answer = self.delete_filter(&request.name);
+                drop(reply.send(answer));
+            }
+            Request::Filters(reply) => drop(reply.send(Ok(self.filters()))),
             Request::Attach(request, reply) => {
                 let answer = self.attach(&request);
                 drop(reply.send(answer));

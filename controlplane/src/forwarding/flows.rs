@@ -1,0 +1,227 @@
+//! Filter rules to filters and meters of the data plane.
+//!
+//! A rule is about nodes; a filter is of one prefix. So a rule becomes a filter for each prefix of each node
+//! that it is about, or one for the whole domain. Their ids follow from what they are of: nothing has to be
+//! remembered for a data plane to find its counters and buckets after a restart of this process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use ipnet::Ipv6Net;
+use kedge_config::{AppliesTo, Config, FilterAction, FilterRule, FlowDirection, SecondRate};
+use kedge_dataplane_api::model::{self, Filter, MeterRates, Selector, Tables};
+
+use super::tunnel_to;
+use crate::identity::MobileNodeIdentifier;
+use crate::maar::{Node, State};
+
+/// Most filters that the data plane takes of one prefix.
+pub const MOST_OF_A_PREFIX: usize = 64;
+/// Ids are that small, so that programs which read JSON can have them as numbers.
+const ID_BITS: u32 = 53;
+
+/// All rules: those of the configuration, and those that operators have added.
+pub(crate) fn rules<'a>(config: &'a Config, state: &'a State) -> impl Iterator<Item = &'a FilterRule> {
+    config.filters.iter().chain(state.filters.values())
+}
+
+/// Puts the filters and meters of all rules into tables that have their prefixes already.
+pub(super) fn put(config: &Config, state: &State, tables: &mut Tables) {
+    let most = config
+        .dataplane
+        .as_ref()
+        .map_or(0, |dataplane| dataplane.maximum_filters as usize);
+    let mut of_prefix: HashMap<Ipv6Net, usize> = HashMap::new();
+    for rule in rules(config, state) {
+        for place in places(rule, state) {
+            if tables.filters.len() >= most {
+                return;
+            }
+            if state.expired_filters.contains(&place.id) {
+                continue;
+            }
+            if let Some(prefix) = place.prefix {
+                let count = of_prefix.entry(prefix).or_default();
+                if !tables.prefixes.contains_key(&prefix) || *count >= MOST_OF_A_PREFIX {
+                    continue;
+                }
+                *count += 1;
+            }
+            let Some(action) = action(config, state, rule, &place, tables) else {
+                continue;
+            };
+            tables
+                .filters
+                .insert(place.id, filter(rule, place.prefix, action));
+        }
+    }
+}
+
+/// The ids of the filters that a rule has come to.
+pub(crate) fn ids(rule: &FilterRule, state: &State) -> Vec<u64> {
+    places(rule, state).map(|place| place.id).collect()
+}
+
+/// Where a rule applies.
+struct Place<'a> {
+    id: u64,
+    node: Option<(&'a MobileNodeIdentifier, &'a Node)>,
+    prefix: Option<Ipv6Net>,
+}
+
+fn places<'a>(rule: &'a FilterRule, state: &'a State) -> impl Iterator<Item = Place<'a>> {
+    let domain = (rule.applies_to == AppliesTo::Domain).then(|| Place {
+        id: id("filter", &rule.name, "", ""),
+        node: None,
+        prefix: None,
+    });
+    // What is no identifier, no node has.
+    let named = rule.node.as_ref().map(|node| node.parse().ok());
+    let wanted = move |identifier: &MobileNodeIdentifier| {
+        named
+            .as_ref()
+            .is_none_or(|named: &Option<MobileNodeIdentifier>| named.as_ref() == Some(identifier))
+    };
+    let nodes = state
+        .nodes
+        .iter()
+        .filter(move |(identifier, node)| {
+            rule.applies_to == AppliesTo::EveryNode && node.registered && wanted(identifier)
+        })
+        .flat_map(move |(identifier, node)| {
+            let previous = node.previous.iter().map(|previous| previous.prefix);
+            let prefixes = std::iter::once(node.home_network_prefix).chain(previous);
+            prefixes.map(move |prefix| Place {
+                id: id("filter", &rule.name, &identifier.to_string(), &prefix.to_string()),
+                node: Some((identifier, node)),
+                prefix: Some(prefix),
+            })
+        });
+    domain.into_iter().chain(nodes)
+}
+
+/// What names a filter or a meter to the data plane. Another release of the standard library may number
+/// anew; then every filter is replaced once.
+fn id(kind: &str, rule: &str, node: &str, prefix: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (kind, rule, node, prefix).hash(&mut hasher);
+    (hasher.finish() & ((1 << ID_BITS) - 1)).max(1)
+}
+
+/// The action by ids; `None` while what it names is not there.
+fn action(
+    config: &Config,
+    state: &State,
+    rule: &FilterRule,
+    place: &Place<'_>,
+    tables: &mut Tables,
+) -> Option<model::FilterAction> {
+    Some(match rule.action {
+        FilterAction::Anchor => model::FilterAction::Anchor,
+        FilterAction::LocalBreakout => model::FilterAction::LocalBreakout,
+        FilterAction::Drop => model::FilterAction::Drop,
+        FilterAction::Tunnel => {
+            let maar = rule.maar?;
+            let id = match place.node {
+                Some((_, node)) => tunnel_to(config, state, node, maar, tables)?,
+                // The whole domain's leads into the tunnel that all nodes share, while some node has it.
+                None => *state
+                    .tunnel_ids
+                    .get(&maar)
+                    .filter(|id| tables.tunnels.contains_key(id))?,
+            };
+            model::FilterAction::Tunnel(id)
+        }
+        FilterAction::Meter => model::FilterAction::Meter(meter(config, rule, place, tables)?),
+        FilterAction::NodeMeter => model::FilterAction::NodeMeter(meter(config, rule, place, tables)?),
+    })
+}
+
+/// The meter of a rule at one node, for all of its prefixes.
+fn meter(config: &Config, rule: &FilterRule, place: &Place<'_>, tables: &mut Tables) -> Option<u64> {
+    let name = rule.meter.as_ref()?;
+    let meter = config.meters.iter().find(|meter| meter.name == *name)?;
+    let (cir, cbs) = (meter.committed(), meter.cbs_bytes);
+    let rates = match meter.second_rate()? {
+        SecondRate::Peak(pir, pbs) => MeterRates::Rfc2698 { cir, cbs, pir, pbs },
+        SecondRate::Excess(eir, ebs) => MeterRates::Rfc4115 { cir, cbs, eir, ebs },
+    };
+    let node = place.node.map_or_else(String::new, |(node, _)| node.to_string());
+    let id = id("meter", &rule.name, &node, "");
+    tables.meters.insert(
+        id,
+        model::Meter {
+            rates,
+            colour_aware: meter.colour_aware,
+            yellow: meter.yellow_dscp.map_or(model::Yellow::Pass, model::Yellow::Mark),
+        },
+    );
+    Some(id)
+}
+
+fn filter(rule: &FilterRule, scope: Option<Ipv6Net>, action: model::FilterAction) -> Filter {
+    let ports = |ports: Option<kedge_config::Ports>| {
+        ports.map(|ports| model::PortRange {
+            first: ports.first,
+            last: ports.last,
+        })
+    };
+    Filter {
+        scope,
+        priority: rule.priority,
+        selector: Selector {
+            direction: rule.direction.map(|direction| match direction {
+                FlowDirection::FromNode => model::Direction::FromNode,
+                FlowDirection::ToNode => model::Direction::ToNode,
+            }),
+            source: rule.source.unwrap_or_default(),
+            destination: rule.destination.unwrap_or_default(),
+            protocol: rule.protocol,
+            source_ports: ports(rule.source_ports),
+            destination_ports: ports(rule.destination_ports),
+            traffic_class: rule
+                .traffic_class
+                .map_or_else(model::TrafficClass::default, |value| model::TrafficClass {
+                    value,
+                    mask: rule.traffic_class_mask,
+                }),
+            flow_label: rule.flow_label,
+        },
+        action,
+        idle_timeout: rule.idle_timeout,
+        lifetime: rule.lifetime,
+    }
+}
+
+/// Whether one more rule would be more than the data plane takes; says what there would be too many of.
+pub(crate) fn too_many(config: &Config, state: &State, more: &FilterRule) -> Option<String> {
+    let others = || rules(config, state).filter(|rule| rule.name != more.name);
+    if more.applies_to == AppliesTo::Domain {
+        let count = 1 + others()
+            .filter(|rule| rule.applies_to == AppliesTo::Domain)
+            .count();
+        let most = config
+            .dataplane
+            .as_ref()
+            .map_or(0, |dataplane| dataplane.maximum_domain_filters as usize);
+        return (count > most).then(|| {
+            format!(
+                "there would be {count} filters of the domain, and dataplane.maximum_domain_filters = {most}"
+            )
+        });
+    }
+    let mut common = usize::from(more.node.is_none());
+    let mut of_nodes: BTreeMap<&str, usize> = BTreeMap::new();
+    if let Some(node) = &more.node {
+        of_nodes.insert(node, 1);
+    }
+    for rule in others().filter(|rule| rule.applies_to == AppliesTo::EveryNode) {
+        match &rule.node {
+            None => common += 1,
+            Some(node) => *of_nodes.entry(node).or_default() += 1,
+        }
+    }
+    let count = common + of_nodes.values().max().copied().unwrap_or(0);
+    (count > MOST_OF_A_PREFIX)
+        .then(|| format!("a node would have {count} filters, and may have {MOST_OF_A_PREFIX}"))
+}
