@@ -324,7 +324,8 @@ fn eal_config(
             PciDevices::Only(pci)
         },
         main_cores,
-        max_simd_bits: None,
+        // For the classifier of filters, which would make do with 256 otherwise.
+        max_simd_bits: Some(512),
         log_level: LogLevel::Warning,
         extra: dataplane.eal_arguments.clone(),
     })

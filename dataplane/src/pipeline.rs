@@ -245,7 +245,7 @@ impl Pipeline {
         } else {
             Verdicts::new()
         };
-        let mut verdicts = verdicts.into_iter();
+        let mut verdicts = verdicts.iter();
         let mut sources = sources.iter();
         let mut again = Lanes::new();
         for (lane, destination) in lanes.into_iter().zip(destinations) {

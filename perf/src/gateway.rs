@@ -1,10 +1,13 @@
 //! A gateway's tables and packets, without a gateway: what the benches in this process share.
 
+mod flows;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use anyhow::Context;
 use ipnet::Ipv6Net;
+use kedge_dataplane::flow::Builder;
 use kedge_dataplane::pipeline::{Limits, Pipeline};
 use kedge_dataplane::snapshot::{Compiler, PortDescription, Publisher, TableLimits};
 use kedge_dataplane::tunnel::{gre, gtpu};
@@ -12,6 +15,8 @@ use kedge_dataplane_api::Transaction;
 use kedge_dataplane_api::model::{
     Encapsulation, Gre, GtpU, NextHop, PrefixEntry, Source, SourcePath, Tunnel,
 };
+
+pub(crate) use flows::Flows;
 
 use crate::fib::shapes::{Prefix, Random, Shape};
 
@@ -119,6 +124,8 @@ pub(crate) enum Kind {
     Tunnels,
     /// Neighbours, in their link-layer address.
     Neighbours,
+    /// Filters of prefixes, in what they ask for.
+    Filters,
     /// A third of each.
     All,
 }
@@ -145,6 +152,7 @@ impl Gateway {
         let limits = TableLimits {
             prefixes: 1 << 21,
             tunnels: 1 << 20,
+            filters: 1 << 23,
             ..TableLimits::default()
         };
         let compiler = Compiler::new(PORTS.map(port).to_vec(), LOCAL, workers).with_limits(limits);
@@ -199,8 +207,9 @@ impl Gateway {
         }
     }
 
-    pub(crate) fn case(&self) -> Case {
-        self.case
+    /// From now on.
+    pub(crate) fn classify_by(&mut self, builder: Builder) {
+        self.compiler.classify_by(builder);
     }
 
     /// The first version, published.
@@ -244,6 +253,12 @@ impl Gateway {
                         let [a, b, ..] = random.next().to_be_bytes();
                         transaction.put_neighbours.push((key, [2, 0, 0, 1, a, b]));
                     }
+                }
+                Kind::Filters => {
+                    let prefix = self.prefixes.get(at).copied().unwrap_or_default();
+                    transaction
+                        .put_filters
+                        .push((at as u64 + 1, flows::of_prefix(prefix, random)));
                 }
                 // What moves of nodes come to.
                 Kind::Prefixes | Kind::All => {

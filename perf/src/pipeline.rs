@@ -17,11 +17,12 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use arrayvec::ArrayVec;
 use clap::Args;
+use kedge_dataplane::flow::Builder;
 use kedge_dataplane::pipeline::{BURST, Output, Pipeline, Probe, Step};
 use kedge_dataplane::snapshot::Snapshot;
 
 use crate::fib::shapes::Random;
-use crate::gateway::{self, Case, Gateway};
+use crate::gateway::{self, Case, Flows, Gateway};
 use crate::memory::{MemoryFrame, Pool};
 use crate::report;
 use crate::rows::Rows;
@@ -40,6 +41,9 @@ pub(crate) struct Options {
     /// Up to 100,000 prefixes.
     #[arg(long)]
     quick: bool,
+    /// Only the case of this name.
+    #[arg(long, value_name = "CASE")]
+    only: Option<String>,
     /// Where to write the rows.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -104,7 +108,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         &[1, 10_000, 100_000, 1_000_000]
     };
     let minimal = minimal::Minimal::start();
-    for case in Case::ALL {
+    let wanted = |name: &str| options.only.as_ref().is_none_or(|only| only == name);
+    for case in Case::ALL.into_iter().filter(|case| wanted(case.name())) {
         for count in sizes {
             eprintln!("{} with {count} prefixes", case.name());
             let gateway = Gateway::new(case, *count, 1)?;
@@ -113,8 +118,31 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
                 (Case::Plain, Ok(minimal)) => minimal.table(&gateway.prefixes),
                 _ => None,
             };
-            measure(&gateway, &packets, peer.as_mut(), options.rounds, &mut rows)?;
+            measure(
+                &gateway,
+                case.name(),
+                &packets,
+                peer.as_mut(),
+                options.rounds,
+                &mut rows,
+            )?;
         }
+    }
+    match &minimal {
+        Ok(minimal) => {
+            for count in sizes.iter().filter(|count| **count > 1) {
+                for flows in Flows::ALL.into_iter().filter(|flows| wanted(&flows.name())) {
+                    eprintln!("{} with {count} prefixes", flows.name());
+                    let mut gateway = Gateway::new(Case::Encapsulate, *count, 1)?;
+                    // In the memory of the peer, which DPDK's classifier needs too.
+                    gateway.classify_by(Builder::Acl(minimal.eal()));
+                    gateway.put_flows(flows)?;
+                    let packets = Packets::new(&gateway);
+                    measure(&gateway, &flows.name(), &packets, None, options.rounds, &mut rows)?;
+                }
+            }
+        }
+        Err(error) => eprintln!("no filters without DPDK: {error}"),
     }
     if let Err(error) = minimal {
         eprintln!("the peer stays away: {error}");
@@ -125,6 +153,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 fn measure(
     gateway: &Gateway,
+    case: &str,
     packets: &Packets,
     mut peer: Option<&mut minimal::Table<'_>>,
     rounds: usize,
@@ -154,7 +183,6 @@ fn measure(
         theirs.extend(peer);
     }
     let count = gateway.prefixes.len();
-    let case = case_of(gateway);
     rows.add(
         "pipeline",
         case,
@@ -185,10 +213,6 @@ fn measure(
         &theirs,
     );
     Ok(())
-}
-
-fn case_of(gateway: &Gateway) -> &'static str {
-    gateway.case().name()
 }
 
 /// All packets once.

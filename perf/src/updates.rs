@@ -72,11 +72,12 @@ enum Source<'a> {
     Locked(&'a RwLock<Snapshot>),
 }
 
-const CASES: [(&str, Option<Kind>); 5] = [
+const CASES: [(&str, Option<Kind>); 6] = [
     ("quiet", None),
     ("prefixes", Some(Kind::Prefixes)),
     ("tunnels", Some(Kind::Tunnels)),
     ("neighbours", Some(Kind::Neighbours)),
+    ("filters", Some(Kind::Filters)),
     ("all of them", Some(Kind::All)),
 ];
 

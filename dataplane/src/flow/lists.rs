@@ -14,6 +14,8 @@ use crate::versions::{Token, Versions};
 
 /// Lines that are reserved: 4 GiB of addresses, 64 million filters. Only what is used takes memory.
 const LINES: usize = if cfg!(miri) { 1 << 10 } else { 1 << 26 };
+/// Lines that are asked for beforehand; behind them the processor sees where it goes.
+const FETCHED: usize = 4;
 /// Runs have 1, 2, 4 ... lines.
 const SIZES: usize = MOST_OF_A_PREFIX.ilog2() as usize + 1;
 
@@ -56,8 +58,8 @@ impl Lists {
     /// Asks the processor for the filters that come first.
     #[inline]
     pub fn prefetch(&self, list: List) {
-        if !list.is_empty() {
-            prefetch(self.memory.word(list.first as usize * LINE));
+        for line in 0..usize::from(list.count).min(FETCHED) {
+            prefetch(self.memory.word((list.first as usize + line) * LINE));
         }
     }
 

@@ -72,7 +72,7 @@ impl Pipeline {
         now: u64,
         mut lane: Lane<F>,
         (route, source): (Route, Route),
-        verdict: Option<Verdict>,
+        verdict: Option<&Verdict>,
         output: &mut Output<F>,
     ) -> Option<Lane<F>> {
         let step = match lane.origin {
@@ -121,7 +121,7 @@ impl Pipeline {
                 // filters twice.
                 let next_hop = match verdict.filter(|it| !it.is_nothing()) {
                     None => next_hop,
-                    Some(verdict) => match self.obey(snapshot, &mut lane, &verdict, route, next_hop) {
+                    Some(verdict) => match self.obey(snapshot, &mut lane, verdict, route, next_hop) {
                         Ok(next_hop) => next_hop,
                         Err(reason) => return self.refuse(snapshot, now, lane, reason.into()),
                     },

@@ -7,6 +7,7 @@ use kedge_dataplane_api::model::Direction;
 use super::{BURST, Lane, Lanes, Origin, Pipeline, Verdicts, source_counts};
 use crate::counters::Stage;
 use crate::drops::DropReason;
+use crate::fib::prefetch;
 use crate::flow::{Asked, Flows, Hit, List, Question, Verdict, Way};
 use crate::frame::Frame;
 use crate::snapshot::{NextHop, Route, Snapshot, SourceRule};
@@ -68,6 +69,9 @@ impl Pipeline {
                 flows.traffic.prefetch(self.worker, by.counter);
             }
             for (meter, hit) in verdict.meters.iter().flatten() {
+                if let Some(meter) = flows.meters.at(*meter) {
+                    prefetch(meter);
+                }
                 flows.meter_bank.prefetch(self.worker, *meter);
                 flows.traffic.prefetch(self.worker, hit.counter);
             }

@@ -51,6 +51,11 @@ impl Minimal {
         Ok(Self { eal, _loan: loan })
     }
 
+    /// DPDK itself.
+    pub(super) fn eal(&self) -> Eal {
+        self.eal.clone()
+    }
+
     /// A table with these prefixes, if it can hold them.
     pub(super) fn table(&self, prefixes: &[Prefix]) -> Option<Table<'_>> {
         let count = u32::try_from(prefixes.len()).ok()?;

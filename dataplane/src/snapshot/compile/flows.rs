@@ -139,8 +139,13 @@ impl Compiler {
     /// The same with classifiers made in another way.
     #[must_use]
     pub fn with_classifiers(mut self, builder: Builder) -> Self {
-        self.filters.builder = builder;
+        self.classify_by(builder);
         self
+    }
+
+    /// Classifiers are made in another way from now on.
+    pub fn classify_by(&mut self, builder: Builder) {
+        self.filters.builder = builder;
     }
 
     /// The same with meters for another cycle counter. `divided`: each worker gets its part of a rate, and
