@@ -8,9 +8,9 @@
 //! ```
 //!
 //! A home network prefix has a short list of filters of its own, in order, which hangs off its route
-//! ([`lists`]): one that changes costs what a prefix that changes costs, however many there are. Filters of the
-//! whole domain are in one classifier ([`wide`]), which is built anew when one of them changes. Which of
-//! several filters counts is written at `Filter` in the contract, and again, slowly and obviously, in [`reference`].
+//! ([`Lists`]): one that changes costs what a prefix that changes costs, however many there are. Filters of the
+//! whole domain are in one classifier ([`Wide`]), which is built anew when one of them changes. Which of
+//! several filters counts is written at `Filter` in the contract, and again, slowly and obviously, in [`mod@reference`].
 //!
 //! Where there is no filter at all, a burst costs one look at a flag more.
 
