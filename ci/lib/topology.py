@@ -83,13 +83,15 @@ class Daemon:
 class Domain:
     """The namespaces, the configurations and the daemons. Use it with `with`: it removes what it made."""
 
-    def __init__(self, prefix=None, binaries=None, log_level="info", tunnel=TUNNELS[0]):
+    def __init__(self, prefix=None, binaries=None, log_level="info", tunnel=TUNNELS[0], narrow=None):
         self.prefix = prefix or f"kedge{os.getpid()}"
         self.binaries = pathlib.Path(binaries or REPOSITORY / "target" / "release")
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{self.prefix}-"))
         self.log_level = log_level
         self.tunnel = tunnel.removesuffix("-ipv4")
         self.over_ipv4 = tunnel.endswith("-ipv4")
+        # MAAR2 is behind one more router then, by a link that takes packets of so many octets.
+        self.narrow = narrow
         self.namespaces = []
         self.daemons = {}
         self.others = []
@@ -153,9 +155,21 @@ class Domain:
         self.ip("cmd", "addr", "add", f"{CMD}/128", "dev", "lo", "nodad")
         self.ip("cmd", "route", "replace", "default", "via", "2001:db8:cd::1", "src", CMD)
         self.ip("core", "route", "add", f"{CMD}/128", "via", "2001:db8:cd::2")
+        if self.narrow:
+            self.build_edge()
         for index in MAARS:
             self.build_maar(index)
         self.build_node()
+
+    def build_edge(self):
+        self.namespace("edge")
+        self.on("edge", "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+        self.link("core", "to-edge", "edge", "to-core")
+        for host, device, address in (("core", "to-edge", "2001:db8:ce::1/64"), ("edge", "to-core", "2001:db8:ce::2/64")):
+            self.ip(host, "link", "set", device, "mtu", str(self.narrow))
+            self.ip(host, "addr", "add", address, "dev", device, "nodad")
+            self.ip(host, "link", "set", device, "up")
+        self.ip("edge", "route", "add", "default", "via", "2001:db8:ce::1")
 
     def attach_host(self, host, net, address):
         self.link(host, "eth0", "core", f"to-{host}")
@@ -169,15 +183,19 @@ class Domain:
         host, net = f"maar{index}", f"2001:db8:ca{index}"
         # The kernel keeps off the interfaces that DPDK reads; it has the exception interfaces.
         self.sysctl(host, default__disable_ipv6=1)
-        self.link(host, "core0", "core", f"to-{host}")
+        router = "edge" if self.narrow and index == 2 else "core"
+        self.link(host, "core0", router, f"to-{host}")
         self.link(host, "acc0", "radio", f"acc{index}")
         for device in ("core0", "acc0"):
             self.ip(host, "link", "set", device, "up")
         self.sysctl(host, default__disable_ipv6=0)
-        self.ip("core", "addr", "add", f"{net}::1/64", "dev", f"to-{host}", "nodad")
-        self.ip("core", "link", "set", f"to-{host}", "up")
+        self.ip(router, "addr", "add", f"{net}::1/64", "dev", f"to-{host}", "nodad")
+        self.ip(router, "link", "set", f"to-{host}", "up")
         for target in (pool(index), f"{maar_address(index)}/128"):
-            self.ip("core", "route", "add", target, "via", f"{net}::2")
+            self.ip(router, "route", "add", target, "via", f"{net}::2")
+        if router == "edge":
+            for target in (pool(index), f"{maar_address(index)}/128", f"{net}::/64"):
+                self.ip("core", "route", "add", target, "via", "2001:db8:ce::2")
         if self.over_ipv4:
             self.ip("core", "addr", "add", f"192.0.2.{16 * index + 1}/28", "dev", f"to-{host}")
             self.ip("core", "route", "add", f"{maar_ipv4_address(index)}/32", "via", f"192.0.2.{16 * index + 2}")

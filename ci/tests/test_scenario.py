@@ -112,10 +112,12 @@ class InADomain(unittest.TestCase):
     """A domain with the node at MAAR2, anchored at MAAR1 too, and what the tests ask of it."""
 
     tunnel = "ipv6-in-ipv6"
+    # Octets that a link between MAAR1 and MAAR2 takes; none is narrower than 1,500 otherwise.
+    narrow = None
 
     @classmethod
     def setUpClass(cls):
-        cls.domain = Domain(prefix=f"kedgetest{os.getpid()}", tunnel=cls.tunnel)
+        cls.domain = Domain(prefix=f"kedgetest{os.getpid()}", tunnel=cls.tunnel, narrow=cls.narrow)
         cls.addClassCleanup(cls.domain.remove)
         cls.domain.build()
         cls.domain.start()
@@ -489,6 +491,122 @@ from scapy.contrib.gtp import *
 send(IP(src="{self.cn}", dst="{self.gateway}") / UDP(sport=7, dport=2152, chksum={checksum}) / GTP_U_Header(gtp_type=255, teid=9) / {inner})
 """)
             self.domain.wait(lambda: self.drops("maar1", reason) == before + 1, 5, reason)
+
+
+class ANarrowLinkBetweenAnchors(InADomain):
+    """TCP by the tunnel, over a path that is narrower in its middle than at its ends."""
+
+    narrow = 1400
+    overhead = 40
+    # Each way, at once. What machines that run tests carry without losses of their own.
+    megabits = 10
+
+    def stage(self, host, name):
+        return self.domain.kedge(host, "show", "stages")[name]
+
+    def iperf3(self, *arguments):
+        """Both ways at once, from the node's older address; what iperf3 says of it."""
+        server = self.domain.popen("cn", "iperf3", "-6", "-s", "-1", "-B", CN, stdout=subprocess.DEVNULL)
+        self.domain.wait(lambda: "5201" in self.domain.on("cn", "ss", "-6", "-ltnH"), 5, "iperf3 did not start")
+        output = self.domain.on("mn", "iperf3", "-6", "-c", CN, "-B", self.home, "--bidir", "-J", *arguments, check=False)
+        server.wait(10)
+        return json.loads(output)
+
+    def path_mtu(self, host, peer):
+        return next(path for path in self.domain.kedge(host, "show", "paths") if path["peer"] == peer)
+
+    def what_is_lost(self):
+        """All that a gateway could do to a segment but forward it."""
+        lost = {}
+        for host in ("maar1", "maar2"):
+            drops = self.domain.kedge(host, "show", "drops")
+            # Neighbour discovery and advertisements of the hosts go on meanwhile; they are no segments.
+            lost |= {(host, reason): drops[reason] for reason in ("packet_too_big", "tunnel_mtu_too_small", "no_headroom",
+                                                                  "output_full", "transmit_queue_full", "tunnel_error_invalid")}
+            lost |= {(host, stage): self.stage(host, stage) for stage in ("fragmented", "fragment_received")}
+        return lost
+
+    def test_the_path_is_learned_and_then_nothing_is_lost(self):
+        # A host that knows the path tells the other end to send no more than fits it: then that one learns nothing.
+        for host in ("cn", "mn"):
+            self.domain.on(host, "ip", "-6", "route", "flush", "cache")
+        self.iperf3("-t", "1")
+        for host, peer in (("maar1", maar_address(2)), ("maar2", maar_address(1))):
+            path = self.path_mtu(host, peer)
+            self.assertEqual((path["mtu"], path["from"]), (self.narrow, "router"), path)
+            tunnels = [it for it in self.domain.kedge(host, "show", "tunnels") if it["remote"] == peer]
+            self.assertEqual({it["mtu_in_force"] for it in tunnels}, {self.narrow - self.overhead}, tunnels)
+            self.assertGreater(self.stage(host, "tunnel_error_translated"), 0)
+        # Both hosts were told what fits the tunnel.
+        for host, source, destination in (("cn", CN, self.home), ("mn", self.home, CN)):
+            route = self.domain.on(host, "ip", "-6", "route", "get", destination, "from", source)
+            self.assertIn(f"mtu {self.narrow - self.overhead}", route)
+        before = self.what_is_lost()
+        report = self.iperf3("-t", "4", "-b", f"{self.megabits}M")
+        self.assertEqual(self.what_is_lost(), before)
+        for way in ("sum_sent", "sum_sent_bidir_reverse"):
+            self.assertEqual(report["end"][way]["retransmits"], 0, report["end"][way])
+        for way in ("sum_received", "sum_received_bidir_reverse"):
+            rate = report["end"][way]["bits_per_second"]
+            self.assertGreater(rate, 0.95 * self.megabits * 1e6, report["end"][way])
+
+    def test_the_gateway_itself_tells_what_fits(self):
+        # With the domain's first large packet, or an earlier one.
+        size = str(1460 - 48)
+        self.domain.on("cn", "ping", "-6", "-M", "do", "-s", size, "-c1", "-W1", self.home, check=False)
+        self.domain.wait(lambda: self.path_mtu("maar1", maar_address(2))["mtu"] == self.narrow, 5, "the path was not learned")
+        self.domain.on("cn", "ip", "-6", "route", "flush", "cache")
+        output = self.domain.on("cn", "ping", "-6", "-M", "do", "-s", size, "-c1", "-W2", self.home, check=False)
+        self.assertIn(f"mtu={self.narrow - self.overhead}", output.replace(" ", ""), output)
+        metrics = self.domain.on("maar1", "curl", "-s", "http://[::1]:9111/metrics")
+        self.assertIn(f'kedge_dataplane_path_mtu_bytes{{peer="{maar_address(2)}"}} {self.narrow}', metrics)
+
+
+class ANarrowLinkBetweenAnchorsOverGtpU(ANarrowLinkBetweenAnchors):
+    """The same with 56 octets of headers."""
+
+    tunnel = "gtpu"
+    overhead = 56
+
+
+class TheNarrowestLinkBetweenAnchors(InADomain):
+    """A path that takes 1,280 octets: so does the tunnel, in fragments (RFC 2473 section 7.1)."""
+
+    narrow = 1280
+
+    def stage(self, host, name):
+        return self.domain.kedge(host, "show", "stages")[name]
+
+    def test_packets_of_1280_octets_go_through_in_fragments(self):
+        ping = lambda: self.domain.on("mn", "ping", "-6", "-M", "do", "-s", "1232", "-i", "0.2", "-c", "5", "-W", "2",
+                                      "-I", self.home, CN, check=False)
+        # The first ones are lost: only then is it known.
+        self.domain.wait(lambda: " 5 received" in ping(), 20, "1,280 octets did not get through")
+        for host in ("maar1", "maar2"):
+            self.assertGreaterEqual(self.stage(host, "fragmented"), 5)
+            self.assertGreaterEqual(self.stage(host, "reassembled"), 5)
+            self.assertEqual(self.drops(host, "reassembly_timeout"), 0)
+
+    def test_the_kernel_reads_our_fragments_and_we_read_its(self):
+        """Linux as the other end: what it makes of our fragments, and we of its, is the same packet."""
+        before = self.stage("maar1", "reassembled")
+        # The kernel of MAAR3's host sends as a peer of MAAR1 would; the packet is refused, but whole.
+        invalid = self.drops("maar1", "tunnel_inner_source_invalid") + self.drops("maar1", "tunnel_unknown_peer")
+        self.domain.plug(3)
+        self.domain.preferred_address(3)
+        self.scapy("maar3", f"""
+import socket
+payload = raw(IPv6(src="2001:db8:100:77::1", dst="{CN}") / UDP(dport=9) / (b"x" * 1400))
+s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, 41)
+s.setsockopt(socket.IPPROTO_IPV6, 24, 1280)
+s.bind(("{maar_address(3)}", 0))
+for _ in range(5): s.sendto(payload, ("{maar_address(1)}", 0))
+""")
+        self.domain.wait(lambda: self.stage("maar1", "reassembled") == before + 5, 5, "five packets in fragments of the kernel's were not put together")
+        after = self.drops("maar1", "tunnel_inner_source_invalid") + self.drops("maar1", "tunnel_unknown_peer")
+        self.assertEqual(after, invalid + 5)
+        self.domain.plug(2)
+        self.domain.preferred_address(2)
 
 
 if __name__ == "__main__":

@@ -188,6 +188,8 @@ pub(super) enum What {
     Ports,
     /// Packets dropped by the data plane, by reason.
     Drops,
+    /// What the data plane did with packets, but for dropping them.
+    Stages,
     /// Workers of the data plane.
     Workers,
     /// What the daemons of this node are.

@@ -22,6 +22,7 @@ pub(super) async fn show(node: &Node, what: What, output: Output) -> Result<(), 
         What::Prefixes => dataplane::prefixes(node, output).await,
         What::Ports => dataplane::ports(node, output).await,
         What::Drops => dataplane::drops(node, output).await,
+        What::Stages => dataplane::stages(node, output).await,
         What::Workers => dataplane::workers(node, output).await,
         What::Info => info::info(node, output).await,
     }

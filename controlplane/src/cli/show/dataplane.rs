@@ -299,6 +299,20 @@ pub(super) async fn drops(node: &Node, output: Output) -> Result<(), Failure> {
     output.table(&table, "nothing was dropped", &values.into())
 }
 
+pub(super) async fn stages(node: &Node, output: Output) -> Result<(), Failure> {
+    let status = dataplane(node).await?.status().await?;
+    let mut table = Table::new(&["STAGE", ">PACKETS"]);
+    for stage in status.stages.iter().filter(|stage| stage.packets > 0) {
+        table.row([stage.stage.clone(), stage.packets.to_string()]);
+    }
+    let values: serde_json::Map<_, _> = status
+        .stages
+        .iter()
+        .map(|stage| (stage.stage.clone(), json!(stage.packets)))
+        .collect();
+    output.table(&table, "no packets yet", &values.into())
+}
+
 pub(super) async fn workers(node: &Node, output: Output) -> Result<(), Failure> {
     let status = dataplane(node).await?.status().await?;
     let mut table = Table::new(&[
