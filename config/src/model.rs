@@ -276,7 +276,8 @@ pub struct Port {
     pub device: String,
     /// Where it leads.
     pub side: Side,
-    /// Largest IPv6 packet in octets, 1280..=9600. Default 1500.
+    /// Largest IPv6 packet in octets, 1280..=9600. Default 1500. Packet buffers are made for the largest of all ports, so
+    /// `memory_mib` has to have room for `packet_buffers` of them. An interface of Linux has to have this MTU itself.
     #[serde(default = "default_mtu")]
     pub mtu: u16,
     /// Name of the TAP interface by which the kernel sees this port, 1..=15 characters, distinct. Absent: nothing is handed to the kernel.

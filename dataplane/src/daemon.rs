@@ -333,11 +333,13 @@ fn eal_config(
 
 fn mempool(eal: &Eal, config: &Config, dataplane: &Dataplane) -> Result<Mempool, DaemonError> {
     let largest = config.ports.iter().map(|port| port.mtu).max().unwrap_or(0);
+    let rings = config.ports.iter().map(|port| port::room(&port.device, port.mtu));
+    let rings = rings.max().unwrap_or(0);
     let settings = MempoolConfig {
         name: "packets".to_owned(),
         count: dataplane.packet_buffers,
         cache: 256,
-        data_room: largest.saturating_add(FRAME_OVERHEAD).max(BUFFER),
+        data_room: largest.saturating_add(FRAME_OVERHEAD).max(BUFFER).max(rings),
         numa_node: None,
     };
     Mempool::new(eal, &settings).map_err(|error| DaemonError::Mempool {

@@ -12,7 +12,7 @@ use kedge_config::{Config, Side};
 use kedge_dataplane_api::model::LinkLayerAddress;
 
 pub use device::DeviceError;
-pub(crate) use device::pci_devices;
+pub(crate) use device::{pci_devices, room};
 pub use layout::QueueError;
 use layout::{Offer, layout};
 pub(crate) use link::{LinkWatch, links};
@@ -117,7 +117,7 @@ pub(crate) fn open(eal: &Eal, pool: &Mempool, config: &Config, workers: usize) -
     let mut devices = Vec::new();
     let mut offers = Vec::new();
     for port in &config.ports {
-        let (device, info) = probe(eal, &port.name, &port.device)?;
+        let (device, info) = probe(eal, &port.name, &device::with_room(&port.device, port.mtu))?;
         offers.push(Offer {
             port: port.name.clone(),
             queues: port.queues,
@@ -280,7 +280,8 @@ fn start(
 
 type ExceptionQueues = std::iter::Zip<std::vec::IntoIter<RxQueue>, std::vec::IntoIter<TxQueue>>;
 
-/// Makes the TAP interface by which the kernel sees `port`: same address, same MTU, a queue pair for each worker.
+/// Makes the TAP interface by which the kernel sees `port`: same address, same MTU but at most 1,500, a queue pair for
+/// each worker.
 fn open_exception(
     eal: &Eal,
     pool: &Mempool,
@@ -303,7 +304,8 @@ fn open_exception(
         tx_queues: queues,
         rx_descriptors: EXCEPTION_DESCRIPTORS,
         tx_descriptors: EXCEPTION_DESCRIPTORS,
-        mtu: Some(port.mtu),
+        // DPDK's TAP driver takes no more. What the kernel has to say is shorter.
+        mtu: Some(port.mtu.min(ETHERNET_MTU)),
         mac: None,
         promiscuous: false,
         rss: false,

@@ -38,11 +38,18 @@ impl Scene {
 
     /// `workers` by core; `options` are added to both device strings.
     fn with(workers: &str, options: &str) -> Self {
+        Self::with_mtu(workers, options, 1500)
+    }
+
+    /// The same on links that take packets of `mtu` octets.
+    fn with_mtu(workers: &str, options: &str, mtu: u16) -> Self {
         need_root();
         let (gateway, a, b) = (Namespace::new("gw"), Namespace::new("a"), Namespace::new("b"));
         veth((&gateway, "ga", PORT_A, true), (&a, "eth0", HOST_A, false));
         veth((&gateway, "gb", PORT_B, true), (&b, "eth0", HOST_B, false));
         for (host, letter) in [(&a, 'a'), (&b, 'b')] {
+            host.ip(&format!("link set eth0 mtu {mtu}"));
+            gateway.ip(&format!("link set g{letter} mtu {mtu}"));
             host.ip(&format!("addr add 2001:db8:{letter}::2/64 dev eth0 nodad"));
             host.ip(&format!("route add default via 2001:db8:{letter}::1 dev eth0"));
         }
@@ -52,7 +59,7 @@ impl Scene {
             for letter in ['a', 'b'] {
                 text += &format!(
                     "[[port]]\nname = \"{letter}\"\ndevice = \"net_af_packet_{letter},iface=g{letter}{options}\"\n\
-                     side = \"core\"\nexception = \"k{letter}\"\n\n"
+                     side = \"core\"\nexception = \"k{letter}\"\nmtu = {mtu}\n\n"
                 );
             }
             text
@@ -172,6 +179,35 @@ fn hosts_reach_each_other_through_the_gateway() {
         status.workers[0].sleeps > 0,
         "an idle worker in mode adaptive sleeps"
     );
+}
+
+/// Links of 9,000 octets: forwarded whole, and told where it is too many.
+#[test]
+fn jumbo_frames_go_through() {
+    let scene = Scene::with_mtu("[0]", "", 9000);
+    scene.apply(&Transaction::replacing(&tables()));
+    eventually("b reaches the gateway", || {
+        scene.b.ping("-c 1 -W 1 2001:db8:b::1").0
+    });
+    for octets in [1453, 2000, 8952] {
+        eventually("a jumbo frame goes there and back", || {
+            let (ok, text) = scene
+                .a
+                .ping(&format!("-c 3 -i 0.1 -W 2 -M do -s {octets} 2001:db8:b::2"));
+            ok && text.contains("3 received")
+        });
+    }
+    // The gateway's kernel is behind an interface of 1,500 octets.
+    eventually("the gateway's own kernel answers", || {
+        let (ok, text) = scene.a.ping("-c 1 -W 2 -M do -s 1452 2001:db8:a::1");
+        ok && text.contains("1 received")
+    });
+    // A host whose link takes more than the gateway's.
+    scene.gateway.ip("link set ga mtu 9600");
+    scene.a.ip("link set eth0 mtu 9600");
+    let (_, text) = scene.a.ping("-c 1 -W 2 -M do -s 9100 2001:db8:b::2");
+    assert!(text.contains("mtu=9000") || text.contains("mtu: 9000"), "{text}");
+    assert_eq!(scene.drops("multi_segment"), 0);
 }
 
 #[test]

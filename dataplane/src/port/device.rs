@@ -79,6 +79,50 @@ pub(crate) fn is_pci(device: &str) -> bool {
     matches!(parts.len(), 2 | 3) && parts.iter().all(hexadecimal) && hexadecimal(&function)
 }
 
+/// Octets of the places in the rings of an af_packet device for packets of `mtu` octets: as its device string says,
+/// or else 2,048, or as many pages as it takes. `None`: it is another device.
+///
+/// A place may be larger than what it is for, and the driver wants packet buffers that hold all of it.
+fn ring_place(device: &str, mtu: u16) -> Option<u32> {
+    const USUAL: u32 = 2048;
+    const PAGE: u32 = 4096;
+    /// What the kernel puts in front of a packet, and an Ethernet header with a tag.
+    const FRONT: u32 = 128;
+    if !device.starts_with("net_af_packet") {
+        return None;
+    }
+    let mut options = device.split(',').skip(1);
+    if let Some(told) = options.find_map(|option| option.strip_prefix("framesz=")) {
+        return told.parse().ok();
+    }
+    let needed = u32::from(mtu) + FRONT;
+    Some(if needed <= USUAL {
+        USUAL
+    } else {
+        needed.next_multiple_of(PAGE)
+    })
+}
+
+/// Octets that a packet buffer has to hold for this device, its frames for packets of `mtu` octets; 0: no more than
+/// those.
+pub(crate) fn room(device: &str, mtu: u16) -> u16 {
+    let place = ring_place(device, mtu).unwrap_or(0);
+    u16::try_from(place).unwrap_or(u16::MAX)
+}
+
+/// The device string by which DPDK makes a device whose frames hold packets of `mtu` octets. What an operator says
+/// of rings counts.
+pub(crate) fn with_room(device: &str, mtu: u16) -> String {
+    let told = |option: &str| device.split(',').skip(1).any(|it| it.starts_with(option));
+    match ring_place(device, mtu) {
+        // Blocks of one place each: they have to be of whole pages and of whole places.
+        Some(place) if place % 4096 == 0 && !told("framesz=") && !told("blocksz=") => {
+            format!("{device},framesz={place},blocksz={place}")
+        }
+        _ => device.to_owned(),
+    }
+}
+
 /// The PCI devices among the ports.
 pub(crate) fn pci_devices(config: &Config) -> Vec<String> {
     config
@@ -117,6 +161,36 @@ mod tests {
             Shown([2, 0, 0x5e, 0xff, 0, 0x13]).to_string(),
             "02:00:5e:ff:00:13"
         );
+    }
+
+    #[test]
+    fn jumbo_frames_get_room() {
+        for (device, mtu, expected) in [
+            ("net_af_packet0,iface=a", 1500, "net_af_packet0,iface=a"),
+            (
+                "net_af_packet0,iface=a",
+                9000,
+                "net_af_packet0,iface=a,framesz=12288,blocksz=12288",
+            ),
+            (
+                "net_af_packet0,iface=a",
+                2000,
+                "net_af_packet0,iface=a,framesz=4096,blocksz=4096",
+            ),
+            (
+                "net_af_packet0,iface=a,framesz=32768,blocksz=32768",
+                9000,
+                "net_af_packet0,iface=a,framesz=32768,blocksz=32768",
+            ),
+            ("net_tap0,iface=a", 9000, "net_tap0,iface=a"),
+            ("0000:01:00.0", 9000, "0000:01:00.0"),
+        ] {
+            assert_eq!(with_room(device, mtu), expected);
+        }
+        assert_eq!(room("net_af_packet0,iface=a", 1500), 2048);
+        assert_eq!(room("net_af_packet0,iface=a", 9000), 12288);
+        assert_eq!(room("net_af_packet0,iface=a,framesz=32768", 9000), 32768);
+        assert_eq!(room("net_tap0,iface=a", 9000), 0);
     }
 
     #[test]
