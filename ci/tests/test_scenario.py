@@ -303,6 +303,66 @@ for _ in range(5): s.sendto(payload, ("{maar_address(1)}", 0))
         output = self.domain.on("cn", "ping", "-6", "-M", "do", "-s", "1452", "-c1", "-W2", self.home, check=False)
         self.assertIn("mtu=1460", output.replace(" ", ""), output)
 
+    # Flows
+
+    def test_a_flow_breaks_out_where_the_node_is_while_the_rest_goes_by_the_old_anchor(self):
+        def tunnelled():
+            return sum(it["decapsulated_packets"] for it in self.domain.kedge("maar1", "show", "tunnels"))
+
+        def heard(ports, counts):
+            """Sends so many datagrams from the old address to each port; what came to the correspondent, by port."""
+            receive = self.domain.popen("cn", SCAPY, "-c", f"""
+import select, socket
+sockets = []
+for port in {ports}:
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    s.bind(("::", port))
+    sockets.append(s)
+print("ready", flush=True)
+counts = dict.fromkeys({ports}, 0)
+while ready := select.select(sockets, [], [], 2)[0]:
+    for s in ready:
+        if s.recvfrom(2000)[1][0] == "{self.home}":
+            counts[s.getsockname()[1]] += 1
+print([counts[port] for port in {ports}], flush=True)
+""", stdout=subprocess.PIPE)
+            self.assertEqual(receive.stdout.readline().strip(), "ready")
+            self.domain.on("mn", SCAPY, "-c", f"""
+import socket
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.bind(("{self.home}", 0))
+for port, count in zip({ports}, {counts}):
+    for _ in range(count):
+        s.sendto(b"kedge", ("{CN}", port))
+""")
+            return json.loads(receive.communicate(timeout=20)[0])
+
+        self.assertTrue(self.works())
+        self.domain.kedge("maar2", "filter", "add", "breakout", "--node", NODE, "--direction", "from-node", "--protocol", "udp",
+                          "--destination-ports", "7777", "--action", "local-breakout", "--idle-timeout", "3")
+        # Of the whole domain: DPDK's classifier.
+        self.domain.kedge("maar2", "filter", "add", "guard", "--domain", "--protocol", "udp", "--destination-ports", "7779-7780",
+                          "--action", "drop")
+        shown = lambda: {it["name"]: it for it in self.domain.kedge("maar2", "filter", "show")}
+        there = lambda: {it["id"] for it in self.domain.kedge("maar2", "charging", "show")["filters"]}
+        self.domain.wait(lambda: len(there()) == 3, 5, "the filters did not reach the data plane")
+        before, dropped = tunnelled(), self.drops("maar2", "flow_filtered")
+        self.assertEqual(heard([7777, 7778, 7779], [11, 7, 5]), [11, 7, 0])
+        self.assertEqual(tunnelled() - before, 7, "only the rest went by the old anchor")
+        self.assertEqual(self.drops("maar2", "flow_filtered") - dropped, 5)
+        counts = shown()
+        self.assertEqual((counts["breakout"]["from_node_packets"], counts["guard"]["from_node_packets"]), (11, 5))
+        # Nobody needs it any more: it goes by itself.
+        self.domain.wait(lambda: "breakout" not in shown(), 20, "the idle filter did not go")
+        self.assertEqual(heard([7777], [3]), [3])
+        self.assertEqual(tunnelled() - before, 10, "the flow is with its anchor again")
+        self.domain.kedge("maar2", "filter", "delete", "guard")
+        # For charging: a reading that resets, and what another anchor makes of it.
+        prefix = str(ipaddress.ip_network(f"{self.home}/64", strict=False))
+        reading = self.domain.kedge("maar1", "charging", "reset", prefix)
+        self.assertGreater(reading["prefixes"][0]["from_packets"], 9)
+        self.assertEqual(self.domain.kedge("maar1", "charging", "show", prefix)["prefixes"][0]["from_packets"], 0)
+
     # What operators look at
 
     def test_the_command_line_tells_people_and_programs_the_same(self):
