@@ -437,6 +437,9 @@ print(peer[1], GTPHeader(octets).command(), octets.hex())
         for host in ("maar1", "maar2"):
             self.domain.wait(lambda: self.counter(host, "gtpu_echo_responses_received") > 0, 10, f"{host}: no Echo Response")
             self.assertEqual(self.counter(host, "gtpu_paths_lost"), 0)
+            path, = self.domain.kedge(host, "show", "paths")
+            self.assertEqual((path["state"], path["types"], path["tunnels"], path["mtu"]), ("up", ["gtpu"], 1, 1500))
+            self.assertLess(path["round_trip_us"], 3_000_000)
 
     def test_an_echo_request_is_answered_to_its_port(self):
         said = self.ask("GTPHeader(seq=0x1234, S=1, teid=0) / GTPEchoRequest()", answer=45678)

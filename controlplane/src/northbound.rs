@@ -45,6 +45,8 @@ pub enum Request {
     DeleteFilter(proto::DeleteFilterRequest, Reply<proto::DeleteFilterReply>),
     /// ListFilters.
     Filters(Reply<proto::FilterList>),
+    /// ListPaths.
+    Paths(Reply<proto::PathList>),
     /// GetCounters.
     Counters(Reply<proto::Counters>),
     /// A scrape of `/metrics`: the text.

@@ -288,6 +288,59 @@ fn ipv4_between_those_that_have_it() {
     }
 }
 
+/// An anchor that has lost its tunnels: they are signalled again, and the node's traffic goes on.
+#[test]
+fn a_tunnel_that_a_peer_refuses_is_signalled_again() {
+    for (kind, peer) in [(GTPU, maar_address(0)), (GTPU_IPV4, maar_ipv4_address(0))] {
+        let mut domain = Domain::with_tunnels([kind; 3], GTPU);
+        for serving in [0, 1] {
+            domain.attach(1, serving);
+            domain.run(SECOND);
+        }
+        let (_, before) = gtpu(&domain, 1, 0);
+        let teid = before.remote_teid.get();
+        let refused = |domain: &mut Domain, peer, teid| {
+            domain.maar_input(1, maar::Input::TunnelRefused { peer, teid });
+            domain.run(SECOND);
+        };
+        let count = |domain: &Domain, name: &str| domain.maars[1].counters().get(name);
+        // The other end may not have had it yet.
+        refused(&mut domain, peer, teid);
+        assert_eq!(gtpu(&domain, 1, 0).1, before);
+        assert_eq!(count(&domain, "tunnels_refused_left"), 1);
+        domain.run(5 * SECOND);
+        // Another's TEID, and another peer's.
+        refused(&mut domain, peer, teid ^ 1);
+        refused(&mut domain, maar_address(2), teid);
+        assert_eq!(count(&domain, "tunnels_refused_unknown"), 2);
+        refused(&mut domain, peer, teid);
+        assert_eq!(count(&domain, "tunnels_refused_signalled"), 1);
+        domain.assert_settled(1, 1);
+        let (_, after) = gtpu(&domain, 1, 0);
+        assert_ne!(
+            after.local_teid, before.local_teid,
+            "a new one, which the anchor was told"
+        );
+        assert_eq!(gtpu(&domain, 0, 1).1.remote_teid, after.local_teid);
+        // The anchor itself waits for the CMD.
+        let teid = gtpu(&domain, 0, 1).1.remote_teid.get();
+        domain.run(5 * SECOND);
+        let peer = if kind == GTPU {
+            maar_address(1)
+        } else {
+            maar_ipv4_address(1)
+        };
+        domain.maar_input(0, maar::Input::TunnelRefused { peer, teid });
+        assert_eq!(domain.maars[0].counters().get("tunnels_refused_left"), 1);
+        assert_eq!(gtpu(&domain, 0, 1).1.remote_teid.get(), teid);
+        // No more than a few are looked into in a second.
+        for _ in 0..10 {
+            domain.maar_input(0, maar::Input::TunnelRefused { peer, teid });
+        }
+        assert!(domain.maars[0].counters().get("tunnels_refused_suppressed") >= 7);
+    }
+}
+
 fn gre(domain: &Domain, index: usize, peer: usize) -> Gre {
     match domain.tunnels_to(index, peer)[..] {
         [(_, Encapsulation::Gre(gre))] => gre,

@@ -180,7 +180,7 @@ pub(super) enum What {
     Bindings,
     /// Tunnels of the data plane, and what went through them.
     Tunnels,
-    /// The paths to the peers of tunnels: the largest packet that each takes.
+    /// The paths to the peers of tunnels: whether a GTP-U peer is there, and the largest packet that each takes.
     Paths,
     /// The forwarding table of the data plane, and what went to and from nodes.
     Prefixes,

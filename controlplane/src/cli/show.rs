@@ -3,6 +3,7 @@
 mod controlplane;
 mod dataplane;
 mod info;
+mod paths;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -18,7 +19,7 @@ pub(super) async fn show(node: &Node, what: What, output: Output) -> Result<(), 
         What::Bindings => controlplane::bindings(node, output).await,
         What::Counters => controlplane::counters(node, output).await,
         What::Tunnels => dataplane::tunnels(node, output).await,
-        What::Paths => dataplane::paths(node, output).await,
+        What::Paths => paths::paths(node, output).await,
         What::Prefixes => dataplane::prefixes(node, output).await,
         What::Ports => dataplane::ports(node, output).await,
         What::Drops => dataplane::drops(node, output).await,

@@ -111,6 +111,8 @@ impl Daemon {
                 ))));
             }
             Request::Metrics(reply) => drop(reply.send(self.metrics())),
+            // The CMD has no tunnels.
+            Request::Paths(reply) => drop(reply.send(Ok(proto::PathList::default()))),
             Request::Nodes(reply) => drop(reply.send(Err(no_access_side()))),
             Request::AddFilter(_, reply) => drop(reply.send(Err(no_access_side()))),
             Request::DeleteFilter(_, reply) => drop(reply.send(Err(no_access_side()))),

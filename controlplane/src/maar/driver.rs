@@ -337,6 +337,7 @@ impl Daemon {
                 }
                 path::Output::Event(event) if event.kind == "gtpu_path_up" => self.observer.tell(&event),
                 path::Output::Event(event) => self.observer.warn(&event),
+                path::Output::Refused { peer, teid } => self.process(Input::TunnelRefused { peer, teid }),
             }
         }
     }

@@ -55,6 +55,13 @@ pub enum Input {
     DeleteFilter(String),
     /// The data plane says that the filter with this id is no longer needed.
     FilterExpired(u64),
+    /// A peer has no tunnel with a TEID that packets are sent to (3GPP TS 29.281 section 7.3.1).
+    TunnelRefused {
+        /// Its address, of IPv4 in its mapped form.
+        peer: Ipv6Addr,
+        /// Of what it got.
+        teid: u32,
+    },
     /// It is [`Maar::next_deadline`], or later.
     Tick,
 }
@@ -157,6 +164,10 @@ const COUNTERS: &[&str] = &[
     "acknowledgements_not_distributed",
     "previous_maars_not_permitted",
     "messages_unexpected",
+    "tunnels_refused_signalled",
+    "tunnels_refused_left",
+    "tunnels_refused_unknown",
+    "tunnels_refused_suppressed",
     "bindings_expired",
     "advertisements_sent",
 ];
@@ -175,6 +186,8 @@ pub struct Maar {
     deadline_of: BTreeMap<MobileNodeIdentifier, Time>,
     deadlines: BTreeSet<(Time, MobileNodeIdentifier)>,
     pub(super) refusal_limit: RefusalLimit,
+    /// Of Error Indications that are looked into.
+    pub(super) indication_limit: RefusalLimit,
 }
 
 impl Maar {
@@ -200,6 +213,7 @@ impl Maar {
             deadline_of: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             refusal_limit: RefusalLimit::default(),
+            indication_limit: RefusalLimit::default(),
         };
         let identifiers: Vec<_> = maar.state.nodes.keys().cloned().collect();
         for identifier in identifiers {
@@ -249,6 +263,7 @@ impl Maar {
             Input::PutFilter(rule) => self.put_filter(rule, &mut outputs),
             Input::DeleteFilter(name) => self.delete_filter(&name, &mut outputs),
             Input::FilterExpired(id) => self.filter_expired(id, &mut outputs),
+            Input::TunnelRefused { peer, teid } => self.tunnel_refused(peer, teid, now, &mut outputs),
             Input::Tick => self.tick(now, &mut outputs),
         }
         outputs

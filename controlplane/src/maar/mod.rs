@@ -18,7 +18,7 @@
 //!
 //! One file for each kind of input: `attachment`, `acknowledgement` (what the
 //! CMD answers), `update` (what the CMD tells), `flows` (what operators want of
-//! filters), `timers`. What they share:
+//! filters), `refused` (what a peer's user plane says), `timers`. What they share:
 //! `pool` (prefixes), `teid` and `tunnels`.
 
 mod acknowledgement;
@@ -27,6 +27,7 @@ pub mod driver;
 mod flows;
 mod fsm;
 mod pool;
+mod refused;
 mod state;
 mod teid;
 mod timers;

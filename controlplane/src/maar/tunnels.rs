@@ -28,6 +28,11 @@ impl InUse {
         }
     }
 
+    /// A node has another one from now on.
+    pub(super) fn free_teid(&mut self, teid: NonZeroU32) {
+        self.teids.remove(&teid);
+    }
+
     /// A node is forgotten, and with it what it had.
     pub(super) fn free(&mut self, node: &Node) {
         if let Some(teid) = node.teid {
@@ -128,7 +133,7 @@ impl Maar {
         }
     }
 
-    fn drop_tunnel(&mut self, identifier: &MobileNodeIdentifier, peer: Ipv6Addr) {
+    pub(super) fn drop_tunnel(&mut self, identifier: &MobileNodeIdentifier, peer: Ipv6Addr) {
         let node = self.state.nodes.get_mut(identifier);
         if let Some(tunnel) = node.and_then(|node| node.tunnels.remove(&peer)) {
             self.in_use.tunnel_ids.remove(&tunnel.id);

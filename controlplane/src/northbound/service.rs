@@ -107,6 +107,13 @@ impl ControlPlane for Service {
         self.ask(Request::Filters).await
     }
 
+    async fn list_paths(
+        &self,
+        _: tonic::Request<proto::ListPathsRequest>,
+    ) -> Result<Response<proto::PathList>, Status> {
+        self.ask(Request::Paths).await
+    }
+
     async fn get_counters(
         &self,
         _: tonic::Request<proto::GetCountersRequest>,

@@ -63,6 +63,13 @@ pub enum Output {
     },
     /// Tell that.
     Event(Event),
+    /// A peer has no tunnel with this TEID.
+    Refused {
+        /// Which peer.
+        peer: Ipv6Addr,
+        /// What it got.
+        teid: u32,
+    },
 }
 
 /// What is known of a path.
@@ -185,6 +192,10 @@ impl Paths {
                 let mut outputs = told("gtpu_tunnel_refused", text);
                 if let Some(Output::Event(event)) = outputs.first_mut() {
                     *event = event.clone().with("teid", format!("{teid:#010x}"));
+                }
+                // A stranger knows nothing of our tunnels.
+                if self.paths.contains_key(&from) {
+                    outputs.push(Output::Refused { peer: from, teid });
                 }
                 outputs
             }
@@ -309,6 +320,7 @@ mod tests {
         let kind = |output: &Output| match output {
             Output::Send { .. } => "send",
             Output::Event(event) => event.kind,
+            Output::Refused { .. } => "refused",
         };
         outputs.iter().map(kind).collect::<Vec<_>>()
     }
@@ -374,7 +386,7 @@ mod tests {
         };
         assert_eq!(
             kinds(&paths.process(said(peer, indication), at(2))),
-            ["gtpu_tunnel_refused"]
+            ["gtpu_tunnel_refused", "refused"]
         );
     }
 

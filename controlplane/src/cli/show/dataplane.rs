@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use kedge_dataplane_api::model::{DiscardReason, Encapsulation, NextHop, PrefixEntry, SourcePath};
 use serde_json::{Value, json};
 
-use super::{address, hexadecimal, span};
+use super::{address, hexadecimal};
 use crate::cli::connect::{Failure, dataplane};
 use crate::cli::node::Node;
 use crate::cli::output::Output;
@@ -81,27 +81,6 @@ pub(super) async fn tunnels(node: &Node, output: Output) -> Result<(), Failure> 
         }));
     }
     output.table(&table, "no tunnels", &values.into())
-}
-
-pub(super) async fn paths(node: &Node, output: Output) -> Result<(), Failure> {
-    let status = dataplane(node).await?.status().await?;
-    let mut table = Table::new(&["PEER", ">MTU", "FROM", ">FOR"]);
-    let mut values = Vec::new();
-    for path in &status.paths {
-        let (from, left) = match path.learned_for_ms {
-            Some(left) => ("router", span(left)),
-            None => ("port", String::new()),
-        };
-        let peer = address(&path.remote);
-        table.row([peer.clone(), path.mtu.to_string(), from.to_owned(), left]);
-        values.push(json!({
-            "peer": peer,
-            "mtu": path.mtu,
-            "from": from,
-            "learned_for_ms": path.learned_for_ms,
-        }));
-    }
-    output.table(&table, "no paths", &values.into())
 }
 
 pub(super) async fn prefixes(node: &Node, output: Output) -> Result<(), Failure> {

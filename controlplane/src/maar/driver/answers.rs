@@ -36,6 +36,7 @@ impl Daemon {
                 }));
                 drop(reply.send(Ok(all)));
             }
+            Request::Paths(reply) => drop(reply.send(Ok(self.gtpu_paths()))),
             Request::Metrics(reply) => drop(reply.send(self.metrics())),
             Request::AddFilter(rule, reply) => {
                 let answer = self.add_filter(&rule);
@@ -79,6 +80,24 @@ impl Daemon {
             });
         proto::NodeList {
             nodes: nodes.collect(),
+        }
+    }
+
+    fn gtpu_paths(&self) -> proto::PathList {
+        let paths = self.paths.paths().iter().map(|(peer, path)| proto::Path {
+            peer: peer.to_canonical().to_string(),
+            state: match path.state {
+                PathState::Unknown => "unknown",
+                PathState::Up => "up",
+                PathState::Down => "down",
+            }
+            .to_owned(),
+            round_trip_us: path
+                .round_trip
+                .map(|it| u64::try_from(it.as_micros()).unwrap_or(u64::MAX)),
+        });
+        proto::PathList {
+            paths: paths.collect(),
         }
     }
 
