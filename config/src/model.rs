@@ -338,6 +338,11 @@ pub struct Maar {
     /// put into on its way (RFC 2473 section 4.1.1). Costs 8 octets in each packet. Absent: the option is sent only
     /// where a packet in the tunnel has it itself.
     pub tunnel_encapsulation_limit: Option<u16>,
+    /// Whether G-PDUs go out with sequence numbers (3GPP TS 29.281 section 5.1), for peers that put them in order. It
+    /// costs four octets a packet and asks for one worker: several would have to share the count of a tunnel, so
+    /// `dataplane.workers` must name one core. Default false.
+    #[serde(default)]
+    pub gtpu_sequence_numbers: bool,
     /// Nodes that may be known at once, 1..=10000000. Default 100000.
     #[serde(default = "default_maximum_nodes")]
     pub maximum_nodes: u32,

@@ -230,6 +230,12 @@ fn each_rule_names_key_value_and_reason() {
         ),
         (
             MAAR,
+            "tunnel = \"ipv6-in-ipv6\"",
+            "gtpu_sequence_numbers = true",
+            "maar.gtpu_sequence_numbers = true: is for maar.tunnel = \"gtpu\" only",
+        ),
+        (
+            MAAR,
             "prefix = \"::/0\"",
             "prefix = \"0.0.0.0/0\"",
             "route[0].gateway = 2001:db8:ca1::1: is of another IP version than 0.0.0.0/0",
@@ -556,4 +562,19 @@ fn ipv4_is_known_by_its_mapped_form() {
 fn a_tunnel_for_each_node_fits_by_default() {
     let dataplane = Config::parse(MAAR, "maar").unwrap().dataplane.unwrap();
     assert_eq!(dataplane.maximum_tunnels, 1 << 20);
+}
+
+#[test]
+fn sequence_numbers_need_one_worker() {
+    let gtpu = MAAR.replace("\"ipv6-in-ipv6\"", "\"gtpu\"\ngtpu_sequence_numbers = true");
+    assert!(
+        Config::parse(&gtpu, "maar")
+            .unwrap()
+            .maar
+            .unwrap()
+            .gtpu_sequence_numbers
+    );
+    let found = errors(&gtpu, "workers = [1]", "workers = [1, 2]");
+    let expected = "maar.gtpu_sequence_numbers = true: needs one worker, and dataplane.workers names 2";
+    assert!(found.iter().any(|error| error.contains(expected)), "{found:?}");
 }

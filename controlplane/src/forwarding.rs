@@ -187,6 +187,10 @@ fn tunnel_to(
                 remote_teid: *teid,
                 // Between gateways there is no QoS flow to name.
                 pdu_session: None,
+                sequence_numbers: config
+                    .maar
+                    .as_ref()
+                    .is_some_and(|maar| maar.gtpu_sequence_numbers),
             };
             // Over IPv4 where both ends have an address for that: each has been told the other's.
             let own = config.maar.as_ref().and_then(|maar| maar.gtpu_ipv4_address);

@@ -268,6 +268,15 @@ impl Bank {
         self.count(worker, index, octets, 2);
     }
 
+    /// Packets that this worker has counted toward a prefix or into a tunnel, ever.
+    #[inline]
+    #[must_use]
+    pub fn counted_to(&self, worker: usize, index: u32) -> u64 {
+        self.workers.get(worker).map_or(0, |memory| {
+            memory.word(index as usize * CELL).load(Ordering::Relaxed)
+        })
+    }
+
     #[inline]
     fn count(&self, worker: usize, index: u32, octets: usize, at: usize) {
         if let Some(memory) = self.workers.get(worker) {

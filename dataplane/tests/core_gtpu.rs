@@ -7,6 +7,9 @@ mod core_support;
 use core_support::*;
 use kedge_dataplane::counters::Stage;
 use kedge_dataplane::drops::DropReason;
+use kedge_dataplane::snapshot::{Compiler, Snapshot};
+use kedge_dataplane_api::Transaction;
+use kedge_dataplane_api::model::Encapsulation;
 
 /// The GTP-U message of a frame that was sent by `OWN` to `PEER`, with the port it went to.
 fn message(frame: &[u8]) -> (u16, &[u8]) {
@@ -307,4 +310,62 @@ fn a_checksum_may_be_missing_where_the_operator_says_so() {
         gateway.one(CORE, &packet).drops,
         [(DropReason::UdpChecksumWrong, 1)]
     );
+}
+
+/// Tunnel 3 with sequence numbers, for so many workers.
+fn numbered(workers: usize) -> Result<Snapshot, String> {
+    let mut tables = tables();
+    let tunnel = tables.tunnels.get_mut(&3).unwrap();
+    let Encapsulation::GtpU(it) = &mut tunnel.encapsulation else {
+        panic!("{tunnel:?}")
+    };
+    it.sequence_numbers = true;
+    let ports = Gateway::new().snapshot.ports.to_vec();
+    let mut compiler = Compiler::new(ports, OWN.parse().unwrap(), workers);
+    compiler
+        .apply(&Transaction::replacing(&tables))
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn packets_are_numbered_where_asked() {
+    let mut gateway = Gateway::new();
+    gateway.snapshot = numbered(1).unwrap();
+    for number in 0..70u16 {
+        let packet = udp(REMOTE, GTPU_ANCHORED, 64);
+        let out = gateway.one(CORE, &packet);
+        let (_, gtpu) = message(&out.transmit[0].1);
+        assert_eq!(gtpu[0], 0x32);
+        assert_eq!(gtpu[8..12], [&number.to_be_bytes()[..], &[0, 0]].concat());
+        assert_eq!(gtpu[12..], hop(&packet));
+    }
+    // Four octets less room.
+    assert_eq!(gateway.one(CORE, &sized(REMOTE, GTPU_ANCHORED, 1440)).drops, []);
+    let out = gateway.one(CORE, &sized(REMOTE, GTPU_ANCHORED, 1441));
+    assert_eq!(out.transmit[0].1[58..62], 1440u32.to_be_bytes());
+    // Each tunnel has numbers of its own, and others have none.
+    let out = gateway.frame(
+        CORE,
+        &ethernet(CORE_MAC, ROUTER_MAC, &udp(REMOTE, IPV4_ANCHORED, 64)),
+    );
+    assert_eq!(out.transmit[0].1[42], 0x30);
+    // Several workers would number the same tunnel each for itself.
+    let refused = numbered(2).unwrap_err();
+    let expected = "tunnel 3: sequence numbers need dataplane.workers to be one, and there are 2";
+    assert_eq!(refused, expected);
+}
+
+#[test]
+fn numbers_that_come_in_are_skipped() {
+    let inner = udp(REMOTE, GTPU_OLD, 64);
+    let [high, low] = (inner.len() as u16 + 4).to_be_bytes();
+    let mut gateway = Gateway::new();
+    // In any order: nothing is held back or dropped for its number.
+    for number in [7u16, 3, 65_535, 3] {
+        let head = [&[0x32, 255, high, low][..], &LOCAL_TEID.to_be_bytes()].concat();
+        let octets = [&head[..], &number.to_be_bytes(), &[0, 0], &inner].concat();
+        let out = gateway.one(CORE, &gtpu(PEER, OWN, &octets));
+        let expected = ethernet(NODE_MAC, ACCESS_MAC, &hop(&inner));
+        assert_eq!(out.transmit, [(ACCESS, expected)]);
+    }
 }

@@ -374,6 +374,7 @@ fn gtpu_tunnel(at: usize) -> Tunnel {
             local_teid: teid(at),
             remote_teid: teid(at),
             pdu_session: None,
+            sequence_numbers: false,
         }),
         ..tunnel(at % 100)
     }
@@ -388,7 +389,7 @@ fn g_pdu(at: usize, inner: &[u8]) -> Vec<u8> {
     let mut packet = vec![0; gtpu::overhead(&gtpu)];
     packet.extend_from_slice(inner);
     // Too long it is not: the frame has 78 octets.
-    let _ = gtpu::encapsulate(&mut packet, tunnel.remote.octets(), LOCAL.octets(), 64, &gtpu);
+    let _ = gtpu::encapsulate(&mut packet, tunnel.remote.octets(), LOCAL.octets(), 64, &gtpu, 0);
     packet
 }
 
@@ -411,7 +412,7 @@ fn g_pdu4(at: usize, inner: &[u8]) -> Vec<u8> {
     let mut packet = vec![0; gtpu::overhead_in_ipv4(&gtpu)];
     packet.extend_from_slice(inner);
     let (from, to) = (tunnel.remote.octets(), tunnel.local.octets());
-    let _ = gtpu::encapsulate_in_ipv4(&mut packet, from, to, 64, &gtpu);
+    let _ = gtpu::encapsulate_in_ipv4(&mut packet, from, to, 64, &gtpu, 0);
     packet
 }
 

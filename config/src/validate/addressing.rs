@@ -34,6 +34,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             );
         }
         gtpu_ipv4_address(config, maar, findings);
+        gtpu_sequence_numbers(config, maar, findings);
         if maar.prefix_pools.is_empty() {
             findings.add(
                 "maar.prefix_pools",
@@ -99,6 +100,18 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
                 );
             }
         }
+    }
+}
+
+fn gtpu_sequence_numbers(config: &Config, maar: &Maar, findings: &mut Findings) {
+    let key = "maar.gtpu_sequence_numbers";
+    let workers = config.dataplane.as_ref().map_or(0, |it| it.workers.len());
+    if maar.gtpu_sequence_numbers && maar.tunnel != TunnelType::GtpU {
+        findings.add(key, true, "is for maar.tunnel = \"gtpu\" only");
+    }
+    if maar.gtpu_sequence_numbers && workers > 1 {
+        let reason = format!("needs one worker, and dataplane.workers names {workers}");
+        findings.add(key, true, reason);
     }
 }
 

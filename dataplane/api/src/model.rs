@@ -165,6 +165,9 @@ pub struct GtpU {
     pub remote_teid: NonZeroU32,
     /// G-PDUs go out with a PDU Session Container (3GPP TS 38.415 section 5.5).
     pub pdu_session: Option<PduSession>,
+    /// G-PDUs go out with sequence numbers (3GPP TS 29.281 section 5.1). Taken by a data plane with one worker only:
+    /// several would have to share the count of each tunnel.
+    pub sequence_numbers: bool,
 }
 
 /// What a GRE tunnel has besides its addresses (RFC 2890).

@@ -93,14 +93,14 @@ fn tunnel() -> impl Strategy<Value = Tunnel> {
 fn encapsulation() -> impl Strategy<Value = Encapsulation> {
     let teid = || any::<std::num::NonZeroU32>();
     let pdu_session = (any::<bool>(), 0u8..64).prop_map(|(uplink, qfi)| PduSession { uplink, qfi });
-    let gtpu =
-        (teid(), teid(), prop::option::of(pdu_session)).prop_map(|(local_teid, remote_teid, pdu_session)| {
-            GtpU {
-                local_teid,
-                remote_teid,
-                pdu_session,
-            }
-        });
+    let gtpu = (teid(), teid(), prop::option::of(pdu_session), any::<bool>()).prop_map(
+        |(local_teid, remote_teid, pdu_session, sequence_numbers)| GtpU {
+            local_teid,
+            remote_teid,
+            pdu_session,
+            sequence_numbers,
+        },
+    );
     prop_oneof![
         Just(Encapsulation::Ipv6InIpv6),
         gtpu.prop_map(Encapsulation::GtpU),
@@ -436,6 +436,7 @@ fn errors_name_the_field_and_the_value() {
         local_teid: 1,
         remote_teid: u32::MAX,
         pdu_session: None,
+        sequence_numbers: false,
     };
     assert!(Transaction::try_from(&gtpu(Some(teids))).is_ok());
     assert_eq!(

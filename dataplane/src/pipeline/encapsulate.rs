@@ -4,7 +4,7 @@
 //! so is found out by one question, and takes the long way: the tunnel encapsulation limit, what is too large, and
 //! TCP's maximum segment size.
 
-use kedge_dataplane_api::model::Encapsulation;
+use kedge_dataplane_api::model::{Encapsulation, GtpU};
 
 use super::decide::Refusal;
 use super::{Lane, Output, Pipeline};
@@ -52,7 +52,7 @@ impl Pipeline {
         }
         // The old Ethernet header is overwritten by the end of the new headers; the new one is written on
         // the way out.
-        if !write_outer(&mut lane.frame, tunnel) {
+        if !write_outer(&mut lane.frame, tunnel, || self.sequence(snapshot, index)) {
             return Err((lane, DropReason::Ipv6Malformed.into()));
         }
         lane.packet.length += front;
@@ -63,7 +63,15 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The same for any packet and any tunnel.
+    /// Number of the next packet into this tunnel; of the first one 0. It is asked for only where packets are numbered,
+    /// and there this worker counts all of them.
+    #[inline]
+    fn sequence(&self, snapshot: &Snapshot, index: u32) -> u16 {
+        let counted = snapshot.tunnel_traffic.counted_to(self.worker, index) as u16;
+        counted.wrapping_sub(snapshot.tunnels.get(index).first_sequence)
+    }
+
+    /// [`Pipeline::encapsulate`] for any packet and any tunnel.
     #[cold]
     #[inline(never)]
     fn encapsulate_with_care<F: Frame>(
@@ -109,7 +117,7 @@ impl Pipeline {
         }
         let written = match limit {
             Some(limit) => write_limited(&mut lane.frame, &tunnel, limit),
-            None => write_outer(&mut lane.frame, &tunnel),
+            None => write_outer(&mut lane.frame, &tunnel, || self.sequence(snapshot, index)),
         };
         if !written {
             return Err((lane, DropReason::Ipv6Malformed.into()));
@@ -157,10 +165,12 @@ pub(super) fn clamp_mss<F: Frame>(snapshot: &Snapshot, lane: &mut Lane<F>, index
 
 /// Writes the outer headers into the room in front of an inner packet.
 #[inline]
-fn write_outer<F: Frame>(frame: &mut F, tunnel: &Tunnel) -> bool {
+fn write_outer<F: Frame>(frame: &mut F, tunnel: &Tunnel, sequence: impl Fn() -> u16) -> bool {
     let Some(packet) = frame.bytes_mut().get_mut(ETHERNET_HEADER..) else {
         return false;
     };
+    let number = |it: &GtpU| if it.sequence_numbers { sequence() } else { 0 };
+    let (local, remote) = (tunnel.local, tunnel.remote);
     match &tunnel.encapsulation {
         Encapsulation::Ipv6InIpv6 => {
             let Some((place, inner)) = packet.split_first_chunk_mut::<IPV6_HEADER>() else {
@@ -173,12 +183,10 @@ fn write_outer<F: Frame>(frame: &mut F, tunnel: &Tunnel) -> bool {
             })
         }
         Encapsulation::GtpU(it) if tunnel.is_over_ipv4() => {
-            gtpu::encapsulate_in_ipv4(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, it)
+            gtpu::encapsulate_in_ipv4(packet, local, remote, tunnel.hop_limit, it, number(it))
         }
         Encapsulation::Gre(it) => gre::encapsulate(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, it),
-        Encapsulation::GtpU(it) => {
-            gtpu::encapsulate(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, it)
-        }
+        Encapsulation::GtpU(it) => gtpu::encapsulate(packet, local, remote, tunnel.hop_limit, it, number(it)),
     }
 }
 

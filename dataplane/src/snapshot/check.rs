@@ -127,6 +127,14 @@ pub enum ApplyError {
         /// The peer.
         remote: Ipv6Addr,
     },
+    /// Sequence numbers that several workers would have to share.
+    #[error("tunnel {tunnel}: sequence numbers need dataplane.workers to be one, and there are {workers}")]
+    SequenceNumbers {
+        /// Which tunnel.
+        tunnel: u32,
+        /// How many workers there are.
+        workers: usize,
+    },
     /// A hold that is longer than any move.
     #[error("prefix {prefix}: hold.maximum_ms = {maximum_ms}: must be 0 to {MAXIMUM_HOLD_MS}")]
     Hold {
@@ -247,6 +255,8 @@ impl Arrival {
 /// What is there, and what is known of it.
 #[derive(Clone, Copy)]
 pub(super) struct Have<'a> {
+    /// How many there are.
+    pub(super) workers: usize,
     pub(super) tables: &'a Tables,
     /// Tunnels by the keys of what comes in through them.
     pub(super) peers: &'a BTreeMap<Ipv6Net, u32>,
@@ -273,6 +283,13 @@ pub(super) fn check(
     }
     for (id, tunnel) in &transaction.put_tunnels {
         self::tunnel(*id, tunnel)?;
+        if let Encapsulation::GtpU(it) = &tunnel.encapsulation
+            && it.sequence_numbers
+            && known.workers > 1
+        {
+            let (tunnel, workers) = (*id, known.workers);
+            return Err(ApplyError::SequenceNumbers { tunnel, workers });
+        }
     }
     for ((port, address), link_layer_address) in &transaction.put_neighbours {
         let entry = || format!("neighbour {address} on {port}");

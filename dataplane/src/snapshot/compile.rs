@@ -66,6 +66,7 @@ struct KnownAdjacency {
 pub struct Compiler {
     tables: Tables,
     limits: TableLimits,
+    workers: usize,
     snapshot: Snapshot,
     /// Forwarding table and peers, where they are made.
     fib: Table,
@@ -128,6 +129,7 @@ impl Compiler {
         Self {
             tables: Tables::default(),
             limits: TableLimits::default(),
+            workers,
             snapshot,
             fib,
             peer_table,
@@ -201,6 +203,7 @@ impl Compiler {
     /// The transaction is refused as a whole. (`expected_generation` is for the caller to compare.)
     pub fn apply(&mut self, transaction: &Transaction) -> Result<Snapshot, ApplyError> {
         let have = Have {
+            workers: self.workers,
             tables: &self.tables,
             peers: &self.peers,
             users: &self.users,

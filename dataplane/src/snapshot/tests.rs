@@ -136,6 +136,7 @@ fn gtpu_tunnel((local, number): (u32, u8)) -> model::Tunnel {
             local_teid: teid(local),
             remote_teid: teid(77),
             pdu_session: None,
+            sequence_numbers: false,
         }),
         local: address(9),
         remote: address(number),

@@ -169,7 +169,12 @@ pub struct Tunnel {
     pub hop_limit: u8,
     /// Of the outer packet: IPv6, or IPv4 where both ends are IPv4 addresses.
     pub ethertype: u16,
+    /// What its counter of packets read when it was put, the lower bits: where its sequence numbers begin.
+    pub first_sequence: u16,
 }
+
+// One line: a worker asks for it with the burst.
+const _: () = assert!(size_of::<Tunnel>() == 64);
 
 impl Tunnel {
     /// Whether its packets are IPv4 outside.
@@ -192,6 +197,7 @@ impl Default for Tunnel {
             encapsulation_limit: None,
             hop_limit: 0,
             ethertype: ETHERTYPE_IPV6,
+            first_sequence: 0,
         }
     }
 }

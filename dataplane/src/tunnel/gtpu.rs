@@ -38,12 +38,12 @@ const CONTAINER: usize = 4;
 /// Octets in front of an inner packet.
 #[must_use]
 pub fn overhead(tunnel: &GtpU) -> usize {
-    let container = if tunnel.pdu_session.is_some() {
-        OPTIONAL + CONTAINER
-    } else {
-        0
+    let optional = match (tunnel.pdu_session, tunnel.sequence_numbers) {
+        (Some(_), _) => OPTIONAL + CONTAINER,
+        (None, true) => OPTIONAL,
+        (None, false) => 0,
     };
-    IPV6_HEADER + UDP_HEADER + HEADER + container
+    IPV6_HEADER + UDP_HEADER + HEADER + optional
 }
 
 /// The same over IPv4.
@@ -73,6 +73,8 @@ pub const TEID_BITS: u8 = 44;
 /// Writes the outer headers of a G-PDU (section 5.2.2) into the first [`overhead`] octets of `packet`,
 /// which the inner packet follows. `false` if it is too long for its length fields.
 ///
+/// `sequence` is only sent where the tunnel has sequence numbers.
+///
 /// The source port says which flow it is, so that routers and receive queues can spread what one tunnel
 /// carries (section 4.4.2.0); so does the flow label (RFC 6438). The checksum is computed: zero is
 /// refused by receivers over IPv6 (RFC 8200 section 8.1), unless told otherwise (RFC 6936).
@@ -84,6 +86,7 @@ pub fn encapsulate(
     remote: [u8; 16],
     hop_limit: u8,
     tunnel: &GtpU,
+    sequence: u16,
 ) -> bool {
     let front = overhead(tunnel);
     let Some((header, inner)) = packet.split_at_mut_checked(front) else {
@@ -100,7 +103,7 @@ pub fn encapsulate(
         return false;
     };
     *ipv6 = outer::ipv6(local, remote, hop_limit, UDP, ecn, flow, length);
-    if !write_headers(rest, length, flow, tunnel) {
+    if !write_headers(rest, length, flow, tunnel, sequence) {
         return false;
     }
     // The pseudo-header (RFC 8200 section 8.1) is the addresses, which are in front of the UDP header, and two numbers.
@@ -126,6 +129,7 @@ pub fn encapsulate_in_ipv4(
     remote: [u8; 16],
     hop_limit: u8,
     tunnel: &GtpU,
+    sequence: u16,
 ) -> bool {
     let front = overhead_in_ipv4(tunnel);
     let Some((header, inner)) = packet.split_at_mut_checked(front) else {
@@ -144,12 +148,12 @@ pub fn encapsulate_in_ipv4(
     };
     *place = outer;
     // Shorter than the whole packet, whose length did fit.
-    write_headers(rest, udp_length as u16, flow, tunnel)
+    write_headers(rest, udp_length as u16, flow, tunnel, sequence)
 }
 
 /// Writes UDP and GTP-U headers, the checksum zero. `length` is that of the UDP packet.
 #[inline]
-fn write_headers(octets: &mut [u8], length: u16, flow: u32, tunnel: &GtpU) -> bool {
+fn write_headers(octets: &mut [u8], length: u16, flow: u32, tunnel: &GtpU, sequence: u16) -> bool {
     let Some((udp, gtpu)) = octets.split_first_chunk_mut::<UDP_HEADER>() else {
         return false;
     };
@@ -166,11 +170,19 @@ fn write_headers(octets: &mut [u8], length: u16, flow: u32, tunnel: &GtpU) -> bo
     fixed[1] = message_type::G_PDU;
     fixed[2..4].copy_from_slice(&behind.to_be_bytes());
     fixed[4..8].copy_from_slice(&tunnel.remote_teid.get().to_be_bytes());
-    if let Some(session) = tunnel.pdu_session {
-        fixed[0] |= EXTENSION;
-        let pdu_type = u8::from(session.uplink) << 4;
-        if let Some(octets) = container.first_chunk_mut::<{ OPTIONAL + CONTAINER }>() {
-            *octets = [0, 0, 0, PDU_SESSION_CONTAINER, 1, pdu_type, session.qfi & 0x3f, 0];
+    // With either of the two all four octets are there (section 5.1).
+    if let Some((optional, container)) = container.split_first_chunk_mut::<OPTIONAL>() {
+        *optional = [0; OPTIONAL];
+        if tunnel.sequence_numbers {
+            fixed[0] |= SEQUENCE;
+            optional[0..2].copy_from_slice(&sequence.to_be_bytes());
+        }
+        if let Some(session) = tunnel.pdu_session
+            && let Some(octets) = container.first_chunk_mut::<CONTAINER>()
+        {
+            fixed[0] |= EXTENSION;
+            optional[3] = PDU_SESSION_CONTAINER;
+            *octets = [1, u8::from(session.uplink) << 4, session.qfi & 0x3f, 0];
         }
     }
     true

@@ -69,6 +69,7 @@ pub(super) async fn tunnels(node: &Node, output: Output) -> Result<(), Failure> 
             "local_teid": gtpu.map(|it| it.local_teid),
             "remote": tunnel.remote.to_canonical(),
             "remote_teid": gtpu.map(|it| it.remote_teid),
+            "sequence_numbers": gtpu.map(|it| it.sequence_numbers),
             "local_key": gre.map(|it| it.local_key),
             "remote_key": gre.map(|it| it.remote_key),
             "hop_limit": tunnel.hop_limit,

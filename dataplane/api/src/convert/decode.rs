@@ -352,6 +352,7 @@ fn gtpu(message: &proto::GtpU) -> Result<GtpU, ConversionError> {
         local_teid: teid("local_teid", message.local_teid)?,
         remote_teid: teid("remote_teid", message.remote_teid)?,
         pdu_session: pdu_session.transpose()?,
+        sequence_numbers: message.sequence_numbers,
     })
 }
 

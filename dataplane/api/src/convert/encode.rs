@@ -188,6 +188,7 @@ fn tunnel(id: u32, tunnel: &Tunnel) -> proto::Tunnel {
             Encapsulation::GtpU(it) => Some(proto::GtpU {
                 local_teid: it.local_teid.get(),
                 remote_teid: it.remote_teid.get(),
+                sequence_numbers: it.sequence_numbers,
                 pdu_session: it.pdu_session.map(|it| proto::PduSession {
                     uplink: it.uplink,
                     qfi: u32::from(it.qfi),

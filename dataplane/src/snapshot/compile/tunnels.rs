@@ -34,13 +34,14 @@ impl Compiler {
             }
             return None;
         };
-        let index = match self.tunnels.get(&id) {
-            Some(counted) => counted.index,
+        let Counted { index, before } = match self.tunnels.get(&id) {
+            Some(counted) => *counted,
             None => {
                 let index = self.tunnel_indexes.take();
                 let before = self.snapshot.tunnel_traffic.read(index);
-                self.tunnels.insert(id, Counted { index, before });
-                index
+                let counted = Counted { index, before };
+                self.tunnels.insert(id, counted);
+                counted
             }
         };
         let compiled = Tunnel {
@@ -70,6 +71,8 @@ impl Compiler {
                 Encapsulation::GtpU(_) | Encapsulation::Gre(_) => None,
             },
             hop_limit: tunnel.hop_limit,
+            // There is one worker where this is used.
+            first_sequence: before.to_packets as u16,
         };
         self.snapshot.tunnels.set(index, compiled);
         let arrival = Arrival::of(&tunnel);

@@ -21,6 +21,7 @@ fn what_of_ipv4_is_refused() {
         local_teid: teid,
         remote_teid: teid,
         pdu_session: None,
+        sequence_numbers: false,
     });
     let prefix = |prefix: &str, next_hop| {
         let entry = PrefixEntry {

@@ -77,7 +77,8 @@ pub fn peek_g_pdu(octets: &[u8]) -> Option<(u32, u16, usize)> {
     }
     let offset = match flags & OPTIONAL_BITS {
         0 => UDP_HEADER + HEADER,
-        EXTENSION => {
+        SEQUENCE => UDP_HEADER + HEADER + OPTIONAL,
+        flags if flags & !SEQUENCE == EXTENSION => {
             let container = UDP_HEADER + HEADER + OPTIONAL;
             let [next, length] = *octets.get(container - 1..)?.first_chunk()?;
             if (next, length) != (PDU_SESSION_CONTAINER, 1) {

@@ -17,6 +17,7 @@ fn tunnel(pdu_session: Option<PduSession>) -> GtpU {
         local_teid: teid(0x1111_2222),
         remote_teid: teid(0xdead_beef),
         pdu_session,
+        sequence_numbers: false,
     }
 }
 
@@ -31,7 +32,7 @@ fn inner(payload: usize) -> Vec<u8> {
 fn encapsulated(tunnel: &GtpU, inner: &[u8]) -> Vec<u8> {
     let mut packet = vec![0xa5; overhead(tunnel)];
     packet.extend_from_slice(inner);
-    assert!(encapsulate(&mut packet, LOCAL, REMOTE, 64, tunnel));
+    assert!(encapsulate(&mut packet, LOCAL, REMOTE, 64, tunnel, 0));
     packet
 }
 
@@ -87,11 +88,14 @@ fn what_is_too_long_or_too_short_is_not_encapsulated() {
     let tunnel = tunnel(None);
     for length in [0, 39, 65_535 - 15] {
         let mut packet = vec![0x60; overhead(&tunnel) + length];
-        assert!(!encapsulate(&mut packet, LOCAL, REMOTE, 64, &tunnel), "{length}");
+        assert!(
+            !encapsulate(&mut packet, LOCAL, REMOTE, 64, &tunnel, 0),
+            "{length}"
+        );
     }
     let mut packet = vec![0x60; overhead(&tunnel) + 65_535 - 16];
-    assert!(encapsulate(&mut packet, LOCAL, REMOTE, 64, &tunnel));
-    assert!(!encapsulate(&mut [0; 20], LOCAL, REMOTE, 64, &tunnel));
+    assert!(encapsulate(&mut packet, LOCAL, REMOTE, 64, &tunnel, 0));
+    assert!(!encapsulate(&mut [0; 20], LOCAL, REMOTE, 64, &tunnel, 0));
 }
 
 #[test]
@@ -286,7 +290,34 @@ proptest! {
         let mut packet = vec![0xa5; overhead_in_ipv4(&tunnel)];
         packet.extend_from_slice(&inner);
         let (local, remote) = (mapped([10, 1, 2, 3]), mapped([10, 4, 5, 6]));
-        prop_assert!(encapsulate_in_ipv4(&mut packet, local, remote, 64, &tunnel));
+        prop_assert!(encapsulate_in_ipv4(&mut packet, local, remote, 64, &tunnel, 0));
         prop_assert_eq!(packet, slow_in_ipv4(&tunnel, &inner));
     }
+}
+
+/// Section 5.1: with S, E or both, all four octets are there.
+#[test]
+fn sequence_numbers_octet_by_octet() {
+    let mut tunnel = tunnel(None);
+    tunnel.sequence_numbers = true;
+    let written = |tunnel: &GtpU| {
+        let mut packet = vec![0xa5; overhead(tunnel)];
+        packet.extend_from_slice(&inner(3));
+        assert!(encapsulate(&mut packet, LOCAL, REMOTE, 64, tunnel, 0x1234));
+        packet
+    };
+    let packet = written(&tunnel);
+    assert_eq!(packet[48..56], [0x32, 0xff, 0, 47, 0xde, 0xad, 0xbe, 0xef]);
+    assert_eq!(packet[56..60], [0x12, 0x34, 0, 0]);
+    assert_eq!(packet[60..], inner(3));
+    assert_eq!(read(&packet[40..]).unwrap().sequence, Some(0x1234));
+    assert_eq!(peek_g_pdu(&packet[40..]).unwrap().2, 20);
+    tunnel.pdu_session = Some(PduSession { uplink: true, qfi: 7 });
+    let packet = written(&tunnel);
+    assert_eq!(packet[48..52], [0x36, 0xff, 0, 51]);
+    assert_eq!(packet[56..64], [0x12, 0x34, 0, 0x85, 1, 0x10, 7, 0]);
+    assert_eq!(packet[64..], inner(3));
+    assert_eq!(peek_g_pdu(&packet[40..]).unwrap().2, 24);
+    let message = read(&packet[40..]).unwrap();
+    assert_eq!((message.sequence, message.offset), (Some(0x1234), 24));
 }
