@@ -13,6 +13,8 @@ use kedge_dataplane::frame::HeapFrame;
 use kedge_dataplane::pipeline::{BURST, Limits, Output, Pipeline};
 use kedge_dataplane::reassembly::Bounds;
 use kedge_dataplane::snapshot::Snapshot;
+use kedge_dataplane_api::Transaction;
+use kedge_dataplane_api::model::{Filter, FilterAction, PortRange, Selector};
 use libfuzzer_sys::fuzz_target;
 
 #[path = "../../../dataplane/tests/core_support/mod.rs"]
@@ -20,6 +22,20 @@ use libfuzzer_sys::fuzz_target;
 mod core_support;
 
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(core_support::snapshot);
+
+/// With a filter that every packet meets, so that what filters look at is read.
+static FILTERED: LazyLock<Snapshot> = LazyLock::new(|| {
+    let filter = Filter {
+        scope: None,
+        priority: 1,
+        selector: Selector { destination_ports: Some(PortRange { first: 9, last: 9 }), ..Selector::default() },
+        action: FilterAction::Drop,
+        idle_timeout: 0,
+        lifetime: 0,
+    };
+    let put = Transaction { put_filters: vec![(1, filter)], ..Transaction::default() };
+    core_support::compiler().apply(&put).expect("a filter of everything")
+});
 
 fuzz_target!(|octets: &[u8]| {
     let Some((choice, frame)) = octets.split_first() else { return };
@@ -47,7 +63,8 @@ fuzz_target!(|octets: &[u8]| {
     burst.push(HeapFrame::new(&frame));
     let bounds = Bounds { fragments: 10, cycles_per_second: 1_000_000, seed: 1 };
     let mut output = Output::default().reassembling(bounds);
-    pipeline.process(&SNAPSHOT, port, 0, &mut burst, &mut output);
+    let snapshot = if choice & 64 == 0 { &SNAPSHOT } else { &FILTERED };
+    pipeline.process(snapshot, port, 0, &mut burst, &mut output);
     let out: usize = output.transmit.iter().chain(&output.punt).map(ArrayVec::len).sum();
     let dropped: u64 = DropReason::ALL.iter().map(|reason| pipeline.counters.drops(*reason)).sum();
     // A fragment waits; an error about what is in a tunnel may have nobody to be told to.
