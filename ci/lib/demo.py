@@ -28,6 +28,8 @@ TCP_RATE = 200_000
 ROUTE = (1, 2, 3, 1)
 # How each move is noticed.
 TRIGGERS = ("solicitation", "operator", "solicitation")
+# Whether the gateway that the node leaves is told, and so holds its packets.
+ANNOUNCED = (True, True, True)
 KEPT = "kedge-demo"
 
 NAMES = {address(index): f"maar{index}" for index in MAARS for address in (maar_address, maar_ipv4_address)} | {topology.CMD: "cmd", CN: "cn"}
@@ -212,7 +214,7 @@ class Demo:
         began_monotonic, began = time.monotonic(), time.time()
         trigger = TRIGGERS[number]
         self.say("the node solicits a router" if trigger == "solicitation" else "the access point tells the gateway: kedge attach")
-        self.domain.plug(there, trigger)
+        self.domain.plug(there, trigger, announced=ANNOUNCED[number])
         self.moves.append({"from": f"maar{here}", "to": f"maar{there}", "began": began_monotonic, "began_unix": began})
         new = self.domain.preferred_address(there)
         time.sleep(0.5)
@@ -295,7 +297,7 @@ class Demo:
             stream.stop()
         self.final_tcp = final
         self.timeline.heading("What was lost")
-        header = f"{'move':<16} {'sent':>6} {'lost':>6} {'reordered':>10} {'duplicated':>11} {'longest silence':>16} {'attach to delivery':>19}  TCP"
+        header = f"{'move':<16} {'sent':>6} {'lost to node':>13} {'from node':>10} {'reordered':>10} {'duplicated':>11} {'longest silence':>16} {'attach to delivery':>19}  TCP"
         print(header)
         borders = [move["began"] for move in self.moves] + [ended]
         for move, (start, end) in zip(self.moves, zip(borders, borders[1:])):
@@ -305,9 +307,14 @@ class Demo:
             move["longest_silence_ms"] = max(it["longest_silence_ms"] for it in each.values())
             move["tcp_survived"] = move.pop("tcp_running") and final["ok"]
             move["directions"] = each
-            print(f"{move['from']} -> {move['to']:<7} {total['sent']:>6} {total['lost']:>6} {total['reordered']:>10} "
+            print(f"{move['from']} -> {move['to']:<7} {total['sent']:>6} {each['down']['lost']:>13} {each['up']['lost']:>10} {total['reordered']:>10} "
                   f"{total['duplicated']:>11} {move['longest_silence_ms']:>13.1f} ms {move['attach_to_delivery_ms'] or 0:>16.1f} ms  "
                   + ("survived" if move["tcp_survived"] else "BROKEN"))
+        print("From the node: what it sent while its own link was down, and no gateway has seen.")
+        dropped = {f"maar{index} {reason}": count for index in MAARS
+                   for reason, count in self.domain.kedge(f"maar{index}", "show", "drops").items() if count}
+        self.drops = dropped
+        print("dropped by gateways, by name: " + (", ".join(f"{name} {count}" for name, count in sorted(dropped.items())) or "nothing"))
         print(f"\nthe long-lived TCP connection: {final['octets']} octets there and back, "
               + ("every one as it was sent" if final["ok"] else f"FAILED: {final.get('error')}"))
 
@@ -321,6 +328,7 @@ class Demo:
             "moves": moves,
             "direct_path_for_new_flows": all(self.direct) and len(self.direct) == len(self.moves),
             "tunnelled_old_flows": all(self.tunnelled) and bool(self.tunnelled),
+            "drops": self.drops,
             "tcp": self.final_tcp,
             "daemons": [daemon.report() for daemon in self.domain.daemons.values()],
         }

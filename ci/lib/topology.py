@@ -351,14 +351,17 @@ tunnel = "{self.tunnel}"
 
     # The node
 
-    def plug(self, index, trigger="solicitation"):
+    def plug(self, index, trigger="solicitation", announced=False):
         """Moves the node's link to the access link of a MAAR.
 
         When a link comes back, the kernel of the node sends MLD reports but no Router Solicitation;
         network managers send it. So does rdisc6 here, at the first plugging the kernel itself. With the
         trigger "operator" nobody solicits: the MAAR is told by `kedge attach`, as an access point would.
+        Announced: the access point that the node leaves has told its MAAR so, a moment before.
         """
         roaming = self.at is not None
+        if roaming and announced:
+            self.kedge(f"maar{self.at}", "detach", NODE)
         if roaming:
             self.ip("radio", "link", "set", "air", "down")
         self.ip("radio", "link", "set", "air", "master", f"br{index}")

@@ -161,6 +161,13 @@ pub struct Hold {
     pub age_ms: u32,
     /// How long a prefix may be on hold where the control plane does not say, 1..=600000 ms. Default 3000.
     pub maximum_ms: u32,
+    /// How long packets wait for those that are still on the way of before, where the control plane does not
+    /// say, 1..=600000 ms. Default 50.
+    pub path_end_ms: u32,
+    /// How long a packet waits for its source on an access link, or its node at the end of a tunnel, to
+    /// become known here, 0..=1000 ms; 0: it is dropped at once. At most 512 wait at one worker, 128 of those
+    /// between two networks. Default 200.
+    pub unknown_ms: u32,
     /// Which packet is dropped when one is too many. Default `drop-newest`.
     pub overflow: HoldOverflow,
     /// How many packets a worker releases per second, 1000..=100000000; twice as many as arrive meanwhile
@@ -176,6 +183,8 @@ impl Default for Hold {
             bytes_per_prefix: 1_500_000,
             age_ms: 2000,
             maximum_ms: 3000,
+            path_end_ms: 50,
+            unknown_ms: 200,
             overflow: HoldOverflow::DropNewest,
             release_packets_per_second: 1_000_000,
         }
@@ -471,6 +480,10 @@ pub struct Timers {
     /// MinDelayBeforeBCEDelete, 0..=600000. Default 10000.
     #[serde(rename = "min_delay_before_bce_delete_ms", deserialize_with = "milliseconds")]
     pub min_delay_before_bce_delete: Duration,
+    /// How long a MAAR that anchors or has served a node holds its packets when it hears where the node is
+    /// now, so that they do not come there before its MAAR knows of them, 0..=1000. Default 3.
+    #[serde(rename = "release_delay_ms", deserialize_with = "milliseconds")]
+    pub release_delay: Duration,
     /// Between two Echo Requests on a GTP-U path, 60000..=3600000; 0: none are sent (3GPP TS 29.281 section
     /// 7.2.1). Default 60000.
     #[serde(rename = "gtpu_echo_interval_ms", deserialize_with = "milliseconds")]
@@ -506,6 +519,7 @@ impl Default for Timers {
             max_bindack_timeout: Duration::from_secs(32),
             timestamp_validity_window: Duration::from_millis(300),
             min_delay_before_bce_delete: Duration::from_secs(10),
+            release_delay: Duration::from_millis(3),
             gtpu_echo_interval: Duration::from_secs(60),
             gtpu_t3_response: Duration::from_secs(3),
             gtpu_n3_requests: 3,

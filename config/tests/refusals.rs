@@ -285,6 +285,18 @@ fn each_rule_names_key_value_and_reason() {
         (
             MAAR,
             "workers = [1]",
+            "workers = [1]\nhold = { unknown_ms = 1001 }",
+            "dataplane.hold.unknown_ms = 1001: must be 0 to 1000 ms",
+        ),
+        (
+            MAAR,
+            "workers = [1]",
+            "workers = [1]\nhold = { path_end_ms = 0 }",
+            "dataplane.hold.path_end_ms = 0: must be 1 to 600000 ms",
+        ),
+        (
+            MAAR,
+            "workers = [1]",
             "workers = [1]\nhold = { age_ms = 0 }",
             "dataplane.hold.age_ms = 0: must be 1 to 600000 ms",
         ),

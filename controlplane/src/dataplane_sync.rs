@@ -28,6 +28,8 @@ pub enum FromDataplane {
     Synchronised {
         /// Its generation.
         generation: u64,
+        /// That of [`Desired`] which it holds.
+        revision: u64,
     },
     /// The connection is gone.
     Lost,
@@ -45,6 +47,15 @@ pub enum FromDataplane {
     },
 }
 
+/// What a data plane should hold.
+#[derive(Clone, Debug, Default)]
+pub struct Desired {
+    /// Grows with every change.
+    pub revision: u64,
+    /// The tables.
+    pub tables: Tables,
+}
+
 /// Starts the task. It sends to the data plane at `socket` whatever is put
 /// into the sender that comes back, and goes on for ever.
 #[must_use]
@@ -52,8 +63,8 @@ pub fn start(
     socket: PathBuf,
     tables: Tables,
     observer: Observer,
-) -> (watch::Sender<Tables>, mpsc::Receiver<FromDataplane>) {
-    let (desired, wanted) = watch::channel(tables);
+) -> (watch::Sender<Desired>, mpsc::Receiver<FromDataplane>) {
+    let (desired, wanted) = watch::channel(Desired { revision: 0, tables });
     let (sender, receiver) = mpsc::channel(256);
     let task = Task {
         wanted,
@@ -65,7 +76,7 @@ pub fn start(
 }
 
 struct Task {
-    wanted: watch::Receiver<Tables>,
+    wanted: watch::Receiver<Desired>,
     sender: mpsc::Sender<FromDataplane>,
     observer: Observer,
 }
@@ -76,7 +87,19 @@ struct Stopped;
 /// What is known of the other side.
 struct Mirror {
     generation: u64,
+    /// Of what it was last made the same as.
+    revision: u64,
     tables: Tables,
+}
+
+impl Mirror {
+    fn read((generation, tables): (u64, Tables)) -> Self {
+        Self {
+            generation,
+            revision: 0,
+            tables,
+        }
+    }
 }
 
 impl Task {
@@ -131,7 +154,7 @@ impl Task {
         let begun = async {
             let events = client.events().await?;
             let (generation, tables) = client.read_state().await?;
-            Ok::<_, ClientError>((events, Mirror { generation, tables }))
+            Ok::<_, ClientError>((events, Mirror::read((generation, tables))))
         };
         let (mut events, mut mirror) = match begun.await {
             Ok(begun) => begun,
@@ -152,13 +175,14 @@ impl Task {
             match self.synchronise(client, &mut mirror).await {
                 Ok(()) => {
                     refused = false;
-                    let generation = mirror.generation;
-                    self.tell_loop(FromDataplane::Synchronised { generation }).await?;
+                    let (generation, revision) = (mirror.generation, mirror.revision);
+                    self.tell_loop(FromDataplane::Synchronised { generation, revision })
+                        .await?;
                 }
                 Err(ClientError::GenerationMismatch(_)) => {
                     // Somebody else has written there; their change is undone by the next difference.
                     match client.read_state().await {
-                        Ok((generation, tables)) => mirror = Mirror { generation, tables },
+                        Ok((generation, tables)) => mirror = Mirror::read((generation, tables)),
                         Err(error) => return Ok(Some(error)),
                     }
                     continue;
@@ -198,14 +222,19 @@ impl Task {
 
     /// Sends the difference, if there is one.
     async fn synchronise(&mut self, client: &Client, mirror: &mut Mirror) -> Result<(), ClientError> {
-        let wanted = self.wanted.borrow_and_update().clone();
+        let Desired {
+            revision,
+            tables: wanted,
+        } = self.wanted.borrow_and_update().clone();
         let mut transaction = Transaction::between(&mirror.tables, &wanted);
         if transaction.is_empty() {
+            mirror.revision = revision;
             return Ok(());
         }
         transaction.expected_generation = mirror.generation;
         mirror.generation = client.apply(&transaction).await?;
         mirror.tables = wanted;
+        mirror.revision = revision;
         tracing::debug!(
             generation = mirror.generation,
             entries = transaction.entries(),
@@ -238,6 +267,24 @@ impl Task {
                 let text = format!("packets to {prefix} waited for too long: they are dropped from now on");
                 self.observer
                     .tell(&Event::new("hold_expired", text).with("prefix", prefix));
+                Ok(())
+            }
+            Some(proto::event::Kind::PathEnded(end)) => {
+                let prefix = prefix_text(&end.address, end.length);
+                let why = if end.by_itself {
+                    "in time nobody said so"
+                } else {
+                    "its end has come"
+                };
+                let text = format!(
+                    "packets to {prefix} that were still on their old way are here after {} us: {why}",
+                    end.waited_us
+                );
+                let event = Event::new("path_ended", text)
+                    .with("prefix", prefix)
+                    .with("by_itself", end.by_itself)
+                    .with("waited_us", end.waited_us);
+                self.observer.tell(&event);
                 Ok(())
             }
             Some(proto::event::Kind::HeldDropped(dropped)) => {

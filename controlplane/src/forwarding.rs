@@ -17,7 +17,7 @@ use kedge_dataplane_api::model::{
     Tables, Tunnel,
 };
 
-use crate::maar::{Node, NodeTunnel, Phase, State};
+use crate::maar::{Arriving, Node, NodeTunnel, Phase, State};
 use crate::wire::mobility::TunnelType;
 
 pub use flows::MOST_OF_A_PREFIX;
@@ -92,52 +92,82 @@ fn infrastructure(config: &Config, tables: &mut Tables) {
 fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Tables) {
     match node.phase {
         Phase::Attached => {
-            let entry = |path| PrefixEntry {
-                next_hop: NextHop::Deliver {
-                    port: node.port.clone(),
-                    link_layer_address: node.link_layer_address.0,
+            // Packets that went to where it was before, and come from there, are older than any other.
+            let before = node
+                .arriving
+                .and_then(|it| Some((it, tunnel_to(config, state, node, it.from, tables)?)));
+            let deliver = || NextHop::Deliver {
+                port: node.port.clone(),
+                link_layer_address: node.link_layer_address.0,
+            };
+            let after = |waits: &dyn Fn(&Arriving) -> bool| match &before {
+                Some((arriving, tunnel)) if waits(arriving) => NextHop::After {
+                    tunnel: *tunnel,
+                    maximum_ms: 0,
+                    then: Box::new(deliver()),
                 },
+                _ => deliver(),
+            };
+            let entry = |path, next_hop| PrefixEntry {
+                next_hop,
                 source: Some(Source {
                     port: node.port.clone(),
                     link_layer_address: node.link_layer_address.0,
                     path,
                 }),
             };
-            tables
-                .prefixes
-                .insert(node.home_network_prefix, entry(SourcePath::Native));
+            tables.prefixes.insert(
+                node.home_network_prefix,
+                entry(SourcePath::Native, after(&|it| it.home)),
+            );
             // RFC 8885 section 3.3: what comes from an older prefix leaves through its anchor.
             for previous in &node.previous {
                 if let Some(tunnel) = tunnel_to(config, state, node, previous.address, tables) {
+                    let next_hop = after(&|it| it.from != previous.address);
                     tables
                         .prefixes
-                        .insert(previous.prefix, entry(SourcePath::Tunnel(tunnel)));
+                        .insert(previous.prefix, entry(SourcePath::Tunnel(tunnel), next_hop));
                 }
             }
         }
         Phase::Anchored { serving } => {
             if let Some(tunnel) = tunnel_to(config, state, node, serving, tables) {
-                put(tables, node.home_network_prefix, NextHop::Tunnel(tunnel));
+                // They wait for the serving MAAR to know of them.
+                let next_hop = match node.release_at {
+                    Some(_) => HOLD,
+                    None => NextHop::Tunnel(tunnel),
+                };
+                put(tables, node.home_network_prefix, next_hop.clone());
+                for previous in &node.leaving {
+                    if let Some(anchor) = tunnel_to(config, state, node, previous.address, tables) {
+                        let entry = from_anchor(node, anchor, next_hop.clone());
+                        tables.prefixes.insert(previous.prefix, entry);
+                    }
+                }
             }
         }
         // RFC 8818 FM:6-1: the node is between two links, or not yet announced on this one.
         Phase::Detached | Phase::Registering => {
-            put(tables, node.home_network_prefix, HOLD);
+            // It comes home: what was tunnelled to where it was before comes back from there, ahead of the rest.
+            let before = node.last_serving.filter(|_| node.phase == Phase::Registering);
+            let next_hop = match before.and_then(|it| tunnel_to(config, state, node, it, tables)) {
+                Some(tunnel) => NextHop::After {
+                    tunnel,
+                    maximum_ms: 0,
+                    then: Box::new(NextHop::Deliver {
+                        port: node.port.clone(),
+                        link_layer_address: node.link_layer_address.0,
+                    }),
+                },
+                None => HOLD,
+            };
+            put(tables, node.home_network_prefix, next_hop);
             // What their anchors go on sending here waits too.
             for previous in &node.previous {
                 if let Some(tunnel) = tunnel_to(config, state, node, previous.address, tables) {
-                    let source = Source {
-                        port: node.port.clone(),
-                        link_layer_address: node.link_layer_address.0,
-                        path: SourcePath::Tunnel(tunnel),
-                    };
-                    tables.prefixes.insert(
-                        previous.prefix,
-                        PrefixEntry {
-                            next_hop: HOLD,
-                            source: Some(source),
-                        },
-                    );
+                    tables
+                        .prefixes
+                        .insert(previous.prefix, from_anchor(node, tunnel, HOLD));
                 }
             }
         }
@@ -148,6 +178,18 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
                 NextHop::Discard(DiscardReason::NodeAbsent),
             );
         }
+    }
+}
+
+/// A prefix whose anchor sends its packets here, for a node that is not on the link.
+fn from_anchor(node: &Node, tunnel: u32, next_hop: NextHop) -> PrefixEntry {
+    PrefixEntry {
+        next_hop,
+        source: Some(Source {
+            port: node.port.clone(),
+            link_layer_address: node.link_layer_address.0,
+            path: SourcePath::Tunnel(tunnel),
+        }),
     }
 }
 

@@ -22,8 +22,11 @@ use crate::hold::{Bounds, Overflow};
 use crate::pipeline::{Limits, Pipeline};
 use crate::port::{OpenPort, Opened};
 use crate::reassembly;
-use crate::snapshot::{Compiler, PortDescription, Publisher, TableLimits, Total, earlier};
+use crate::snapshot::{Compiler, Maximums, PortDescription, Publisher, TableLimits, Total, earlier};
 use crate::worker::{Handover, Worker, WorkerCounters, WorkerShared};
+
+/// Packets of which nothing is known yet that one worker holds.
+const UNKNOWN: usize = 512;
 
 /// The control thread's part, and the workers, not started yet.
 pub(crate) fn assemble(
@@ -52,10 +55,13 @@ pub(crate) fn assemble(
     let divided = dataplane.meter_rates == MeterShare::Divide;
     let compiler = Compiler::new(ports.collect(), config.node.address, opened.workers.len())
         .with_limits(limits)
-        .with_hold_maximum(Duration::from_millis(u64::from(dataplane.hold.maximum_ms)))
-        .with_path_mtu_lifetime(Duration::from_secs(u64::from(dataplane.path_mtu_lifetime)))
         .with_classifiers(Builder::Acl(eal.clone()))
-        .with_meters(dpdk::cycles_per_second(eal), divided);
+        .with_meters(dpdk::cycles_per_second(eal), divided)
+        .with_path_mtu_lifetime(Duration::from_secs(u64::from(dataplane.path_mtu_lifetime)))
+        .with_maximums(Maximums {
+            hold: Duration::from_millis(u64::from(dataplane.hold.maximum_ms)),
+            path_end: Duration::from_millis(u64::from(dataplane.hold.path_end_ms)),
+        });
     let publisher = Publisher::new(compiler.snapshot());
     let limits = Limits {
         icmpv6_errors_per_second: dataplane.icmpv6_errors_per_second,
@@ -96,6 +102,7 @@ pub(crate) fn assemble(
             stop: Arc::clone(stop),
             hold: bounds,
             reassembly,
+            unknown: unknown_bounds(dataplane, bounds, limits.cycles_per_second),
             refused: 0,
         });
     }
@@ -135,6 +142,20 @@ fn bounds(dataplane: &Dataplane, cycles_per_second: u64) -> Bounds {
             HoldOverflow::DropOldest => Overflow::DropOldest,
         },
         cycles_per_release: cycles_per_second / u64::from(hold.release_packets_per_second.max(1)),
+    }
+}
+
+/// What one worker may hold of which nothing is known yet: little, since anybody on a link can send.
+fn unknown_bounds(dataplane: &Dataplane, hold: Bounds, cycles_per_second: u64) -> Bounds {
+    let milliseconds = dataplane.hold.unknown_ms;
+    let packets = if milliseconds == 0 { 0 } else { UNKNOWN };
+    Bounds {
+        packets,
+        packets_per_prefix: UNKNOWN / 4,
+        octets_per_prefix: usize::MAX,
+        age: cycles_per_second / 1000 * u64::from(milliseconds),
+        overflow: Overflow::DropNewest,
+        ..hold
     }
 }
 

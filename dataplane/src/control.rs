@@ -184,19 +184,45 @@ impl Control {
         proto::State::encode(state.compiler.generation(), state.compiler.tables())
     }
 
-    /// Ends holds that nobody has ended in their time, and tells what was dropped of what was held.
-    pub(crate) fn expire_holds(&self, now: Instant) {
+    /// Ends what need not wait any more: old ways that have brought their last, and whatever has waited for
+    /// too long. Whether there are old ways still to end.
+    pub(crate) fn end_holds(&self, now: Instant) -> bool {
         let mut guard = self.tables.lock();
         let state = &mut *guard;
-        let expired = state.compiler.expire_holds(now).map(|(prefixes, snapshot)| {
-            state.publisher.publish(snapshot);
-            prefixes
-        });
-        drop(guard);
-        for prefix in expired.into_iter().flatten() {
-            tracing::info!(%prefix, "nobody has ended the hold of this prefix in its time");
-            self.events.hold_expired(prefix);
+        let mut ended = Vec::new();
+        for end in self.workers.iter().flat_map(|worker| {
+            let events = &worker.shared.events;
+            std::iter::from_fn(|| events.next_path_ended())
+        }) {
+            // One that was said again ends nothing.
+            if let Some((prefixes, snapshot)) = state.compiler.end_path(end.tunnel, end.address) {
+                state.publisher.publish(snapshot);
+                ended.extend(prefixes.into_iter().map(|it| (it, false)));
+            }
         }
+        if let Some((prefixes, snapshot)) = state.compiler.expire_holds(now) {
+            state.publisher.publish(snapshot);
+            ended.extend(prefixes.into_iter().map(|it| (it, true)));
+        }
+        let more = state.compiler.awaits_path_ends();
+        drop(guard);
+        for ((prefix, hold), by_itself) in ended {
+            let Some(tunnel) = hold.after else {
+                tracing::info!(%prefix, "nobody has ended the hold of this prefix in its time");
+                self.events.hold_expired(prefix);
+                continue;
+            };
+            let waited = now.saturating_duration_since(hold.since).as_micros();
+            tracing::debug!(%prefix, tunnel, by_itself, waited_us = waited, "an old way has ended");
+            self.events.path_ended(proto::PathEnded {
+                address: prefix.network().octets().to_vec(),
+                length: u32::from(prefix.prefix_len()),
+                tunnel,
+                by_itself,
+                waited_us: u64::try_from(waited).unwrap_or(u64::MAX),
+            });
+        }
+        more
     }
 
     /// Tells of packets on hold that were dropped since the last time. To be called now and then.
@@ -402,12 +428,15 @@ impl Control {
         status.holds = state
             .compiler
             .holds()
+            // An old way that has ended leaves nothing that waits.
+            .filter(|(_, hold)| hold.after.is_none() || !hold.over)
             .map(|(prefix, hold)| proto::HoldStatus {
                 address: prefix.network().octets().to_vec(),
                 length: u32::from(prefix.prefix_len()),
                 age_ms: u64::try_from(now.saturating_duration_since(hold.since).as_millis())
                     .unwrap_or(u64::MAX),
-                expired: hold.expired,
+                expired: hold.over,
+                after_tunnel: hold.after.unwrap_or(0),
             })
             .collect();
         if entries {

@@ -45,11 +45,12 @@ pub enum Stage {
     Fragmented,
     FragmentReceived,
     Reassembled,
+    PathEnded,
 }
 
 impl Stage {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Stage; 27] = [
+    pub const ALL: [Stage; 28] = [
         Stage::Parsed,
         Stage::Decapsulated,
         Stage::SourceChecked,
@@ -77,6 +78,7 @@ impl Stage {
         Stage::Fragmented,
         Stage::FragmentReceived,
         Stage::Reassembled,
+        Stage::PathEnded,
     ];
 
     /// Its name in metrics.
@@ -112,6 +114,7 @@ impl Stage {
             Stage::Fragmented => "fragmented",
             Stage::FragmentReceived => "fragment_received",
             Stage::Reassembled => "reassembled",
+            Stage::PathEnded => "path_ended",
         }
     }
 }

@@ -25,6 +25,8 @@ pub use crate::server::SocketError;
 
 /// How often the control thread visits the workers' rings and frees snapshots.
 const VISIT: Duration = Duration::from_millis(5);
+/// The same while packets wait for what is still on its way.
+const SOON: Duration = Duration::from_millis(1);
 /// How often links are looked at.
 const LINKS: Duration = Duration::from_millis(100);
 /// Over which time loads are measured.
@@ -262,13 +264,18 @@ async fn chores(control: &Control, watches: &[LinkWatch], threads: &Threads) -> 
     let mut collector = EventCollector::default();
     let mut ticks = tokio::time::interval(VISIT);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut soon = false;
     let (mut links_at, mut load_at) = (Instant::now(), Instant::now());
     loop {
-        ticks.tick().await;
+        if soon {
+            tokio::time::sleep(SOON).await;
+        } else {
+            ticks.tick().await;
+        }
         let now = Instant::now();
         let rings = control.workers().iter().map(|worker| &worker.shared.events);
         collector.collect(rings, &ports, control.events(), now);
-        control.expire_holds(now);
+        soon = control.end_holds(now);
         control.tell_held_drops();
         control.path_mtus(now);
         control.collect();

@@ -74,6 +74,7 @@ pub enum DropReason {
     ReassemblyTooLong,
     TunnelMtuTooSmall,
     TunnelEncapsulationLimit,
+    PathEndUnexpected,
 }
 
 /// Each reason with its name in metrics, in the order of their numbers.
@@ -149,12 +150,13 @@ const NAMES: [(DropReason, &str); DropReason::COUNT] = {
         (ReassemblyTooLong, "reassembly_too_long"),
         (TunnelMtuTooSmall, "tunnel_mtu_too_small"),
         (TunnelEncapsulationLimit, "tunnel_encapsulation_limit"),
+        (PathEndUnexpected, "path_end_unexpected"),
     ]
 };
 
 impl DropReason {
     /// How many there are.
-    pub const COUNT: usize = DropReason::TunnelEncapsulationLimit as usize + 1;
+    pub const COUNT: usize = DropReason::PathEndUnexpected as usize + 1;
 
     /// All of them, in the order of their numbers.
     pub const ALL: [DropReason; Self::COUNT] = {

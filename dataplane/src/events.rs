@@ -21,7 +21,7 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 
-use crate::pipeline::PathTooBig;
+use crate::pipeline::{PathEnd, PathTooBig};
 use crate::snapshot::Expiry;
 
 /// Events that a watcher may lag behind before it loses some.
@@ -50,6 +50,7 @@ pub(crate) struct EventRing {
     missing: ArrayQueue<MissingNeighbour>,
     /// Not counted where they are lost: the next packet of the same size brings the same error.
     too_big: ArrayQueue<PathTooBig>,
+    ended: ArrayQueue<PathEnd>,
     lost: AtomicU64,
 }
 
@@ -58,8 +59,19 @@ impl EventRing {
         Self {
             missing: ArrayQueue::new(RING),
             too_big: ArrayQueue::new(PATHS),
+            ended: ArrayQueue::new(RING),
             lost: AtomicU64::new(0),
         }
+    }
+
+    /// As [`EventRing::push`]. One that does not fit is not counted: it is said again, and ends by itself.
+    pub(crate) fn path_ended(&self, end: PathEnd) {
+        let _ = self.ended.push(end);
+    }
+
+    /// The next tunnel that has brought its last; the control thread's.
+    pub(crate) fn next_path_ended(&self) -> Option<PathEnd> {
+        self.ended.pop()
     }
 
     /// Called by the worker; never waits.
@@ -93,6 +105,7 @@ pub(crate) struct EventHub {
     hold_expired: AtomicU64,
     held_dropped: AtomicU64,
     filter_expired: AtomicU64,
+    path_ended: AtomicU64,
     lost: AtomicU64,
     path_mtu_changed: AtomicU64,
 }
@@ -106,6 +119,7 @@ impl EventHub {
             hold_expired: AtomicU64::new(0),
             held_dropped: AtomicU64::new(0),
             filter_expired: AtomicU64::new(0),
+            path_ended: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             path_mtu_changed: AtomicU64::new(0),
         }
@@ -149,6 +163,11 @@ impl EventHub {
             address: prefix.network().octets().to_vec(),
             length: u32::from(prefix.prefix_len()),
         }));
+    }
+
+    pub(crate) fn path_ended(&self, event: proto::PathEnded) {
+        self.path_ended.fetch_add(1, Ordering::Relaxed);
+        self.send(proto::event::Kind::PathEnded(event));
     }
 
     pub(crate) fn held_dropped(&self, reason: &str, packets: u64) {
@@ -195,7 +214,7 @@ impl EventHub {
     }
 
     /// Events so far by kind; `overflow` is of events lost.
-    pub(crate) fn counts(&self) -> [(&'static str, u64); 7] {
+    pub(crate) fn counts(&self) -> [(&'static str, u64); 8] {
         [
             ("link_changed", self.link_changed.load(Ordering::Relaxed)),
             (
@@ -204,6 +223,7 @@ impl EventHub {
             ),
             ("hold_expired", self.hold_expired.load(Ordering::Relaxed)),
             ("held_dropped", self.held_dropped.load(Ordering::Relaxed)),
+            ("path_ended", self.path_ended.load(Ordering::Relaxed)),
             ("overflow", self.lost.load(Ordering::Relaxed)),
             ("path_mtu_changed", self.path_mtu_changed.load(Ordering::Relaxed)),
             ("filter_expired", self.filter_expired.load(Ordering::Relaxed)),

@@ -13,6 +13,7 @@
 //! allocated; frames move from one fixed array to the next, or wait in the
 //! queues of [`crate::hold`], from which [`Pipeline::tend`] takes them.
 
+mod admit;
 mod decide;
 mod encapsulate;
 mod filter;
@@ -27,7 +28,7 @@ mod tunnel_error;
 
 use arrayvec::ArrayVec;
 
-pub use output::{FRAMES, MissingNeighbour, Output, PathTooBig};
+pub use output::{FRAMES, MissingNeighbour, Output, PathEnd, PathTooBig};
 pub use probe::{NoProbe, Probe, Step};
 
 use crate::counters::{Counters, Stage};
@@ -103,6 +104,8 @@ struct Lane<F> {
     port: usize,
     source_link_layer: [u8; 6],
     origin: Origin,
+    /// It has waited for its source or its destination to become known.
+    late: bool,
     /// The tunnel whose peer sent it, where that was looked up with the burst.
     peer: u32,
 }
@@ -383,6 +386,7 @@ fn enter<F: Frame>(mut frame: F, port: usize, description: &PortDescription) -> 
         port,
         source_link_layer: ethernet.source,
         origin: Origin::Wire,
+        late: false,
         peer: NO_MATCH,
     })
 }

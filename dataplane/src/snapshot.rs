@@ -17,12 +17,12 @@ mod types;
 mod tests;
 
 pub use check::{ApplyError, TableLimits};
-pub use compile::{Carried, Compiler, Expiry, KnownHold, Total, earlier};
+pub use compile::{Carried, Compiler, Expiry, KnownHold, Maximums, Total, earlier};
 pub use routes::Routes;
 pub use slab::Slab;
 pub use types::{
-    Adjacency, LinkLayerAddress, MAX_PORTS, NextHop, Path, PortDescription, Route, Snapshot, SourceRule,
-    TEID_OF_OTHERS, Tunnel,
+    Adjacency, After, LinkLayerAddress, MAX_PORTS, NextHop, Path, PortDescription, Route, Snapshot,
+    SourceRule, TEID_OF_OTHERS, Tunnel,
 };
 
 /// The writing end of publication.

@@ -91,6 +91,8 @@ pub(crate) struct Worker {
     pub(crate) hold: Bounds,
     /// How many fragments may wait for others.
     pub(crate) reassembly: reassembly::Bounds,
+    /// And how many of which nothing is known yet.
+    pub(crate) unknown: Bounds,
     /// Packets in several segments that the receive queues have refused so far.
     pub(crate) refused: u64,
 }
@@ -121,7 +123,7 @@ impl Worker {
 
     fn rounds(&mut self, subscriber: &mut Subscriber) {
         let mut hands = Hands {
-            output: Output::holding(self.hold).reassembling(self.reassembly),
+            output: Output::holding(self.hold, self.unknown).reassembling(self.reassembly),
             ..Hands::default()
         };
         if let Some(handover) = self.ports.iter().find_map(|port| port.handover.as_ref()) {
@@ -214,7 +216,7 @@ impl Worker {
     fn tend(&mut self, subscriber: &mut Subscriber, now: u64, hands: &mut Hands) -> bool {
         let output = &mut hands.output;
         let counters = &self.shared.counters;
-        if output.held() == (0, 0) && counters.held_packets.load(Ordering::Relaxed) == 0 {
+        if !output.holds() && counters.held_packets.load(Ordering::Relaxed) == 0 {
             return false;
         }
         let released = self.pipeline.tend(&subscriber.read(), now, output);
@@ -287,6 +289,9 @@ impl Worker {
         }
         for path in output.too_big.drain(..) {
             self.shared.events.push_too_big(path);
+        }
+        for end in output.ended.drain(..) {
+            self.shared.events.path_ended(end);
         }
         for missing in output.events.drain(..) {
             self.shared.events.push(MissingNeighbour {

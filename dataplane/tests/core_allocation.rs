@@ -105,7 +105,7 @@ fn holding_and_releasing() {
     };
     let hold = turn(&mut compiler, NextHop::Hold { maximum_ms: 0 });
     let go_on = turn(&mut compiler, NextHop::Tunnel(1));
-    let mut output: Output<HeapFrame> = Output::holding(bounds);
+    let mut output: Output<HeapFrame> = Output::holding(bounds, bounds);
     let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
     for _ in 0..BURST {
         burst.push(HeapFrame::new(&ethernet(

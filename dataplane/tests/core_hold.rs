@@ -17,8 +17,8 @@ use kedge_dataplane::frame::{Frame, HeapFrame};
 use kedge_dataplane::hold::{Bounds, Overflow};
 use kedge_dataplane::pipeline::{BURST, Output, Pipeline};
 use kedge_dataplane::snapshot::{Compiler, Snapshot};
-use kedge_dataplane_api::Transaction;
 use kedge_dataplane_api::model::{NextHop, PrefixEntry, Source, SourcePath};
+use kedge_dataplane_api::{Transaction, path_end};
 use proptest::prelude::*;
 
 const BOUNDS: Bounds = Bounds {
@@ -28,6 +28,14 @@ const BOUNDS: Bounds = Bounds {
     age: 10_000,
     overflow: Overflow::DropNewest,
     cycles_per_release: 100,
+};
+
+const UNKNOWN: Bounds = Bounds {
+    packets: 8,
+    packets_per_prefix: 4,
+    octets_per_prefix: usize::MAX,
+    age: 5_000,
+    ..BOUNDS
 };
 
 /// A gateway whose prefixes change.
@@ -62,7 +70,7 @@ impl Moving {
             snapshot: compiler.snapshot(),
             compiler,
             pipeline: gateway.pipeline,
-            output: Output::holding(bounds),
+            output: Output::holding(bounds, UNKNOWN),
             now: 1,
             number: 0,
         }
@@ -321,7 +329,7 @@ fn a_hold_that_nobody_ends_expires() {
     let generation = gateway.compiler.generation();
     let later = Instant::now() + Duration::from_secs(4);
     let (prefixes, snapshot) = gateway.compiler.expire_holds(later).unwrap();
-    assert_eq!(prefixes, [prefix(NODE)]);
+    assert_eq!(prefixes.iter().map(|it| it.0).collect::<Vec<_>>(), [prefix(NODE)]);
     assert_eq!(
         gateway.compiler.generation(),
         generation,
@@ -334,7 +342,7 @@ fn a_hold_that_nobody_ends_expires() {
     gateway.arrives(NODE);
     assert_eq!(gateway.drops(DropReason::HoldExpired), 2);
     assert_eq!(gateway.output.held().0, 1, "the other one goes on");
-    let expired: Vec<bool> = gateway.compiler.holds().map(|(_, hold)| hold.expired).collect();
+    let expired: Vec<bool> = gateway.compiler.holds().map(|(_, hold)| hold.over).collect();
     assert_eq!(expired, [true, false]);
     // The node comes back after all.
     gateway.turn(NODE, deliver());
@@ -363,7 +371,7 @@ fn a_hold_that_is_too_long_is_refused() {
         .unwrap_err();
     assert_eq!(
         refusal.to_string(),
-        "prefix 2001:db8:100:1::/64: hold.maximum_ms = 600001: must be 0 to 600000"
+        "prefix 2001:db8:100:1::/64: maximum_ms = 600001: must be 0 to 600000"
     );
 }
 
@@ -406,6 +414,7 @@ proptest! {
         let mut total = 0;
         let next_hop = |what| match what {
             0 => deliver(),
+            2 => after(2, deliver()),
             1 => NextHop::Tunnel(1),
             _ => HOLD,
         };
@@ -440,4 +449,292 @@ proptest! {
         }
         prop_assert_eq!(total + gateway.all_drops(), u64::from(gateway.number));
     }
+}
+
+/// `prefix` waits for what `tunnel` still brings.
+fn after(tunnel: u32, then: NextHop) -> NextHop {
+    NextHop::After {
+        tunnel,
+        maximum_ms: 0,
+        then: Box::new(then),
+    }
+}
+
+impl Moving {
+    /// A packet with the next number, out of the peer's tunnel; its number.
+    fn arrives_by_tunnel(&mut self, to: &str) -> u32 {
+        self.number += 1;
+        let mut payload = vec![0x30, 0x39, 0, 9, 0, 12, 0, 0];
+        payload.extend(self.number.to_be_bytes());
+        self.tunnel_brings(&ipv6(REMOTE, to, 17, 64, &payload));
+        self.number
+    }
+
+    fn tunnel_brings(&mut self, inner: &[u8]) {
+        let packet = tunnelled(PEER, OWN, inner);
+        let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
+        burst.push(HeapFrame::new(&ethernet(CORE_MAC, ROUTER_MAC, &packet)));
+        let Self {
+            pipeline,
+            snapshot,
+            output,
+            ..
+        } = self;
+        pipeline.process(snapshot, CORE, self.now, &mut burst, output);
+    }
+}
+
+#[test]
+fn the_new_way_waits_for_the_end_of_the_old_one() {
+    let mut gateway = Moving::new(BOUNDS);
+    gateway.turn(NODE, after(1, deliver()));
+    let new: Vec<u32> = (0..3).map(|_| gateway.arrives(NODE)).collect();
+    let old: Vec<u32> = (0..3).map(|_| gateway.arrives_by_tunnel(NODE)).collect();
+    gateway.tend();
+    assert_eq!(
+        numbers(&gateway.sent()),
+        old,
+        "what comes by the old way goes at once"
+    );
+    assert_eq!(gateway.output.held().0, 3);
+    gateway.tunnel_brings(&path_end::write("2001:db8:b::1".parse().unwrap(), prefix(NODE)));
+    let end = gateway.output.ended.pop().unwrap();
+    assert_eq!(gateway.sent(), [], "the end itself goes nowhere");
+    let (ended, snapshot) = gateway.compiler.end_path(end.tunnel, end.address).unwrap();
+    assert_eq!(
+        ended.iter().map(|it| (it.0, it.1.after)).collect::<Vec<_>>(),
+        [(prefix(NODE), Some(1))]
+    );
+    assert!(
+        gateway.compiler.end_path(end.tunnel, end.address).is_none(),
+        "said again, it ends nothing"
+    );
+    gateway.snapshot = snapshot;
+    let sent = gateway.run_dry();
+    assert_eq!(numbers(&sent), new);
+    assert!(sent.iter().all(|it| it.0 == ACCESS));
+    assert_eq!(gateway.pipeline.counters.stages(Stage::PathEnded), 1);
+    assert_eq!(gateway.all_drops(), 0);
+    // What is late all the same is late, and not lost, until the control plane says that nothing else comes.
+    let late = gateway.arrives_by_tunnel(NODE);
+    assert_eq!(numbers(&gateway.sent()), [late]);
+    gateway.turn(NODE, deliver());
+    gateway.arrives_by_tunnel(NODE);
+    gateway.now += UNKNOWN.age + 1;
+    gateway.tend();
+    assert_eq!(gateway.drops(DropReason::TunnelInnerSourceInvalid), 1);
+}
+
+#[test]
+fn an_old_way_that_nobody_ends_ends_by_itself() {
+    let mut gateway = Moving::new(BOUNDS);
+    gateway.turn(NODE, after(1, deliver()));
+    let new: Vec<u32> = (0..3).map(|_| gateway.arrives(NODE)).collect();
+    assert!(gateway.compiler.expire_holds(Instant::now()).is_none());
+    assert!(gateway.compiler.awaits_path_ends());
+    let later = Instant::now() + Duration::from_millis(51);
+    let (ended, snapshot) = gateway.compiler.expire_holds(later).unwrap();
+    assert_eq!(ended.len(), 1);
+    assert!(!gateway.compiler.awaits_path_ends());
+    gateway.snapshot = snapshot;
+    assert_eq!(numbers(&gateway.run_dry()), new, "nothing is lost for it");
+}
+
+#[test]
+fn a_path_end_is_heeded_only_where_one_is_awaited_and_from_whom() {
+    let from: Ipv6Addr = "2001:db8:b::1".parse().unwrap();
+    let mut gateway = Moving::new(BOUNDS);
+    // Of a prefix that waits for another tunnel.
+    gateway.turn(NODE, after(2, deliver()));
+    gateway.tunnel_brings(&path_end::write(from, prefix(NODE)));
+    gateway.now += UNKNOWN.age + 1;
+    gateway.tend();
+    assert_eq!(gateway.drops(DropReason::TunnelInnerSourceInvalid), 1);
+    // Without a tunnel it is a packet like any other.
+    let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
+    burst.push(HeapFrame::new(&ethernet(
+        CORE_MAC,
+        ROUTER_MAC,
+        &path_end::write(from, prefix(NODE)),
+    )));
+    gateway.pipeline.process(
+        &gateway.snapshot,
+        CORE,
+        gateway.now,
+        &mut burst,
+        &mut gateway.output,
+    );
+    assert_eq!(gateway.output.held().0, 1);
+    assert_eq!(gateway.output.ended.len(), 0);
+}
+
+/// The gateway that the node has left: it holds, and what it holds goes on with its end behind it.
+#[test]
+fn a_path_end_is_held_and_relayed_behind_what_it_ends() {
+    let mut gateway = Moving::new(BOUNDS);
+    gateway.turn(OLD, HOLD);
+    gateway.arrives_by_tunnel(OLD);
+    gateway.arrives_by_tunnel(OLD);
+    gateway.tunnel_brings(&path_end::write("2001:db8:b::1".parse().unwrap(), prefix(OLD)));
+    assert_eq!(gateway.output.held().0, 3);
+    gateway.turn(OLD, NextHop::Tunnel(2));
+    for _ in 0..10 {
+        gateway.now += 100;
+        gateway.tend();
+    }
+    let sent: Vec<Vec<u8>> = gateway.output.transmit[CORE]
+        .drain(..)
+        .map(|frame| frame.bytes()[54..].to_vec())
+        .collect();
+    let number = |packet: &Vec<u8>| (packet.len() == 52).then(|| packet[51]);
+    assert_eq!(
+        sent.iter().map(number).collect::<Vec<_>>(),
+        [Some(1), Some(2), None]
+    );
+    assert_eq!(path_end::read(&sent[2]), Some(64));
+}
+
+#[test]
+fn what_cannot_be_waited_for_is_refused() {
+    let mut gateway = Moving::new(BOUNDS);
+    let put = |next_hop| Transaction {
+        put_prefixes: vec![(
+            prefix(NODE),
+            PrefixEntry {
+                next_hop,
+                source: None,
+            },
+        )],
+        ..Transaction::default()
+    };
+    let refusal =
+        |gateway: &mut Moving, next_hop| gateway.compiler.apply(&put(next_hop)).unwrap_err().to_string();
+    assert_eq!(
+        refusal(&mut gateway, after(9, deliver())),
+        "prefix 2001:db8:100:1::/64: there is no tunnel 9"
+    );
+    assert_eq!(
+        refusal(&mut gateway, after(1, HOLD)),
+        "prefix 2001:db8:100:1::/64: after.then must be deliver or tunnel"
+    );
+    gateway.turn(NODE, after(2, deliver()));
+    gateway.turn(NARROW, deliver());
+    let refused = gateway.compiler.apply(&Transaction {
+        delete_tunnels: vec![2],
+        ..Transaction::default()
+    });
+    assert!(refused.is_err(), "a tunnel that is waited for stays");
+}
+
+impl Moving {
+    /// A packet of the node with the next number, from `source`; its number.
+    fn node_sends(&mut self, source: &str, from: [u8; 6]) -> u32 {
+        self.number += 1;
+        let mut payload = vec![0x30, 0x39, 0, 9, 0, 12, 0, 0];
+        payload.extend(self.number.to_be_bytes());
+        let packet = ipv6(source, REMOTE, 17, 64, &payload);
+        let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
+        burst.push(HeapFrame::new(&ethernet(ACCESS_MAC, from, &packet)));
+        let Self {
+            pipeline,
+            snapshot,
+            output,
+            ..
+        } = self;
+        pipeline.process(snapshot, ACCESS, self.now, &mut burst, output);
+        self.number
+    }
+
+    fn bind(&mut self, address: &str, to: [u8; 6]) {
+        let entry = PrefixEntry {
+            next_hop: deliver(),
+            source: Some(Source {
+                port: "access".to_owned(),
+                link_layer_address: to,
+                path: SourcePath::Native,
+            }),
+        };
+        self.apply(&Transaction {
+            put_prefixes: vec![(prefix(address), entry)],
+            ..Transaction::default()
+        });
+    }
+}
+
+const NEW: &str = "2001:db8:100:77::1";
+const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 10, 2];
+
+#[test]
+fn a_node_may_send_a_moment_before_its_gateway_knows_it() {
+    let mut gateway = Moving::new(BOUNDS);
+    let mut expected: Vec<u32> = (0..3).map(|_| gateway.node_sends(NEW, OTHER_MAC)).collect();
+    gateway.tend();
+    assert_eq!((gateway.sent(), gateway.all_drops()), (vec![], 0));
+    gateway.bind(NEW, OTHER_MAC);
+    expected.push(gateway.node_sends(NEW, OTHER_MAC));
+    assert_eq!(gateway.sent(), [], "it must not overtake");
+    let sent = gateway.run_dry();
+    assert_eq!(numbers(&sent), expected);
+    assert!(sent.iter().all(|it| (it.0, it.2) == (CORE, 63)));
+    assert_eq!(gateway.all_drops(), 0);
+    expected = vec![gateway.node_sends(NEW, OTHER_MAC)];
+    assert_eq!(numbers(&gateway.sent()), expected);
+}
+
+#[test]
+fn what_stays_unbound_is_dropped_as_such() {
+    let mut gateway = Moving::new(BOUNDS);
+    for _ in 0..6 {
+        gateway.node_sends(NEW, OTHER_MAC);
+    }
+    assert_eq!(
+        gateway.drops(DropReason::HoldPrefixFull),
+        2,
+        "four of one node wait"
+    );
+    // It is bound to another node: that does not help this one.
+    gateway.bind(NEW, NODE_MAC);
+    gateway.now += UNKNOWN.age / 2;
+    gateway.tend();
+    assert_eq!(gateway.output.held().0, 4);
+    gateway.now += UNKNOWN.age;
+    gateway.tend();
+    assert_eq!(gateway.output.held().0, 0);
+    assert_eq!(gateway.drops(DropReason::SourceNotBound), 4);
+    assert_eq!(gateway.sent(), []);
+}
+
+/// A source that only some packets of a node may use: each is checked when it goes on.
+#[test]
+fn what_was_unbound_is_checked_again() {
+    let mut gateway = Moving::new(BOUNDS);
+    let good = gateway.node_sends(NEW, OTHER_MAC);
+    gateway.node_sends("2001:db8:100:78::1", OTHER_MAC);
+    gateway.bind(NEW, OTHER_MAC);
+    assert_eq!(numbers(&gateway.run_dry()), [good]);
+    assert_eq!(gateway.drops(DropReason::SourceNotBound), 1);
+}
+
+/// Its anchor has heard of a node sooner than the gateway that serves it.
+#[test]
+fn what_comes_out_of_a_tunnel_may_come_too_early() {
+    let mut gateway = Moving::new(BOUNDS);
+    let early: Vec<u32> = (0..3).map(|_| gateway.arrives_by_tunnel(NEW)).collect();
+    assert_eq!((gateway.sent(), gateway.all_drops()), (vec![], 0));
+    let entry = PrefixEntry {
+        next_hop: deliver(),
+        source: Some(Source {
+            port: "access".to_owned(),
+            link_layer_address: NODE_MAC,
+            path: SourcePath::Tunnel(1),
+        }),
+    };
+    gateway.apply(&Transaction {
+        put_prefixes: vec![(prefix(NEW), entry)],
+        ..Transaction::default()
+    });
+    let next = gateway.arrives_by_tunnel(NEW);
+    let sent = gateway.run_dry();
+    assert_eq!(numbers(&sent), [&early[..], &[next]].concat());
+    assert_eq!(gateway.all_drops(), 0);
 }

@@ -318,6 +318,7 @@ fn each_drop_has_its_name() {
             "gtpu_",
             "udp_",
             "hold_",
+            "path_end_",
             "icmpv6_",
             "ipv4_",
             "arp_",

@@ -88,6 +88,8 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             "",
         );
         findings.range("dataplane.hold.age_ms", hold.age_ms, 1, 600_000, "ms");
+        findings.range("dataplane.hold.path_end_ms", hold.path_end_ms, 1, 600_000, "ms");
+        findings.range("dataplane.hold.unknown_ms", hold.unknown_ms, 0, 1000, "ms");
         findings.range("dataplane.hold.maximum_ms", hold.maximum_ms, 1, 600_000, "ms");
         findings.range(
             "dataplane.hold.release_packets_per_second",
@@ -241,6 +243,7 @@ fn timers(config: &Config, findings: &mut Findings) {
         600_000,
         "ms",
     );
+    findings.range("timers.release_delay_ms", ms(timers.release_delay), 0, 1000, "ms");
     let echo = ms(timers.gtpu_echo_interval);
     if echo != 0 {
         findings.range("timers.gtpu_echo_interval_ms", echo, 60_000, 3_600_000, "ms");

@@ -110,6 +110,25 @@ fn as_control(gateway: &str, event: dataplane_proto::Event) -> proto::Event {
             let text = format!("data plane: packets to {prefix} waited for too long");
             own(gateway, "dataplane_hold_expired", text, [("prefix", prefix)])
         }
+        Some(Kind::PathEnded(end)) => {
+            let prefix = prefix_text(&end.address, end.length);
+            let why = if end.by_itself {
+                "in time nobody said so"
+            } else {
+                "its end has come"
+            };
+            let text = format!(
+                "data plane: packets to {prefix} by tunnel {} are all here after {} us: {why}",
+                end.tunnel, end.waited_us
+            );
+            let fields = [
+                ("prefix", prefix),
+                ("tunnel", end.tunnel.to_string()),
+                ("by_itself", end.by_itself.to_string()),
+                ("waited_us", end.waited_us.to_string()),
+            ];
+            own(gateway, "dataplane_path_ended", text, fields)
+        }
         Some(Kind::HeldDropped(dropped)) => {
             let text = format!(
                 "data plane: {} packets that were to wait were dropped: {}",

@@ -4,7 +4,8 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use super::fsm::{Maar, Output};
-use super::state::{Exchange, Phase, Previous};
+use super::state::{Arriving, Exchange, Phase, Previous};
+use super::timers::PATH_END_MEMORY;
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::{lifetime_span, requested_prefixes};
@@ -141,9 +142,26 @@ impl Maar {
         node.exchange = None;
         node.registered = true;
         node.registered_at = now;
-        node.last_serving = None;
+        let last_serving = node.last_serving.take();
         node.previous = previous;
         node.phase = Phase::Attached;
+        if first {
+            // The previous MAARs are in the order in which they served the node.
+            let from = last_serving.or(node.previous.last().map(|it| it.address));
+            let home = last_serving.is_some();
+            let until = now.after(PATH_END_MEMORY);
+            node.leaving.clear();
+            node.leaving_until = None;
+            node.release_at = None;
+            node.arriving = from.map(|from| Arriving { from, home, until });
+            if let Some(to) = last_serving {
+                outputs.push(Output::EndPath {
+                    to,
+                    prefix: node.home_network_prefix,
+                    by: node.way_to(to),
+                });
+            }
+        }
         node.expires_at = Some(now.after(lifetime));
         // Well before the end, so that several transmissions fit (RFC 6275 section 11.7.1).
         node.refresh_at = Some(now.after(lifetime.mul_f64(0.6)));

@@ -15,6 +15,7 @@ mod answers;
 mod attachment;
 mod filters;
 mod interfaces;
+mod path_ends;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -22,22 +23,25 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kedge_dataplane_api::Tables;
 use kedge_dataplane_api::model::{Encapsulation, Tunnel};
+use kedge_dataplane_api::{Tables, path_end};
 use tokio::sync::{mpsc, watch};
 
 use self::interfaces::Interfaces;
+use self::path_ends::{PathEnd, PathEnds, TunnelSockets};
 use super::{Input, Maar, Output, Settings, State};
 use crate::access::{AccessLink, Advertiser, Policy, Solicitation, advertisement};
 use crate::binding::{FileStore, Saver, StoreError};
 use crate::counters::Counters;
-use crate::dataplane_sync::{self, FromDataplane};
+use crate::dataplane_sync::{self, Desired, FromDataplane};
 use crate::driver::{Endpoint, FromSocket, Heeded, Observer, Parts, RateLimit, restore, wait_until};
 use crate::event::Event;
 use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
 use crate::kernel::{Change, Kernel};
 use crate::metrics::Accumulated;
 use crate::path::{self, PathSocket, Paths};
+use crate::wire::gtpu::Message;
+use crate::wire::mobility::TunnelType;
 use crate::wire::neighbour_discovery::PrefixInformation;
 use crate::{forwarding, kernel};
 use kedge_config::Config;
@@ -60,6 +64,8 @@ const COUNTERS: &[&str] = &[
     "advertisements_not_sent",
     "neighbour_requests",
     "gtpu_messages_not_sent",
+    "path_ends_sent",
+    "path_ends_not_sent",
 ];
 
 /// Runs until a signal says to stop.
@@ -108,6 +114,9 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         unsettled: 0,
         paths: Paths::new(path_settings(&config)),
         path_socket: None,
+        path_ends: PathEnds::default(),
+        ends_to_come: Vec::new(),
+        tunnel_sockets: TunnelSockets::default(),
         told: RateLimit::default(),
         solicit,
         config,
@@ -134,6 +143,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
             .next_deadline()
             .filter(|_| daemon.path_socket.is_some())
             .map(|time| daemon.observer.clock().instant(time));
+        let end = daemon.path_ends.next_deadline();
+        let end = end.map(|time| daemon.observer.clock().instant(time));
         let configure = daemon.interfaces.retry_at();
         tokio::select! {
             biased;
@@ -150,6 +161,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
             () = std::future::ready(()), if daemon.unsettled > 0 => daemon.settle(),
             received = from_path(daemon.path_socket.as_ref()) => daemon.path_message(received),
             () = wait_until(ask) => daemon.ask_paths(path::Input::Tick),
+            () = wait_until(end) => daemon.end_paths(),
             () = wait_until(configure) => daemon.configure_pending().await,
             _ = probe.tick() => daemon.probe().await,
             failed = daemon.saver.ready() => daemon.save(failed),
@@ -198,7 +210,7 @@ struct Daemon {
     links: BTreeMap<String, Arc<AccessLink>>,
     advertiser: Advertiser,
     solicit: mpsc::Sender<Solicitation>,
-    desired: watch::Sender<Tables>,
+    desired: watch::Sender<Desired>,
     /// The generation of a data plane that holds what it should.
     dataplane: Option<u64>,
     counters: Counters,
@@ -212,6 +224,11 @@ struct Daemon {
     paths: Paths,
     /// Open from the first GTP-U tunnel on.
     path_socket: Option<PathSocket>,
+    /// What the peers of old ways are to be told.
+    path_ends: PathEnds,
+    /// Those of tables that were not computed yet.
+    ends_to_come: Vec<PathEnd>,
+    tunnel_sockets: TunnelSockets,
 }
 
 impl Daemon {
@@ -233,6 +250,7 @@ impl Daemon {
                     link_layer_address,
                     prefixes,
                 } => self.advertise(&port, link_local_address, link_layer_address, prefixes),
+                Output::EndPath { to, prefix, by } => self.ends_to_come.push(PathEnd { to, prefix, by }),
                 Output::Event(event) => {
                     if let Some(micros) = event.field("duration_us").and_then(|value| value.parse().ok()) {
                         self.accumulated.registration(micros);
@@ -303,17 +321,22 @@ impl Daemon {
         // Of GTP-U there are many tunnels to one peer.
         let mut peers = BTreeSet::new();
         self.desired.send_if_modified(|known| {
-            if *known == tables {
+            if known.tables == tables {
                 return false;
             }
             let new = tables
                 .tunnels
                 .iter()
-                .filter(|(id, _)| !known.tunnels.contains_key(id));
+                .filter(|(id, _)| !known.tables.tunnels.contains_key(id));
             peers.extend(new.map(|(_, tunnel)| tunnel.remote));
-            *known = tables;
+            known.tables = tables;
+            known.revision += 1;
             true
         });
+        let revision = self.desired.borrow().revision;
+        for end in self.ends_to_come.drain(..) {
+            self.path_ends.add(end, revision);
+        }
         if !peers.is_empty() {
             self.interfaces.probe(&peers);
         }
@@ -342,6 +365,33 @@ impl Daemon {
         }
     }
 
+    /// Tells the peers of old ways that nothing more comes.
+    fn end_paths(&mut self) {
+        let from = self.config.node.address;
+        for end in self.path_ends.due(self.observer.clock().now()) {
+            let packet = path_end::write(from, end.prefix);
+            let sent = match (end.by, &self.path_socket) {
+                (TunnelType::GtpU { teid, ipv4 }, Some(socket)) => {
+                    let own = self.config.maar.as_ref().and_then(|maar| maar.gtpu_ipv4_address);
+                    let to = own.and(ipv4).map_or(end.to, |its| its.to_ipv6_mapped());
+                    let sent = socket.send_packet(to, teid, &packet);
+                    // A peer that is not of our kind knows this one.
+                    sent.and_then(|()| socket.send(to, &Message::EndMarker { teid: teid.get() }))
+                }
+                (TunnelType::GtpU { .. }, None) => Err(io::ErrorKind::NotConnected.into()),
+                (TunnelType::Gre { key }, _) => self.tunnel_sockets.send_gre(from, end.to, key, &packet),
+                (TunnelType::Ipv6InIpv6, _) => self.tunnel_sockets.send_ipv6(from, end.to, &packet),
+            };
+            // The gateway that waits for it goes on by itself.
+            if let Err(error) = sent {
+                self.counters.add("path_ends_not_sent");
+                tracing::debug!(to = %end.to, prefix = %end.prefix, %error, "a path end cannot be sent");
+            } else {
+                self.counters.add("path_ends_sent");
+            }
+        }
+    }
+
     /// It fails while the node's address is not there yet: then it is tried again with the next probe.
     fn open_path_socket(&mut self) {
         let ipv4 = self.config.maar.as_ref().and_then(|maar| maar.gtpu_ipv4_address);
@@ -360,7 +410,12 @@ impl Daemon {
 
     fn path_message(&mut self, received: io::Result<path::Received>) {
         match received {
-            Ok((from, Ok(message))) => self.ask_paths(path::Input::Message { from, message }),
+            Ok((from, Ok(message))) => {
+                if let Message::EndMarker { teid } = message {
+                    self.process(Input::EndMarker { from, teid });
+                }
+                self.ask_paths(path::Input::Message { from, message });
+            }
             Ok((from, Err(error))) => {
                 tracing::debug!(%from, %error, "a GTP-U message was refused");
                 self.ask_paths(path::Input::Malformed);
@@ -372,7 +427,8 @@ impl Daemon {
 
     fn dataplane(&mut self, item: FromDataplane) {
         match item {
-            FromDataplane::Synchronised { generation } => {
+            FromDataplane::Synchronised { generation, revision } => {
+                self.path_ends.confirmed(revision);
                 // Not before: a solicitation that nobody transmits is repeated only a second later.
                 if self.dataplane.replace(generation).is_none() {
                     self.probe_neighbours();
@@ -474,6 +530,7 @@ impl Daemon {
         let mut others: BTreeSet<Ipv6Addr> = self
             .desired
             .borrow()
+            .tables
             .tunnels
             .values()
             .map(|tunnel| tunnel.remote)

@@ -62,6 +62,13 @@ pub enum Input {
         /// Of what it got.
         teid: u32,
     },
+    /// A GTP-U tunnel of ours has brought its last (3GPP TS 29.281 section 7.3.2).
+    EndMarker {
+        /// IPv6 source.
+        from: Ipv6Addr,
+        /// Of the tunnel, here.
+        teid: u32,
+    },
     /// It is [`Maar::next_deadline`], or later.
     Tick,
 }
@@ -90,6 +97,15 @@ pub enum Output {
         link_layer_address: LinkLayerAddress,
         /// Its prefixes.
         prefixes: Vec<PrefixInformation>,
+    },
+    /// Tell a MAAR that nothing more comes to it for a prefix that was tunnelled there, when that is so.
+    EndPath {
+        /// Which MAAR.
+        to: Ipv6Addr,
+        /// The prefix, which we anchor.
+        prefix: Ipv6Net,
+        /// By what.
+        by: crate::wire::mobility::TunnelType,
     },
     /// Tell whoever watches.
     Event(Event),
@@ -170,6 +186,8 @@ const COUNTERS: &[&str] = &[
     "tunnels_refused_suppressed",
     "bindings_expired",
     "advertisements_sent",
+    "end_markers",
+    "end_markers_unexpected",
 ];
 
 /// The state machine of a MAAR.
@@ -264,6 +282,7 @@ impl Maar {
             Input::DeleteFilter(name) => self.delete_filter(&name, &mut outputs),
             Input::FilterExpired(id) => self.filter_expired(id, &mut outputs),
             Input::TunnelRefused { peer, teid } => self.tunnel_refused(peer, teid, now, &mut outputs),
+            Input::EndMarker { from, teid } => self.end_marker(from, teid),
             Input::Tick => self.tick(now, &mut outputs),
         }
         outputs
@@ -461,8 +480,11 @@ impl Node {
     fn next_deadline(&self) -> Option<Time> {
         let retransmit_at = self.exchange.as_ref().map(|exchange| exchange.retransmit_at);
         // While a re-registration is on its way, `refresh_at` waits for its end.
+        let arriving_until = self.arriving.map(|it| it.until);
+        let moves = [self.leaving_until, arriving_until, self.release_at];
         [retransmit_at, self.refresh_at, self.advertise_at, self.expires_at]
             .into_iter()
+            .chain(moves)
             .flatten()
             .min()
     }

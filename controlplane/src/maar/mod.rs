@@ -38,5 +38,5 @@ mod update;
 mod tests;
 
 pub use fsm::{Counters, Input, Maar, Output, Settings};
-pub use state::{Exchange, Node, NodeTunnel, Phase, Previous, State};
+pub use state::{Arriving, Exchange, Node, NodeTunnel, Phase, Previous, State};
 pub use teid::TeidSequence;

@@ -56,6 +56,19 @@ pub struct Node {
     pub last_serving: Option<Ipv6Addr>,
     /// Prefixes anchored elsewhere, while attached here; oldest first.
     pub previous: Vec<Previous>,
+    /// What `previous` was when it left for another MAAR: what its anchors still have on the way here
+    /// follows it.
+    #[serde(default)]
+    pub leaving: Vec<Previous>,
+    /// When nothing of that can be on the way any more.
+    #[serde(default)]
+    pub leaving_until: Option<Time>,
+    /// When the MAAR that serves it now is ready for its packets; they wait until then.
+    #[serde(default)]
+    pub release_at: Option<Time>,
+    /// It has just come from another MAAR, which may still have packets of its.
+    #[serde(default)]
+    pub arriving: Option<Arriving>,
     /// Number of the last Proxy Binding Update sent for it.
     pub sequence: u16,
     /// An update that waits for its acknowledgement.
@@ -88,6 +101,25 @@ impl Node {
     pub fn tunnel_type(&self, peer: Ipv6Addr) -> Option<TunnelType> {
         Some(self.tunnels.get(&peer)?.remote)
     }
+
+    /// By what packets go to a peer: without a tunnel of the node's own, by the one that all nodes share.
+    #[must_use]
+    pub fn way_to(&self, peer: Ipv6Addr) -> TunnelType {
+        self.teid
+            .and(self.tunnel_type(peer))
+            .unwrap_or(TunnelType::Ipv6InIpv6)
+    }
+}
+
+/// Where a node has just come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arriving {
+    /// The MAAR that served it before.
+    pub from: Ipv6Addr,
+    /// It has come back: the prefix of ours was tunnelled to that MAAR.
+    pub home: bool,
+    /// When nothing can be on the way from there any more.
+    pub until: Time,
 }
 
 /// A tunnel of one node to one peer.

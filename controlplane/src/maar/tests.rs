@@ -1,5 +1,7 @@
 //! What a MAAR refuses or ignores. (What it does: `tests/domain.rs`.)
 
+mod moves;
+
 use std::net::Ipv6Addr;
 use std::time::Duration;
 

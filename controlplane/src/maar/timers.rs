@@ -14,6 +14,10 @@ const TRANSMISSIONS_TO_ONE_CMD: usize = 3;
 /// Transmissions of a de-registration; the node is gone, so nobody waits for it.
 const DEREGISTRATION_TRANSMISSIONS: usize = 3;
 
+/// How long packets may be on the way of before a move. Far more than any are: what is late is delivered,
+/// and what is early has not waited for so long.
+pub(super) const PATH_END_MEMORY: Duration = Duration::from_millis(500);
+
 impl Maar {
     pub(super) fn tick(&mut self, now: Time, outputs: &mut Vec<Output>) {
         while let Some(identifier) = self.due(now) {
@@ -21,6 +25,7 @@ impl Maar {
             self.retransmit(&identifier, now, outputs);
             self.refresh(&identifier, now, outputs);
             self.advertise_again(&identifier, now, outputs);
+            self.forget_old_ways(&identifier, now);
             self.reschedule(&identifier);
         }
     }
@@ -121,6 +126,22 @@ impl Maar {
             let lifetime = self.binding_lifetime_units();
             self.register(identifier, handoff, lifetime, now, outputs);
         }
+    }
+
+    /// Nothing of a node is on the way of before its move any more.
+    fn forget_old_ways(&mut self, identifier: &MobileNodeIdentifier, now: Time) {
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        node.release_at = node.release_at.filter(|at| *at > now);
+        if node.arriving.is_some_and(|it| it.until <= now) {
+            node.arriving = None;
+        }
+        if node.leaving_until.is_some_and(|at| at <= now) {
+            node.leaving_until = None;
+            node.leaving.clear();
+        }
+        self.forget_tunnels(identifier);
     }
 
     fn advertise_again(&mut self, identifier: &MobileNodeIdentifier, now: Time, outputs: &mut Vec<Output>) {

@@ -115,6 +115,20 @@ impl Maar {
         }
     }
 
+    /// Nothing more comes from where the node with this TEID was before.
+    pub(super) fn end_marker(&mut self, from: Ipv6Addr, teid: u32) {
+        let its = |node: &&mut Node| node.teid.is_some_and(|it| it.get() == teid);
+        let node = self.state.nodes.values_mut().find(its);
+        match node.filter(|node| node.arriving.is_some_and(|it| it.from == from)) {
+            Some(node) => {
+                // Its deadline stays, which then finds nothing to do.
+                node.arriving = None;
+                self.counters.add("end_markers");
+            }
+            None => self.counters.add("end_markers_unexpected"),
+        }
+    }
+
     /// Forgets the tunnels of a node to MAARs that are no peers of it any more.
     pub(super) fn forget_tunnels(&mut self, identifier: &MobileNodeIdentifier) {
         let Some(node) = self.state.nodes.get(identifier) else {
@@ -125,7 +139,10 @@ impl Maar {
             .keys()
             .copied()
             .filter(|peer| {
-                node.last_serving != Some(*peer) && node.previous.iter().all(|it| it.address != *peer)
+                let prefixes = node.previous.iter().chain(&node.leaving);
+                node.last_serving != Some(*peer)
+                    && node.arriving.is_none_or(|it| it.from != *peer)
+                    && prefixes.map(|it| it.address).all(|it| it != *peer)
             })
             .collect();
         for peer in gone {

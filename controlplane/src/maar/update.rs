@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use super::fsm::{Maar, Output};
 use super::state::Phase;
+use super::timers::PATH_END_MEMORY;
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::handoff_indicator::RE_REGISTRATION;
@@ -29,7 +30,7 @@ impl Maar {
         let status = match self.check_update(stranger, update, now) {
             Ok(identifier) => {
                 self.counters.add("updates_accepted");
-                self.follow(&identifier, update, outputs);
+                self.follow(&identifier, update, now, outputs);
                 Status::ACCEPTED
             }
             Err(status) => {
@@ -143,6 +144,7 @@ impl Maar {
         &mut self,
         identifier: &MobileNodeIdentifier,
         update: &ProxyBindingUpdate,
+        now: Time,
         outputs: &mut Vec<Output>,
     ) {
         let Some(node) = self.state.nodes.get_mut(identifier) else {
@@ -159,6 +161,26 @@ impl Maar {
             self.remove(identifier);
             return;
         };
+        match node.phase {
+            Phase::Anchored { serving: before } if before == serving => {}
+            Phase::Anchored { serving: to } => outputs.push(Output::EndPath {
+                to,
+                prefix,
+                by: node.way_to(to),
+            }),
+            _ if node.previous.is_empty() => {}
+            // It has left this link.
+            _ => {
+                node.leaving = std::mem::take(&mut node.previous);
+                node.leaving_until = Some(now.after(PATH_END_MEMORY));
+            }
+        }
+        if node.phase != (Phase::Anchored { serving }) {
+            // RFC 8818 FM:6-2, without a word for it in RFC 8885.
+            let delay = self.settings.timers.release_delay;
+            node.release_at = (!delay.is_zero()).then(|| now.after(delay));
+        }
+        node.arriving = None;
         node.phase = Phase::Anchored { serving };
         node.last_serving = Some(serving);
         node.reattached = false;

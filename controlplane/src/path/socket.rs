@@ -5,10 +5,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 
 use tokio::net::UdpSocket;
 
-use crate::wire::gtpu::{Malformed, Message, PORT};
+use crate::wire::gtpu::{Malformed, Message, PORT, g_pdu};
 
 /// Longer than any message about a path.
 const LONGEST: usize = 2048;
@@ -56,19 +57,31 @@ impl PathSocket {
         }
     }
 
+    /// Sends a packet in a G-PDU (3GPP TS 29.281 section 5.1), on the tunnel that the peer has `teid` for.
+    ///
+    /// # Errors
+    /// As [`PathSocket::send`].
+    pub fn send_packet(&self, to: Ipv6Addr, teid: NonZeroU32, packet: &[u8]) -> io::Result<()> {
+        self.send_octets(to, &g_pdu(teid, packet))
+    }
+
     /// Sends a message; it does not wait for room.
     ///
     /// # Errors
     /// That of the operating system, such as no route to `to`; and `AddrNotAvailable` for a peer of IPv4 where this
     /// node has no address for that.
     pub fn send(&self, to: Ipv6Addr, message: &Message) -> io::Result<()> {
+        self.send_octets(to, &message.emit())
+    }
+
+    fn send_octets(&self, to: Ipv6Addr, octets: &[u8]) -> io::Result<()> {
         let to = to.to_canonical();
         let socket = match (to, &self.ipv4) {
             (IpAddr::V6(_), _) => &self.ipv6,
             (IpAddr::V4(_), Some(ipv4)) => ipv4,
             (IpAddr::V4(_), None) => return Err(io::ErrorKind::AddrNotAvailable.into()),
         };
-        let sent = socket.sender.send_to(&message.emit(), SocketAddr::new(to, PORT));
+        let sent = socket.sender.send_to(octets, SocketAddr::new(to, PORT));
         sent.map(|_| ())
     }
 }

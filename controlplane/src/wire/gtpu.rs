@@ -4,6 +4,7 @@
 //! Headers Notification), are the data plane's. Unknown information elements are skipped (section 8.1).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 
 /// UDP port of GTP-U (section 4.4.2).
 pub const PORT: u16 = 2152;
@@ -21,6 +22,7 @@ const ECHO_RESPONSE: u8 = 2;
 const ERROR_INDICATION: u8 = 26;
 const SUPPORTED_EXTENSION_HEADERS_NOTIFICATION: u8 = 31;
 const END_MARKER: u8 = 254;
+const G_PDU: u8 = 255;
 
 /// Information elements (section 8.1): below 128 type and value, from there on type, length, value.
 const RECOVERY: u8 = 14;
@@ -98,6 +100,18 @@ pub enum Malformed {
         /// The length it has.
         length: usize,
     },
+}
+
+/// A packet as a G-PDU (section 5.1), without sequence number and extension headers.
+#[must_use]
+pub fn g_pdu(teid: NonZeroU32, packet: &[u8]) -> Vec<u8> {
+    // What is sent by this is a few octets long.
+    let length = u16::try_from(packet.len()).unwrap_or(u16::MAX);
+    let mut octets = vec![VERSION, G_PDU];
+    octets.extend_from_slice(&length.to_be_bytes());
+    octets.extend_from_slice(&teid.get().to_be_bytes());
+    octets.extend_from_slice(packet);
+    octets
 }
 
 /// The information elements that are used here.

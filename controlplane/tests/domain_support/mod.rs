@@ -192,7 +192,7 @@ impl Domain {
                     self.heard
                         .insert(self.on_link[&link_layer_address].clone(), heard);
                 }
-                maar::Output::Event(_) => {}
+                maar::Output::Event(_) | maar::Output::EndPath { .. } => {}
             }
         }
     }

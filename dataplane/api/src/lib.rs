@@ -20,6 +20,7 @@ pub mod proto {
 pub mod client;
 pub mod convert;
 pub mod model;
+pub mod path_end;
 
 pub use client::{Client, ClientError};
 pub use convert::{ConversionError, prefix_keys};

@@ -82,6 +82,16 @@ pub enum NextHop {
         /// How long at most, 1..=600000 milliseconds; 0 is the data plane's own.
         maximum_ms: u32,
     },
+    /// As `then`, when a tunnel has brought its last: until then packets wait, but for those that come out
+    /// of this tunnel.
+    After {
+        /// The old way.
+        tunnel: u32,
+        /// How long at most, 1..=600000 milliseconds; 0 is the data plane's own.
+        maximum_ms: u32,
+        /// [`NextHop::Deliver`] or [`NextHop::Tunnel`].
+        then: Box<NextHop>,
+    },
 }
 
 /// Why packets to a prefix are dropped.

@@ -1,21 +1,18 @@
 //! What becomes of one packet.
 
+use super::admit::may_become_known;
 use super::encapsulate::clamp_mss;
-use super::filter::leads_into;
-use super::hold::must_wait;
+use super::hold::{is_behind_unknown, must_wait};
 use super::{Lane, Origin, Output, Pipeline, ipv4};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::flow::Verdict;
 use crate::frame::Frame;
-use crate::snapshot::{Adjacency, LinkLayerAddress, NextHop, Route, Snapshot, SourceRule};
+use crate::snapshot::{Adjacency, LinkLayerAddress, NextHop, Route, Snapshot};
 use crate::stage::icmpv6_error::{self, Icmpv6Error};
-use crate::stage::parse::{
-    self, ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, is_link_local, is_link_scope_multicast,
-    is_multicast, is_never_on_the_wire,
-};
+use crate::stage::parse::{self, ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::tunnel::error::TunnelError;
-use crate::tunnel::{gre, gtpu, ip6_in_ip6};
+use crate::tunnel::{gtpu, ip6_in_ip6};
 
 /// Why a packet goes no further, and what its sender is told.
 pub(super) struct Refusal(pub(super) DropReason, pub(super) Option<Tell>);
@@ -51,6 +48,8 @@ pub(super) enum Step {
         tunnel: u32,
         inner: std::ops::Range<usize>,
     },
+    /// The tunnel has brought its last for the prefix of the packet's destination.
+    EndPath { tunnel: u32 },
     /// Say that we are here.
     AnswerEcho(gtpu::Message),
     /// Somebody between us and the peer of this tunnel says what became of a packet in it.
@@ -75,6 +74,12 @@ impl Pipeline {
         verdict: Option<&Verdict>,
         output: &mut Output<F>,
     ) -> Option<Lane<F>> {
+        if output.has_unknown() && is_behind_unknown(&lane, output) {
+            if self.hold_unknown(snapshot, now, lane, output).is_some() {
+                self.counters.add_drops(DropReason::HoldPrefixFull, 1);
+            }
+            return None;
+        }
         let step = match lane.origin {
             Origin::Wire => self.admit(snapshot, &lane, route, source),
             Origin::Tunnel(tunnel) => self.admit_inner(snapshot, &lane, route, source, tunnel),
@@ -89,6 +94,11 @@ impl Pipeline {
         let refusal = match step {
             Ok(Step::Punt) => {
                 self.punt(snapshot, now, lane, output);
+                return None;
+            }
+            Ok(Step::EndPath { tunnel }) => {
+                self.counters.stage(Stage::PathEnded, 1);
+                output.ended(tunnel, lane.packet.destination);
                 return None;
             }
             Ok(Step::AnswerEcho(message)) => return self.answer_echo(now, lane, &message),
@@ -119,18 +129,21 @@ impl Pipeline {
             Ok(Step::Forward(next_hop)) => {
                 // Before it waits, if it has to: what a filter sends elsewhere does not, and no packet meets
                 // filters twice.
-                let next_hop = match verdict.filter(|it| !it.is_nothing()) {
+                let mut next_hop = match verdict.filter(|it| !it.is_nothing()) {
                     None => next_hop,
                     Some(verdict) => match self.obey(snapshot, &mut lane, verdict, route, next_hop) {
                         Ok(next_hop) => next_hop,
                         Err(reason) => return self.refuse(snapshot, now, lane, reason.into()),
                     },
                 };
-                if (matches!(next_hop, NextHop::Hold) || !output.held.is_empty())
-                    && must_wait(&lane, route, next_hop, output)
-                {
-                    self.hold(snapshot, now, lane, route.counter, output);
-                    return None;
+                if matches!(next_hop, NextHop::Hold | NextHop::After(_)) || output.holds() {
+                    match must_wait(snapshot, &lane, route, next_hop, output) {
+                        Some(then) => next_hop = then,
+                        None => {
+                            self.hold(snapshot, now, lane, route.counter, output);
+                            return None;
+                        }
+                    }
                 }
                 match self.forward(snapshot, lane, next_hop, route.counter, output) {
                     Ok(()) => return None,
@@ -140,131 +153,14 @@ impl Pipeline {
                     }
                 }
             }
-            Err(refusal) => refusal,
+            Err(refusal) => {
+                if may_become_known(refusal.0) && !lane.late {
+                    lane = self.hold_unknown(snapshot, now, lane, output)?;
+                }
+                refusal
+            }
         };
         self.refuse(snapshot, now, lane, refusal)
-    }
-
-    /// Whether a packet off the wire may go on, and how.
-    #[inline]
-    fn admit<F: Frame>(
-        &mut self,
-        snapshot: &Snapshot,
-        lane: &Lane<F>,
-        route: Route,
-        source: Route,
-    ) -> Result<Step, Refusal> {
-        if lane.ethertype != ETHERTYPE_IPV6 {
-            return self.admit_ipv4(snapshot, lane, route);
-        }
-        let packet = &lane.packet;
-        if is_multicast(packet.source) || is_never_on_the_wire(packet.source) {
-            return Err(DropReason::SourceInvalid.into());
-        }
-        if is_multicast(packet.destination) {
-            let stays = is_link_scope_multicast(packet.destination);
-            return if stays {
-                Ok(Step::Punt)
-            } else {
-                Err(DropReason::MulticastUnsupported.into())
-            };
-        }
-        if is_link_local(packet.destination) {
-            return Ok(Step::Punt);
-        }
-        if is_link_local(packet.source) {
-            // Neighbour discovery and DHCPv6 may come to a global address of ours.
-            return if route.next_hop == NextHop::Local {
-                self.local(snapshot, lane)
-            } else {
-                Err(DropReason::SourceLinkLocal.into())
-            };
-        }
-        if packet.source == 0 || is_never_on_the_wire(packet.destination) {
-            return Err(DropReason::SourceInvalid.into());
-        }
-        let access = snapshot.ports.get(lane.port).is_some_and(|port| port.access);
-        let mut next_hop = route.next_hop;
-        if access {
-            // BCP 38: only what the binding allows, from the node that has it.
-            let rule = source.source;
-            let from = |port: u8, address: LinkLayerAddress| {
-                usize::from(port) == lane.port && address == lane.source_link_layer
-            };
-            match rule {
-                SourceRule::Native {
-                    port,
-                    link_layer_address,
-                } if from(port, link_layer_address) => {}
-                SourceRule::Tunnel {
-                    port,
-                    link_layer_address,
-                    tunnel,
-                } if from(port, link_layer_address) => {
-                    if next_hop != NextHop::Local {
-                        next_hop = NextHop::Tunnel(tunnel);
-                    }
-                }
-                _ => return Err(DropReason::SourceNotBound.into()),
-            }
-            self.counters.stage(Stage::SourceChecked, 1);
-            snapshot
-                .prefix_traffic
-                .from(self.worker, source.counter, packet.length, self.now);
-        }
-        if next_hop == NextHop::Local {
-            self.local(snapshot, lane)
-        } else {
-            Ok(Step::Forward(next_hop))
-        }
-    }
-
-    /// Whether a packet out of a tunnel may go on, and how.
-    ///
-    /// Either we serve the node that it is for, and the peer anchors its prefix; or we anchor the
-    /// prefix that it is from, and the peer serves the node (RFC 6275 section 10.4.5, RFC 6705 section 13).
-    #[inline]
-    fn admit_inner<F: Frame>(
-        &mut self,
-        snapshot: &Snapshot,
-        lane: &Lane<F>,
-        route: Route,
-        source: Route,
-        tunnel: u32,
-    ) -> Result<Step, Refusal> {
-        let packet = &lane.packet;
-        let invalid = |address| {
-            is_multicast(address) || is_link_local(address) || is_never_on_the_wire(address) || address == 0
-        };
-        if invalid(packet.source) || invalid(packet.destination) {
-            return Err(DropReason::TunnelInnerSourceInvalid.into());
-        }
-        let for_served = matches!(route.source, SourceRule::Tunnel { tunnel: its, .. } if its == tunnel);
-        let from_anchored = source.next_hop == NextHop::Tunnel(tunnel);
-        if !for_served && !from_anchored && !filtered_into(snapshot, packet.source, tunnel) {
-            return Err(DropReason::TunnelInnerSourceInvalid.into());
-        }
-        if from_anchored {
-            snapshot
-                .prefix_traffic
-                .from(self.worker, source.counter, packet.length, self.now);
-        }
-        if route.next_hop != NextHop::Local {
-            return Ok(Step::Forward(route.next_hop));
-        }
-        let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
-        let upper = parse::upper_layer(octets, packet.next_header)?;
-        let inner = octets.get(upper.offset..).unwrap_or_default();
-        let nested = match upper.next_header {
-            ip6_in_ip6::NEXT_HEADER | gre::NEXT_HEADER => true,
-            gtpu::UDP => inner.get(2..4) == Some(&gtpu::PORT.to_be_bytes()),
-            _ => false,
-        };
-        if nested {
-            Err(DropReason::TunnelNested.into())
-        } else {
-            Ok(Step::Punt)
-        }
     }
 
     /// Sends a packet by its next hop, or gives it back with the reason why not.
@@ -289,7 +185,7 @@ impl Pipeline {
             )),
             NextHop::NodeAbsent => Some(DropReason::NodeAbsent.into()),
             // What is to be held does not come here.
-            NextHop::Hold | NextHop::HoldExpired => Some(DropReason::HoldExpired.into()),
+            NextHop::Hold | NextHop::After(_) | NextHop::HoldExpired => Some(DropReason::HoldExpired.into()),
             NextHop::OnLink { port } => {
                 output.missing(usize::from(port), lane.packet.destination);
                 Some(DropReason::NeighbourUnresolved.into())
@@ -483,13 +379,6 @@ impl Pipeline {
         self.counters.stage(Stage::Icmpv6ErrorSent, 1);
         own(lane)
     }
-}
-
-/// Whether filters of this source's prefix send packets into this tunnel: the node may answer by the same way.
-#[cold]
-fn filtered_into(snapshot: &Snapshot, source: u128, tunnel: u32) -> bool {
-    let filters = snapshot.routes.filters(snapshot.fib.lookup(source));
-    leads_into(&snapshot.flows, filters, tunnel)
 }
 
 /// A lane whose frame holds a packet of our own now.

@@ -36,6 +36,7 @@ impl Pipeline {
             port: lane.port,
             source_link_layer: lane.source_link_layer,
             origin: lane.origin,
+            late: lane.late,
             peer: lane.peer,
             frame,
         };
@@ -70,6 +71,7 @@ impl Pipeline {
                 port: lane.port,
                 source_link_layer: lane.source_link_layer,
                 origin: lane.origin,
+                late: false,
                 peer: NO_MATCH,
             }),
             Err(reason) => {

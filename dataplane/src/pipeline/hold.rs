@@ -2,12 +2,13 @@
 
 use arrayvec::ArrayVec;
 
+use super::admit::{InnerPacket, filtered_into};
 use super::{BURST, Lane, Lanes, NoProbe, Origin, Output, PASSES, Pipeline};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::frame::Frame;
-use crate::hold::{Full, LOOKS, Pushed, State};
-use crate::snapshot::{NextHop, Route, Snapshot};
+use crate::hold::{Full, LOOKS, Pushed, Queues, State};
+use crate::snapshot::{NextHop, Route, Snapshot, SourceRule};
 
 /// Packets that one look frees for their age; those behind them are freed by the next.
 const FREED: usize = 16;
@@ -39,46 +40,61 @@ impl Pipeline {
         }
     }
 
+    /// Keeps a packet whose source, or whose destination, nothing is known of yet: it may be about to be.
+    /// Gives back one for which there is no room.
+    ///
+    /// A node that has just come to this link sends before its gateway has learnt which prefixes it has, and
+    /// their anchors may be told of it sooner than its gateway. What waits here is checked like any other
+    /// packet before it goes on (BCP 38).
+    #[cold]
+    #[inline(never)]
+    pub(super) fn hold_unknown<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: u64,
+        lane: Lane<F>,
+        output: &mut Output<F>,
+    ) -> Option<Lane<F>> {
+        let (key, octets) = (flow(&lane), lane.packet.length);
+        match output.unknown.push(key, lane, octets, now, snapshot.serial) {
+            Pushed::Held => self.counters.stage(Stage::Held, 1),
+            Pushed::Instead(gone, _) => {
+                self.counters.stage(Stage::Held, 1);
+                return Some(gone);
+            }
+            Pushed::Refused(lane, _) => return Some(lane),
+        }
+        None
+    }
+
     /// Looks after what is held: drops what is too old, sends what is not held any more, as many as their
     /// pace permits. To be called once in every round in which something is held; whether something was
     /// released.
     pub fn tend<F: Frame>(&mut self, snapshot: &Snapshot, now: u64, output: &mut Output<F>) -> bool {
-        let mut looks: ArrayVec<u32, LOOKS> = ArrayVec::new();
-        output.held.looks(&mut looks);
-        for queue in looks {
-            for _ in 0..FREED {
-                if !output.held.oldest(queue, now).is_some_and(|(_, old)| old) {
-                    break;
-                }
-                drop(output.held.pop(queue));
-                self.counters.add_drops(DropReason::HoldTooOld, 1);
-            }
-            if output.held.is_undecided(queue, snapshot.serial) {
-                decide(snapshot, queue, now, output);
-            }
-        }
-        if !output.held.is_releasing() {
-            return false;
-        }
         let mut lanes = Lanes::new();
-        for _ in 0..output.held.allowance(now, BURST) {
-            let Some(queue) = output.held.next_to_release() else {
-                break;
-            };
-            // A prefix may be held again before its turn comes: nothing of it goes out, or it would come
-            // in again behind what is still there.
-            if output.held.is_undecided(queue, snapshot.serial)
-                && decide(snapshot, queue, now, output) == State::Holding
-            {
-                continue;
-            }
-            let Some(mut lane) = output.held.release(queue) else {
-                break;
-            };
-            if lane.origin != Origin::Own {
-                lane.origin = Origin::Held;
-            }
-            lanes.push(lane);
+        let Output { held, unknown, .. } = output;
+        self.take(
+            held,
+            snapshot.serial,
+            now,
+            DropReason::HoldTooOld,
+            &mut lanes,
+            |lane| must_go_on_waiting(snapshot, lane),
+        );
+        for lane in lanes.iter_mut().filter(|lane| lane.origin != Origin::Own) {
+            lane.origin = Origin::Held;
+        }
+        let before = lanes.len();
+        self.take(
+            unknown,
+            snapshot.serial,
+            now,
+            DropReason::SourceNotBound,
+            &mut lanes,
+            |lane| !is_known(snapshot, lane),
+        );
+        for lane in lanes.iter_mut().skip(before) {
+            lane.late = true;
         }
         self.counters.stage(Stage::Released, lanes.len() as u64);
         let some = !lanes.is_empty();
@@ -90,33 +106,158 @@ impl Pipeline {
         }
         some
     }
+
+    /// Drops what is too old, for `reason`; takes what need not wait any more, as much as there is room for.
+    fn take<F: Frame>(
+        &mut self,
+        queues: &mut Queues<Lane<F>>,
+        serial: u64,
+        now: u64,
+        reason: DropReason,
+        lanes: &mut Lanes<F>,
+        waits: impl Fn(&Lane<F>) -> bool,
+    ) {
+        if queues.is_empty() {
+            return;
+        }
+        // All of a queue are of one prefix, or of one node.
+        let decide = |queues: &mut Queues<Lane<F>>, queue| {
+            let waits = queues.oldest(queue, now).is_some_and(|(lane, _)| waits(lane));
+            let state = if waits { State::Holding } else { State::Releasing };
+            queues.decide(queue, state, serial);
+            state
+        };
+        let mut looks: ArrayVec<u32, LOOKS> = ArrayVec::new();
+        queues.looks(&mut looks);
+        for queue in looks {
+            for _ in 0..FREED {
+                if !queues.oldest(queue, now).is_some_and(|(_, old)| old) {
+                    break;
+                }
+                // Out of a tunnel it has another name.
+                let of_tunnel = |lane: &Lane<F>| matches!(lane.origin, Origin::Tunnel(_));
+                let reason = match queues.pop(queue) {
+                    Some(lane) if of_tunnel(&lane) && reason == DropReason::SourceNotBound => {
+                        DropReason::TunnelInnerSourceInvalid
+                    }
+                    _ => reason,
+                };
+                self.counters.add_drops(reason, 1);
+            }
+            if queues.is_undecided(queue, serial) {
+                decide(queues, queue);
+            }
+        }
+        if !queues.is_releasing() {
+            return;
+        }
+        for _ in 0..queues.allowance(now, BURST - lanes.len()) {
+            let Some(queue) = queues.next_to_release() else {
+                break;
+            };
+            // A prefix may be held again before its turn comes: nothing of it goes out, or it would come
+            // in again behind what is still there.
+            if queues.is_undecided(queue, serial) && decide(queues, queue) == State::Holding {
+                continue;
+            }
+            match queues.release(queue) {
+                Some(lane) => lanes.push(lane),
+                None => break,
+            }
+        }
+    }
 }
 
-/// Whether a packet has to wait, for its next hop or behind others of its prefix.
+/// Where a packet goes that need not wait, for its next hop or behind others of its prefix; `None` if it has
+/// to.
 ///
 /// `route` is that of its destination, `next_hop` where it is to go: elsewhere, where its source decides
 /// that.
 #[cold]
 #[inline(never)]
-pub(super) fn must_wait<F>(lane: &Lane<F>, route: Route, next_hop: NextHop, output: &Output<F>) -> bool {
+pub(super) fn must_wait<F>(
+    snapshot: &Snapshot,
+    lane: &Lane<F>,
+    route: Route,
+    next_hop: NextHop,
+    output: &Output<F>,
+) -> Option<NextHop> {
+    let mut then = next_hop;
+    match next_hop {
+        NextHop::Hold => return None,
+        NextHop::After(index) => {
+            let after = snapshot.afters.get(index);
+            // What comes by the old way is older than all that waits.
+            if lane.origin == Origin::Tunnel(after.first) {
+                return Some(after.then);
+            }
+            if !after.over {
+                return None;
+            }
+            then = after.then;
+        }
+        _ => {}
+    }
     // What is not held any more must not be overtaken, until it has gone. It does not overtake itself.
-    next_hop == NextHop::Hold
-        || (matches!(lane.origin, Origin::Wire | Origin::Tunnel(_))
-            && next_hop == route.next_hop
-            && output.held.contains(route.counter))
+    let behind_others = matches!(lane.origin, Origin::Wire | Origin::Tunnel(_))
+        && next_hop == route.next_hop
+        && output.held.contains(route.counter);
+    (!behind_others).then_some(then)
 }
 
-/// Looks the oldest packet of a queue up: all of a queue are of one prefix.
-fn decide<F>(snapshot: &Snapshot, queue: u32, now: u64, output: &mut Output<F>) -> State {
-    let destination = output
-        .held
-        .oldest(queue, now)
-        .map(|(lane, _)| lane.packet.destination);
-    let route = destination.map(|address| snapshot.routes.get(snapshot.fib.lookup(address)));
-    let state = match route.map(|route| route.next_hop) {
-        Some(NextHop::Hold) => State::Holding,
-        _ => State::Releasing,
+/// Whether the prefix of a packet is on hold.
+fn must_go_on_waiting<F>(snapshot: &Snapshot, lane: &Lane<F>) -> bool {
+    let route = snapshot.routes.get(snapshot.fib.lookup(lane.packet.destination));
+    match route.next_hop {
+        NextHop::Hold => true,
+        NextHop::After(index) => !snapshot.afters.get(index).over,
+        _ => false,
+    }
+}
+
+/// Whether what a packet was waiting for has become known.
+fn is_known<F>(snapshot: &Snapshot, lane: &Lane<F>) -> bool {
+    let route = |address| snapshot.routes.get(snapshot.fib.lookup(address));
+    let source = route(lane.packet.source);
+    if let Origin::Tunnel(tunnel) = lane.origin {
+        return InnerPacket::of(snapshot, route(lane.packet.destination), source, tunnel).is_expected()
+            || filtered_into(snapshot, lane.packet.source, tunnel);
+    }
+    match source.source {
+        SourceRule::Refused => false,
+        SourceRule::Native {
+            port,
+            link_layer_address,
+        }
+        | SourceRule::Tunnel {
+            port,
+            link_layer_address,
+            ..
+        } => usize::from(port) == lane.port && link_layer_address == lane.source_link_layer,
+    }
+}
+
+/// Whether others of its kind wait to become known, which it must not overtake.
+#[cold]
+#[inline(never)]
+pub(super) fn is_behind_unknown<F>(lane: &Lane<F>, output: &Output<F>) -> bool {
+    !lane.late && !matches!(lane.origin, Origin::Own | Origin::Held) && output.unknown.contains(flow(lane))
+}
+
+/// The number of the queue of what comes from one network to another by one way. That of others may be the
+/// same: then they wait for each other.
+fn flow<F>(lane: &Lane<F>) -> u32 {
+    let way = match lane.origin {
+        Origin::Tunnel(tunnel) => u64::from(tunnel) | 1 << 63,
+        _ => {
+            let [a, b, c, d, e, f] = lane.source_link_layer;
+            u64::from_be_bytes([0, lane.port as u8, a, b, c, d, e, f])
+        }
     };
-    output.held.decide(queue, state, snapshot.serial);
-    state
+    let networks = [
+        (lane.packet.source >> 64) as u64,
+        (lane.packet.destination >> 64) as u64,
+    ];
+    let mix = |sum: u64, part: u64| (sum ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    (networks.into_iter().fold(way, mix) >> 32) as u32
 }

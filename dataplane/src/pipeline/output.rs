@@ -25,12 +25,28 @@ pub struct Output<F> {
     pub punt: [ArrayVec<F, FRAMES>; MAX_PORTS],
     /// Neighbours that packets were dropped for want of.
     pub events: ArrayVec<MissingNeighbour, EVENTS>,
+    /// Tunnels that have brought their last for a prefix.
+    pub ended: ArrayVec<PathEnd, ENDS>,
     /// Packets of prefixes that are on hold.
     pub(super) held: Queues<Lane<F>>,
+    /// Packets whose source or destination nothing is known of yet.
+    pub(super) unknown: Queues<Lane<F>>,
     /// Paths to peers that take less than was thought.
     pub too_big: ArrayVec<PathTooBig, EVENTS>,
     /// Fragments of packets in tunnels.
     pub(super) reassembly: Reassembly<F>,
+}
+
+/// Path ends noted for one burst; each is said several times.
+const ENDS: usize = 16;
+
+/// A tunnel has brought its last for a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathEnd {
+    /// Its index.
+    pub tunnel: u32,
+    /// An address of the prefix.
+    pub address: Ipv6Addr,
 }
 
 /// A packet was dropped for want of this neighbour.
@@ -57,7 +73,9 @@ impl<F> Default for Output<F> {
             transmit: std::array::from_fn(|_| ArrayVec::new()),
             punt: std::array::from_fn(|_| ArrayVec::new()),
             events: ArrayVec::new(),
+            ended: ArrayVec::new(),
             held: Queues::default(),
+            unknown: Queues::default(),
             too_big: ArrayVec::new(),
             reassembly: Reassembly::default(),
         }
@@ -65,11 +83,13 @@ impl<F> Default for Output<F> {
 }
 
 impl<F> Output<F> {
-    /// With room for packets on hold; without it, none is held.
+    /// With room for packets on hold, and for those of which nothing is known yet; without it, none
+    /// is held.
     #[must_use]
-    pub fn holding(bounds: Bounds) -> Self {
+    pub fn holding(held: Bounds, unknown: Bounds) -> Self {
         Self {
-            held: Queues::new(bounds),
+            held: Queues::new(held),
+            unknown: Queues::new(unknown),
             ..Self::default()
         }
     }
@@ -94,11 +114,34 @@ impl<F> Output<F> {
         self.reassembly.fragments()
     }
 
+    /// Whether something is on hold.
+    #[inline]
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty() || !self.unknown.is_empty()
+    }
+
+    /// Whether something waits to become known.
+    #[inline]
+    pub(super) fn has_unknown(&self) -> bool {
+        !self.unknown.is_empty()
+    }
+
     /// Packets and octets on hold.
     #[inline]
     #[must_use]
     pub fn held(&self) -> (usize, usize) {
-        (self.held.packets(), self.held.octets())
+        (
+            self.held.packets() + self.unknown.packets(),
+            self.held.octets() + self.unknown.octets(),
+        )
+    }
+
+    /// Notes that a tunnel has brought its last for the prefix of this address.
+    pub(super) fn ended(&mut self, tunnel: u32, address: u128) {
+        let address = address.into();
+        // One for which there is no room comes again.
+        let _ = self.ended.try_push(PathEnd { tunnel, address });
     }
 
     /// Notes a missing neighbour, once for each burst.

@@ -136,7 +136,7 @@ pub enum ApplyError {
         workers: usize,
     },
     /// A hold that is longer than any move.
-    #[error("prefix {prefix}: hold.maximum_ms = {maximum_ms}: must be 0 to {MAXIMUM_HOLD_MS}")]
+    #[error("prefix {prefix}: maximum_ms = {maximum_ms}: must be 0 to {MAXIMUM_HOLD_MS}")]
     Hold {
         /// Which entry.
         prefix: Ipv6Net,
@@ -185,6 +185,9 @@ pub enum ApplyError {
     /// No classifier can be made of the filters of the whole domain.
     #[error("{0}")]
     Classifier(#[from] crate::flow::BuildError),
+    /// A wait for something else than a link or a tunnel.
+    #[error("prefix {0}: after.then must be deliver or tunnel")]
+    Then(Ipv6Net),
     /// A tunnel id that means none.
     #[error("0 is no tunnel id")]
     TunnelZero,
@@ -405,47 +408,18 @@ fn prefix_entry(prefix: Ipv6Net, entry: &PrefixEntry, ports: &[PortDescription])
     let name = || format!("prefix {}", shown_prefix(prefix));
     if prefix.prefix_len() >= MAPPED_LENGTH
         && is_ipv4(prefix.addr())
-        && (entry.source.is_some() || matches!(entry.next_hop, NextHop::Deliver { .. } | NextHop::Tunnel(_)))
+        && (entry.source.is_some()
+            || matches!(
+                entry.next_hop,
+                NextHop::Deliver { .. } | NextHop::Tunnel(_) | NextHop::Hold { .. } | NextHop::After { .. }
+            ))
     {
         return Err(ApplyError::Ipv4Node(prefix));
     }
     if prefix.trunc() != prefix {
         return Err(ApplyError::HostBits(prefix));
     }
-    match &entry.next_hop {
-        NextHop::Deliver {
-            port,
-            link_layer_address,
-        } => {
-            side(port, true, ports, name)?;
-            unicast(*link_layer_address, name)?;
-        }
-        NextHop::Gateway { port, address } => {
-            side(port, false, ports, name)?;
-            if !is_unicast(*address) {
-                return Err(ApplyError::Address {
-                    entry: name(),
-                    address: *address,
-                    why: "no unicast address",
-                });
-            }
-            if is_ipv4(*address) != is_ipv4(prefix.addr()) {
-                return Err(ApplyError::Address {
-                    entry: name(),
-                    address: *address,
-                    why: "the prefix is of the other IP version",
-                });
-            }
-        }
-        NextHop::OnLink { port } => known_port(port, ports, name)?,
-        NextHop::Hold { maximum_ms } if *maximum_ms > MAXIMUM_HOLD_MS => {
-            return Err(ApplyError::Hold {
-                prefix,
-                maximum_ms: *maximum_ms,
-            });
-        }
-        NextHop::Tunnel(_) | NextHop::Discard(_) | NextHop::Hold { .. } => {}
-    }
+    next_hop(prefix, &entry.next_hop, ports)?;
     if let Some(Source {
         port,
         link_layer_address,
@@ -639,17 +613,61 @@ fn unknown_tunnel(prefix: &Ipv6Net, tunnel: u32) -> ApplyError {
     }
 }
 
+fn next_hop(prefix: Ipv6Net, it: &NextHop, ports: &[PortDescription]) -> Result<(), ApplyError> {
+    let name = || format!("prefix {}", shown_prefix(prefix));
+    match it {
+        NextHop::Deliver {
+            port,
+            link_layer_address,
+        } => {
+            side(port, true, ports, name)?;
+            unicast(*link_layer_address, name)
+        }
+        NextHop::Gateway { port, address } => {
+            side(port, false, ports, name)?;
+            let why = if !is_unicast(*address) {
+                "no unicast address"
+            } else if is_ipv4(*address) != is_ipv4(prefix.addr()) {
+                "the prefix is of the other IP version"
+            } else {
+                return Ok(());
+            };
+            Err(ApplyError::Address {
+                entry: name(),
+                address: *address,
+                why,
+            })
+        }
+        NextHop::OnLink { port } => known_port(port, ports, name),
+        NextHop::Hold { maximum_ms } | NextHop::After { maximum_ms, .. } if *maximum_ms > MAXIMUM_HOLD_MS => {
+            Err(ApplyError::Hold {
+                prefix,
+                maximum_ms: *maximum_ms,
+            })
+        }
+        NextHop::After { then, .. } => match **then {
+            NextHop::Deliver { .. } | NextHop::Tunnel(_) => next_hop(prefix, then, ports),
+            _ => Err(ApplyError::Then(prefix)),
+        },
+        NextHop::Tunnel(_) | NextHop::Discard(_) | NextHop::Hold { .. } => Ok(()),
+    }
+}
+
 /// The tunnels that an entry names.
 pub(super) fn tunnels_of(entry: &PrefixEntry) -> impl Iterator<Item = u32> + use<> {
-    let next_hop = match entry.next_hop {
-        NextHop::Tunnel(id) => Some(id),
-        _ => None,
+    let (next_hop, first) = match &entry.next_hop {
+        NextHop::Tunnel(id) => (Some(*id), None),
+        NextHop::After { tunnel, then, .. } => match **then {
+            NextHop::Tunnel(id) => (Some(id), Some(*tunnel)),
+            _ => (None, Some(*tunnel)),
+        },
+        _ => (None, None),
     };
     let source = match entry.source.as_ref().map(|it| it.path) {
         Some(SourcePath::Tunnel(id)) => Some(id),
         _ => None,
     };
-    next_hop.into_iter().chain(source)
+    next_hop.into_iter().chain(first).chain(source)
 }
 
 fn known_port(port: &str, ports: &[PortDescription], entry: impl Fn() -> String) -> Result<(), ApplyError> {

@@ -24,6 +24,8 @@ use kedge_dataplane_api::model::{self, DiscardReason, PrefixEntry, SourcePath, T
 use super::check::{ApplyError, Have, TableLimits, check, tunnels_of};
 use super::routes::RouteWriter;
 use super::slab::{Indexes, Slab};
+pub use holds::{KnownHold, Maximums};
+
 use super::types::{Adjacency, NextHop, PortDescription, Route, Snapshot, SourceRule};
 use crate::counters::{Bank, Charge, TimedBank, Traffic};
 use crate::fib::{NO_MATCH, Table};
@@ -33,10 +35,6 @@ use crate::path_mtu::PathMtus;
 pub use charging::{Carried, Total, earlier};
 pub use flows::Expiry;
 pub(super) use flows::{Filters, tunnels_named};
-pub use holds::KnownHold;
-
-/// What a prefix is held at most where nobody says anything else.
-const HOLD_MAXIMUM: Duration = Duration::from_secs(3);
 
 /// An index, and what its counters read when it was given out.
 #[derive(Clone, Copy, Debug)]
@@ -88,13 +86,14 @@ pub struct Compiler {
     path_indexes: Indexes,
     /// What routers said of the paths to peers; outlives the tunnels.
     path_mtus: PathMtus,
-    holds: BTreeMap<Ipv6Net, KnownHold>,
-    hold_maximum: Duration,
     /// How often each tunnel is named by a prefix or a filter.
     users: HashMap<u32, usize>,
     adjacencies: BTreeMap<(String, Ipv6Addr), KnownAdjacency>,
     adjacency_indexes: Indexes,
     filters: Filters,
+    holds: BTreeMap<Ipv6Net, KnownHold>,
+    maximums: Maximums,
+    after_indexes: Indexes,
 }
 
 impl Compiler {
@@ -112,6 +111,7 @@ impl Compiler {
             routes: routes.commit(),
             tunnels: Slab::default(),
             paths: Slab::default(),
+            afters: Slab::default(),
             adjacencies: Slab::default(),
             ports: ports.into(),
             node_address: node_address.into(),
@@ -148,8 +148,9 @@ impl Compiler {
             adjacencies: BTreeMap::new(),
             adjacency_indexes: Indexes::default(),
             holds: BTreeMap::new(),
-            hold_maximum: HOLD_MAXIMUM,
             filters,
+            maximums: Maximums::default(),
+            after_indexes: Indexes::default(),
         }
     }
 
@@ -409,7 +410,7 @@ impl Compiler {
         }
         if let Some(entry) = self.tables.prefixes.get(&key) {
             return Some(Route {
-                next_hop: self.next_hop(key, entry),
+                next_hop: self.next_hop(key, &entry.next_hop),
                 source: self.source(entry),
                 counter: 0,
             });
@@ -428,8 +429,8 @@ impl Compiler {
         None
     }
 
-    fn next_hop(&self, prefix: Ipv6Net, entry: &PrefixEntry) -> NextHop {
-        match &entry.next_hop {
+    fn next_hop(&self, prefix: Ipv6Net, next_hop: &model::NextHop) -> NextHop {
+        match next_hop {
             model::NextHop::Deliver {
                 port,
                 link_layer_address,
@@ -447,7 +448,7 @@ impl Compiler {
             model::NextHop::OnLink { port } => self
                 .port_index(port)
                 .map_or(NextHop::None, |port| NextHop::OnLink { port }),
-            model::NextHop::Hold { .. } => self.hold(prefix),
+            model::NextHop::Hold { .. } | model::NextHop::After { .. } => self.hold(prefix),
             model::NextHop::Discard(DiscardReason::NodeAbsent) => NextHop::NodeAbsent,
             model::NextHop::Discard(DiscardReason::Unallocated) => NextHop::Unallocated,
             model::NextHop::Discard(DiscardReason::Prohibited) => NextHop::Prohibited,

@@ -149,6 +149,7 @@ impl Route {
             NextHop::Prohibited => 8,
             NextHop::Hold => 9,
             NextHop::HoldExpired => 10,
+            NextHop::After(index) => 11 | u64::from(index) << 32,
         };
         let (source, tunnel) = match self.source {
             SourceRule::Refused => (0, 0),
@@ -188,6 +189,7 @@ impl Route {
                 8 => NextHop::Prohibited,
                 9 => NextHop::Hold,
                 10 => NextHop::HoldExpired,
+                11 => NextHop::After(index),
                 _ => NextHop::None,
             },
             source: match source & 0xff {
@@ -229,6 +231,7 @@ mod tests {
             NextHop::Prohibited,
             NextHop::Hold,
             NextHop::HoldExpired,
+            NextHop::After(9),
         ];
         let sources = [
             SourceRule::Refused,

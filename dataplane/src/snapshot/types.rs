@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub tunnels: Slab<Tunnel>,
     /// The ways to the peers of tunnels; index 0 is none.
     pub paths: Slab<Path>,
+    /// Prefixes that wait for the end of an old way; index 0 is none.
+    pub afters: Slab<After>,
     /// Routers and other neighbours, resolved or not.
     pub adjacencies: Slab<Adjacency>,
     /// The ports, by index.
@@ -119,8 +121,21 @@ pub enum NextHop {
     Prohibited,
     /// Kept until it is something else.
     Hold,
+    /// Kept until an old way has ended, of which [`Snapshot::afters`] tells; what comes by that way goes on.
+    After(u32),
     /// Kept for too long: dropped without a word.
     HoldExpired,
+}
+
+/// A wait for the end of an old way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct After {
+    /// The tunnel that is the old way.
+    pub first: u32,
+    /// Where packets go that come by it, and later all.
+    pub then: NextHop,
+    /// It is later: the old way has ended. What is late on it is welcome all the same.
+    pub over: bool,
 }
 
 /// For packets from a prefix on the access side.

@@ -151,6 +151,7 @@ fn next_hop_text(next_hop: &NextHop) -> String {
         NextHop::Tunnel(id) => format!("tunnel {id}"),
         NextHop::Gateway { port, address } => format!("gateway {} on {port}", address.to_canonical()),
         NextHop::OnLink { port } => format!("on-link {port}"),
+        NextHop::After { tunnel, then, .. } => format!("{}, after tunnel {tunnel}", next_hop_text(then)),
         NextHop::Hold { maximum_ms: 0 } => "hold".to_owned(),
         NextHop::Hold { maximum_ms } => format!("hold for {maximum_ms} ms"),
         NextHop::Discard(reason) => format!("discard {}", discard(*reason)),
@@ -186,6 +187,7 @@ fn next_hop_value(next_hop: &NextHop) -> Value {
             None,
         ),
         NextHop::OnLink { port } => value("on_link", Some(port), None, None, None),
+        NextHop::After { then, .. } => next_hop_value(then),
         NextHop::Hold { .. } => value("hold", None, None, None, None),
         NextHop::Discard(reason) => value("discard", None, None, None, Some(discard(*reason))),
     }

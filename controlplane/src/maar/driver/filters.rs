@@ -50,7 +50,7 @@ impl Daemon {
 
     pub(super) fn filters(&self) -> proto::FilterList {
         let state = self.machine.state();
-        let there = &self.desired.borrow().filters;
+        let there = &self.desired.borrow().tables.filters;
         let filters = forwarding::rules(&self.config, state).map(|rule| {
             let mut ids = forwarding::filter_ids(rule, state);
             // While there is no tunnel for it, or after its time, a filter is not in the data plane.

@@ -215,6 +215,7 @@ fn next_hop(kind: &proto::next_hop::Kind) -> Result<NextHop, ConversionError> {
         Kind::OnLink(on_link) => Ok(NextHop::OnLink {
             port: port(&on_link.port).map_err(|error| error.inside("on_link"))?,
         }),
+        Kind::After(after) => self::after(after).map_err(|error| error.inside("after")),
         Kind::Hold(hold) => Ok(NextHop::Hold {
             maximum_ms: hold.maximum_ms,
         }),
@@ -229,6 +230,29 @@ fn next_hop(kind: &proto::next_hop::Kind) -> Result<NextHop, ConversionError> {
             )),
         },
     }
+}
+
+fn after(after: &proto::After) -> Result<NextHop, ConversionError> {
+    use proto::next_hop::Kind;
+    let then = after.then.as_ref().and_then(|next_hop| next_hop.kind.as_ref());
+    // One within another would be as deep as the message is long.
+    let then = match then {
+        Some(then @ (Kind::Deliver(_) | Kind::Tunnel(_))) => {
+            next_hop(then).map_err(|error| error.inside("then"))?
+        }
+        _ => {
+            return Err(ConversionError::new(
+                "then",
+                "absent or of another kind",
+                "must be deliver or tunnel",
+            ));
+        }
+    };
+    Ok(NextHop::After {
+        tunnel: tunnel_id("tunnel", after.tunnel)?,
+        maximum_ms: after.maximum_ms,
+        then: Box::new(then),
+    })
 }
 
 fn source(message: &proto::Source) -> Result<Source, ConversionError> {

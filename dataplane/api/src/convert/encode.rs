@@ -148,6 +148,17 @@ fn next_hop(next_hop: &NextHop) -> proto::next_hop::Kind {
             address: address(gateway),
         }),
         NextHop::OnLink { port } => Kind::OnLink(proto::OnLink { port: port.clone() }),
+        NextHop::After {
+            tunnel,
+            maximum_ms,
+            then,
+        } => Kind::After(Box::new(proto::After {
+            tunnel: *tunnel,
+            maximum_ms: *maximum_ms,
+            then: Some(Box::new(proto::NextHop {
+                kind: Some(self::next_hop(then)),
+            })),
+        })),
         NextHop::Hold { maximum_ms } => Kind::Hold(proto::Hold {
             maximum_ms: *maximum_ms,
         }),

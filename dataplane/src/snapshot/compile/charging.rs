@@ -119,6 +119,9 @@ fn is_a_nodes(entry: &model::PrefixEntry) -> bool {
     entry.source.is_some()
         || matches!(
             entry.next_hop,
-            model::NextHop::Deliver { .. } | model::NextHop::Tunnel(_) | model::NextHop::Hold { .. }
+            model::NextHop::Deliver { .. }
+                | model::NextHop::Tunnel(_)
+                | model::NextHop::Hold { .. }
+                | model::NextHop::After { .. }
         )
 }

@@ -1,0 +1,203 @@
+//! Whether a packet may go on: what comes in by a port, and what comes out of a tunnel.
+
+use kedge_dataplane_api::path_end;
+
+use super::decide::{Refusal, Step};
+use super::filter::leads_into;
+use super::{Lane, Pipeline};
+use crate::counters::Stage;
+use crate::drops::DropReason;
+use crate::frame::Frame;
+use crate::snapshot::{LinkLayerAddress, NextHop, Route, Snapshot, SourceRule};
+use crate::stage::parse::{
+    self, ETHERNET_HEADER, ETHERTYPE_IPV6, is_link_local, is_link_scope_multicast, is_multicast,
+    is_never_on_the_wire,
+};
+use crate::tunnel::{gre, gtpu, ip6_in_ip6};
+impl Pipeline {
+    /// Whether a packet off the wire may go on, and how.
+    #[inline]
+    pub(super) fn admit<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        lane: &Lane<F>,
+        route: Route,
+        source: Route,
+    ) -> Result<Step, Refusal> {
+        if lane.ethertype != ETHERTYPE_IPV6 {
+            return self.admit_ipv4(snapshot, lane, route);
+        }
+        let packet = &lane.packet;
+        if is_multicast(packet.source) || is_never_on_the_wire(packet.source) {
+            return Err(DropReason::SourceInvalid.into());
+        }
+        if is_multicast(packet.destination) {
+            let stays = is_link_scope_multicast(packet.destination);
+            return if stays {
+                Ok(Step::Punt)
+            } else {
+                Err(DropReason::MulticastUnsupported.into())
+            };
+        }
+        if is_link_local(packet.destination) {
+            return Ok(Step::Punt);
+        }
+        if is_link_local(packet.source) {
+            // Neighbour discovery and DHCPv6 may come to a global address of ours.
+            return if route.next_hop == NextHop::Local {
+                self.local(snapshot, lane)
+            } else {
+                Err(DropReason::SourceLinkLocal.into())
+            };
+        }
+        if packet.source == 0 || is_never_on_the_wire(packet.destination) {
+            return Err(DropReason::SourceInvalid.into());
+        }
+        let access = snapshot.ports.get(lane.port).is_some_and(|port| port.access);
+        let mut next_hop = route.next_hop;
+        if access {
+            // BCP 38: only what the binding allows, from the node that has it.
+            let rule = source.source;
+            let from = |port: u8, address: LinkLayerAddress| {
+                usize::from(port) == lane.port && address == lane.source_link_layer
+            };
+            match rule {
+                SourceRule::Native {
+                    port,
+                    link_layer_address,
+                } if from(port, link_layer_address) => {}
+                SourceRule::Tunnel {
+                    port,
+                    link_layer_address,
+                    tunnel,
+                } if from(port, link_layer_address) => {
+                    if next_hop != NextHop::Local {
+                        next_hop = NextHop::Tunnel(tunnel);
+                    }
+                }
+                _ => return Err(DropReason::SourceNotBound.into()),
+            }
+            self.counters.stage(Stage::SourceChecked, 1);
+            snapshot
+                .prefix_traffic
+                .from(self.worker, source.counter, packet.length, self.now);
+        }
+        if next_hop == NextHop::Local {
+            self.local(snapshot, lane)
+        } else {
+            Ok(Step::Forward(next_hop))
+        }
+    }
+
+    /// Whether a packet out of a tunnel may go on, and how.
+    ///
+    /// Either we serve the node that it is for, and the peer anchors its prefix; or we anchor the
+    /// prefix that it is from, and the peer serves the node (RFC 6275 section 10.4.5, RFC 6705 section 13).
+    #[inline]
+    pub(super) fn admit_inner<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        lane: &Lane<F>,
+        route: Route,
+        source: Route,
+        tunnel: u32,
+    ) -> Result<Step, Refusal> {
+        let packet = &lane.packet;
+        let invalid = |address| {
+            is_multicast(address) || is_link_local(address) || is_never_on_the_wire(address) || address == 0
+        };
+        if invalid(packet.source) || invalid(packet.destination) {
+            return Err(DropReason::TunnelInnerSourceInvalid.into());
+        }
+        let InnerPacket {
+            for_served,
+            for_arrived,
+            from_anchored,
+        } = InnerPacket::of(snapshot, route, source, tunnel);
+        if for_arrived
+            && packet.next_header == path_end::NO_NEXT_HEADER
+            && path_end::read(lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default()).is_some()
+        {
+            return Ok(Step::EndPath { tunnel });
+        }
+        if !for_served && !from_anchored && !for_arrived && !filtered_into(snapshot, packet.source, tunnel) {
+            // Said several times, it comes when nothing waits for it any more.
+            let end = path_end::read(lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default());
+            if end.is_some() {
+                return Err(DropReason::PathEndUnexpected.into());
+            }
+            return Err(DropReason::TunnelInnerSourceInvalid.into());
+        }
+        if from_anchored {
+            snapshot
+                .prefix_traffic
+                .from(self.worker, source.counter, packet.length, self.now);
+        }
+        if route.next_hop != NextHop::Local {
+            return Ok(Step::Forward(route.next_hop));
+        }
+        let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+        let upper = parse::upper_layer(octets, packet.next_header)?;
+        let inner = octets.get(upper.offset..).unwrap_or_default();
+        let nested = match upper.next_header {
+            ip6_in_ip6::NEXT_HEADER | gre::NEXT_HEADER => true,
+            gtpu::UDP => inner.get(2..4) == Some(&gtpu::PORT.to_be_bytes()),
+            _ => false,
+        };
+        if nested {
+            Err(DropReason::TunnelNested.into())
+        } else {
+            Ok(Step::Punt)
+        }
+    }
+}
+
+/// Whether filters of this source's prefix send packets into this tunnel: the node may answer by the same way.
+#[cold]
+pub(super) fn filtered_into(snapshot: &Snapshot, source: u128, tunnel: u32) -> bool {
+    let filters = snapshot.routes.filters(snapshot.fib.lookup(source));
+    leads_into(&snapshot.flows, filters, tunnel)
+}
+
+/// Whether what is not known now, so that a packet is dropped for this reason, may be known in a moment.
+pub(super) fn may_become_known(reason: DropReason) -> bool {
+    matches!(
+        reason,
+        DropReason::SourceNotBound | DropReason::TunnelInnerSourceInvalid | DropReason::PathEndUnexpected
+    )
+}
+
+/// Why a packet may have come out of a tunnel.
+#[derive(Clone, Copy)]
+pub(super) struct InnerPacket {
+    /// Its peer anchors the destination, of a node that we serve.
+    for_served: bool,
+    /// Its peer served the node of the destination before us, and still has packets of its.
+    for_arrived: bool,
+    /// Its peer serves the node that sent it, from a prefix that we anchor.
+    pub(super) from_anchored: bool,
+}
+
+impl InnerPacket {
+    #[inline]
+    pub(super) fn of(snapshot: &Snapshot, route: Route, source: Route, tunnel: u32) -> Self {
+        let is_old_way = |next_hop| matches!(next_hop, NextHop::After(index) if snapshot.afters.get(index).first == tunnel);
+        Self {
+            for_served: matches!(route.source, SourceRule::Tunnel { tunnel: its, .. } if its == tunnel),
+            for_arrived: is_old_way(route.next_hop),
+            from_anchored: match source.next_hop {
+                NextHop::Tunnel(its) => its == tunnel,
+                // The node is between two gateways: what it sent by the old one is on its way.
+                NextHop::Hold => source.source == SourceRule::Refused,
+                // Or has come home.
+                next_hop => is_old_way(next_hop),
+            },
+        }
+    }
+
+    /// Whether it may be.
+    #[inline]
+    pub(super) fn is_expected(self) -> bool {
+        self.for_served || self.for_arrived || self.from_anchored
+    }
+}
