@@ -2,7 +2,7 @@
 
 /// A reason to drop a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(usize)]
+#[repr(u8)]
 #[allow(missing_docs, reason = "the name of each says it")]
 pub enum DropReason {
     FrameTooShort,

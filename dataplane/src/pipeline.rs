@@ -104,8 +104,8 @@ struct Lane<F> {
     port: usize,
     source_link_layer: [u8; 6],
     origin: Origin,
-    /// It has waited for its source or its destination to become known.
-    late: bool,
+    /// It has waited for what it would have been dropped for the want of: for this reason.
+    late: Option<DropReason>,
     /// The tunnel whose peer sent it, where that was looked up with the burst.
     peer: u32,
 }
@@ -277,22 +277,8 @@ impl Pipeline {
     #[inline]
     fn look_peers_up<F: Frame>(&self, snapshot: &Snapshot, lanes: &mut Lanes<F>, destinations: &[Route]) {
         let key = |lane: &Lane<F>, route: &Route| {
-            if route.next_hop != NextHop::Local || lane.origin != Origin::Wire {
-                return None;
-            }
-            match lane.packet.next_header {
-                ip6_in_ip6::NEXT_HEADER => Some(lane.packet.source),
-                tunnel::gre::NEXT_HEADER => {
-                    let octets = lane.frame.bytes().get(ETHERNET_HEADER + IPV6_HEADER..)?;
-                    gre::peer_key(octets, lane.packet.source)
-                }
-                gtpu::UDP if lane.ethertype != ETHERTYPE_IPV6 => ipv4::peer_key(lane),
-                gtpu::UDP => {
-                    let udp = lane.frame.bytes().get(ETHERNET_HEADER + IPV6_HEADER..)?;
-                    Some(gtpu::key(gtpu::peek_teid(udp)?, lane.packet.source))
-                }
-                _ => None,
-            }
+            let here = route.next_hop == NextHop::Local && lane.origin == Origin::Wire;
+            if here { peer_key(lane) } else { None }
         };
         let mut keys: ArrayVec<u128, BURST> = ArrayVec::new();
         // Which lanes those are of: there are no more than a burst has.
@@ -360,6 +346,24 @@ fn source_counts<F>(snapshot: &Snapshot, lane: &Lane<F>) -> bool {
     }
 }
 
+/// By what the tunnel is found that a packet comes by, in the table of peers.
+#[inline]
+fn peer_key<F: Frame>(lane: &Lane<F>) -> Option<u128> {
+    match lane.packet.next_header {
+        ip6_in_ip6::NEXT_HEADER => Some(lane.packet.source),
+        tunnel::gre::NEXT_HEADER => {
+            let octets = lane.frame.bytes().get(ETHERNET_HEADER + IPV6_HEADER..)?;
+            gre::peer_key(octets, lane.packet.source)
+        }
+        gtpu::UDP if lane.ethertype != ETHERTYPE_IPV6 => ipv4::peer_key(lane),
+        gtpu::UDP => {
+            let udp = lane.frame.bytes().get(ETHERNET_HEADER + IPV6_HEADER..)?;
+            Some(gtpu::key(gtpu::peek_teid(udp)?, lane.packet.source))
+        }
+        _ => None,
+    }
+}
+
 /// Reads a frame and cuts it to an Ethernet header and a packet.
 #[inline]
 fn enter<F: Frame>(mut frame: F, port: usize, description: &PortDescription) -> Result<Lane<F>, DropReason> {
@@ -386,7 +390,7 @@ fn enter<F: Frame>(mut frame: F, port: usize, description: &PortDescription) -> 
         port,
         source_link_layer: ethernet.source,
         origin: Origin::Wire,
-        late: false,
+        late: None,
         peer: NO_MATCH,
     })
 }

@@ -549,7 +549,7 @@ fn a_path_end_is_heeded_only_where_one_is_awaited_and_from_whom() {
     gateway.tunnel_brings(&path_end::write(from, prefix(NODE)));
     gateway.now += UNKNOWN.age + 1;
     gateway.tend();
-    assert_eq!(gateway.drops(DropReason::TunnelInnerSourceInvalid), 1);
+    assert_eq!(gateway.drops(DropReason::PathEndUnexpected), 1);
     // Without a tunnel it is a packet like any other.
     let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
     burst.push(HeapFrame::new(&ethernet(
@@ -700,7 +700,8 @@ fn what_stays_unbound_is_dropped_as_such() {
     gateway.now += UNKNOWN.age;
     gateway.tend();
     assert_eq!(gateway.output.held().0, 0);
-    assert_eq!(gateway.drops(DropReason::SourceNotBound), 4);
+    assert_eq!(gateway.drops(DropReason::SourceNotBound), 1);
+    assert_eq!(gateway.drops(DropReason::HoldTooOld), 3, "what was behind it");
     assert_eq!(gateway.sent(), []);
 }
 
@@ -736,5 +737,36 @@ fn what_comes_out_of_a_tunnel_may_come_too_early() {
     let next = gateway.arrives_by_tunnel(NEW);
     let sent = gateway.run_dry();
     assert_eq!(numbers(&sent), [&early[..], &[next]].concat());
+    assert_eq!(gateway.all_drops(), 0);
+}
+
+/// A TEID of ours, from a peer that has been told of it sooner than we of the peer.
+#[test]
+fn what_comes_with_a_teid_may_come_too_early() {
+    let mut gateway = Moving::new(BOUNDS);
+    let inner = udp(GTPU_ANCHORED, REMOTE, 64);
+    let from: Ipv6Addr = "2001:db8:c::9".parse().unwrap();
+    let packet = g_pdu(&from.to_string(), OWN, LOCAL_TEID, &inner);
+    let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
+    burst.push(HeapFrame::new(&ethernet(CORE_MAC, ROUTER_MAC, &packet)));
+    gateway.pipeline.process(
+        &gateway.snapshot,
+        CORE,
+        gateway.now,
+        &mut burst,
+        &mut gateway.output,
+    );
+    assert_eq!((gateway.output.held().0, gateway.all_drops()), (1, 0));
+    // The node is there now.
+    let mut tunnel = gateway.compiler.tables().tunnels[&3].clone();
+    tunnel.remote = from;
+    let tunnels = vec![(9, tunnel)];
+    gateway.apply(&Transaction {
+        put_tunnels: tunnels,
+        ..Transaction::default()
+    });
+    gateway.turn(GTPU_ANCHORED, NextHop::Tunnel(9));
+    let out = gateway.run_dry();
+    assert_eq!(out.iter().map(|it| it.0).collect::<Vec<_>>(), [CORE]);
     assert_eq!(gateway.all_drops(), 0);
 }

@@ -163,7 +163,11 @@ pub(super) fn filtered_into(snapshot: &Snapshot, source: u128, tunnel: u32) -> b
 pub(super) fn may_become_known(reason: DropReason) -> bool {
     matches!(
         reason,
-        DropReason::SourceNotBound | DropReason::TunnelInnerSourceInvalid | DropReason::PathEndUnexpected
+        DropReason::SourceNotBound
+            | DropReason::TunnelInnerSourceInvalid
+            | DropReason::PathEndUnexpected
+            // Who has the TEID has been told of it.
+            | DropReason::GtpuPeerMismatch
     )
 }
 

@@ -75,7 +75,8 @@ impl Pipeline {
         output: &mut Output<F>,
     ) -> Option<Lane<F>> {
         if output.has_unknown() && is_behind_unknown(&lane, output) {
-            if self.hold_unknown(snapshot, now, lane, output).is_some() {
+            let reason = DropReason::HoldTooOld;
+            if self.hold_unknown(snapshot, now, lane, reason, output).is_some() {
                 self.counters.add_drops(DropReason::HoldPrefixFull, 1);
             }
             return None;
@@ -154,8 +155,8 @@ impl Pipeline {
                 }
             }
             Err(refusal) => {
-                if may_become_known(refusal.0) && !lane.late {
-                    lane = self.hold_unknown(snapshot, now, lane, output)?;
+                if may_become_known(refusal.0) && lane.late.is_none() {
+                    lane = self.hold_unknown(snapshot, now, lane, refusal.0, output)?;
                 }
                 refusal
             }
@@ -420,6 +421,8 @@ fn decapsulate<F: Frame>(
     ip6_in_ip6::accept_inner(inner, outer.traffic_class)?;
     lane.packet = parse::ipv6(inner).map_err(|_| DropReason::TunnelInnerMalformed)?;
     lane.frame.truncate(ETHERNET_HEADER + lane.packet.length);
+    // What is inside may have to wait once more.
+    lane.late = None;
     lane.origin = Origin::Tunnel(tunnel);
     Ok(())
 }

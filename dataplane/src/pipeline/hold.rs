@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 
 use super::admit::{InnerPacket, filtered_into};
-use super::{BURST, Lane, Lanes, NoProbe, Origin, Output, PASSES, Pipeline};
+use super::{BURST, Lane, Lanes, NoProbe, Origin, Output, PASSES, Pipeline, peer_key};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::frame::Frame;
@@ -40,8 +40,8 @@ impl Pipeline {
         }
     }
 
-    /// Keeps a packet whose source, or whose destination, nothing is known of yet: it may be about to be.
-    /// Gives back one for which there is no room.
+    /// Keeps a packet that would be dropped for `reason`, since something is not known yet: it may be about to
+    /// be. Gives back one for which there is no room.
     ///
     /// A node that has just come to this link sends before its gateway has learnt which prefixes it has, and
     /// their anchors may be told of it sooner than its gateway. What waits here is checked like any other
@@ -52,9 +52,11 @@ impl Pipeline {
         &mut self,
         snapshot: &Snapshot,
         now: u64,
-        lane: Lane<F>,
+        mut lane: Lane<F>,
+        reason: DropReason,
         output: &mut Output<F>,
     ) -> Option<Lane<F>> {
+        lane.late = Some(reason);
         let (key, octets) = (flow(&lane), lane.packet.length);
         match output.unknown.push(key, lane, octets, now, snapshot.serial) {
             Pushed::Held => self.counters.stage(Stage::Held, 1),
@@ -73,29 +75,15 @@ impl Pipeline {
     pub fn tend<F: Frame>(&mut self, snapshot: &Snapshot, now: u64, output: &mut Output<F>) -> bool {
         let mut lanes = Lanes::new();
         let Output { held, unknown, .. } = output;
-        self.take(
-            held,
-            snapshot.serial,
-            now,
-            DropReason::HoldTooOld,
-            &mut lanes,
-            |lane| must_go_on_waiting(snapshot, lane),
-        );
+        self.take(held, snapshot.serial, now, &mut lanes, |lane| {
+            must_go_on_waiting(snapshot, lane)
+        });
         for lane in lanes.iter_mut().filter(|lane| lane.origin != Origin::Own) {
             lane.origin = Origin::Held;
         }
-        let before = lanes.len();
-        self.take(
-            unknown,
-            snapshot.serial,
-            now,
-            DropReason::SourceNotBound,
-            &mut lanes,
-            |lane| !is_known(snapshot, lane),
-        );
-        for lane in lanes.iter_mut().skip(before) {
-            lane.late = true;
-        }
+        self.take(unknown, snapshot.serial, now, &mut lanes, |lane| {
+            !is_known(snapshot, lane)
+        });
         self.counters.stage(Stage::Released, lanes.len() as u64);
         let some = !lanes.is_empty();
         for _ in 0..PASSES {
@@ -107,13 +95,12 @@ impl Pipeline {
         some
     }
 
-    /// Drops what is too old, for `reason`; takes what need not wait any more, as much as there is room for.
+    /// Drops what is too old; takes what need not wait any more, as much as there is room for.
     fn take<F: Frame>(
         &mut self,
         queues: &mut Queues<Lane<F>>,
         serial: u64,
         now: u64,
-        reason: DropReason,
         lanes: &mut Lanes<F>,
         waits: impl Fn(&Lane<F>) -> bool,
     ) {
@@ -134,14 +121,8 @@ impl Pipeline {
                 if !queues.oldest(queue, now).is_some_and(|(_, old)| old) {
                     break;
                 }
-                // Out of a tunnel it has another name.
-                let of_tunnel = |lane: &Lane<F>| matches!(lane.origin, Origin::Tunnel(_));
-                let reason = match queues.pop(queue) {
-                    Some(lane) if of_tunnel(&lane) && reason == DropReason::SourceNotBound => {
-                        DropReason::TunnelInnerSourceInvalid
-                    }
-                    _ => reason,
-                };
+                let late = queues.pop(queue).and_then(|lane| lane.late);
+                let reason = late.unwrap_or(DropReason::HoldTooOld);
                 self.counters.add_drops(reason, 1);
             }
             if queues.is_undecided(queue, serial) {
@@ -216,12 +197,17 @@ fn must_go_on_waiting<F>(snapshot: &Snapshot, lane: &Lane<F>) -> bool {
 }
 
 /// Whether what a packet was waiting for has become known.
-fn is_known<F>(snapshot: &Snapshot, lane: &Lane<F>) -> bool {
+fn is_known<F: Frame>(snapshot: &Snapshot, lane: &Lane<F>) -> bool {
     let route = |address| snapshot.routes.get(snapshot.fib.lookup(address));
     let source = route(lane.packet.source);
     if let Origin::Tunnel(tunnel) = lane.origin {
         return InnerPacket::of(snapshot, route(lane.packet.destination), source, tunnel).is_expected()
             || filtered_into(snapshot, lane.packet.source, tunnel);
+    }
+    if snapshot.ports.get(lane.port).is_none_or(|port| !port.access) {
+        let key = peer_key(lane).map(|key| snapshot.peers.lookup(key));
+        let tunnel = key.and_then(|index| snapshot.tunnels.at(index));
+        return tunnel.is_some_and(|it| u128::from_be_bytes(it.remote) == lane.packet.source);
     }
     match source.source {
         SourceRule::Refused => false,
@@ -241,7 +227,9 @@ fn is_known<F>(snapshot: &Snapshot, lane: &Lane<F>) -> bool {
 #[cold]
 #[inline(never)]
 pub(super) fn is_behind_unknown<F>(lane: &Lane<F>, output: &Output<F>) -> bool {
-    !lane.late && !matches!(lane.origin, Origin::Own | Origin::Held) && output.unknown.contains(flow(lane))
+    lane.late.is_none()
+        && !matches!(lane.origin, Origin::Own | Origin::Held)
+        && output.unknown.contains(flow(lane))
 }
 
 /// The number of the queue of what comes from one network to another by one way. That of others may be the
