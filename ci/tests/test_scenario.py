@@ -75,6 +75,10 @@ class TheDemo(unittest.TestCase):
         self.assertEqual((self.report["tunnel"], self.report["tunnels_seen"]), (kind, [kind]), self.output)
         self.assertEqual(self.report["over_ipv4_seen"], [kind != self.tunnel])
 
+    def test_nothing_is_lost_on_the_way_to_the_node(self):
+        lost = {f"{move['from']} -> {move['to']}": move["directions"]["down"]["lost"] for move in self.report["moves"]}
+        self.assertEqual(set(lost.values()), {0}, f"{lost}\n{self.output}")
+
     def test_nothing_is_lost_but_during_the_silence_of_a_move(self):
         for move in self.report["moves"]:
             self.assertGreater(move["udp_sent"], 500, self.output)
@@ -675,7 +679,7 @@ for identification in range(5):
         self.scapy("maar2", program, maar_address(2))
         self.domain.wait(lambda: self.stage("maar1", "reassembled") == before + 5, 5,
                          "five packets in scapy's fragments were not put together")
-        self.assertEqual(self.drops("maar1", "tunnel_inner_source_invalid"), invalid + 5)
+        self.domain.wait(lambda: self.drops("maar1", "tunnel_inner_source_invalid") == invalid + 5, 5, "five packets were not refused")
         self.scapy("cn", program, CN)
         self.domain.wait(lambda: self.drops("maar1", "tunnel_unknown_peer") == unknown + 10, 5,
                          "ten fragments of a stranger were not dropped")

@@ -134,8 +134,9 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
             if let Some(tunnel) = tunnel_to(config, state, node, serving, tables) {
                 // They wait for the serving MAAR to know of them.
                 let next_hop = match node.release_at {
-                    Some(_) => HOLD,
-                    None => NextHop::Tunnel(tunnel),
+                    // Where nothing is held, to wait is to lose.
+                    Some(_) if holds(config) => HOLD,
+                    _ => NextHop::Tunnel(tunnel),
                 };
                 put(tables, node.home_network_prefix, next_hop.clone());
                 for previous in &node.leaving {
@@ -179,6 +180,12 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
             );
         }
     }
+}
+
+/// Whether the data plane of this configuration holds any packet.
+fn holds(config: &Config) -> bool {
+    let hold = config.dataplane.as_ref().map(|dataplane| &dataplane.hold);
+    hold.is_none_or(|hold| hold.packets_per_prefix > 0)
 }
 
 /// A prefix whose anchor sends its packets here, for a node that is not on the link.

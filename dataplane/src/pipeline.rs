@@ -104,8 +104,8 @@ struct Lane<F> {
     port: usize,
     source_link_layer: [u8; 6],
     origin: Origin,
-    /// It has waited for what it would have been dropped for the want of: for this reason.
-    late: Option<DropReason>,
+    /// It has waited for what it would have been dropped for the want of, and does not wait again.
+    late: bool,
     /// The tunnel whose peer sent it, where that was looked up with the burst.
     peer: u32,
 }
@@ -390,7 +390,7 @@ fn enter<F: Frame>(mut frame: F, port: usize, description: &PortDescription) -> 
         port,
         source_link_layer: ethernet.source,
         origin: Origin::Wire,
-        late: None,
+        late: false,
         peer: NO_MATCH,
     })
 }

@@ -700,8 +700,7 @@ fn what_stays_unbound_is_dropped_as_such() {
     gateway.now += UNKNOWN.age;
     gateway.tend();
     assert_eq!(gateway.output.held().0, 0);
-    assert_eq!(gateway.drops(DropReason::SourceNotBound), 1);
-    assert_eq!(gateway.drops(DropReason::HoldTooOld), 3, "what was behind it");
+    assert_eq!(gateway.drops(DropReason::SourceNotBound), 4);
     assert_eq!(gateway.sent(), []);
 }
 

@@ -4,17 +4,19 @@
 //! the fuzzer gets past the Ethernet header; the rest is the frame.
 #![no_main]
 
+use std::net::Ipv6Addr;
 use std::sync::LazyLock;
 
 use arrayvec::ArrayVec;
 use kedge_dataplane::counters::Stage;
 use kedge_dataplane::drops::DropReason;
 use kedge_dataplane::frame::HeapFrame;
+use kedge_dataplane::hold;
 use kedge_dataplane::pipeline::{BURST, Limits, Output, Pipeline};
 use kedge_dataplane::reassembly::Bounds;
 use kedge_dataplane::snapshot::Snapshot;
 use kedge_dataplane_api::Transaction;
-use kedge_dataplane_api::model::{Filter, FilterAction, PortRange, Selector};
+use kedge_dataplane_api::model::{Filter, FilterAction, NextHop, PortRange, PrefixEntry, Selector};
 use libfuzzer_sys::fuzz_target;
 
 #[path = "../../../dataplane/tests/core_support/mod.rs"]
@@ -35,6 +37,26 @@ static FILTERED: LazyLock<Snapshot> = LazyLock::new(|| {
     };
     let put = Transaction { put_filters: vec![(1, filter)], ..Transaction::default() };
     core_support::compiler().apply(&put).expect("a filter of everything")
+});
+
+/// Where packets wait, for another next hop or for the end of an old way.
+static HOLDING: LazyLock<Snapshot> = LazyLock::new(|| {
+    let mut compiler = core_support::compiler();
+    let hold = |_| NextHop::Hold { maximum_ms: 0 };
+    let after = |then| NextHop::After { tunnel: 1, maximum_ms: 0, then: Box::new(then) };
+    let cases: [(&str, fn(NextHop) -> NextHop); 3] =
+        [(core_support::ANCHORED, hold), (core_support::OLD, hold), (core_support::NODE, after)];
+    let put_prefixes = cases.into_iter().map(|(address, waits)| {
+        let address: Ipv6Addr = address.parse().expect("an address");
+        let mut entries = compiler.tables().prefixes.iter();
+        let its = entries.find(|(prefix, _)| prefix.prefix_len() == 64 && prefix.contains(&address));
+        let (prefix, entry) = its.expect("its prefix");
+        let mut entry: PrefixEntry = entry.clone();
+        entry.next_hop = waits(entry.next_hop);
+        (*prefix, entry)
+    });
+    let put = Transaction { put_prefixes: put_prefixes.collect(), ..Transaction::default() };
+    compiler.apply(&put).expect("prefixes that wait")
 });
 
 fuzz_target!(|octets: &[u8]| {
@@ -62,13 +84,31 @@ fuzz_target!(|octets: &[u8]| {
     let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
     burst.push(HeapFrame::new(&frame));
     let bounds = Bounds { fragments: 10, cycles_per_second: 1_000_000, seed: 1 };
-    let mut output = Output::default().reassembling(bounds);
-    let snapshot = if choice & 64 == 0 { &SNAPSHOT } else { &FILTERED };
-    pipeline.process(snapshot, port, 0, &mut burst, &mut output);
+    let room = hold::Bounds {
+        packets: 4,
+        packets_per_prefix: 4,
+        octets_per_prefix: 1 << 16,
+        age: 100,
+        ..hold::Bounds::default()
+    };
+    let holding = choice & 128 != 0;
+    let mut output = if holding { Output::holding(room, room) } else { Output::default() }.reassembling(bounds);
+    let snapshot = match (holding, choice & 64 == 0) {
+        (true, _) => &HOLDING,
+        (false, true) => &SNAPSHOT,
+        (false, false) => &FILTERED,
+    };
+    pipeline.process(snapshot, port, 1, &mut burst, &mut output);
+    // Whatever waits goes on, or is too old.
+    pipeline.tend(&SNAPSHOT, 50, &mut output);
+    pipeline.tend(&SNAPSHOT, 1000, &mut output);
+    assert_eq!(output.held(), (0, 0));
     let out: usize = output.transmit.iter().chain(&output.punt).map(ArrayVec::len).sum();
     let dropped: u64 = DropReason::ALL.iter().map(|reason| pipeline.counters.drops(*reason)).sum();
     // A fragment waits; an error about what is in a tunnel may have nobody to be told to.
-    let ended = output.fragments() as u64 + pipeline.counters.stages(Stage::TunnelErrorTaken);
+    let ended = output.fragments() as u64
+        + pipeline.counters.stages(Stage::TunnelErrorTaken)
+        + pipeline.counters.stages(Stage::PathEnded);
     // Frames of our own: errors, and second fragments.
     let made = [
         Stage::Fragmented,

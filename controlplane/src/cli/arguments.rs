@@ -184,6 +184,8 @@ pub(super) enum What {
     Paths,
     /// The forwarding table of the data plane, and what went to and from nodes.
     Prefixes,
+    /// Prefixes whose packets wait for a node that moves.
+    Holds,
     /// Ports of the data plane.
     Ports,
     /// Packets dropped by the data plane, by reason.

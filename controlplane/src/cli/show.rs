@@ -2,6 +2,7 @@
 
 mod controlplane;
 mod dataplane;
+mod holds;
 mod info;
 mod paths;
 
@@ -21,6 +22,7 @@ pub(super) async fn show(node: &Node, what: What, output: Output) -> Result<(), 
         What::Tunnels => dataplane::tunnels(node, output).await,
         What::Paths => paths::paths(node, output).await,
         What::Prefixes => dataplane::prefixes(node, output).await,
+        What::Holds => holds::holds(node, output).await,
         What::Ports => dataplane::ports(node, output).await,
         What::Drops => dataplane::drops(node, output).await,
         What::Stages => dataplane::stages(node, output).await,

@@ -75,8 +75,7 @@ impl Pipeline {
         output: &mut Output<F>,
     ) -> Option<Lane<F>> {
         if output.has_unknown() && is_behind_unknown(&lane, output) {
-            let reason = DropReason::HoldTooOld;
-            if self.hold_unknown(snapshot, now, lane, reason, output).is_some() {
+            if self.hold_unknown(snapshot, now, lane, output).is_some() {
                 self.counters.add_drops(DropReason::HoldPrefixFull, 1);
             }
             return None;
@@ -155,8 +154,8 @@ impl Pipeline {
                 }
             }
             Err(refusal) => {
-                if may_become_known(refusal.0) && lane.late.is_none() {
-                    lane = self.hold_unknown(snapshot, now, lane, refusal.0, output)?;
+                if may_become_known(refusal.0) && !lane.late {
+                    lane = self.hold_unknown(snapshot, now, lane, output)?;
                 }
                 refusal
             }
@@ -422,7 +421,7 @@ fn decapsulate<F: Frame>(
     lane.packet = parse::ipv6(inner).map_err(|_| DropReason::TunnelInnerMalformed)?;
     lane.frame.truncate(ETHERNET_HEADER + lane.packet.length);
     // What is inside may have to wait once more.
-    lane.late = None;
+    lane.late = false;
     lane.origin = Origin::Tunnel(tunnel);
     Ok(())
 }

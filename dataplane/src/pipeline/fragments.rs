@@ -71,7 +71,7 @@ impl Pipeline {
                 port: lane.port,
                 source_link_layer: lane.source_link_layer,
                 origin: lane.origin,
-                late: None,
+                late: false,
                 peer: NO_MATCH,
             }),
             Err(reason) => {

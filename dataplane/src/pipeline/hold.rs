@@ -21,10 +21,12 @@ impl Pipeline {
         &mut self,
         snapshot: &Snapshot,
         now: u64,
-        lane: Lane<F>,
+        mut lane: Lane<F>,
         counter: u32,
         output: &mut Output<F>,
     ) {
+        // What it waits for now is something else.
+        lane.late = false;
         let reason = |full| match full {
             Full::Prefix => DropReason::HoldPrefixFull,
             Full::All => DropReason::HoldFull,
@@ -40,8 +42,8 @@ impl Pipeline {
         }
     }
 
-    /// Keeps a packet that would be dropped for `reason`, since something is not known yet: it may be about to
-    /// be. Gives back one for which there is no room.
+    /// Keeps a packet that would be dropped since something is not known yet: it may be about to be. Gives back
+    /// one for which there is no room.
     ///
     /// A node that has just come to this link sends before its gateway has learnt which prefixes it has, and
     /// their anchors may be told of it sooner than its gateway. What waits here is checked like any other
@@ -53,10 +55,9 @@ impl Pipeline {
         snapshot: &Snapshot,
         now: u64,
         mut lane: Lane<F>,
-        reason: DropReason,
         output: &mut Output<F>,
     ) -> Option<Lane<F>> {
-        lane.late = Some(reason);
+        lane.late = true;
         let (key, octets) = (flow(&lane), lane.packet.length);
         match output.unknown.push(key, lane, octets, now, snapshot.serial) {
             Pushed::Held => self.counters.stage(Stage::Held, 1),
@@ -95,7 +96,7 @@ impl Pipeline {
         some
     }
 
-    /// Drops what is too old; takes what need not wait any more, as much as there is room for.
+    /// Ends what is too old; takes what need not wait any more, as much as there is room for.
     fn take<F: Frame>(
         &mut self,
         queues: &mut Queues<Lane<F>>,
@@ -121,9 +122,11 @@ impl Pipeline {
                 if !queues.oldest(queue, now).is_some_and(|(_, old)| old) {
                     break;
                 }
-                let late = queues.pop(queue).and_then(|lane| lane.late);
-                let reason = late.unwrap_or(DropReason::HoldTooOld);
-                self.counters.add_drops(reason, 1);
+                match queues.pop(queue) {
+                    // It has had its time: now it is dropped, or not, for what is known by now.
+                    Some(lane) if lane.late && !lanes.is_full() => lanes.push(lane),
+                    _ => self.counters.add_drops(DropReason::HoldTooOld, 1),
+                }
             }
             if queues.is_undecided(queue, serial) {
                 decide(queues, queue);
@@ -227,9 +230,7 @@ fn is_known<F: Frame>(snapshot: &Snapshot, lane: &Lane<F>) -> bool {
 #[cold]
 #[inline(never)]
 pub(super) fn is_behind_unknown<F>(lane: &Lane<F>, output: &Output<F>) -> bool {
-    lane.late.is_none()
-        && !matches!(lane.origin, Origin::Own | Origin::Held)
-        && output.unknown.contains(flow(lane))
+    !lane.late && !matches!(lane.origin, Origin::Own | Origin::Held) && output.unknown.contains(flow(lane))
 }
 
 /// The number of the queue of what comes from one network to another by one way. That of others may be the
