@@ -213,6 +213,8 @@ class Demo:
         self.timeline.heading(f"Move {number + 1}: MAAR{here} -> MAAR{there}")
         began_monotonic, began = time.monotonic(), time.time()
         trigger = TRIGGERS[number]
+        if ANNOUNCED[number]:
+            self.say("the access point that it leaves tells the gateway: kedge detach")
         self.say("the node solicits a router" if trigger == "solicitation" else "the access point tells the gateway: kedge attach")
         self.domain.plug(there, trigger, announced=ANNOUNCED[number])
         self.moves.append({"from": f"maar{here}", "to": f"maar{there}", "began": began_monotonic, "began_unix": began})
@@ -310,11 +312,11 @@ class Demo:
             print(f"{move['from']} -> {move['to']:<7} {total['sent']:>6} {each['down']['lost']:>13} {each['up']['lost']:>10} {total['reordered']:>10} "
                   f"{total['duplicated']:>11} {move['longest_silence_ms']:>13.1f} ms {move['attach_to_delivery_ms'] or 0:>16.1f} ms  "
                   + ("survived" if move["tcp_survived"] else "BROKEN"))
-        print("From the node: what it sent while its own link was down, and no gateway has seen.")
+        print("From the node: most of it while its own link was down; what gateways dropped has a name:")
         dropped = {f"maar{index} {reason}": count for index in MAARS
                    for reason, count in self.domain.kedge(f"maar{index}", "show", "drops").items() if count}
         self.drops = dropped
-        print("dropped by gateways, by name: " + (", ".join(f"{name} {count}" for name, count in sorted(dropped.items())) or "nothing"))
+        print("dropped by gateways: " + (", ".join(f"{name} {count}" for name, count in sorted(dropped.items())) or "nothing"))
         print(f"\nthe long-lived TCP connection: {final['octets']} octets there and back, "
               + ("every one as it was sent" if final["ok"] else f"FAILED: {final.get('error')}"))
 

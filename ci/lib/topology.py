@@ -362,6 +362,8 @@ tunnel = "{self.tunnel}"
         roaming = self.at is not None
         if roaming and announced:
             self.kedge(f"maar{self.at}", "detach", NODE)
+            # The data plane is told a moment after the answer.
+            self.wait(lambda: self.kedge(f"maar{self.at}", "show", "holds")["prefixes"], 5, "nothing is on hold")
         if roaming:
             self.ip("radio", "link", "set", "air", "down")
         self.ip("radio", "link", "set", "air", "master", f"br{index}")

@@ -349,7 +349,10 @@ for port, count in zip({ports}, {counts}):
                           "--action", "drop")
         shown = lambda: {it["name"]: it for it in self.domain.kedge("maar2", "filter", "show")}
         there = lambda: {it["id"] for it in self.domain.kedge("maar2", "charging", "show")["filters"]}
-        self.domain.wait(lambda: len(there()) == 3, 5, "the filters did not reach the data plane")
+        # One for each prefix that the node has, wherever the tests before this one have taken it, and one of all.
+        binding = topology.first(self.domain.kedge("cmd", "show", "bindings"))
+        wanted = len(binding["prefixes"]) + len(binding["previous"]) + 1
+        self.domain.wait(lambda: len(there()) == wanted, 5, "the filters did not reach the data plane")
         before, dropped = tunnelled(), self.drops("maar2", "flow_filtered")
         self.assertEqual(heard([7777, 7778, 7779], [11, 7, 5]), [11, 7, 0])
         self.assertEqual(tunnelled() - before, 7, "only the rest went by the old anchor")
@@ -368,6 +371,18 @@ for port, count in zip({ports}, {counts}):
         self.assertEqual(self.domain.kedge("maar1", "charging", "show", prefix)["prefixes"][0]["from_packets"], 0)
 
     # What operators look at
+
+    def test_packets_wait_for_a_node_that_has_left(self):
+        holds = lambda: self.domain.kedge("maar2", "show", "holds")
+        self.domain.kedge("maar2", "detach", topology.NODE)
+        # Its own prefix, and those that other MAARs anchor and send here.
+        self.domain.wait(lambda: len(states := [it["state"] for it in holds()["prefixes"]]) > 1 and set(states) == {"hold"}, 5,
+                         "its prefixes are not on hold")
+        ping = self.domain.popen("cn", "ping", "-6", "-n", "-i", "0.2", "-c", "5", "-W", "5", self.home, stdout=subprocess.PIPE)
+        self.domain.wait(lambda: holds()["held_packets"] >= 3, 5, "no packet waits")
+        self.domain.kedge("maar2", "attach", topology.NODE, "--port", "access", "--link-layer-address", topology.NODE_MAC)
+        self.assertIn(" 5 received", ping.communicate(timeout=20)[0])
+        self.domain.wait(lambda: not holds()["prefixes"] and not holds()["held_packets"], 5, "something still waits")
 
     def test_the_command_line_tells_people_and_programs_the_same(self):
         nodes = self.domain.kedge("maar2", "show", "nodes")

@@ -126,7 +126,9 @@ pub(crate) enum Kind {
     Neighbours,
     /// Filters of prefixes, in what they ask for.
     Filters,
-    /// A third of each.
+    /// Prefixes, on hold and off it again with the next transaction.
+    Holds,
+    /// A third of each of the first three.
     All,
 }
 
@@ -219,6 +221,9 @@ impl Gateway {
 
     /// `count` changes of this kind, to entries chosen at random.
     pub(crate) fn changes(&self, kind: Kind, count: usize, random: &mut Random) -> Transaction {
+        if kind == Kind::Holds {
+            return self.holds(count, random);
+        }
         let mut transaction = Transaction::default();
         let mut seen = std::collections::HashSet::with_capacity(count);
         while seen.len() < count.min(self.prefixes.len()).min(self.tunnels.max(2)) {
@@ -261,7 +266,7 @@ impl Gateway {
                         .push((at as u64 + 1, flows::of_prefix(prefix, random)));
                 }
                 // What moves of nodes come to.
-                Kind::Prefixes | Kind::All => {
+                Kind::Prefixes | Kind::Holds | Kind::All => {
                     let prefix = self.prefixes.get(at).copied().unwrap_or_default();
                     let entry = match random.below(2) {
                         0 => delivered(random.next()),
@@ -272,6 +277,25 @@ impl Gateway {
             }
         }
         transaction
+    }
+
+    /// Ends all holds, and holds half as many prefixes as there are changes.
+    fn holds(&self, count: usize, random: &mut Random) -> Transaction {
+        let away = |tunnel: u64| entry(NextHop::Tunnel(tunnel as u32 + 1));
+        let mut puts: std::collections::BTreeMap<_, _> = self
+            .compiler
+            .holds()
+            .map(|(prefix, _)| (prefix, away(random.below(self.tunnels as u64))))
+            .collect();
+        for _ in 0..count / 2 {
+            let at = random.below(self.prefixes.len() as u64) as usize;
+            let prefix = net(self.prefixes.get(at).copied().unwrap_or_default());
+            puts.insert(prefix, entry(NextHop::Hold { maximum_ms: 0 }));
+        }
+        Transaction {
+            put_prefixes: puts.into_iter().collect(),
+            ..Transaction::default()
+        }
     }
 
     /// A frame of this case for a prefix chosen at random.

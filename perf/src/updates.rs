@@ -17,6 +17,7 @@ use anyhow::ensure;
 use arrayvec::ArrayVec;
 use clap::Args;
 use hdrhistogram::Histogram;
+use kedge_dataplane::hold::{Bounds, Overflow};
 use kedge_dataplane::pipeline::{BURST, Output};
 use kedge_dataplane::snapshot::{Snapshot, Subscriber};
 use parking_lot::RwLock;
@@ -32,6 +33,16 @@ use crate::rows::Rows;
 const RING: u64 = 1024;
 /// Entries changed in one transaction.
 const TRANSACTION: usize = 64;
+
+/// What the worker may hold.
+const HELD: Bounds = Bounds {
+    packets: 2048,
+    packets_per_prefix: 1024,
+    octets_per_prefix: 1 << 20,
+    age: u64::MAX,
+    overflow: Overflow::DropNewest,
+    cycles_per_release: 1000,
+};
 
 /// Options of `kedge-perf updates`.
 #[derive(Args)]
@@ -72,12 +83,13 @@ enum Source<'a> {
     Locked(&'a RwLock<Snapshot>),
 }
 
-const CASES: [(&str, Option<Kind>); 6] = [
+const CASES: [(&str, Option<Kind>); 7] = [
     ("quiet", None),
     ("prefixes", Some(Kind::Prefixes)),
     ("tunnels", Some(Kind::Tunnels)),
     ("neighbours", Some(Kind::Neighbours)),
     ("filters", Some(Kind::Filters)),
+    ("holds", Some(Kind::Holds)),
     ("all of them", Some(Kind::All)),
 ];
 
@@ -255,7 +267,7 @@ fn turn(
 fn forward(mut source: Source<'_>, packets: &Packets, rate: f64, stop: &AtomicBool) -> anyhow::Result<Seen> {
     let mut pool = Pool::new(2 * BURST);
     let mut pipeline = gateway::pipeline(0);
-    let (mut burst, mut output) = (ArrayVec::new(), Output::default());
+    let (mut burst, mut output) = (ArrayVec::new(), Output::holding(HELD, Bounds::default()));
     let mut seen = Seen {
         offered: 0,
         lost: 0,
@@ -283,11 +295,21 @@ fn forward(mut source: Source<'_>, packets: &Packets, rate: f64, stop: &AtomicBo
         match &mut source {
             Source::Published(subscriber) => {
                 let reading = subscriber.read();
-                pipeline.process(&reading, gateway::CORE, dpdk::cycles(), &mut burst, &mut output);
+                let cycles = dpdk::cycles();
+                pipeline.process(&reading, gateway::CORE, cycles, &mut burst, &mut output);
+                if output.holds() {
+                    pool.sent(&mut output);
+                    pipeline.tend(&reading, cycles, &mut output);
+                }
             }
             Source::Locked(lock) => {
                 let reading = lock.read();
-                pipeline.process(&reading, gateway::CORE, dpdk::cycles(), &mut burst, &mut output);
+                let cycles = dpdk::cycles();
+                pipeline.process(&reading, gateway::CORE, cycles, &mut burst, &mut output);
+                if output.holds() {
+                    pool.sent(&mut output);
+                    pipeline.tend(&reading, cycles, &mut output);
+                }
             }
         }
         pool.sent(&mut output);
