@@ -372,7 +372,7 @@ tunnel = "{self.tunnel}"
         if trigger == "operator":
             self.kedge(f"maar{index}", "attach", NODE, "--port", "access", "--link-layer-address", NODE_MAC)
         elif roaming:
-            self.popen("mn", "rdisc6", "-q", "-1", "-r", "3", "-w", "300", "eth0",
+            self.popen("mn", "rdisc6", "-q", "-1", "-r", "10", "-w", "300", "eth0",
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def unplug(self):
