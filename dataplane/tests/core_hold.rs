@@ -94,21 +94,31 @@ impl Moving {
         });
     }
 
-    /// A packet with the next number, from the core; its number.
-    fn arrives(&mut self, to: &str) -> u32 {
-        self.number += 1;
-        let mut payload = vec![0x30, 0x39, 0, 9, 0, 12, 0, 0];
-        payload.extend(self.number.to_be_bytes());
-        let packet = ipv6(REMOTE, to, 17, 64, &payload);
+    /// A packet comes in by this port.
+    fn comes(&mut self, port: usize, from: [u8; 6], packet: &[u8]) {
+        let to = self.snapshot.ports[port].link_layer_address;
         let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
-        burst.push(HeapFrame::new(&ethernet(CORE_MAC, ROUTER_MAC, &packet)));
+        burst.push(HeapFrame::new(&ethernet(to, from, packet)));
         let Self {
             pipeline,
             snapshot,
             output,
             ..
         } = self;
-        pipeline.process(snapshot, CORE, self.now, &mut burst, output);
+        pipeline.process(snapshot, port, self.now, &mut burst, output);
+    }
+
+    /// The payload of a UDP packet with the next number.
+    fn numbered(&mut self) -> Vec<u8> {
+        self.number += 1;
+        [&[0x30, 0x39, 0, 9, 0, 12, 0, 0][..], &self.number.to_be_bytes()].concat()
+    }
+
+    /// A packet with the next number, from the core; its number.
+    fn arrives(&mut self, to: &str) -> u32 {
+        let payload = self.numbered();
+        let packet = ipv6(REMOTE, to, 17, 64, &payload);
+        self.comes(CORE, ROUTER_MAC, &packet);
         self.number
     }
 
@@ -463,24 +473,14 @@ fn after(tunnel: u32, then: NextHop) -> NextHop {
 impl Moving {
     /// A packet with the next number, out of the peer's tunnel; its number.
     fn arrives_by_tunnel(&mut self, to: &str) -> u32 {
-        self.number += 1;
-        let mut payload = vec![0x30, 0x39, 0, 9, 0, 12, 0, 0];
-        payload.extend(self.number.to_be_bytes());
+        let payload = self.numbered();
         self.tunnel_brings(&ipv6(REMOTE, to, 17, 64, &payload));
         self.number
     }
 
     fn tunnel_brings(&mut self, inner: &[u8]) {
         let packet = tunnelled(PEER, OWN, inner);
-        let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
-        burst.push(HeapFrame::new(&ethernet(CORE_MAC, ROUTER_MAC, &packet)));
-        let Self {
-            pipeline,
-            snapshot,
-            output,
-            ..
-        } = self;
-        pipeline.process(snapshot, CORE, self.now, &mut burst, output);
+        self.comes(CORE, ROUTER_MAC, &packet);
     }
 }
 
@@ -551,19 +551,7 @@ fn a_path_end_is_heeded_only_where_one_is_awaited_and_from_whom() {
     gateway.tend();
     assert_eq!(gateway.drops(DropReason::PathEndUnexpected), 1);
     // Without a tunnel it is a packet like any other.
-    let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
-    burst.push(HeapFrame::new(&ethernet(
-        CORE_MAC,
-        ROUTER_MAC,
-        &path_end::write(from, prefix(NODE)),
-    )));
-    gateway.pipeline.process(
-        &gateway.snapshot,
-        CORE,
-        gateway.now,
-        &mut burst,
-        &mut gateway.output,
-    );
+    gateway.comes(CORE, ROUTER_MAC, &path_end::write(from, prefix(NODE)));
     assert_eq!(gateway.output.held().0, 1);
     assert_eq!(gateway.output.ended.len(), 0);
 }
@@ -629,19 +617,9 @@ fn what_cannot_be_waited_for_is_refused() {
 impl Moving {
     /// A packet of the node with the next number, from `source`; its number.
     fn node_sends(&mut self, source: &str, from: [u8; 6]) -> u32 {
-        self.number += 1;
-        let mut payload = vec![0x30, 0x39, 0, 9, 0, 12, 0, 0];
-        payload.extend(self.number.to_be_bytes());
+        let payload = self.numbered();
         let packet = ipv6(source, REMOTE, 17, 64, &payload);
-        let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
-        burst.push(HeapFrame::new(&ethernet(ACCESS_MAC, from, &packet)));
-        let Self {
-            pipeline,
-            snapshot,
-            output,
-            ..
-        } = self;
-        pipeline.process(snapshot, ACCESS, self.now, &mut burst, output);
+        self.comes(ACCESS, from, &packet);
         self.number
     }
 
@@ -746,15 +724,7 @@ fn what_comes_with_a_teid_may_come_too_early() {
     let inner = udp(GTPU_ANCHORED, REMOTE, 64);
     let from: Ipv6Addr = "2001:db8:c::9".parse().unwrap();
     let packet = g_pdu(&from.to_string(), OWN, LOCAL_TEID, &inner);
-    let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
-    burst.push(HeapFrame::new(&ethernet(CORE_MAC, ROUTER_MAC, &packet)));
-    gateway.pipeline.process(
-        &gateway.snapshot,
-        CORE,
-        gateway.now,
-        &mut burst,
-        &mut gateway.output,
-    );
+    gateway.comes(CORE, ROUTER_MAC, &packet);
     assert_eq!((gateway.output.held().0, gateway.all_drops()), (1, 0));
     // The node is there now.
     let mut tunnel = gateway.compiler.tables().tunnels[&3].clone();
