@@ -401,6 +401,10 @@ pub struct Cmd {
     /// Bindings that may exist at once, 1..=100000000. Default 1000000.
     #[serde(default = "default_maximum_bindings")]
     pub maximum_bindings: u32,
+    /// A prefix that has been tunnelled to another MAAR for so long is anchored there from then on, 1..=31536000; 0:
+    /// only when an operator says so. Default 0 (RFC 8818 section 4.1: tunnel first, relocate what lasts).
+    #[serde(default)]
+    pub relocate_after_s: u32,
 }
 
 /// `cmd.mode` (RFC 8885 sections 3.2 to 3.4).
@@ -484,6 +488,14 @@ pub struct Timers {
     /// now, so that they do not come there before its MAAR knows of them, 0..=1000. Default 3.
     #[serde(rename = "release_delay_ms", deserialize_with = "milliseconds")]
     pub release_delay: Duration,
+    /// How long an anchor that has withdrawn its routes to a relocated prefix waits before it says that nothing
+    /// more comes by it: at least what the routes take to follow, 1..=10000. Default 50.
+    #[serde(rename = "route_settle_ms", deserialize_with = "milliseconds")]
+    pub route_settle: Duration,
+    /// How long a node's own packets wait between the last that leaves through the old anchor of a prefix and
+    /// the first that leaves through the new one, 0..=150. Default 20.
+    #[serde(rename = "uplink_settle_ms", deserialize_with = "milliseconds")]
+    pub uplink_settle: Duration,
     /// Between two Echo Requests on a GTP-U path, 60000..=3600000; 0: none are sent (3GPP TS 29.281 section
     /// 7.2.1). Default 60000.
     #[serde(rename = "gtpu_echo_interval_ms", deserialize_with = "milliseconds")]
@@ -520,6 +532,8 @@ impl Default for Timers {
             timestamp_validity_window: Duration::from_millis(300),
             min_delay_before_bce_delete: Duration::from_secs(10),
             release_delay: Duration::from_millis(3),
+            route_settle: Duration::from_millis(50),
+            uplink_settle: Duration::from_millis(20),
             gtpu_echo_interval: Duration::from_secs(60),
             gtpu_t3_response: Duration::from_secs(3),
             gtpu_n3_requests: 3,

@@ -17,7 +17,7 @@ use kedge_dataplane_api::model::{
     Tables, Tunnel,
 };
 
-use crate::maar::{Arriving, Node, NodeTunnel, Phase, State};
+use crate::maar::{Adopted, Arriving, Node, NodeTunnel, Phase, State};
 use crate::wire::mobility::TunnelType;
 
 pub use flows::MOST_OF_A_PREFIX;
@@ -25,6 +25,10 @@ pub(crate) use flows::{ids as filter_ids, rules, too_many};
 
 /// Hop limit of the outer header (RFC 2473 section 6.3).
 const OUTER_HOP_LIMIT: u8 = 64;
+
+/// How long packets wait at the new anchor of a prefix for those by the old one, where nobody says so before:
+/// that is for the control plane to do. A data plane that lost it helps itself.
+const RELOCATION_MS: u32 = 30_000;
 
 /// How long packets wait for a node is the data plane's to say (`dataplane.hold.maximum_ms`).
 const HOLD: NextHop = NextHop::Hold { maximum_ms: 0 };
@@ -120,6 +124,11 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
                 node.home_network_prefix,
                 entry(SourcePath::Native, after(&|it| it.home)),
             );
+            for adopted in &node.adopted {
+                let old = tunnel_to(config, state, node, adopted.from, tables);
+                let entry = relocated(config, node, adopted, old, after(&|it| it.home));
+                tables.prefixes.insert(adopted.prefix, entry);
+            }
             // RFC 8885 section 3.3: what comes from an older prefix leaves through its anchor.
             for previous in &node.previous {
                 if let Some(tunnel) = tunnel_to(config, state, node, previous.address, tables) {
@@ -138,7 +147,9 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
                     Some(_) if holds(config) => HOLD,
                     _ => NextHop::Tunnel(tunnel),
                 };
-                put(tables, node.home_network_prefix, next_hop.clone());
+                for prefix in node.own_prefixes() {
+                    put(tables, prefix, next_hop.clone());
+                }
                 for previous in &node.leaving {
                     if let Some(anchor) = tunnel_to(config, state, node, previous.address, tables) {
                         let entry = from_anchor(node, anchor, next_hop.clone());
@@ -162,7 +173,9 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
                 },
                 None => HOLD,
             };
-            put(tables, node.home_network_prefix, next_hop);
+            for prefix in node.own_prefixes() {
+                put(tables, prefix, next_hop.clone());
+            }
             // What their anchors go on sending here waits too.
             for previous in &node.previous {
                 if let Some(tunnel) = tunnel_to(config, state, node, previous.address, tables) {
@@ -173,12 +186,48 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
             }
         }
         Phase::Refused { .. } | Phase::Deregistering => {
-            put(
-                tables,
-                node.home_network_prefix,
-                NextHop::Discard(DiscardReason::NodeAbsent),
-            );
+            for prefix in node.own_prefixes() {
+                put(tables, prefix, NextHop::Discard(DiscardReason::NodeAbsent));
+            }
         }
+    }
+}
+
+/// A prefix that was relocated here, for a node on the link; `old` is the tunnel to where it was anchored
+/// before, `settled` what becomes of its packets when nothing comes from there any more.
+fn relocated(
+    config: &Config,
+    node: &Node,
+    adopted: &Adopted,
+    old: Option<u32>,
+    settled: NextHop,
+) -> PrefixEntry {
+    let (asked, held) = (
+        adopted.asked.is_some(),
+        adopted.uplink_at.is_some() && holds(config),
+    );
+    let waits = (asked || adopted.arriving_until.is_some()) && matches!(settled, NextHop::Deliver { .. });
+    let next_hop = match old.filter(|_| waits) {
+        Some(tunnel) => NextHop::After {
+            tunnel,
+            maximum_ms: RELOCATION_MS,
+            then: Box::new(settled),
+        },
+        None => settled,
+    };
+    let path = match old.filter(|_| asked) {
+        Some(tunnel) => SourcePath::Tunnel(tunnel),
+        None => SourcePath::Native,
+    };
+    let source = Source {
+        port: node.port.clone(),
+        link_layer_address: node.link_layer_address.0,
+        path,
+    };
+    PrefixEntry {
+        next_hop,
+        // A packet whose source is not bound yet waits for that.
+        source: (asked || !held).then_some(source),
     }
 }
 

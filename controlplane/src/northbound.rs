@@ -47,6 +47,12 @@ pub enum Request {
     Filters(Reply<proto::FilterList>),
     /// ListPaths.
     Paths(Reply<proto::PathList>),
+    /// Relocate.
+    Relocate(proto::RelocateRequest, Reply<proto::RelocateReply>),
+    /// Drain.
+    Drain(proto::DrainRequest, Reply<proto::DrainReply>),
+    /// GetDrainProgress.
+    DrainProgress(proto::DrainProgressRequest, Reply<proto::DrainProgress>),
     /// GetCounters.
     Counters(Reply<proto::Counters>),
     /// A scrape of `/metrics`: the text.

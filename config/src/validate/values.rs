@@ -147,6 +147,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             "",
         );
         findings.range("cmd.maximum_bindings", cmd.maximum_bindings, 1, 100_000_000, "");
+        findings.range("cmd.relocate_after_s", cmd.relocate_after_s, 0, 31_536_000, "s");
     }
     access(config, findings);
     timers(config, findings);
@@ -244,6 +245,8 @@ fn timers(config: &Config, findings: &mut Findings) {
         "ms",
     );
     findings.range("timers.release_delay_ms", ms(timers.release_delay), 0, 1000, "ms");
+    findings.range("timers.route_settle_ms", ms(timers.route_settle), 1, 10_000, "ms");
+    findings.range("timers.uplink_settle_ms", ms(timers.uplink_settle), 0, 150, "ms");
     let echo = ms(timers.gtpu_echo_interval);
     if echo != 0 {
         findings.range("timers.gtpu_echo_interval_ms", echo, 60_000, 3_600_000, "ms");

@@ -26,6 +26,10 @@ pub struct Saver<Store> {
     due: Option<Instant>,
     not_before: Instant,
     running: Option<JoinHandle<(Duration, Result<(), StoreError>)>>,
+    /// How many changes there were, how many the running save has, and how many would survive a crash.
+    changes: u64,
+    saving: u64,
+    saved: u64,
     /// Why the last save failed, if it did.
     failed: Option<String>,
 }
@@ -39,15 +43,26 @@ impl<Store: Send + Sync + 'static> Saver<Store> {
             due: None,
             not_before: Instant::now(),
             running: None,
+            changes: 0,
+            saving: 0,
+            saved: 0,
             failed: None,
         }
     }
 
-    /// The state has changed.
-    pub fn changed(&mut self) {
+    /// The state has changed. The change is on disk when [`Saver::saved`] has reached the number returned.
+    pub fn changed(&mut self) -> u64 {
+        self.changes += 1;
         if self.due.is_none() {
             self.due = Some((Instant::now() + COALESCE).max(self.not_before));
         }
+        self.changes
+    }
+
+    /// How many changes would survive a crash.
+    #[must_use]
+    pub fn saved(&self) -> u64 {
+        self.saved
     }
 
     /// Waits until there is something for [`Saver::step`] to do. A save that
@@ -72,6 +87,7 @@ impl<Store: Send + Sync + 'static> Saver<Store> {
         let now = Instant::now();
         let Err(error) = result else {
             self.failed = None;
+            self.saved = self.saving;
             self.not_before = now + took * (IDLE_SHARE - 1);
             self.due = self.due.map(|due| due.max(self.not_before));
             return None;
@@ -93,6 +109,7 @@ impl<Store: Send + Sync + 'static> Saver<Store> {
             return;
         }
         self.due = None;
+        self.saving = self.changes;
         let (store, state) = (Arc::clone(&self.store), state.clone());
         self.running = Some(tokio::task::spawn_blocking(move || {
             let begin = Instant::now();

@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use super::fsm::{Cmd, Output};
 use super::state::PreviousPhase;
 use crate::event::Event;
+use crate::time::Time;
 use crate::wire::mobility::{ProxyBindingAcknowledgement, Status, acknowledgement_flags};
 
 impl Cmd {
@@ -12,6 +13,7 @@ impl Cmd {
         &mut self,
         from: Ipv6Addr,
         acknowledgement: &ProxyBindingAcknowledgement,
+        now: Time,
         outputs: &mut Vec<Output>,
     ) {
         if self.known_maar(from).is_none() {
@@ -26,6 +28,9 @@ impl Cmd {
             self.counters.add("acknowledgements_not_distributed");
             return;
         }
+        if self.relocation_answered(from, acknowledgement, now, outputs) {
+            return;
+        }
         let sequence = acknowledgement.sequence;
         let release = self.state.releases.iter().position(|release| {
             release.identifier == identifier
@@ -35,7 +40,8 @@ impl Cmd {
         if let Some(position) = release {
             // Whatever it says, there is nothing more to tell it; unless our clocks differ.
             if !is_about_time(acknowledgement.status) {
-                self.state.releases.remove(position);
+                let release = self.state.releases.remove(position);
+                self.release_at_home(release, now, outputs);
             }
             return;
         }
@@ -79,6 +85,13 @@ impl Cmd {
             .with("prefix", prefix)
             .with("maar", from);
         outputs.push(Output::Event(event.with("status", status.0)));
+        if status.is_accepted() {
+            let after = self.settings.relocate_after;
+            if let Some(binding) = self.state.bindings.get_mut(&identifier) {
+                binding.relocate_after(prefix, after, now);
+            }
+            self.confirmed_by(from, prefix, now, outputs);
+        }
         self.reindex(&identifier, None);
     }
 }

@@ -1,14 +1,19 @@
 //! The daemon of role CMD: the Mobility Header socket, the store and the northbound API.
 
+mod relocation;
+
 use std::time::Duration;
 
 use kedge_config::Config;
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use self::relocation::Relocations;
 use super::{BindingPhase, Cmd, Input, Output, PreviousPhase, Settings, State};
 use crate::binding::{FileStore, Saver, StoreError};
-use crate::driver::{Endpoint, FromSocket, Heeded, Observer, Parts, restore, tunnel_name, wait_until};
+use crate::driver::{
+    Durable, Endpoint, FromSocket, Heeded, Observer, Parts, restore, tunnel_name, wait_until,
+};
 use crate::event::Event;
 use crate::metrics::{Accumulated, Snapshot};
 use crate::northbound::{Request, proto};
@@ -32,6 +37,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         endpoint,
         accumulated: Accumulated::new()?,
         saver: Saver::new(store),
+        durable: Durable::default(),
+        relocations: Relocations::default(),
         observer,
         config,
     };
@@ -60,6 +67,10 @@ struct Daemon {
     endpoint: Endpoint,
     accumulated: Accumulated,
     saver: Saver<FileStore>,
+    /// Messages that wait for it.
+    durable: Durable,
+    /// Callers that wait for the end of a relocation.
+    relocations: Relocations,
 }
 
 impl Daemon {
@@ -80,13 +91,20 @@ impl Daemon {
 
     fn process(&mut self, input: Input) {
         let outputs = self.machine.process(input, self.observer.clock().now());
+        self.carry_out(outputs);
+    }
+
+    /// Does what a step of the state machine asks for.
+    fn carry_out(&mut self, outputs: Vec<Output>) {
+        let change = self.saver.changed();
         for output in outputs {
             match output {
                 Output::Send { to, message } => self.endpoint.send(to, &message),
+                Output::SendWhenSaved { to, message } => self.durable.add(change, to, message),
+                Output::Relocation { prefix, outcome } => self.relocations.ended(prefix, &outcome),
                 Output::Event(event) => self.observer.tell(&event),
             }
         }
-        self.saver.changed();
     }
 
     fn save(&mut self, failed: Option<StoreError>) {
@@ -94,10 +112,11 @@ impl Daemon {
             let text = format!("bindings would not survive a restart: {error}");
             self.observer.warn(&Event::new("state_not_saved", text));
         }
+        self.durable.send(self.saver.saved(), &mut self.endpoint);
         self.saver.step(self.machine.state());
     }
 
-    fn request(&self, request: Request) {
+    fn request(&mut self, request: Request) {
         // A caller that has gone does not want its answer.
         match request {
             Request::Info(reply) => {
@@ -119,6 +138,9 @@ impl Daemon {
             Request::Filters(reply) => drop(reply.send(Err(no_access_side()))),
             Request::Attach(_, reply) => drop(reply.send(Err(no_access_side()))),
             Request::Detach(_, reply) => drop(reply.send(Err(no_access_side()))),
+            Request::Relocate(request, reply) => self.relocate(&request, reply),
+            Request::Drain(request, reply) => drop(reply.send(self.drain(&request))),
+            Request::DrainProgress(request, reply) => drop(reply.send(self.drain_progress(&request))),
         }
     }
 
@@ -132,7 +154,7 @@ impl Daemon {
             .map(|(identifier, binding)| proto::Binding {
                 identifier: identifier.to_string(),
                 serving_maar: binding.serving.to_string(),
-                prefixes: binding.prefixes.iter().map(ToString::to_string).collect(),
+                prefixes: binding.anchored_here().map(|it| it.to_string()).collect(),
                 previous: binding
                     .previous
                     .iter()

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::Ipv6Net;
 use kedge_config::{CmdMode, Config, KnownMaar, Timers, TunnelType};
 
+use super::relocation::Outcome;
 use super::state::{Binding, Exchange, Previous, PreviousPhase, State};
 pub use crate::counters::Counters;
 use crate::event::Event;
@@ -49,6 +50,20 @@ pub enum Output {
         /// The message.
         message: MobilityMessage,
     },
+    /// The same, when what is known now would survive a crash: others build upon it.
+    SendWhenSaved {
+        /// IPv6 destination.
+        to: Ipv6Addr,
+        /// The message.
+        message: MobilityMessage,
+    },
+    /// A relocation is over; whoever asked for it wants to know.
+    Relocation {
+        /// Of which prefix.
+        prefix: Ipv6Net,
+        /// How it ended.
+        outcome: Outcome,
+    },
     /// Tell whoever watches.
     Event(Event),
 }
@@ -66,6 +81,8 @@ pub struct Settings {
     pub maximum_previous_maars: usize,
     /// `cmd.maximum_bindings`.
     pub maximum_bindings: usize,
+    /// `cmd.relocate_after_s`.
+    pub relocate_after: Option<Duration>,
     /// `access.router_link_local_address`, for an update that asks for one.
     pub router_link_local_address: Ipv6Addr,
     /// `timers`.
@@ -83,6 +100,8 @@ impl Settings {
             tunnel: cmd.tunnel,
             maximum_previous_maars: cmd.maximum_previous_maars.into(),
             maximum_bindings: usize::try_from(cmd.maximum_bindings).unwrap_or(usize::MAX),
+            relocate_after: (cmd.relocate_after_s > 0)
+                .then(|| Duration::from_secs(cmd.relocate_after_s.into())),
             router_link_local_address: config.access.router_link_local_address,
             timers: config.timers.clone(),
         })
@@ -109,11 +128,18 @@ const COUNTERS: &[&str] = &[
     "previous_maars_over_limit",
     "releases_sent",
     "releases_given_up",
+    "relocations_started",
+    "relocations_completed",
+    "relocations_failed",
+    "relocations_retransmitted",
     "acknowledgements_stranger",
     "acknowledgements_unmatched",
     "acknowledgements_not_distributed",
     "messages_unexpected",
 ];
+
+/// How far the timestamps of updates may be ahead of the clock: 10 ms in their unit of 1/65536 s.
+const TIMESTAMPS_AHEAD: u64 = 655;
 
 /// A MAAR that anchors a prefix, and what an update to it has to say besides.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +162,12 @@ pub struct Cmd {
     /// Next deadline of every binding, both ways; derived from the bindings.
     deadline_of: BTreeMap<MobileNodeIdentifier, Time>,
     deadlines: BTreeSet<(Time, MobileNodeIdentifier)>,
+    /// The same of relocations.
+    pub(super) relocation_deadlines: BTreeSet<(Time, Ipv6Net)>,
+    /// Timestamp of the last update to a MAAR.
+    last_told: u64,
+    /// Prefixes that are anchored at MAARs that are drained, and were not tried yet.
+    pub(super) to_drain: BTreeSet<Ipv6Net>,
     pub(super) refusal_limit: RefusalLimit,
 }
 
@@ -149,6 +181,13 @@ impl Cmd {
         let identifiers: Vec<_> = state.bindings.keys().cloned().collect();
         let mut cmd = Self {
             settings,
+            relocation_deadlines: state
+                .relocations
+                .iter()
+                .map(|(prefix, it)| (it.exchange.retransmit_at, *prefix))
+                .collect(),
+            last_told: 0,
+            to_drain: BTreeSet::new(),
             state,
             counters: Counters::new(COUNTERS),
             owners: BTreeMap::new(),
@@ -159,6 +198,7 @@ impl Cmd {
         for identifier in identifiers {
             cmd.reindex(&identifier, None);
         }
+        cmd.list_to_drain();
         cmd
     }
 
@@ -171,7 +211,7 @@ impl Cmd {
                     self.registration(from, &update, now, &mut outputs)
                 }
                 MobilityMessage::ProxyBindingAcknowledgement(acknowledgement) => {
-                    self.confirmation(from, &acknowledgement, &mut outputs);
+                    self.confirmation(from, &acknowledgement, now, &mut outputs);
                 }
                 MobilityMessage::BindingError(_) | MobilityMessage::Other(_) => {
                     self.counters.add("messages_unexpected")
@@ -191,7 +231,8 @@ impl Cmd {
             .iter()
             .map(|release| release.exchange.retransmit_at)
             .min();
-        [self.deadlines.first().map(|(time, _)| *time), release]
+        let relocation = self.relocation_deadlines.first().map(|(time, _)| *time);
+        [self.deadlines.first().map(|(time, _)| *time), release, relocation]
             .into_iter()
             .flatten()
             .min()
@@ -258,6 +299,15 @@ impl Cmd {
         exchange: &mut Exchange,
         now: Time,
     ) -> Output {
+        // A MAAR may be told of several prefixes of a node at once, and takes only what is newer (RFC 5213
+        // section 5.5). Never far ahead of the clock: what is refused for that is sent again.
+        let clock = timestamp_from_time(now);
+        let next = self.last_told.saturating_add(1);
+        self.last_told = if next.saturating_sub(clock) < TIMESTAMPS_AHEAD {
+            next.max(clock)
+        } else {
+            clock
+        };
         let sequence = self.state.sequences.entry(anchor.address).or_default();
         *sequence = sequence.wrapping_add(1);
         remember(&mut exchange.sequences, *sequence);
@@ -276,7 +326,7 @@ impl Cmd {
                     handoff_indicator::UNKNOWN
                 }),
                 access_technology_type: Some(anchor.access_technology_type),
-                timestamp: Some(timestamp_from_time(now)),
+                timestamp: Some(self.last_told),
                 serving_maar: serving.map(|(address, _)| address),
                 ..MobilityOptions::default()
             },
@@ -302,10 +352,14 @@ impl Cmd {
 impl Binding {
     /// Every prefix of the node, wherever it is anchored.
     pub(super) fn all_prefixes(&self) -> impl Iterator<Item = Ipv6Net> + '_ {
-        self.prefixes
-            .iter()
-            .copied()
+        self.anchored_here()
             .chain(self.previous.iter().map(|previous| previous.prefix))
+    }
+
+    /// Every prefix that the serving MAAR anchors.
+    pub(super) fn anchored_here(&self) -> impl Iterator<Item = Ipv6Net> + '_ {
+        let adopted = self.adopted.iter().map(|adopted| adopted.prefix);
+        self.prefixes.iter().copied().chain(adopted)
     }
 
     /// What a MAAR, by its own word, takes the node's packets by from now on; `None`: by IPv6-in-IPv6 only.
@@ -319,7 +373,8 @@ impl Binding {
     /// The earliest of its timers.
     fn next_deadline(&self) -> Time {
         let updates = self.previous.iter().filter_map(Previous::retransmit_at);
-        updates.fold(self.expires_at, Time::min)
+        let policy = self.previous.iter().filter_map(|it| it.relocate_at);
+        updates.chain(policy).fold(self.expires_at, Time::min)
     }
 }
 

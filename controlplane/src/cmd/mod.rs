@@ -26,6 +26,7 @@ mod confirmation;
 pub mod driver;
 mod fsm;
 mod registration;
+mod relocation;
 mod state;
 mod timers;
 
@@ -33,4 +34,8 @@ mod timers;
 mod tests;
 
 pub use fsm::{Cmd, Counters, Input, Output, Settings};
-pub use state::{AgreedTunnel, Binding, BindingPhase, Exchange, Previous, PreviousPhase, Release, State};
+pub use relocation::{DrainProgress, Outcome, RelocationError};
+pub use state::{
+    AdoptedPrefix, AgreedTunnel, Binding, BindingPhase, Exchange, Previous, PreviousPhase, Release,
+    Relocation, RelocationPhase, State,
+};

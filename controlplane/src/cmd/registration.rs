@@ -7,13 +7,15 @@ use kedge_config::TunnelType;
 
 use super::check::Checked;
 use super::fsm::{Anchor, Cmd, Output};
-use super::state::{AgreedTunnel, Binding, BindingPhase, Previous, PreviousPhase, Release};
+use super::relocation::with_step;
+use super::state::{AdoptedPrefix, AgreedTunnel, Binding, BindingPhase, Previous, PreviousPhase, Release};
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::{acknowledge, handoff_indicator, lifetime_span, lifetime_units};
 use crate::time::Time;
 use crate::wire::mobility::{
-    self, LogicalInterface, MobilityMessage, PreviousMaarOption, ProxyBindingUpdate, Status, TunnelEndpoint,
+    self, LogicalInterface, MobilityMessage, PreviousMaarOption, ProxyBindingUpdate, RelocationStep, Status,
+    TunnelEndpoint,
 };
 
 impl Cmd {
@@ -38,6 +40,11 @@ impl Cmd {
         let mut fresh = Binding {
             serving: checked.serving,
             prefixes: checked.prefixes.clone(),
+            adopted: before
+                .as_ref()
+                .filter(|binding| binding.serving == checked.serving)
+                .map(|binding| binding.adopted.clone())
+                .unwrap_or_default(),
             previous: before
                 .as_ref()
                 .map(|binding| binding.previous.clone())
@@ -105,16 +112,24 @@ impl Cmd {
             }
         }
         let identifier = checked.identifier.clone();
+        let moved = before
+            .as_ref()
+            .is_some_and(|before| before.serving != checked.serving);
+        if moved {
+            self.stop_relocations(&identifier, "its node has moved", now, outputs);
+        }
         self.state.bindings.insert(identifier.clone(), fresh);
-        let released = before
+        let mut released = before
             .as_ref()
             .map_or_else(Vec::new, |before| self.list_previous(&identifier, before, now));
+        released.extend(self.take_back(&identifier, now, outputs));
         self.agree_on_tunnels(&identifier, now);
         self.reindex(&identifier, before.as_ref());
         // A prefix that is registered again is not released any more.
-        self.state
-            .releases
-            .retain(|release| !(release.identifier == identifier && release.address == checked.serving));
+        self.state.releases.retain(|release| {
+            let own = checked.prefixes.contains(&release.prefix);
+            !(own && release.identifier == identifier && release.address == checked.serving)
+        });
 
         // RFC 8885 section 3.4, proxy: the serving MAAR is answered at once, the previous ones are
         // told in parallel. Relay would keep this answer until they have confirmed; locator would
@@ -123,7 +138,7 @@ impl Cmd {
         self.tell_previous(&identifier, now, outputs);
         for previous in released {
             let anchor = previous.anchor(checked.access_technology_type);
-            self.release(&identifier, anchor, now, outputs);
+            self.release(&identifier, anchor, previous.home, now, outputs);
         }
     }
 
@@ -140,14 +155,25 @@ impl Cmd {
             return Vec::new();
         };
         if before.serving != binding.serving {
-            // Choice G8: a MAAR that the node returns to is no previous one any more.
+            // Choice G8: a MAAR that the node returns to is no previous one any more. What was relocated to it
+            // is still there.
+            for previous in &binding.previous {
+                if let Some(home) = previous.home.filter(|_| previous.address == binding.serving) {
+                    let prefix = previous.prefix;
+                    binding.adopted.push(AdoptedPrefix { prefix, home });
+                }
+            }
             binding
                 .previous
                 .retain(|previous| previous.address != binding.serving);
-            for prefix in &before.prefixes {
+            let own = before.prefixes.iter().map(|prefix| (*prefix, None));
+            let adopted = before.adopted.iter().map(|it| (it.prefix, Some(it.home)));
+            for (prefix, home) in own.chain(adopted) {
                 let previous = Previous {
                     address: before.serving,
-                    prefix: *prefix,
+                    prefix,
+                    home: home.filter(|home| *home != before.serving),
+                    relocate_at: None,
                     phase: updating.clone(),
                     tunnel: None,
                 };
@@ -156,6 +182,7 @@ impl Cmd {
             // Everybody on the list has to learn where the node is now.
             for previous in &mut binding.previous {
                 previous.phase = updating.clone();
+                previous.relocate_at = None;
             }
         } else {
             // The serving MAAR has had its answer about those who refused; they are of no more use.
@@ -169,6 +196,32 @@ impl Cmd {
             self.counters.add("previous_maars_over_limit");
         }
         released
+    }
+
+    /// A node is back at an anchor that has not heard yet that a prefix of it was relocated: so it is that one's
+    /// again. Returns what is to be released elsewhere.
+    fn take_back(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) -> Vec<Previous> {
+        let Some(binding) = self.state.bindings.get_mut(identifier) else {
+            return Vec::new();
+        };
+        let own = binding.prefixes.clone();
+        let relocated: Vec<_> = binding
+            .previous
+            .extract_if(.., |previous| own.contains(&previous.prefix))
+            .map(|previous| Previous {
+                home: None,
+                ..previous
+            })
+            .collect();
+        for previous in &relocated {
+            self.undo(previous.prefix, now, outputs);
+        }
+        relocated
     }
 
     /// Decides by which tunnel each P-MAAR and the serving one reach each other, just before the serving
@@ -215,7 +268,7 @@ impl Cmd {
     ) -> Output {
         let mut answer = acknowledge(update, Status::ACCEPTED, lifetime, now);
         if let Some(binding) = self.state.bindings.get(identifier) {
-            answer.options.home_network_prefixes = binding.prefixes.clone();
+            answer.options.home_network_prefixes = binding.anchored_here().collect();
             let told = || {
                 let all = binding.previous.iter();
                 all.filter(|previous| previous.phase != PreviousPhase::Refused)
@@ -283,36 +336,50 @@ impl Cmd {
         self.reindex(identifier, None);
     }
 
-    /// Tells a MAAR that a prefix it anchors is no longer needed.
+    /// Tells a MAAR that a prefix it anchors is no longer needed, and after it the one of whose pool it is.
     pub(super) fn release(
         &mut self,
         identifier: &MobileNodeIdentifier,
         anchor: Anchor,
+        home: Option<Ipv6Addr>,
         now: Time,
         outputs: &mut Vec<Output>,
     ) {
-        let mut exchange = self.new_exchange(now);
-        outputs.push(self.update_for(identifier, anchor, None, &mut exchange, now));
-        let Anchor {
-            address,
-            prefix,
-            access_technology_type,
-            serving_endpoint: _,
-        } = anchor;
         self.counters.add("releases_sent");
+        let (address, prefix) = (anchor.address, anchor.prefix);
         let text = format!("{identifier}: {address} is told to release {prefix}");
         let event = Event::new("release_sent", text)
             .with("identifier", identifier)
             .with("prefix", prefix);
         outputs.push(Output::Event(event.with("maar", address)));
-        let identifier = identifier.clone();
-        self.state.releases.push(Release {
-            identifier,
+        let mut release = Release {
+            identifier: identifier.clone(),
             address,
             prefix,
-            access_technology_type,
-            exchange,
-        });
+            access_technology_type: anchor.access_technology_type,
+            home,
+            stays_at: None,
+            exchange: self.new_exchange(now),
+        };
+        outputs.push(self.update_of_release(&mut release, now));
+        self.state.releases.push(release);
+    }
+
+    /// The update that tells a MAAR that it is not the anchor of a prefix.
+    pub(super) fn update_of_release(&mut self, release: &mut Release, now: Time) -> Output {
+        let anchor = Anchor {
+            address: release.address,
+            prefix: release.prefix,
+            access_technology_type: release.access_technology_type,
+            serving_endpoint: None,
+        };
+        let Some(stays_at) = release.stays_at else {
+            return self.update_for(&release.identifier, anchor, None, &mut release.exchange, now);
+        };
+        let lifetime = self.settings.timers.binding_lifetime;
+        let serving = Some((stays_at, lifetime));
+        let update = self.update_for(&release.identifier, anchor, serving, &mut release.exchange, now);
+        with_step(update, RelocationStep::Yield, stays_at)
     }
 
     fn deregistration(

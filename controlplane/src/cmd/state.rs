@@ -1,6 +1,6 @@
 //! What a CMD knows: the part that is stored and shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
@@ -17,6 +17,12 @@ pub struct State {
     pub bindings: BTreeMap<MobileNodeIdentifier, Binding>,
     /// Number of the last Proxy Binding Update sent to each MAAR.
     pub sequences: BTreeMap<Ipv6Addr, u16>,
+    /// Anchors that are being moved, by prefix.
+    #[serde(default)]
+    pub relocations: BTreeMap<Ipv6Net, Relocation>,
+    /// MAARs whose prefixes are to go to where the nodes are.
+    #[serde(default)]
+    pub draining: BTreeSet<Ipv6Addr>,
     /// Prefixes that MAARs are being told to release, because the session is over or has too many anchors.
     pub releases: Vec<Release>,
 }
@@ -32,8 +38,51 @@ pub struct Release {
     pub prefix: Ipv6Net,
     /// As the serving MAAR told it; the update has to carry one.
     pub access_technology_type: u8,
+    /// The MAAR of whose pool the prefix is, where that is another one: it may give the prefix to others when
+    /// this one has let it go.
+    #[serde(default)]
+    pub home: Option<Ipv6Addr>,
+    /// The MAAR that goes on anchoring the prefix: a relocation to this one was given up. `None`: nobody does.
+    #[serde(default)]
+    pub stays_at: Option<Ipv6Addr>,
     /// The update on its way.
     pub exchange: Exchange,
+}
+
+/// The anchor of a prefix on its way from one MAAR to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relocation {
+    /// Whose prefix it is.
+    pub identifier: MobileNodeIdentifier,
+    /// The old anchor.
+    pub from: Ipv6Addr,
+    /// The new one, which serves the node.
+    pub to: Ipv6Addr,
+    /// Where it stands.
+    pub phase: RelocationPhase,
+    /// The update on its way.
+    pub exchange: Exchange,
+    /// When it was begun.
+    pub started_at: Time,
+}
+
+/// Where a relocation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelocationPhase {
+    /// The new anchor is asked to take the prefix, which is still the old one's.
+    Taking,
+    /// The new one has it; the old one is told.
+    Yielding,
+}
+
+/// A prefix that the serving MAAR anchors though it is of another's pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptedPrefix {
+    /// The prefix.
+    pub prefix: Ipv6Net,
+    /// The MAAR of whose pool it is.
+    pub home: Ipv6Addr,
 }
 
 /// Where a node is and which MAARs anchor its prefixes.
@@ -41,8 +90,11 @@ pub struct Release {
 pub struct Binding {
     /// The serving MAAR (Proxy-CoA).
     pub serving: Ipv6Addr,
-    /// Prefixes that the serving MAAR anchors.
+    /// Prefixes that the serving MAAR gave it and anchors.
     pub prefixes: Vec<Ipv6Net>,
+    /// Prefixes that were relocated to the serving MAAR, oldest first.
+    #[serde(default)]
+    pub adopted: Vec<AdoptedPrefix>,
     /// The P-MAAR list, oldest first; at most one entry for each (MAAR, prefix).
     pub previous: Vec<Previous>,
     /// Where it stands.
@@ -82,6 +134,12 @@ pub struct Previous {
     pub address: Ipv6Addr,
     /// The prefix it anchors.
     pub prefix: Ipv6Net,
+    /// The MAAR of whose pool the prefix is, where that is another one.
+    #[serde(default)]
+    pub home: Option<Ipv6Addr>,
+    /// When `cmd.relocate_after_s` has it relocated.
+    #[serde(default)]
+    pub relocate_at: Option<Time>,
     /// Whether it knows where the node is.
     pub phase: PreviousPhase,
     /// What is between it and the serving MAAR; `None`: IPv6-in-IPv6. What both ends are told, until the

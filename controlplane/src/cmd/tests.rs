@@ -31,6 +31,7 @@ fn cmd() -> Cmd {
         tunnel: TunnelType::Ipv6InIpv6,
         maximum_previous_maars: 8,
         maximum_bindings: 2,
+        relocate_after: None,
         router_link_local_address: "fe80::200:5eff:fe00:5213".parse().unwrap(),
         timers: Timers::default(),
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fsm::{Anchor, Cmd, Output};
-use super::state::{BindingPhase, Exchange, PreviousPhase};
+use super::state::{BindingPhase, Exchange, PreviousPhase, Release};
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::back_off;
@@ -16,8 +16,11 @@ impl Cmd {
     pub(super) fn tick(&mut self, now: Time, outputs: &mut Vec<Output>) {
         while let Some(identifier) = self.due(now) {
             self.retransmit(&identifier, now, outputs);
+            self.relocate_by_policy(&identifier, now, outputs);
+            self.reindex(&identifier, None);
             self.expire(&identifier, now, outputs);
         }
+        self.retransmit_relocations(now, outputs);
         self.retransmit_releases(now, outputs);
     }
 
@@ -60,34 +63,34 @@ impl Cmd {
         outputs.push(Output::Event(
             Event::new("binding_deleted", text).with("identifier", identifier),
         ));
+        self.stop_relocations(identifier, "its session is over", now, outputs);
         // RFC 8885 section 3.5 (a): the P-MAARs stopped their timers; they end when told. So is the
         // serving one where it did not end the session itself: it may have missed that it serves.
-        let att = binding.access_technology_type;
         let serving = (binding.phase == BindingPhase::Active).then_some(binding.serving);
-        let own = serving
-            .into_iter()
-            .flat_map(|address| binding.prefixes.iter().map(move |prefix| (address, *prefix)));
-        let previous = binding
-            .previous
-            .iter()
-            .map(|previous| (previous.address, previous.prefix));
-        for (address, prefix) in own.chain(previous) {
-            self.release(
-                identifier,
-                Anchor {
-                    address,
-                    prefix,
-                    access_technology_type: att,
-                    serving_endpoint: None,
-                },
-                now,
-                outputs,
-            );
+        let own = binding.prefixes.iter().map(|prefix| (serving, *prefix, None));
+        let adopted = binding.adopted.iter();
+        let adopted = adopted.map(|it| (serving, it.prefix, Some(it.home)));
+        let previous = binding.previous.iter();
+        let previous = previous.map(|it| (Some(it.address), it.prefix, it.home));
+        for (address, prefix, home) in own.chain(adopted).chain(previous) {
+            let anchor = |address| Anchor {
+                address,
+                prefix,
+                access_technology_type: binding.access_technology_type,
+                serving_endpoint: None,
+            };
+            match (address, home) {
+                (Some(address), home) => self.release(identifier, anchor(address), home, now, outputs),
+                // Its anchor let it go by itself.
+                (None, Some(home)) => self.release(identifier, anchor(home), None, now, outputs),
+                (None, None) => {}
+            }
         }
     }
 
     fn retransmit_releases(&mut self, now: Time, outputs: &mut Vec<Output>) {
         let mut releases = std::mem::take(&mut self.state.releases);
+        let mut gone = Vec::new();
         releases.retain_mut(|release| {
             if release.exchange.retransmit_at > now {
                 return true;
@@ -101,22 +104,34 @@ impl Cmd {
                 outputs.push(Output::Event(
                     Event::new("release_given_up", text).with("maar", release.address),
                 ));
+                gone.push(release.clone());
                 return false;
             }
             self.wait_longer(&mut release.exchange, now);
-            let anchor = Anchor {
-                address: release.address,
-                prefix: release.prefix,
-                access_technology_type: release.access_technology_type,
-                serving_endpoint: None,
-            };
-            outputs.push(self.update_for(&release.identifier, anchor, None, &mut release.exchange, now));
+            outputs.push(self.update_of_release(release, now));
             true
         });
         self.state.releases = releases;
+        for release in gone {
+            self.release_at_home(release, now, outputs);
+        }
     }
 
-    fn wait_longer(&self, exchange: &mut Exchange, now: Time) {
+    /// The anchor of a relocated prefix has let it go: so may the MAAR of whose pool it is.
+    pub(super) fn release_at_home(&mut self, release: Release, now: Time, outputs: &mut Vec<Output>) {
+        let Some(home) = release.home.filter(|home| *home != release.address) else {
+            return;
+        };
+        let anchor = Anchor {
+            address: home,
+            prefix: release.prefix,
+            access_technology_type: release.access_technology_type,
+            serving_endpoint: None,
+        };
+        self.release(&release.identifier, anchor, None, now, outputs);
+    }
+
+    pub(super) fn wait_longer(&self, exchange: &mut Exchange, now: Time) {
         exchange.next_timeout_ms =
             back_off(exchange.next_timeout_ms, self.settings.timers.max_bindack_timeout);
         exchange.retransmit_at = now.after(Duration::from_millis(exchange.next_timeout_ms));

@@ -8,6 +8,7 @@
 mod answers;
 mod clock;
 mod description;
+mod durable;
 mod endpoint;
 mod mobility_socket;
 mod observer;
@@ -18,6 +19,7 @@ mod start;
 pub use answers::{counters, info, restore, tunnel_name};
 pub use clock::Clock;
 pub use description::describe;
+pub use durable::Durable;
 pub use endpoint::{Endpoint, FromSocket, MessageCount};
 pub use mobility_socket::{Datagram, MobilitySocket};
 pub use observer::Observer;

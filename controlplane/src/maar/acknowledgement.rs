@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use super::fsm::{Maar, Output};
-use super::state::{Arriving, Exchange, Phase, Previous};
+use super::state::{Arriving, Exchange, Phase, Previous, Yielded};
 use super::timers::PATH_END_MEMORY;
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
@@ -131,6 +131,7 @@ impl Maar {
             self.remove(identifier);
             return;
         }
+        self.agree_on_adopted(identifier, requested_prefixes(&acknowledgement.options), now);
         let previous = self.permitted_previous(identifier, acknowledgement);
         // A lifetime of 0 would ask for another registration at once, and again.
         let lifetime = lifetime_span(acknowledgement.lifetime.max(1));
@@ -155,11 +156,9 @@ impl Maar {
             node.release_at = None;
             node.arriving = from.map(|from| Arriving { from, home, until });
             if let Some(to) = last_serving {
-                outputs.push(Output::EndPath {
-                    to,
-                    prefix: node.home_network_prefix,
-                    by: node.way_to(to),
-                });
+                let by = node.way_to(to);
+                let ends = node.own_prefixes();
+                outputs.extend(ends.map(|prefix| Output::EndPath { to, prefix, by }));
             }
         }
         node.expires_at = Some(now.after(lifetime));
@@ -235,6 +234,14 @@ impl Maar {
                 .prefix_pools
                 .iter()
                 .any(|pool| pool.contains(&it.prefix) || it.prefix.contains(pool));
+            // One that we gave it and that is anchored elsewhere now is a previous one like others.
+            let given = |known: &Yielded| known.identifier == *identifier;
+            let own = own && !self.state.yielded.get(&it.prefix).is_some_and(given);
+            let node = self.state.nodes.get(identifier);
+            if node.is_some_and(|node| node.own_prefixes().any(|own| own == it.prefix)) {
+                // It is being taken over from there.
+                continue;
+            }
             // A prefix that another node has would lead that node's packets here.
             let taken = self.state.nodes.iter().any(|(other, node)| {
                 other != identifier && node.previous.iter().any(|has| has.prefix == it.prefix)

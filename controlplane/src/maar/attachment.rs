@@ -28,6 +28,9 @@ impl Maar {
         outputs: &mut Vec<Output>,
     ) {
         let binding_lifetime = lifetime_span(self.binding_lifetime_units());
+        if !self.assure_own_prefix(&identifier, now) {
+            return self.refuse_without_prefix(&identifier, outputs);
+        }
         let Some(node) = self.state.nodes.get_mut(&identifier) else {
             self.attached_first(
                 identifier,
@@ -106,12 +109,7 @@ impl Maar {
             return;
         }
         let Some(home_network_prefix) = self.allocate_prefix() else {
-            self.counters.add("attachments_refused_no_prefix");
-            let text = format!("{identifier} not served: every prefix of the pools is in use");
-            outputs.push(Output::Event(
-                Event::new("attachment_refused", text).with("identifier", &identifier),
-            ));
-            return;
+            return self.refuse_without_prefix(&identifier, outputs);
         };
         let node = Node {
             port,
@@ -122,6 +120,7 @@ impl Maar {
             registered: false,
             last_serving: None,
             previous: Vec::new(),
+            adopted: Vec::new(),
             leaving: Vec::new(),
             leaving_until: None,
             release_at: None,
@@ -142,6 +141,14 @@ impl Maar {
         self.state.nodes.insert(identifier.clone(), node);
         let lifetime = self.binding_lifetime_units();
         self.register(&identifier, handoff_indicator::UNKNOWN, lifetime, now, outputs);
+    }
+
+    fn refuse_without_prefix(&mut self, identifier: &MobileNodeIdentifier, outputs: &mut Vec<Output>) {
+        self.counters.add("attachments_refused_no_prefix");
+        let text = format!("{identifier} not served: every prefix of the pools is in use");
+        outputs.push(Output::Event(
+            Event::new("attachment_refused", text).with("identifier", identifier),
+        ));
     }
 
     pub(super) fn detached(

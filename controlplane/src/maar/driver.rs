@@ -34,7 +34,7 @@ use crate::access::{AccessLink, Advertiser, Policy, Solicitation, advertisement}
 use crate::binding::{FileStore, Saver, StoreError};
 use crate::counters::Counters;
 use crate::dataplane_sync::{self, Desired, FromDataplane};
-use crate::driver::{Endpoint, FromSocket, Heeded, Observer, Parts, RateLimit, restore, wait_until};
+use crate::driver::{Durable, Endpoint, FromSocket, Heeded, Observer, Parts, RateLimit, restore, wait_until};
 use crate::event::Event;
 use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
 use crate::kernel::{Change, Kernel};
@@ -109,6 +109,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         counters: Counters::new(COUNTERS),
         accumulated: Accumulated::new()?,
         saver: Saver::new(store),
+        durable: Durable::default(),
         links: BTreeMap::new(),
         dataplane: None,
         unsettled: 0,
@@ -216,6 +217,8 @@ struct Daemon {
     counters: Counters,
     accumulated: Accumulated,
     saver: Saver<FileStore>,
+    /// Messages that wait for it.
+    durable: Durable,
     /// Of refused solicitations that are told and not only counted, so that a flood does not fill the log.
     told: RateLimit,
     /// Changes since the desired tables were computed.
@@ -241,9 +244,11 @@ impl Daemon {
     /// One step of the state machine, and everything that follows from it.
     fn process(&mut self, input: Input) {
         let outputs = self.machine.process(input, self.observer.clock().now());
+        let change = self.saver.changed();
         for output in outputs {
             match output {
                 Output::Send { to, message } => self.endpoint.send(to, &message),
+                Output::SendWhenSaved { to, message } => self.durable.add(change, to, message),
                 Output::Advertise {
                     port,
                     link_local_address,
@@ -260,7 +265,6 @@ impl Daemon {
             }
         }
         self.unsettled += 1;
-        self.saver.changed();
     }
 
     fn advertise(
@@ -560,6 +564,7 @@ impl Daemon {
             let text = format!("bindings would not survive a restart: {error}");
             self.observer.warn(&Event::new("state_not_saved", text));
         }
+        self.durable.send(self.saver.saved(), &mut self.endpoint);
         self.saver.step(self.machine.state());
     }
 }

@@ -69,6 +69,8 @@ pub enum Input {
         /// Of the tunnel, here.
         teid: u32,
     },
+    /// Routes lead here for a prefix that is being taken.
+    Announced(Ipv6Net),
     /// It is [`Maar::next_deadline`], or later.
     Tick,
 }
@@ -82,6 +84,13 @@ pub enum Input {
 pub enum Output {
     /// Send a Mobility Header message from `node.address`.
     Send {
+        /// IPv6 destination.
+        to: Ipv6Addr,
+        /// The message.
+        message: MobilityMessage,
+    },
+    /// The same, when what is known now would survive a crash: another gateway builds upon it.
+    SendWhenSaved {
         /// IPv6 destination.
         to: Ipv6Addr,
         /// The message.
@@ -132,6 +141,8 @@ pub struct Settings {
     pub access: Access,
     /// `timers`.
     pub timers: Timers,
+    /// Routes to prefixes are announced, and [`Input::Announced`] tells when.
+    pub announces: bool,
 }
 
 impl Settings {
@@ -149,6 +160,7 @@ impl Settings {
             maximum_nodes: usize::try_from(maar.maximum_nodes).unwrap_or(usize::MAX),
             access: config.access.clone(),
             timers: config.timers.clone(),
+            announces: false,
         })
     }
 }
@@ -188,6 +200,11 @@ const COUNTERS: &[&str] = &[
     "advertisements_sent",
     "end_markers",
     "end_markers_unexpected",
+    "prefixes_adopted",
+    "prefixes_adopted_late",
+    "prefixes_given_back",
+    "prefixes_yielded",
+    "prefixes_yielded_freed",
 ];
 
 /// The state machine of a MAAR.
@@ -203,6 +220,10 @@ pub struct Maar {
     /// Next deadline of every node that has one, both ways; derived from the nodes.
     deadline_of: BTreeMap<MobileNodeIdentifier, Time>,
     deadlines: BTreeSet<(Time, MobileNodeIdentifier)>,
+    /// The same of prefixes that were yielded.
+    pub(super) yielded_deadlines: BTreeSet<(Time, Ipv6Net)>,
+    /// Prefixes that are being taken and whose they are; derived from the nodes.
+    pub(super) taking: BTreeMap<Ipv6Net, MobileNodeIdentifier>,
     pub(super) refusal_limit: RefusalLimit,
     /// Of Error Indications that are looked into.
     pub(super) indication_limit: RefusalLimit,
@@ -223,7 +244,21 @@ impl Maar {
             prefixes_in_use: state
                 .nodes
                 .values()
-                .map(|node| node.home_network_prefix)
+                .flat_map(Node::own_prefixes)
+                .chain(state.yielded.keys().copied())
+                .collect(),
+            taking: state
+                .nodes
+                .iter()
+                .flat_map(|(identifier, node)| {
+                    let taking = node.adopted.iter().filter(|it| it.asked.is_some());
+                    taking.map(move |it| (it.prefix, identifier.clone()))
+                })
+                .collect(),
+            yielded_deadlines: state
+                .yielded
+                .iter()
+                .filter_map(|(prefix, yielded)| Some((yielded.next_deadline()?, *prefix)))
                 .collect(),
             state,
             in_use,
@@ -283,6 +318,7 @@ impl Maar {
             Input::FilterExpired(id) => self.filter_expired(id, &mut outputs),
             Input::TunnelRefused { peer, teid } => self.tunnel_refused(peer, teid, now, &mut outputs),
             Input::EndMarker { from, teid } => self.end_marker(from, teid),
+            Input::Announced(prefix) => self.announced(prefix, now, &mut outputs),
             Input::Tick => self.tick(now, &mut outputs),
         }
         outputs
@@ -291,7 +327,9 @@ impl Maar {
     /// When [`Input::Tick`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        self.deadlines.first().map(|(time, _)| *time)
+        let nodes = self.deadlines.first().map(|(time, _)| *time);
+        let yielded = self.yielded_deadlines.first().map(|(time, _)| *time);
+        nodes.into_iter().chain(yielded).min()
     }
 
     /// What it knows.
@@ -325,10 +363,12 @@ impl Maar {
         }
     }
 
-    /// Forgets a node and frees its prefix.
+    /// Forgets a node and frees its prefixes.
     pub(super) fn remove(&mut self, identifier: &MobileNodeIdentifier) {
         if let Some(node) = self.state.nodes.remove(identifier) {
-            self.prefixes_in_use.remove(&node.home_network_prefix);
+            for prefix in node.own_prefixes() {
+                self.free_prefix(prefix);
+            }
             self.in_use.free(&node);
         }
         self.reschedule(identifier);
@@ -343,6 +383,13 @@ impl Maar {
         )?;
         self.prefixes_in_use.insert(prefix);
         Some(prefix)
+    }
+
+    /// A prefix is not its node's any more; one that was yielded is still somebody's.
+    pub(super) fn free_prefix(&mut self, prefix: Ipv6Net) {
+        if !self.state.yielded.contains_key(&prefix) {
+            self.prefixes_in_use.remove(&prefix);
+        }
     }
 
     /// Whether tunnels to and from `peer` are allowed.
@@ -449,11 +496,10 @@ impl Maar {
             preferred_lifetime: if withdrawn { 0 } else { preferred_lifetime },
         };
         let mut prefixes = vec![information(node.home_network_prefix, access.preferred_lifetime)];
-        prefixes.extend(
-            node.previous
-                .iter()
-                .map(|previous| information(previous.prefix, 0)),
-        );
+        // Those relocated here are still old ones: no new flow is to begin on them.
+        let older = node.adopted.iter().map(|it| it.prefix);
+        let older = older.chain(node.previous.iter().map(|previous| previous.prefix));
+        prefixes.extend(older.map(|prefix| information(prefix, 0)));
         outputs.push(Output::Advertise {
             port: node.port.clone(),
             link_local_address: node.link_local_address,
@@ -477,14 +523,19 @@ impl Maar {
 
 impl Node {
     /// The earliest of its timers.
-    fn next_deadline(&self) -> Option<Time> {
+    pub(super) fn next_deadline(&self) -> Option<Time> {
         let retransmit_at = self.exchange.as_ref().map(|exchange| exchange.retransmit_at);
         // While a re-registration is on its way, `refresh_at` waits for its end.
         let arriving_until = self.arriving.map(|it| it.until);
         let moves = [self.leaving_until, arriving_until, self.release_at];
+        let adopted = self
+            .adopted
+            .iter()
+            .flat_map(|it| [it.arriving_until, it.uplink_at]);
         [retransmit_at, self.refresh_at, self.advertise_at, self.expires_at]
             .into_iter()
             .chain(moves)
+            .chain(adopted)
             .flatten()
             .min()
     }

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! One file for each kind of input: `attachment`, `acknowledgement` (what the
-//! CMD answers), `update` (what the CMD tells), `flows` (what operators want of
+//! CMD answers), `update` (what the CMD tells), `relocation` (prefixes whose anchor moves), `flows` (what operators want of
 //! filters), `refused` (what a peer's user plane says), `timers`. What they share:
 //! `pool` (prefixes), `teid` and `tunnels`.
 
@@ -28,6 +28,7 @@ mod flows;
 mod fsm;
 mod pool;
 mod refused;
+mod relocation;
 mod state;
 mod teid;
 mod timers;
@@ -38,5 +39,5 @@ mod update;
 mod tests;
 
 pub use fsm::{Counters, Input, Maar, Output, Settings};
-pub use state::{Arriving, Exchange, Node, NodeTunnel, Phase, Previous, State};
+pub use state::{Adopted, Arriving, Asked, Exchange, Node, NodeTunnel, Phase, Previous, State, Yielded};
 pub use teid::TeidSequence;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::teid::TeidSequence;
 use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
 use crate::time::Time;
-use crate::wire::mobility::{Status, TunnelType};
+use crate::wire::mobility::{ProxyBindingUpdate, Status, TunnelType};
 
 /// Everything a MAAR must not forget.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,10 @@ pub struct State {
     /// Ids of those of their filters that nobody needs any more.
     #[serde(default)]
     pub expired_filters: BTreeSet<u64>,
+    /// Prefixes that were anchored here and are anchored by another MAAR now. One of our pools stays here, given to
+    /// nobody, until the CMD says that the session is over.
+    #[serde(default)]
+    pub yielded: BTreeMap<Ipv6Net, Yielded>,
     /// Number of the /64, counted over all pools, at which the search for a free one begins.
     pub next_prefix: u64,
 }
@@ -56,6 +60,9 @@ pub struct Node {
     pub last_serving: Option<Ipv6Addr>,
     /// Prefixes anchored elsewhere, while attached here; oldest first.
     pub previous: Vec<Previous>,
+    /// Prefixes that other MAARs gave it and this one anchors now, besides `home_network_prefix`; oldest first.
+    #[serde(default)]
+    pub adopted: Vec<Adopted>,
     /// What `previous` was when it left for another MAAR: what its anchors still have on the way here
     /// follows it.
     #[serde(default)]
@@ -95,7 +102,21 @@ pub struct Node {
     pub tunnels: BTreeMap<Ipv6Addr, NodeTunnel>,
 }
 
+impl State {
+    /// The prefixes of a node that this MAAR anchors.
+    pub fn anchored<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = Ipv6Net> + 'a {
+        node.own_prefixes()
+            .filter(|prefix| !self.yielded.contains_key(prefix))
+    }
+}
+
 impl Node {
+    /// The prefix that it got here, and those that were relocated here.
+    pub fn own_prefixes(&self) -> impl Iterator<Item = Ipv6Net> + '_ {
+        let adopted = self.adopted.iter().map(|it| it.prefix);
+        std::iter::once(self.home_network_prefix).chain(adopted)
+    }
+
     /// By what `peer` takes its packets, where that was agreed on.
     #[must_use]
     pub fn tunnel_type(&self, peer: Ipv6Addr) -> Option<TunnelType> {
@@ -109,6 +130,47 @@ impl Node {
             .and(self.tunnel_type(peer))
             .unwrap_or(TunnelType::Ipv6InIpv6)
     }
+}
+
+/// A prefix whose anchor was relocated to this MAAR (RFC 8818 section 4.2.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// The prefix.
+    pub prefix: Ipv6Net,
+    /// The MAAR that anchored it before; our own address where nobody knows any more.
+    pub from: Ipv6Addr,
+    /// When it was taken.
+    pub since: Time,
+    /// The CMD's update, answered as soon as routes lead here. Until then the node's own packets leave
+    /// through the old anchor.
+    pub asked: Option<Asked>,
+    /// Packets that come straight here wait for those that still come from the old anchor, until this
+    /// time at most; unbounded while `asked`.
+    pub arriving_until: Option<Time>,
+    /// The node's own packets wait until those before them have left the old anchor.
+    pub uplink_at: Option<Time>,
+}
+
+/// An update of the CMD that waits for its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Who gets the answer.
+    pub cmd: Ipv6Addr,
+    /// What is answered.
+    pub update: ProxyBindingUpdate,
+}
+
+/// A prefix whose anchor was relocated to another MAAR.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Yielded {
+    /// Whose it is.
+    pub identifier: MobileNodeIdentifier,
+    /// The MAAR that anchors it now.
+    pub to: Ipv6Addr,
+    /// When that MAAR is told that nothing more comes by the old way; `None` once it was.
+    pub path_end_at: Option<Time>,
+    /// Until when packets that come here nevertheless follow it there; `None` once that is over.
+    pub until: Option<Time>,
 }
 
 /// Where a node has just come from.

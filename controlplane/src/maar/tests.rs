@@ -34,6 +34,7 @@ fn maar(change: impl FnOnce(&mut Settings)) -> Maar {
         maximum_nodes: 10,
         access: Access::default(),
         timers: Timers::default(),
+        announces: false,
     };
     change(&mut settings);
     Maar::new(settings, State::default(), KEY, NOW)

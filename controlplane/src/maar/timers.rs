@@ -28,6 +28,7 @@ impl Maar {
             self.forget_old_ways(&identifier, now);
             self.reschedule(&identifier);
         }
+        self.tick_yielded(now, outputs);
     }
 
     fn expire(&mut self, identifier: &MobileNodeIdentifier, now: Time, outputs: &mut Vec<Output>) {
@@ -134,6 +135,7 @@ impl Maar {
             return;
         };
         node.release_at = node.release_at.filter(|at| *at > now);
+        Self::forget_old_anchors(node, now);
         if node.arriving.is_some_and(|it| it.until <= now) {
             node.arriving = None;
         }

@@ -142,6 +142,7 @@ impl Maar {
                 let prefixes = node.previous.iter().chain(&node.leaving);
                 node.last_serving != Some(*peer)
                     && node.arriving.is_none_or(|it| it.from != *peer)
+                    && node.adopted.iter().all(|it| it.from != *peer)
                     && prefixes.map(|it| it.address).all(|it| it != *peer)
             })
             .collect();

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::fsm::{Maar, Output};
+use super::relocation::check_relocation;
 use super::state::Phase;
 use super::timers::PATH_END_MEMORY;
 use crate::event::Event;
@@ -10,7 +11,7 @@ use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::handoff_indicator::RE_REGISTRATION;
 use crate::proxy_binding::{acknowledge, check_timestamp, requested_prefixes};
 use crate::time::Time;
-use crate::wire::mobility::{MobilityMessage, ProxyBindingUpdate, Status, update_flags};
+use crate::wire::mobility::{MobilityMessage, ProxyBindingUpdate, RelocationStep, Status, update_flags};
 
 impl Maar {
     pub(super) fn update(
@@ -27,10 +28,24 @@ impl Maar {
             self.counters.add("updates_deferred");
             return;
         }
+        if !stranger && self.release_yielded(from, update, now, outputs) {
+            return;
+        }
+        let mut durable = false;
         let status = match self.check_update(stranger, update, now) {
             Ok(identifier) => {
                 self.counters.add("updates_accepted");
-                self.follow(&identifier, update, now, outputs);
+                match update.options.anchor_relocation {
+                    None => self.follow(&identifier, update, now, outputs),
+                    // Answered when routes lead here.
+                    Some(it) if it.step == RelocationStep::Take => {
+                        return self.take(&identifier, from, update, it.anchor, now, outputs);
+                    }
+                    Some(it) => {
+                        durable = true;
+                        self.yield_to(&identifier, update, it.anchor, now, outputs);
+                    }
+                }
                 Status::ACCEPTED
             }
             Err(status) => {
@@ -62,9 +77,10 @@ impl Maar {
                 answer.options.tell(self.settings.address, endpoint);
             }
         }
-        outputs.push(Output::Send {
-            to: from,
-            message: MobilityMessage::ProxyBindingAcknowledgement(answer),
+        let (to, message) = (from, MobilityMessage::ProxyBindingAcknowledgement(answer));
+        outputs.push(match durable {
+            true => Output::SendWhenSaved { to, message },
+            false => Output::Send { to, message },
         });
     }
 
@@ -119,12 +135,17 @@ impl Maar {
         if options.access_technology_type.is_none() {
             return Err(Status::MISSING_ACCESS_TECH_TYPE_OPTION);
         }
-        if prefixes != [node.home_network_prefix] {
+        let &[prefix] = prefixes else {
             return Err(Status::NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX);
-        }
-        if update.lifetime == 0 {
-            // A node that is on our own link is not the CMD's to release.
-            if matches!(node.phase, Phase::Attached | Phase::Registering) {
+        };
+        let here = matches!(node.phase, Phase::Attached | Phase::Registering);
+        if let Some(relocation) = options.anchor_relocation {
+            check_relocation(node, prefix, relocation)?;
+        } else if node.own_prefixes().all(|it| it != prefix) {
+            return Err(Status::NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX);
+        } else if update.lifetime == 0 {
+            // A node that is on our own link is not the CMD's to release; what was relocated here is.
+            if here && prefix == node.home_network_prefix {
                 return Err(Status::ADMINISTRATIVELY_PROHIBITED);
             }
         } else {
@@ -150,24 +171,19 @@ impl Maar {
         let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;
         };
-        let prefix = node.home_network_prefix;
+        // It was checked that there is one.
+        let prefix = requested_prefixes(&update.options).first().copied();
+        let prefix = prefix.unwrap_or(node.home_network_prefix);
         let Some(serving) = update.options.serving_maar.filter(|_| update.lifetime != 0) else {
-            let text = format!("{identifier} is gone: {prefix} is free again");
-            outputs.push(Output::Event(
-                Event::new("anchor_released", text)
-                    .with("identifier", identifier)
-                    .with("prefix", prefix),
-            ));
-            self.remove(identifier);
-            return;
+            return self.release(identifier, prefix, now, outputs);
         };
         match node.phase {
             Phase::Anchored { serving: before } if before == serving => {}
-            Phase::Anchored { serving: to } => outputs.push(Output::EndPath {
-                to,
-                prefix,
-                by: node.way_to(to),
-            }),
+            Phase::Anchored { serving: to } => {
+                let by = node.way_to(to);
+                let ends = node.own_prefixes();
+                outputs.extend(ends.map(|prefix| Output::EndPath { to, prefix, by }));
+            }
             _ if node.previous.is_empty() => {}
             // It has left this link.
             _ => {

@@ -114,6 +114,30 @@ impl ControlPlane for Service {
         self.ask(Request::Paths).await
     }
 
+    async fn relocate(
+        &self,
+        request: tonic::Request<proto::RelocateRequest>,
+    ) -> Result<Response<proto::RelocateReply>, Status> {
+        self.ask(|reply| Request::Relocate(request.into_inner(), reply))
+            .await
+    }
+
+    async fn drain(
+        &self,
+        request: tonic::Request<proto::DrainRequest>,
+    ) -> Result<Response<proto::DrainReply>, Status> {
+        self.ask(|reply| Request::Drain(request.into_inner(), reply))
+            .await
+    }
+
+    async fn get_drain_progress(
+        &self,
+        request: tonic::Request<proto::DrainProgressRequest>,
+    ) -> Result<Response<proto::DrainProgress>, Status> {
+        self.ask(|reply| Request::DrainProgress(request.into_inner(), reply))
+            .await
+    }
+
     async fn get_counters(
         &self,
         _: tonic::Request<proto::GetCountersRequest>,

@@ -14,11 +14,13 @@ mod emit;
 mod options;
 mod parse;
 mod registry;
+mod relocation;
 mod status;
 #[cfg(test)]
 mod tests;
 mod timestamp;
 mod tunnel_endpoint;
+mod vendor;
 
 pub use emit::{EmitError, emit};
 pub use parse::parse;
@@ -207,6 +209,9 @@ pub struct MobilityOptions {
     pub previous_maars: Vec<PreviousMaarOption>,
     /// Type 19 of Kedge's own (RFC 5094), repeatable: where a MAAR takes the node's packets out of a tunnel.
     pub tunnel_endpoints: Vec<TunnelEndpoint>,
+    /// Type 19 of Kedge's own (RFC 5094): the prefix of the message is to be anchored elsewhere.
+    #[serde(default)]
+    pub anchor_relocation: Option<AnchorRelocation>,
     /// Type 3: replaces the IPv6 source as Proxy-CoA.
     pub alternate_care_of_address: Option<Ipv6Addr>,
     /// How many options of unknown type, and of other vendors, were skipped; never sent.
@@ -320,6 +325,29 @@ pub enum TunnelType {
         /// Key of packets to the endpoint.
         key: u32,
     },
+}
+
+/// Anchor Relocation option, by which a CMD moves the anchor of a prefix (RFC 8818 section 4.2.1):
+/// sub-type 2, version 0 of Kedge's Vendor-Specific Mobility Options (RFC 5094).
+///
+/// Who does not know the option refuses the update that has it, for the prefix is not its own or the
+/// serving MAAR is itself; so nothing is relocated to or from a gateway of another kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnchorRelocation {
+    /// What the receiver is to do.
+    pub step: RelocationStep,
+    /// `node.address` of the MAAR that the prefix comes from, or goes to.
+    pub anchor: Ipv6Addr,
+}
+
+/// What a MAAR is to do with the prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelocationStep {
+    /// 1 on the wire: anchor it from now on. The answer says that routes lead here.
+    Take,
+    /// 2 on the wire: anchor it no more.
+    Yield,
 }
 
 /// Previous MAAR option (RFC 8885 section 4.5).

@@ -1,6 +1,6 @@
-//! The domain of `domain.rs` and `tunnels.rs`: one CMD, three MAARs, and the network between them.
+//! The domain of `domain.rs`, `tunnels.rs` and `relocation.rs`: one CMD, three MAARs, and the network between them.
 
-#![allow(unreachable_pub, missing_docs, dead_code, reason = "a module of two tests")]
+#![allow(unreachable_pub, missing_docs, dead_code, reason = "a module of three tests")]
 
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::Ipv6Addr;
@@ -112,6 +112,14 @@ pub struct Domain {
     pub configs: Vec<Config>,
     pub cmd_config: Config,
     pub cmd: cmd::Cmd,
+    /// What each daemon has on disk: a message that others build upon leaves no sooner.
+    pub stored: BTreeMap<Ipv6Addr, String>,
+    /// How relocations ended.
+    pub outcomes: Vec<(Ipv6Net, cmd::Outcome)>,
+    /// Prefixes that routes lead to, with where; when it changes.
+    pub announced: Vec<(Time, usize, Ipv6Net)>,
+    /// Whether MAARs wait for them.
+    pub announces: bool,
     pub flights: BinaryHeap<Flight>,
     pub order: u64,
     /// Each datagram asks this whether it is lost.
@@ -154,6 +162,10 @@ impl Domain {
             configs,
             cmd_config,
             cmd,
+            stored: BTreeMap::new(),
+            outcomes: Vec::new(),
+            announced: Vec::new(),
+            announces: false,
             flights: BinaryHeap::new(),
             order: 0,
             lost: Box::new(|| false),
@@ -179,7 +191,15 @@ impl Domain {
     pub fn maar_outputs(&mut self, index: usize, outputs: Vec<maar::Output>) {
         for output in outputs {
             match output {
-                maar::Output::Send { to, message } => self.send(maar_address(index), to, &message),
+                maar::Output::Send { to, message } => {
+                    // What was saved 20 ms later in truth: who dies in between is not this domain's subject.
+                    self.store(maar_address(index));
+                    self.send(maar_address(index), to, &message);
+                }
+                maar::Output::SendWhenSaved { to, message } => {
+                    self.store(maar_address(index));
+                    self.send(maar_address(index), to, &message);
+                }
                 maar::Output::Advertise {
                     link_layer_address,
                     prefixes,
@@ -199,9 +219,64 @@ impl Domain {
 
     pub fn cmd_outputs(&mut self, outputs: Vec<cmd::Output>) {
         for output in outputs {
-            if let cmd::Output::Send { to, message } = output {
-                self.send(address(CMD), to, &message);
+            match output {
+                cmd::Output::Send { to, message } => {
+                    self.store(address(CMD));
+                    self.send(address(CMD), to, &message);
+                }
+                cmd::Output::SendWhenSaved { to, message } => {
+                    self.store(address(CMD));
+                    self.send(address(CMD), to, &message);
+                }
+                cmd::Output::Relocation { prefix, outcome } => self.outcomes.push((prefix, outcome)),
+                cmd::Output::Event(_) => {}
             }
+        }
+    }
+
+    /// Puts what a daemon knows on disk.
+    pub fn store(&mut self, who: Ipv6Addr) {
+        let stored = match (0..3).find(|index| maar_address(*index) == who) {
+            Some(index) => serde_json::to_string(self.maars[index].state()),
+            None => serde_json::to_string(self.cmd.state()),
+        };
+        self.stored.insert(who, stored.unwrap());
+    }
+
+    /// kill -9, and a start from what was on disk.
+    pub fn kill(&mut self, who: Ipv6Addr) {
+        let stored = self.stored.get(&who).map_or("", String::as_str);
+        if let Some(index) = (0..3).find(|index| maar_address(*index) == who) {
+            let settings = self.maar_settings(index);
+            let state = serde_json::from_str(stored).unwrap_or_default();
+            self.maars[index] = Maar::new(settings, state, TEID_KEY, self.now);
+        } else {
+            let settings = cmd::Settings::from_config(&self.cmd_config).unwrap();
+            let state = serde_json::from_str(stored).unwrap_or_default();
+            self.cmd = cmd::Cmd::new(settings, state, self.now);
+        }
+    }
+
+    /// Asks the CMD to relocate a prefix.
+    pub fn relocate(&mut self, prefix: Ipv6Net, to: usize) -> Result<(), cmd::RelocationError> {
+        let outputs = self.cmd.relocate(prefix, maar_address(to), self.now)?;
+        self.cmd_outputs(outputs);
+        Ok(())
+    }
+
+    fn maar_settings(&self, index: usize) -> maar::Settings {
+        maar::Settings {
+            announces: self.announces,
+            ..maar::Settings::from_config(&self.configs[index]).unwrap()
+        }
+    }
+
+    /// Makes every MAAR wait for its routes.
+    pub fn announce(&mut self) {
+        self.announces = true;
+        for index in 0..3 {
+            let state = self.maars[index].state().clone();
+            self.maars[index] = Maar::new(self.maar_settings(index), state, TEID_KEY, self.now);
         }
     }
 
@@ -240,11 +315,17 @@ impl Domain {
         let end = self.now.after(span);
         loop {
             let flight = self.flights.peek().map(|flight| flight.0.0.0);
+            self.follow_routes();
+            let route = self
+                .announced
+                .iter()
+                .map(|(at, ..)| *at)
+                .filter(|at| *at > self.now);
             let timers = self
                 .maars
                 .iter()
                 .map(Maar::next_deadline)
-                .chain([self.cmd.next_deadline()]);
+                .chain([self.cmd.next_deadline(), route.min()]);
             let timer = timers.flatten().min();
             let Some(next) = [flight, timer]
                 .into_iter()
@@ -281,6 +362,26 @@ impl Domain {
         self.now = end;
     }
 
+    /// Routes to what is being taken are there 3 ms later.
+    fn follow_routes(&mut self) {
+        let due = self.announced.extract_if(.., |(at, ..)| *at <= self.now);
+        for (_, index, prefix) in due.collect::<Vec<_>>() {
+            self.maar_input(index, maar::Input::Announced(prefix));
+        }
+        for index in (0..3).filter(|_| self.announces) {
+            let nodes = self.maars[index].state().nodes.values();
+            let taking = nodes.flat_map(|node| node.adopted.iter().filter(|it| it.asked.is_some()));
+            for adopted in taking {
+                let known =
+                    |(_, at, prefix): &(Time, usize, Ipv6Net)| (*at, *prefix) == (index, adopted.prefix);
+                if !self.announced.iter().any(known) {
+                    let there = self.now.after(Duration::from_millis(3));
+                    self.announced.push((there, index, adopted.prefix));
+                }
+            }
+        }
+    }
+
     pub fn tables(&self, index: usize) -> Tables {
         forwarding::desired(&self.configs[index], self.maars[index].state(), &BTreeMap::new())
     }
@@ -307,11 +408,25 @@ impl Domain {
         self.maars[index].state().nodes[&node(number).0].home_network_prefix
     }
 
+    /// Of what the CMD says of a node, the oldest prefix.
+    pub fn prefix_of_binding(&self, number: u8) -> Ipv6Net {
+        let binding = &self.cmd.state().bindings[&node(number).0];
+        let previous = binding.previous.first().map(|it| it.prefix);
+        previous.unwrap_or(binding.prefixes[0])
+    }
+
+    /// The prefixes of a node that one MAAR anchors.
+    pub fn anchored(&self, number: u8, index: usize) -> Vec<Ipv6Net> {
+        let state = self.maars[index].state();
+        let node = state.nodes.get(&node(number).0);
+        node.into_iter().flat_map(|node| state.anchored(node)).collect()
+    }
+
     /// A restart of everything, from what each daemon stored as JSON.
     pub fn restart(&mut self) {
         for index in 0..3 {
             let stored = serde_json::to_string(self.maars[index].state()).unwrap();
-            let settings = maar::Settings::from_config(&self.configs[index]).unwrap();
+            let settings = self.maar_settings(index);
             self.maars[index] = Maar::new(
                 settings,
                 serde_json::from_str(&stored).unwrap(),
@@ -339,17 +454,32 @@ impl Domain {
             port: "access".to_owned(),
             link_layer_address: link_layer_address.0,
         };
-        let own = &here.prefixes[&self.prefix(number, serving)];
-        assert_eq!(own.next_hop, deliver);
-        assert_eq!(own.source.as_ref().unwrap().path, SourcePath::Native);
-        assert_eq!(binding.prefixes, [self.prefix(number, serving)]);
+        let adopted = binding.adopted.iter().map(|it| it.prefix);
+        let anchored: Vec<_> = std::iter::once(self.prefix(number, serving))
+            .chain(adopted)
+            .collect();
+        assert_eq!(binding.prefixes, anchored[..1]);
+        let (mut here_too, mut all) = (self.anchored(number, serving), anchored.clone());
+        here_too.sort();
+        all.sort();
+        assert_eq!(
+            here_too,
+            all,
+            "anchored, and to be anchored, at maar{}",
+            serving + 1
+        );
+        for prefix in &anchored {
+            let own = &here.prefixes[prefix];
+            assert_eq!(own.next_hop, deliver);
+            assert_eq!(own.source.as_ref().unwrap().path, SourcePath::Native);
+        }
         let served = &self.maars[serving].state().nodes[&identifier];
         assert_eq!(served.previous.len(), binding.previous.len());
         for previous in &binding.previous {
             let anchor = (0..3)
                 .find(|index| maar_address(*index) == previous.address)
                 .unwrap();
-            assert_eq!(self.prefix(number, anchor), previous.prefix);
+            assert!(self.anchored(number, anchor).contains(&previous.prefix));
             let there = self.tables(anchor);
             let NextHop::Tunnel(out) = there.prefixes[&previous.prefix].next_hop else {
                 panic!(
@@ -382,7 +512,13 @@ impl Domain {
             [self.prefix(number, serving)],
             "only the newest prefix is preferred"
         );
-        assert_eq!(heard.len(), 1 + binding.previous.len());
+        assert_eq!(heard.len(), anchored.len() + binding.previous.len());
+        // Each prefix has one anchor.
+        let mut all: Vec<_> = (0..3).flat_map(|index| self.anchored(number, index)).collect();
+        let several = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(several, all.len(), "{all:?}");
     }
 }
 

@@ -55,6 +55,9 @@ impl Daemon {
                 let answer = self.detach(&request);
                 drop(reply.send(answer));
             }
+            Request::Relocate(_, reply) => drop(reply.send(Err(no_database()))),
+            Request::Drain(_, reply) => drop(reply.send(Err(no_database()))),
+            Request::DrainProgress(_, reply) => drop(reply.send(Err(no_database()))),
         }
     }
 
@@ -111,17 +114,21 @@ impl Daemon {
     }
 
     fn prefixes(&self, node: &Node) -> Vec<proto::NodePrefix> {
-        let own = proto::NodePrefix {
-            prefix: node.home_network_prefix.to_string(),
-            anchor: self.config.node.address.to_string(),
-            preferred: node.phase == Phase::Attached,
-        };
+        let yielded = &self.machine.state().yielded;
+        let own = node.own_prefixes().map(|prefix| {
+            let anchor = yielded.get(&prefix).map(|it| it.to);
+            proto::NodePrefix {
+                prefix: prefix.to_string(),
+                anchor: anchor.unwrap_or(self.config.node.address).to_string(),
+                preferred: node.phase == Phase::Attached && prefix == node.home_network_prefix,
+            }
+        });
         let previous = node.previous.iter().map(|previous| proto::NodePrefix {
             prefix: previous.prefix.to_string(),
             anchor: previous.address.to_string(),
             preferred: false,
         });
-        std::iter::once(own).chain(previous).collect()
+        own.chain(previous).collect()
     }
 
     fn bindings(&self) -> proto::BindingList {
@@ -134,7 +141,12 @@ impl Daemon {
             .map(|(identifier, node)| proto::Binding {
                 identifier: identifier.to_string(),
                 serving_maar: self.serving(node),
-                prefixes: vec![node.home_network_prefix.to_string()],
+                prefixes: self
+                    .machine
+                    .state()
+                    .anchored(node)
+                    .map(|prefix| prefix.to_string())
+                    .collect(),
                 previous: node
                     .previous
                     .iter()
@@ -194,6 +206,10 @@ impl Daemon {
             .render(&snapshot)
             .map_err(|error| Status::internal(error.to_string()))
     }
+}
+
+fn no_database() -> Status {
+    Status::failed_precondition("this node has role maar: the CMD relocates anchors; ask it")
 }
 
 fn word(phase: &Phase) -> &'static str {

@@ -7,7 +7,7 @@ use ipnet::Ipv6Net;
 use super::registry::{Alignment, CHECKSUM_AT, MAXIMUM_OCTETS, NEXT_HEADER, NO_NEXT_HEADER, mh_type, option};
 use super::{
     BindingError, GreKey, LogicalInterface, MobilityMessage, MobilityOptions, ProxyBindingAcknowledgement,
-    ProxyBindingUpdate, acknowledgement_flags, tunnel_endpoint, update_flags,
+    ProxyBindingUpdate, acknowledgement_flags, relocation, tunnel_endpoint, update_flags,
 };
 use crate::wire::checksum::PseudoHeader;
 
@@ -177,6 +177,9 @@ impl Writer {
         }
         for endpoint in &options.tunnel_endpoints {
             self.option(option::VENDOR_SPECIFIC, &[&tunnel_endpoint::data(endpoint)])?;
+        }
+        if let Some(relocation) = &options.anchor_relocation {
+            self.option(option::VENDOR_SPECIFIC, &[&relocation::data(relocation)])?;
         }
         self.address(
             option::ALTERNATE_CARE_OF_ADDRESS,

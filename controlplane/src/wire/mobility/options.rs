@@ -5,10 +5,8 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 
 use super::registry::option;
-use super::{
-    GreKey, LogicalInterface, MobilityError, MobilityOptions, PreviousMaarOption, TunnelEndpoint,
-    tunnel_endpoint,
-};
+use super::vendor::{self, Vendor};
+use super::{GreKey, LogicalInterface, MobilityError, MobilityOptions, PreviousMaarOption};
 use crate::identity::MobileNodeIdentifier;
 
 /// One option as it stands in a header, of whatever type.
@@ -153,8 +151,8 @@ impl RawOption<'_> {
     }
 
     /// `None`: an option of another vendor, or one of ours that is newer than this program.
-    fn tunnel_endpoint(self) -> Result<Option<TunnelEndpoint>, MobilityError> {
-        tunnel_endpoint::parse(self.data).map_err(|malformed| self.invalid(malformed.what, malformed.value))
+    fn vendor(self) -> Result<Option<Vendor>, MobilityError> {
+        vendor::parse(self.data).map_err(|malformed| self.invalid(malformed.what, malformed.value))
     }
 }
 
@@ -201,8 +199,11 @@ impl MobilityOptions {
                     option.link_layer()?,
                 );
             }
-            option::VENDOR_SPECIFIC => match option.tunnel_endpoint()? {
-                Some(endpoint) => self.tunnel_endpoints.push(endpoint),
+            option::VENDOR_SPECIFIC => match option.vendor()? {
+                Some(Vendor::TunnelEndpoint(endpoint)) => self.tunnel_endpoints.push(endpoint),
+                Some(Vendor::AnchorRelocation(relocation)) => {
+                    keep_first(&mut self.anchor_relocation, relocation);
+                }
                 None => self.unknown = self.unknown.saturating_add(1),
             },
             _ => self.unknown = self.unknown.saturating_add(1),

@@ -18,47 +18,24 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
+use super::vendor::{Malformed, VENDOR};
 use super::{TunnelEndpoint, TunnelType};
 
-/// SMI enterprise number. This one is for documentation (RFC 5612): before a release that is to work
-/// across operators, Kedge has to get one of its own from IANA, and all gateways change together.
-const VENDOR: u32 = 32473;
 /// Sub-type of this option among those of the vendor.
-const SUB_TYPE: u8 = 1;
+pub(super) const SUB_TYPE: u8 = 1;
 /// Versions of the layout behind it.
 const VERSION_0: u8 = 0;
-const VERSION_1: u8 = 1;
+pub(super) const VERSION_1: u8 = 1;
 
 /// Tunnel types on the wire.
 const IPV6_IN_IPV6: u8 = 1;
 const GTP_U: u8 = 2;
 const GRE: u8 = 3;
 
-/// Why the data of an option of ours cannot be read.
-pub(super) struct Malformed {
-    /// Which part of it.
-    pub(super) what: &'static str,
-    /// The value found.
-    pub(super) value: u64,
-}
-
-/// Reads the data of a Vendor-Specific Mobility Option. `None`: it is not for us, being another
-/// vendor's, or of a sub-type or a version that is not known here.
-pub(super) fn parse(data: &[u8]) -> Result<Option<TunnelEndpoint>, Malformed> {
+/// Reads what is behind sub-type and version, which is 0 or 1.
+pub(super) fn parse(version: u8, data: &[u8], length: u64) -> Result<TunnelEndpoint, Malformed> {
     let malformed = |what, value| Err(Malformed { what, value });
-    let length = data.len() as u64;
-    let Some((vendor, rest)) = data.split_first_chunk::<4>() else {
-        return malformed("length", length);
-    };
-    if u32::from_be_bytes(*vendor) != VENDOR {
-        return Ok(None);
-    }
-    match rest {
-        [] | [SUB_TYPE] => return malformed("length", length),
-        [SUB_TYPE, VERSION_0 | VERSION_1, ..] => {}
-        _ => return Ok(None),
-    }
-    let Some((&[_, version, tunnel_type, _, _], rest)) = rest.split_first_chunk::<5>() else {
+    let Some((&[tunnel_type, _, _], rest)) = data.split_first_chunk::<3>() else {
         return malformed("length", length);
     };
     let Some((address, rest)) = rest.split_first_chunk::<16>() else {
@@ -84,7 +61,7 @@ pub(super) fn parse(data: &[u8]) -> Result<Option<TunnelEndpoint>, Malformed> {
         (other, _) => return malformed("tunnel type", other.into()),
     };
     let address = Ipv6Addr::from(*address);
-    Ok(Some(TunnelEndpoint { address, tunnel_type }))
+    Ok(TunnelEndpoint { address, tunnel_type })
 }
 
 /// The data of the option that tells `endpoint`.

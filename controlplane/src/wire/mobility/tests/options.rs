@@ -325,10 +325,45 @@ fn tunnel_endpoints_that_are_none() {
     }
 }
 
+/// Vendor 32473, sub-type 2, version 0, then these.
+fn relocation_option(step: u8) -> Vec<u8> {
+    let mut octets = vec![19, 24, 0, 0, 0x7e, 0xd9, 2, 0, step, 0xff];
+    octets.extend(maar_2().octets());
+    octets
+}
+
+#[test]
+fn the_steps_of_a_relocation() {
+    for (octet, step) in [(1, RelocationStep::Take), (2, RelocationStep::Yield)] {
+        let anchor = maar_2();
+        let mut octets = relocation_option(octet);
+        // Of several the first counts.
+        octets.extend(relocation_option(3 - octet));
+        let options = parse_update_with(&octets).unwrap();
+        let expected = AnchorRelocation { step, anchor };
+        assert_eq!((options.anchor_relocation, options.unknown), (Some(expected), 0));
+    }
+    for step in [0, 3, 255] {
+        let refused = parse_update_with(&relocation_option(step));
+        assert_eq!(refused, Err(invalid(19, 12, "relocation step", step.into())));
+    }
+    for length in (5..60_u8).filter(|length| *length != 24 && *length != 5) {
+        let mut octets = relocation_option(1);
+        octets.resize(2 + usize::from(length), 0);
+        octets[1] = length;
+        let refused = parse_update_with(&octets);
+        assert_eq!(refused, Err(invalid(19, 12, "length", length.into())), "{length}");
+    }
+    // A version that is not known here.
+    let mut octets = relocation_option(1);
+    octets[7] = 1;
+    assert_eq!(parse_update_with(&octets).unwrap().unknown, 1);
+}
+
 #[test]
 fn options_of_other_vendors_and_newer_ones_are_skipped() {
     // Another vendor, sub-type and version, each with data that would be malformed in one of ours.
-    for (at, value) in [(2, 1), (5, 0xda), (6, 0), (6, 2), (7, 2)] {
+    for (at, value) in [(2, 1), (5, 0xda), (6, 0), (6, 3), (7, 2)] {
         let mut octets = endpoint_option(9, 0);
         octets[at] = value;
         let options = parse_update_with(&octets).unwrap();

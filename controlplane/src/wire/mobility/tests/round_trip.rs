@@ -98,6 +98,16 @@ fn any_endpoint() -> impl Strategy<Value = TunnelEndpoint> {
     })
 }
 
+fn any_relocation() -> impl Strategy<Value = AnchorRelocation> {
+    (any_address(), any::<bool>()).prop_map(|(anchor, take)| AnchorRelocation {
+        step: match take {
+            true => RelocationStep::Take,
+            false => RelocationStep::Yield,
+        },
+        anchor,
+    })
+}
+
 fn any_identifier() -> impl Strategy<Value = MobileNodeIdentifier> {
     (any::<u8>(), vec(any::<u8>(), 0..=254))
         .prop_map(|(subtype, octets)| MobileNodeIdentifier { subtype, octets })
@@ -122,6 +132,7 @@ fn any_options() -> impl Strategy<Value = MobilityOptions> {
         vec(any_previous_maar(), 0..6),
         of(any_address()),
         vec(any_endpoint(), 0..4),
+        of(any_relocation()),
     );
     (base, distributed).prop_map(|(base, distributed)| MobilityOptions {
         mobile_node_identifier: base.0,
@@ -139,6 +150,7 @@ fn any_options() -> impl Strategy<Value = MobilityOptions> {
         previous_maars: distributed.4,
         alternate_care_of_address: distributed.5,
         tunnel_endpoints: distributed.6,
+        anchor_relocation: distributed.7,
         unknown: 0,
     })
 }

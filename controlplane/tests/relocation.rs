@@ -1,0 +1,334 @@
+//! Anchors that move, in virtual time: with loss, with deaths at every step, with nodes that move meanwhile.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
+mod domain_support;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use domain_support::*;
+use kedge_controlplane::cmd::{self, Outcome, RelocationError};
+use kedge_controlplane::maar::Phase;
+use kedge_dataplane_api::model::{NextHop, SourcePath};
+use proptest::prelude::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+
+/// Node 1, first at maar1, then at maar2.
+fn moved() -> Domain {
+    let mut domain = Domain::new();
+    domain.announce();
+    domain.attach(1, 0);
+    domain.run(SECOND);
+    domain.attach(1, 1);
+    domain.run(SECOND);
+    domain
+}
+
+#[test]
+fn an_anchor_moves_to_where_the_node_is() {
+    let mut domain = moved();
+    let prefix = domain.prefix(1, 0);
+    domain.relocate(prefix, 1).unwrap();
+    // The message is there, the routes are not: the old way is still the only one, but the new one waits for its end.
+    domain.run(6 * MS);
+    let entry = &domain.tables(1).prefixes[&prefix];
+    assert!(matches!(entry.next_hop, NextHop::After { .. }), "{entry:?}");
+    assert!(matches!(
+        entry.source.as_ref().unwrap().path,
+        SourcePath::Tunnel(_)
+    ));
+    assert_eq!(domain.anchored(1, 0), [prefix]);
+    // The routes lead here: what the node sends waits a moment.
+    domain.run(4 * MS);
+    let entry = &domain.tables(1).prefixes[&prefix];
+    assert!(matches!(entry.next_hop, NextHop::After { .. }));
+    assert_eq!(entry.source, None);
+    domain.run(25 * MS);
+    let entry = &domain.tables(1).prefixes[&prefix];
+    assert_eq!(entry.source.as_ref().unwrap().path, SourcePath::Native);
+    assert_eq!(domain.outcomes.len(), 1);
+    assert!(matches!(domain.outcomes[0].1, Outcome::Relocated { .. }));
+    // The old anchor goes on with what comes to it.
+    let there = domain.tables(0);
+    assert!(matches!(there.prefixes[&prefix].next_hop, NextHop::Tunnel(_)));
+    domain.run(SECOND);
+    domain.assert_settled(1, 1);
+    assert_eq!(domain.anchored(1, 1), [domain.prefix(1, 1), prefix]);
+    // And then forgets the node, but not that the prefix is somebody's.
+    domain.run(10 * SECOND);
+    assert_eq!(domain.phase(1, 0), None);
+    assert!(domain.maars[0].state().yielded.contains_key(&prefix));
+    domain.assert_settled(1, 1);
+}
+
+#[test]
+fn a_relocated_prefix_follows_its_node_and_ends_with_the_session() {
+    let mut domain = moved();
+    let prefix = domain.prefix(1, 0);
+    domain.relocate(prefix, 1).unwrap();
+    domain.run(20 * SECOND);
+    domain.attach(1, 2);
+    domain.run(SECOND);
+    domain.assert_settled(1, 2);
+    assert!(domain.anchored(1, 1).contains(&prefix));
+    // Once more, and both at once.
+    let second = domain.prefix(1, 1);
+    domain.relocate(second, 2).unwrap();
+    domain.relocate(prefix, 2).unwrap();
+    domain.run(20 * SECOND);
+    domain.assert_settled(1, 2);
+    assert_eq!(domain.anchored(1, 2).len(), 3);
+    assert_eq!(domain.phase(1, 1), None, "what it had is elsewhere");
+    // Home again: there it gets another prefix, and has the first one from where it is.
+    domain.attach(1, 0);
+    domain.run(SECOND);
+    domain.assert_settled(1, 0);
+    assert_ne!(domain.prefix(1, 0), prefix);
+    domain.relocate(prefix, 0).unwrap();
+    domain.run(20 * SECOND);
+    domain.assert_settled(1, 0);
+    assert!(domain.anchored(1, 0).contains(&prefix));
+    assert!(!domain.maars[0].state().yielded.contains_key(&prefix));
+
+    domain.detach(1, 0, true);
+    domain.run(60 * SECOND);
+    for index in 0..3 {
+        let state = domain.maars[index].state();
+        assert_eq!(
+            (state.nodes.len(), state.yielded.len()),
+            (0, 0),
+            "maar{}",
+            index + 1
+        );
+    }
+    assert!(domain.cmd.state().releases.is_empty());
+    assert!(domain.cmd.state().bindings.is_empty());
+}
+
+#[test]
+fn what_cannot_be_relocated_is_refused_with_the_reason() {
+    let mut domain = moved();
+    let prefix = domain.prefix(1, 0);
+    let unknown = "2001:db8:777::/64".parse().unwrap();
+    assert_eq!(
+        domain.relocate(unknown, 1),
+        Err(RelocationError::UnknownPrefix(unknown))
+    );
+    let anchor = maar_address(0);
+    assert_eq!(
+        domain.relocate(prefix, 0),
+        Err(RelocationError::Anchored { prefix, anchor })
+    );
+    let refused = domain.relocate(prefix, 2).unwrap_err().to_string();
+    assert!(refused.contains("is served by 2001:db8:b::1"), "{refused}");
+    domain.relocate(prefix, 1).unwrap();
+    let to = maar_address(1);
+    assert_eq!(
+        domain.relocate(prefix, 1),
+        Err(RelocationError::UnderWay { prefix, to })
+    );
+    domain.detach(1, 1, true);
+    domain.run(SECOND);
+    let second = domain.prefix_of_binding(1);
+    assert!(domain.relocate(second, 1).is_err());
+}
+
+#[test]
+fn a_new_anchor_that_is_silent_changes_nothing() {
+    let mut domain = moved();
+    let prefix = domain.prefix(1, 0);
+    domain.lost = Box::new(|| true);
+    domain.relocate(prefix, 1).unwrap();
+    domain.run(60 * SECOND);
+    assert!(matches!(&domain.outcomes[0].1, Outcome::Failed(why) if why.contains("does not answer")));
+    domain.lost = Box::new(|| false);
+    domain.run(60 * SECOND);
+    domain.assert_settled(1, 1);
+    assert_eq!(domain.anchored(1, 0), [prefix]);
+}
+
+#[test]
+fn a_node_that_moves_meanwhile_leaves_the_prefix_where_it_was() {
+    for wait in [1, 5, 7, 10, 14, 20, 40] {
+        let mut domain = moved();
+        let prefix = domain.prefix(1, 0);
+        domain.relocate(prefix, 1).unwrap();
+        domain.run(wait * MS);
+        domain.attach(1, 2);
+        domain.run(60 * SECOND);
+        domain.assert_settled(1, 2);
+        let there = (0..2).filter(|index| domain.anchored(1, *index).contains(&prefix));
+        assert_eq!(there.count(), 1, "after {wait} ms");
+    }
+}
+
+#[test]
+fn what_lasts_is_relocated_by_policy() {
+    let mut domain = Domain::new();
+    let cmd = domain.cmd_config.cmd.as_mut().unwrap();
+    cmd.relocate_after_s = 30;
+    domain.kill(address(CMD));
+    domain.attach(1, 0);
+    domain.run(SECOND);
+    domain.attach(1, 1);
+    domain.run(29 * SECOND);
+    let prefix = domain.prefix(1, 0);
+    assert_eq!(domain.anchored(1, 0), [prefix]);
+    domain.run(2 * SECOND);
+    domain.assert_settled(1, 1);
+    assert_eq!(domain.anchored(1, 1), [domain.prefix(1, 1), prefix]);
+}
+
+#[test]
+fn a_maar_is_drained_as_its_nodes_go() {
+    let mut domain = Domain::new();
+    domain.announce();
+    for number in 1..=4 {
+        domain.attach(number, 0);
+        domain.run(SECOND);
+    }
+    for number in 1..=3 {
+        domain.attach(number, 1);
+        domain.run(SECOND);
+    }
+    let now = domain.now;
+    let outputs = domain.cmd.drain(maar_address(0), now).unwrap();
+    let progress = domain.cmd.drain_progress(maar_address(0)).unwrap();
+    assert_eq!(
+        (progress.to_relocate, progress.under_way, progress.attached),
+        (3, 3, 1)
+    );
+    domain.cmd_outputs(outputs);
+    domain.run(SECOND);
+    let progress = domain.cmd.drain_progress(maar_address(0)).unwrap();
+    assert_eq!(
+        (progress.to_relocate, progress.under_way, progress.attached),
+        (0, 0, 1)
+    );
+    // A restart does not stop it; the last node takes its prefix along when it goes.
+    domain.store(address(CMD));
+    domain.kill(address(CMD));
+    domain.attach(4, 2);
+    domain.run(20 * SECOND);
+    let progress = domain.cmd.drain_progress(maar_address(0)).unwrap();
+    assert_eq!(progress, cmd::DrainProgress::default());
+    for number in 1..=4 {
+        domain.assert_settled(number, if number == 4 { 2 } else { 1 });
+        assert_eq!(domain.phase(number, 0), None);
+    }
+    let stopped = domain.cmd.stop_draining(maar_address(0)).unwrap();
+    domain.cmd_outputs(stopped);
+    assert_eq!(domain.cmd.drain_progress(maar_address(0)), None);
+    assert!(domain.cmd.drain(address("2001:db8:777::1"), now).is_err());
+}
+
+/// One thing that happens to a domain.
+#[derive(Clone, Debug)]
+enum Happening {
+    Move(u8, usize),
+    Relocate(u8, usize),
+    Kill(usize),
+    Drain(usize, bool),
+}
+
+fn any_happening() -> impl Strategy<Value = (Happening, u64)> {
+    let happening = prop_oneof![
+        3 => (1u8..3, 0usize..3).prop_map(|(number, index)| Happening::Move(number, index)),
+        6 => (1u8..3, 0usize..4).prop_map(|(number, which)| Happening::Relocate(number, which)),
+        3 => (0usize..4).prop_map(Happening::Kill),
+        1 => (0usize..3, any::<bool>()).prop_map(|(index, on)| Happening::Drain(index, on)),
+    ];
+    (happening, prop_oneof![3 => 1u64..40, 1 => 40u64..3000])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Whatever is relocated, lost or killed at whatever moment: in the end each prefix has one anchor, the
+    /// node is served, and what is left over ends with the session.
+    #[test]
+    fn each_prefix_has_one_anchor_in_the_end(
+        happenings in prop::collection::vec(any_happening(), 1..24),
+        losses in prop::collection::vec(prop::bool::weighted(0.2), 1..40),
+        tunnel in prop::sample::select(&[PLAIN, GTPU][..]),
+        announces: bool,
+    ) {
+        let mut domain = Domain::with_tunnels([tunnel; 3], tunnel);
+        if announces {
+            domain.announce();
+        }
+        let mut last = BTreeMap::new();
+        for number in 1..3 {
+            domain.attach(number, 0);
+            last.insert(number, 0);
+        }
+        domain.run(60 * SECOND);
+        let mut losses = losses.into_iter().cycle();
+        let mut budget = 9;
+        domain.lost = Box::new(move || {
+            let lost = budget > 0 && losses.next().unwrap_or(false);
+            budget -= i32::from(lost);
+            lost
+        });
+        for index in 0..3 {
+            domain.store(maar_address(index));
+        }
+        domain.store(address(CMD));
+        for (happening, wait) in happenings {
+            match happening {
+                Happening::Move(number, to) => {
+                    let old = last.insert(number, to).unwrap();
+                    if old != to {
+                        domain.detach(number, old, false);
+                    }
+                    domain.attach(number, to);
+                    // Saves come 20 ms after a change; the bindings themselves are not this test's.
+                    for index in 0..3 {
+                        domain.store(maar_address(index));
+                    }
+                    domain.store(address(CMD));
+                }
+                Happening::Relocate(number, which) => {
+                    let binding = &domain.cmd.state().bindings[&node(number).0];
+                    let previous = binding.previous.get(which).map(|it| it.prefix);
+                    if let Some(prefix) = previous {
+                        let _ = domain.relocate(prefix, last[&number]);
+                    }
+                }
+                Happening::Kill(3) => domain.kill(address(CMD)),
+                Happening::Kill(index) => domain.kill(maar_address(index)),
+                Happening::Drain(index, on) => {
+                    let now = domain.now;
+                    let outputs = match on {
+                        true => domain.cmd.drain(maar_address(index), now),
+                        false => domain.cmd.stop_draining(maar_address(index)),
+                    };
+                    domain.cmd_outputs(outputs.unwrap());
+                    domain.store(address(CMD));
+                }
+            }
+            domain.run(Duration::from_millis(wait));
+        }
+        // Each node says once more where it is: a router that died is solicited.
+        for (number, at) in &last {
+            domain.attach(*number, *at);
+        }
+        domain.run(900 * SECOND);
+        for (number, at) in &last {
+            domain.assert_settled(*number, *at);
+        }
+        for (number, at) in &last {
+            domain.detach(*number, *at, true);
+        }
+        domain.run(900 * SECOND);
+        for index in 0..3 {
+            let state = domain.maars[index].state();
+            prop_assert_eq!((state.nodes.len(), state.yielded.len()), (0, 0), "maar{}", index + 1);
+            prop_assert!(domain.phase(1, index) != Some(Phase::Attached));
+        }
+        prop_assert!(domain.cmd.state().relocations.is_empty());
+    }
+}
