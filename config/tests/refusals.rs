@@ -447,6 +447,24 @@ fn each_rule_names_key_value_and_reason() {
         ),
         (
             MAAR,
+            "= 600000",
+            "= 600000\nroute_settle_ms = 0",
+            "timers.route_settle_ms = 0: must be 1 to 10000 ms",
+        ),
+        (
+            MAAR,
+            "= 600000",
+            "= 600000\nuplink_settle_ms = 151",
+            "timers.uplink_settle_ms = 151: must be 0 to 150 ms",
+        ),
+        (
+            CMD,
+            "mode = \"proxy\"",
+            "mode = \"proxy\"\nrelocate_after_s = 40000000",
+            "cmd.relocate_after_s = 40000000: must be 0 to 31536000 s",
+        ),
+        (
+            MAAR,
             "role = \"maar\"",
             "role = \"cmd\"",
             "maar: is not allowed with node.role = \"cmd\"",

@@ -137,6 +137,20 @@ fn what_cannot_be_relocated_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_maar_that_announces_nothing_takes_nothing() {
+    let mut domain = Domain::new();
+    domain.attach(1, 0);
+    domain.run(SECOND);
+    domain.attach(1, 1);
+    domain.run(SECOND);
+    let prefix = domain.prefix(1, 0);
+    domain.relocate(prefix, 1).unwrap();
+    domain.run(SECOND);
+    assert!(matches!(&domain.outcomes[0].1, Outcome::Failed(why) if why.contains("129")));
+    domain.assert_settled(1, 1);
+}
+
+#[test]
 fn a_new_anchor_that_is_silent_changes_nothing() {
     let mut domain = moved();
     let prefix = domain.prefix(1, 0);
@@ -168,6 +182,7 @@ fn a_node_that_moves_meanwhile_leaves_the_prefix_where_it_was() {
 #[test]
 fn what_lasts_is_relocated_by_policy() {
     let mut domain = Domain::new();
+    domain.announce();
     let cmd = domain.cmd_config.cmd.as_mut().unwrap();
     cmd.relocate_after_s = 30;
     domain.kill(address(CMD));
@@ -254,12 +269,9 @@ proptest! {
         happenings in prop::collection::vec(any_happening(), 1..24),
         losses in prop::collection::vec(prop::bool::weighted(0.2), 1..40),
         tunnel in prop::sample::select(&[PLAIN, GTPU][..]),
-        announces: bool,
     ) {
         let mut domain = Domain::with_tunnels([tunnel; 3], tunnel);
-        if announces {
-            domain.announce();
-        }
+        domain.announce();
         let mut last = BTreeMap::new();
         for number in 1..3 {
             domain.attach(number, 0);

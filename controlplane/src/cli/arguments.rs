@@ -51,6 +51,31 @@ pub(super) enum Command {
         #[command(subcommand)]
         what: FilterCommand,
     },
+    /// Moves the anchor of a prefix that is in use to the MAAR that serves its node; asked of the CMD.
+    Relocate {
+        /// The prefix, such as 2001:db8:100:1::/64.
+        prefix: String,
+        /// node.address of the MAAR.
+        #[arg(long, value_name = "MAAR")]
+        to: String,
+    },
+    /// Moves every prefix off a MAAR before its maintenance; asked of the CMD.
+    ///
+    /// Prefixes whose nodes are elsewhere go there now, the others when their nodes do. The CMD goes on with that,
+    /// whatever becomes of this command, until --stop.
+    Drain {
+        /// node.address of the MAAR.
+        maar: String,
+        /// Do not wait for the prefixes that can go now.
+        #[arg(long, conflicts_with = "stop")]
+        no_wait: bool,
+        /// Wait for the nodes that are still served there too.
+        #[arg(long, conflicts_with_all = ["stop", "no_wait"])]
+        nodes: bool,
+        /// It is not drained any more. What has gone stays where it is.
+        #[arg(long)]
+        stop: bool,
+    },
     /// Counters for charging: of prefixes and filters of the data plane.
     Charging {
         /// What to do.

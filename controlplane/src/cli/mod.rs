@@ -9,6 +9,7 @@ mod connect;
 mod filter;
 mod node;
 mod output;
+mod relocation;
 mod show;
 mod table;
 mod watch;
@@ -60,6 +61,21 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             deregister,
         } => change::detach(&node, identifier, deregister, output).await,
         Command::Filter { what } => filter::filter(&node, what, output).await,
+        Command::Relocate { prefix, to } => relocation::relocate(&node, prefix, to, output).await,
+        Command::Drain {
+            maar,
+            no_wait,
+            nodes,
+            stop,
+        } => {
+            let until = match (stop, no_wait, nodes) {
+                (true, ..) => return relocation::stop(&node, maar, output).await,
+                (_, true, _) => relocation::Until::Begun,
+                (_, _, true) => relocation::Until::NodesGone,
+                _ => relocation::Until::PrefixesGone,
+            };
+            relocation::drain(&node, maar, until, output).await
+        }
         Command::Charging { what } => charging::charging(&node, what, output).await,
         Command::Watch => watch::watch(&node, output).await,
         Command::Completions { .. } => Ok(()),

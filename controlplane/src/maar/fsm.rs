@@ -141,7 +141,8 @@ pub struct Settings {
     pub access: Access,
     /// `timers`.
     pub timers: Timers,
-    /// Routes to prefixes are announced, and [`Input::Announced`] tells when.
+    /// Routes to prefixes are announced, and [`Input::Announced`] tells when. Without that nothing is relocated here:
+    /// the routes would not follow.
     pub announces: bool,
 }
 

@@ -49,11 +49,12 @@ const PATH_END_GRACE: Duration = Duration::from_millis(250);
 /// the CMD has forgotten about it.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 
-/// Whether a step of a relocation is for this node.
+/// Whether a step of a relocation is for this node. `announces`: routes can follow.
 pub(super) fn check_relocation(
     node: &Node,
     prefix: Ipv6Net,
     relocation: AnchorRelocation,
+    announces: bool,
 ) -> Result<(), Status> {
     let known = match relocation.step {
         RelocationStep::Take => {
@@ -67,7 +68,7 @@ pub(super) fn check_relocation(
     }
     let right = match relocation.step {
         // Only who serves the node can anchor what others gave it.
-        RelocationStep::Take => node.phase == Phase::Attached,
+        RelocationStep::Take => node.phase == Phase::Attached && announces,
         // Or has not become the anchor for good.
         RelocationStep::Yield => {
             matches!(node.phase, Phase::Anchored { .. }) || prefix != node.home_network_prefix
@@ -91,7 +92,6 @@ impl Maar {
         now: Time,
         outputs: &mut Vec<Output>,
     ) {
-        let announces = self.settings.announces;
         let Some(&prefix) = requested_prefixes(&update.options).first() else {
             return;
         };
@@ -122,9 +122,6 @@ impl Maar {
                 self.prefixes_in_use.insert(prefix);
                 let text = format!("{prefix} of {identifier} is being taken over from {from}");
                 outputs.push(told("anchor_taking", text, identifier, prefix));
-                if !announces {
-                    self.announced(prefix, now, outputs);
-                }
             }
         }
         self.reschedule(identifier);

@@ -140,7 +140,7 @@ impl Maar {
         };
         let here = matches!(node.phase, Phase::Attached | Phase::Registering);
         if let Some(relocation) = options.anchor_relocation {
-            check_relocation(node, prefix, relocation)?;
+            check_relocation(node, prefix, relocation, self.settings.announces)?;
         } else if node.own_prefixes().all(|it| it != prefix) {
             return Err(Status::NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX);
         } else if update.lifetime == 0 {
