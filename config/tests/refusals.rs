@@ -459,8 +459,8 @@ fn each_rule_names_key_value_and_reason() {
         ),
         (
             CMD,
-            "mode = \"proxy\"",
-            "mode = \"proxy\"\nrelocate_after_s = 40000000",
+            "relocate_after_s = 0",
+            "relocate_after_s = 40000000",
             "cmd.relocate_after_s = 40000000: must be 0 to 31536000 s",
         ),
         (
