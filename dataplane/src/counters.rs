@@ -255,20 +255,26 @@ impl Bank {
     #[inline]
     pub fn prefetch(&self, worker: usize, index: u32) {
         if let Some(memory) = self.workers.get(worker) {
-            prefetch(memory.word(index as usize * CELL));
+            prefetch(memory.group::<CELL>(index as usize));
         }
     }
 
     /// Counts a packet toward a prefix or into a tunnel.
     #[inline]
     pub fn to(&self, worker: usize, index: u32, octets: usize) {
-        self.count(worker, index, octets, 0);
+        if let Some(memory) = self.workers.get(worker) {
+            let [packets, bytes, ..] = memory.group::<CELL>(index as usize);
+            count(packets, bytes, octets);
+        }
     }
 
     /// Counts a packet from a prefix or out of a tunnel.
     #[inline]
     pub fn from(&self, worker: usize, index: u32, octets: usize) {
-        self.count(worker, index, octets, 2);
+        if let Some(memory) = self.workers.get(worker) {
+            let [_, _, packets, bytes] = memory.group::<CELL>(index as usize);
+            count(packets, bytes, octets);
+        }
     }
 
     /// Packets that this worker has counted toward a prefix or into a tunnel, ever.
@@ -278,15 +284,6 @@ impl Bank {
         self.workers.get(worker).map_or(0, |memory| {
             memory.word(index as usize * CELL).load(Ordering::Relaxed)
         })
-    }
-
-    #[inline]
-    fn count(&self, worker: usize, index: u32, octets: usize, at: usize) {
-        if let Some(memory) = self.workers.get(worker) {
-            let at = index as usize * CELL + at;
-            add(memory.word(at), 1);
-            add(memory.word(at + 1), octets as u64);
-        }
     }
 
     /// The sum over all workers.
@@ -349,33 +346,27 @@ impl TimedBank {
     #[inline]
     pub fn prefetch(&self, worker: usize, index: u32) {
         if let Some(memory) = self.workers.get(worker) {
-            prefetch(memory.word(index as usize * TIMED_CELL));
+            prefetch(memory.group::<TIMED_CELL>(index as usize));
         }
     }
 
     /// Counts a packet toward a prefix, at this time of the cycle counter, never 0.
     #[inline]
     pub fn to(&self, worker: usize, index: u32, octets: usize, now: u64) {
-        self.count(worker, index, octets, now, 0);
+        if let Some(memory) = self.workers.get(worker) {
+            let [packets, bytes, _, _, first, last, ..] = memory.group::<TIMED_CELL>(index as usize);
+            count(packets, bytes, octets);
+            note_time(first, last, now);
+        }
     }
 
     /// Counts a packet from a prefix.
     #[inline]
     pub fn from(&self, worker: usize, index: u32, octets: usize, now: u64) {
-        self.count(worker, index, octets, now, 2);
-    }
-
-    #[inline]
-    fn count(&self, worker: usize, index: u32, octets: usize, now: u64, at: usize) {
         if let Some(memory) = self.workers.get(worker) {
-            let cell = index as usize * TIMED_CELL;
-            add(memory.word(cell + at), 1);
-            add(memory.word(cell + at + 1), octets as u64);
-            let first = memory.word(cell + FIRST);
-            if first.load(Ordering::Relaxed) == 0 {
-                first.store(now, Ordering::Relaxed);
-            }
-            memory.word(cell + LAST).store(now, Ordering::Relaxed);
+            let [_, _, packets, bytes, first, last, ..] = memory.group::<TIMED_CELL>(index as usize);
+            count(packets, bytes, octets);
+            note_time(first, last, now);
         }
     }
 
@@ -405,6 +396,20 @@ impl TimedBank {
         }
         sum
     }
+}
+
+#[inline]
+fn count(packets: &AtomicU64, bytes: &AtomicU64, octets: usize) {
+    add(packets, 1);
+    add(bytes, octets as u64);
+}
+
+#[inline]
+fn note_time(first: &AtomicU64, last: &AtomicU64, now: u64) {
+    if first.load(Ordering::Relaxed) == 0 {
+        first.store(now, Ordering::Relaxed);
+    }
+    last.store(now, Ordering::Relaxed);
 }
 
 /// Words of a timed cell.

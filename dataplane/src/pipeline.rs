@@ -1,17 +1,17 @@
 //! A burst's way through the stages.
 //!
 //! ```text
-//!  burst ─► enter: Ethernet, VLAN, IP   ─► lanes ─► look_up: all keys at once ─► decide, lane by lane
-//!                                            ▲                                      │
-//!                                            └── decapsulated packets, own errors ──┴─► out, punt, drop
+//!  burst ─► enter: Ethernet, VLAN, IP ─► open: out of tunnels ─► look_up: all keys at once ─► decide, lane by lane
+//!                                                                   ▲                              │
+//!                                                                   └── what is another packet now ┴─► out, punt, drop
 //! ```
 //!
-//! A packet is looked up once as it came in, once more if it was the last of several
-//! fragments, once more if it came out of a
-//! tunnel, and once more if it turned into an ICMPv6 error: so `process` makes
-//! at most `PASSES` passes, each over what the one before left. Nothing is
-//! allocated; frames move from one fixed array to the next, or wait in the
-//! queues of [`crate::hold`], from which [`Pipeline::tend`] takes them.
+//! Nearly all packets are looked up once: those in tunnels are taken out before that. A packet is looked up once
+//! more if it was the last of several fragments, once more if it came out of a tunnel in a way that is not the
+//! usual one, and once more if it turned into an ICMPv6 error: so `process` makes at most `PASSES` passes, each
+//! over what the one before left. Nothing is allocated. Frames move from one fixed array to the next, or wait in
+//! the queues of [`crate::hold`], from which [`Pipeline::tend`] takes them; what is known of each, which is ten
+//! times as large, is written once and stays where it is.
 
 mod admit;
 mod decide;
@@ -22,9 +22,12 @@ mod gre;
 mod hold;
 mod ipv4;
 mod local;
+mod open;
 mod output;
 mod probe;
 mod tunnel_error;
+
+use std::ops::{Deref, DerefMut};
 
 use arrayvec::ArrayVec;
 
@@ -36,7 +39,7 @@ use crate::drops::DropReason;
 use crate::fib::{NO_MATCH, prefetch};
 use crate::flow::Verdict;
 use crate::frame::Frame;
-use crate::snapshot::{NextHop, PortDescription, Route, Snapshot};
+use crate::snapshot::{Hop, PortDescription, Snapshot};
 use crate::stage::fragment::Identifications;
 use crate::stage::limit::Limit;
 use crate::stage::parse::{self, ETHERNET_HEADER, ETHERTYPE_IPV6, IPV6_HEADER, Packet, VLAN_TAG};
@@ -93,10 +96,9 @@ enum Origin {
     Held,
 }
 
-/// A packet with what is known of it. The frame is an Ethernet header without tag and the packet, no more.
-#[derive(Debug)]
-struct Lane<F> {
-    frame: F,
+/// What is known of a packet.
+#[derive(Clone, Copy, Debug)]
+struct Note {
     packet: Packet,
     /// Of the packet, in the Ethernet header that it gets. Off the wire of a core port it may be IPv4 or ARP.
     ethertype: u16,
@@ -104,14 +106,82 @@ struct Lane<F> {
     port: usize,
     source_link_layer: [u8; 6],
     origin: Origin,
+    /// Its source is looked up, since it decides: what nodes send, and what is in tunnels.
+    checked: bool,
     /// It has waited for what it would have been dropped for the want of, and does not wait again.
     late: bool,
     /// The tunnel whose peer sent it, where that was looked up with the burst.
     peer: u32,
 }
 
-/// Lanes of one pass.
-type Lanes<F> = ArrayVec<Lane<F>, BURST>;
+/// A packet with what is known of it. The frame is an Ethernet header without tag and the packet, no more; what the
+/// header says counts only for packets as they came in.
+#[derive(Debug)]
+struct Lane<'a, F> {
+    frame: F,
+    note: &'a mut Note,
+}
+
+impl<F> Deref for Lane<'_, F> {
+    type Target = Note;
+
+    #[inline]
+    fn deref(&self) -> &Note {
+        self.note
+    }
+}
+
+impl<F> DerefMut for Lane<'_, F> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Note {
+        self.note
+    }
+}
+
+/// A packet to be read, with what is known of it.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    /// From the IP header on.
+    octets: &'a [u8],
+    note: &'a Note,
+}
+
+impl<'a> View<'a> {
+    #[inline]
+    fn new<F: Frame>(frame: &'a F, note: &'a Note) -> Self {
+        let octets = frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+        Self { octets, note }
+    }
+}
+
+impl Deref for View<'_> {
+    type Target = Note;
+
+    #[inline]
+    fn deref(&self) -> &Note {
+        self.note
+    }
+}
+
+impl<F: Frame> Lane<'_, F> {
+    #[inline]
+    fn view(&self) -> View<'_> {
+        View::new(&self.frame, self.note)
+    }
+}
+
+/// A packet that waits, with what is known of it.
+#[derive(Debug)]
+struct Waiting<F> {
+    frame: F,
+    note: Note,
+}
+
+/// The frames of one pass; there are as many notes.
+type Frames<F> = ArrayVec<F, BURST>;
+
+/// What is known of each.
+type Notes = ArrayVec<Note, BURST>;
 
 /// What filters say of the lanes of one pass; nothing, where there is no filter.
 type Verdicts = ArrayVec<Verdict, BURST>;
@@ -165,21 +235,28 @@ impl Pipeline {
             return;
         };
         self.now = now.max(1);
-        let mut lanes = Lanes::new();
-        for frame in burst.drain(..) {
-            match enter(frame, port, description) {
-                // A burst has no more frames than there are lanes.
-                Ok(lane) => lanes.push(lane),
+        let (mut frames, mut notes) = (Frames::new(), Notes::new());
+        for mut frame in burst.drain(..) {
+            match enter(&mut frame, port, description) {
+                // A burst has no more frames than there is room for.
+                Ok(note) => {
+                    notes.push(note);
+                    frames.push(frame);
+                }
                 Err(reason) => self.counters.add_drops(reason, 1),
             }
         }
-        self.counters.stage(Stage::Parsed, lanes.len() as u64);
+        self.counters.stage(Stage::Parsed, notes.len() as u64);
         probe.reached(Step::Parsed);
+        if !description.access && !output.has_unknown() {
+            self.open(snapshot, &mut frames, &mut notes);
+        }
+        probe.reached(Step::Opened);
         for _ in 0..PASSES {
-            if lanes.is_empty() {
+            if frames.is_empty() {
                 return;
             }
-            lanes = self.pass(snapshot, now, lanes, output, probe);
+            self.pass(snapshot, now, &mut frames, &mut notes, output, probe);
         }
     }
 
@@ -197,29 +274,32 @@ impl Pipeline {
         };
         self.counters.stage(Stage::FromKernel, burst.len() as u64);
         for frame in burst.drain(..) {
-            self.send(frame, port, description, output);
+            self.put_out(frame, port, description.vlan, output);
         }
     }
 
-    /// Looks all lanes up and decides on each; gives those that need another pass.
+    /// Looks all up and decides on each; leaves those that need another pass.
     fn pass<F: Frame, P: Probe>(
         &mut self,
         snapshot: &Snapshot,
         now: u64,
-        mut lanes: Lanes<F>,
+        frames: &mut Frames<F>,
+        notes: &mut Notes,
         output: &mut Output<F>,
         probe: &mut P,
-    ) -> Lanes<F> {
-        let mut keys: ArrayVec<u128, { 2 * BURST }> =
-            lanes.iter().map(|lane| lane.packet.destination).collect();
-        // There is room for both keys of every lane.
-        let checked = |lane: &Lane<F>| source_counts(snapshot, lane);
-        keys.extend(
-            lanes
-                .iter()
-                .filter(|lane| checked(lane))
-                .map(|lane| lane.packet.source),
+    ) {
+        let (mut keys, mut sources) = (
+            ArrayVec::<u128, { 2 * BURST }>::new(),
+            ArrayVec::<u128, BURST>::new(),
         );
+        for note in notes.iter() {
+            keys.push(note.packet.destination);
+            if note.checked {
+                sources.push(note.packet.source);
+            }
+        }
+        // There is room for both keys of every packet.
+        keys.extend(sources);
         let mut results = [NO_MATCH; 2 * BURST];
         snapshot.fib.lookup_burst(&keys, &mut results);
         probe.reached(Step::LookedUp);
@@ -228,77 +308,83 @@ impl Pipeline {
         for result in results {
             snapshot.routes.prefetch(*result);
         }
-        let mut routes: ArrayVec<Route, { 2 * BURST }> = ArrayVec::new();
-        for result in results {
-            routes.push(snapshot.routes.get(*result));
-        }
-        for route in &routes {
-            snapshot.prefix_traffic.prefetch(self.worker, route.counter);
-        }
-        let (destinations, sources) = routes.split_at(lanes.len());
-        for route in destinations {
-            if let NextHop::Tunnel(tunnel) = route.next_hop {
+        let (destinations, sources) = results.split_at(notes.len());
+        let mut local = false;
+        for result in destinations {
+            let route = snapshot.routes.get(*result);
+            snapshot.prefix_traffic.prefetch(self.worker, route.counter());
+            local |= route.hop() == Hop::LOCAL;
+            if let Some(tunnel) = route.hop().tunnel() {
                 self.prefetch_tunnel(snapshot, tunnel);
             }
         }
-        self.look_peers_up(snapshot, &mut lanes, destinations);
+        for result in sources {
+            let counter = snapshot.routes.get(*result).counter();
+            snapshot.prefix_traffic.prefetch(self.worker, counter);
+        }
+        if local {
+            self.look_peers_up(snapshot, frames, notes, destinations);
+        }
         probe.reached(Step::Fetched);
         let verdicts = if snapshot.flows.any {
-            self.filter(snapshot, &lanes, results, &routes)
+            self.filter(snapshot, frames, notes, results)
         } else {
             Verdicts::new()
         };
         let mut verdicts = verdicts.iter();
         let mut sources = sources.iter();
-        let mut again = Lanes::new();
-        for (lane, destination) in lanes.into_iter().zip(destinations) {
-            let source = if checked(&lane) {
+        let (mut left, mut places) = (Frames::new(), ArrayVec::<usize, BURST>::new());
+        let lanes = frames.drain(..).zip(notes.iter_mut()).zip(destinations);
+        for (at, ((frame, note), destination)) in lanes.enumerate() {
+            let source = if note.checked {
                 sources.next().copied().unwrap_or_default()
             } else {
-                Route::default()
+                NO_MATCH
             };
-            // A lane leaves at most one lane behind, so there is always room.
-            if let Some(lane) = self.decide(
-                snapshot,
-                now,
-                lane,
-                (*destination, source),
-                verdicts.next(),
-                output,
-            ) {
-                again.push(lane);
+            let lane = Lane { frame, note };
+            let ways = (*destination, source);
+            if let Some(frame) = self.decide(snapshot, now, lane, ways, verdicts.next(), output) {
+                left.push(frame);
+                places.push(at);
             }
         }
+        for (to, from) in places.into_iter().enumerate() {
+            notes.swap(to, from);
+        }
+        notes.truncate(left.len());
+        frames.extend(left);
         probe.reached(Step::Decided);
-        again
     }
 
     /// Finds the tunnels of those packets that come out of one.
-    #[inline]
-    fn look_peers_up<F: Frame>(&self, snapshot: &Snapshot, lanes: &mut Lanes<F>, destinations: &[Route]) {
-        let key = |lane: &Lane<F>, route: &Route| {
-            let here = route.next_hop == NextHop::Local && lane.origin == Origin::Wire;
-            if here { peer_key(lane) } else { None }
+    #[cold]
+    #[inline(never)]
+    fn look_peers_up<F: Frame>(
+        &self,
+        snapshot: &Snapshot,
+        frames: &Frames<F>,
+        notes: &mut Notes,
+        destinations: &[u32],
+    ) {
+        let key = |frame: &F, note: &Note, result: u32| {
+            let here = note.origin == Origin::Wire && snapshot.routes.get(result).hop() == Hop::LOCAL;
+            if here { peer_key(frame, note) } else { None }
         };
         let mut keys: ArrayVec<u128, BURST> = ArrayVec::new();
-        // Which lanes those are of: there are no more than a burst has.
-        let mut tunnelled = 0u64;
-        for (at, (lane, route)) in lanes.iter().zip(destinations).enumerate() {
-            if let Some(key) = key(lane, route) {
+        // Which those are of: there are no more than a burst has.
+        let mut tunnelled: ArrayVec<usize, BURST> = ArrayVec::new();
+        for (at, ((frame, note), result)) in frames.iter().zip(notes.iter()).zip(destinations).enumerate() {
+            if let Some(key) = key(frame, note, *result) {
                 keys.push(key);
-                tunnelled |= 1 << (at % BURST);
+                tunnelled.push(at);
             }
-        }
-        if keys.is_empty() {
-            return;
         }
         let mut results = [NO_MATCH; BURST];
         snapshot.peers.lookup_burst(&keys, &mut results);
-        let mut results = results.iter();
-        for (at, lane) in lanes.iter_mut().enumerate() {
-            if tunnelled >> (at % BURST) & 1 == 1 {
-                lane.peer = results.next().copied().unwrap_or(NO_MATCH);
-                self.prefetch_tunnel(snapshot, lane.peer);
+        for (at, result) in tunnelled.into_iter().zip(results) {
+            if let Some(note) = notes.get_mut(at) {
+                note.peer = result;
+                self.prefetch_tunnel(snapshot, result);
             }
         }
     }
@@ -314,14 +400,8 @@ impl Pipeline {
 
     /// Puts a frame, complete but for a tag, into the output of a port.
     #[inline]
-    fn send<F: Frame>(
-        &mut self,
-        mut frame: F,
-        port: usize,
-        description: &PortDescription,
-        output: &mut Output<F>,
-    ) {
-        if let Some(vlan) = description.vlan
+    fn put_out<F: Frame>(&mut self, mut frame: F, port: usize, vlan: Option<u16>, output: &mut Output<F>) {
+        if let Some(vlan) = vlan
             && !tag(&mut frame, vlan)
         {
             return self.counters.add_drops(DropReason::NoHeadroom, 1);
@@ -336,37 +416,29 @@ impl Pipeline {
     }
 }
 
-/// Whether a packet's source is looked up: it decides only where it is checked.
-#[inline]
-fn source_counts<F>(snapshot: &Snapshot, lane: &Lane<F>) -> bool {
-    match lane.origin {
-        Origin::Wire => snapshot.ports.get(lane.port).is_some_and(|port| port.access),
-        Origin::Tunnel(_) => true,
-        Origin::Own | Origin::Held => false,
-    }
-}
-
 /// By what the tunnel is found that a packet comes by, in the table of peers.
 #[inline]
-fn peer_key<F: Frame>(lane: &Lane<F>) -> Option<u128> {
-    match lane.packet.next_header {
-        ip6_in_ip6::NEXT_HEADER => Some(lane.packet.source),
+fn peer_key<F: Frame>(frame: &F, note: &Note) -> Option<u128> {
+    match note.packet.next_header {
+        ip6_in_ip6::NEXT_HEADER => Some(note.packet.source),
         tunnel::gre::NEXT_HEADER => {
-            let octets = lane.frame.bytes().get(ETHERNET_HEADER + IPV6_HEADER..)?;
-            gre::peer_key(octets, lane.packet.source)
+            let octets = frame.bytes().get(ETHERNET_HEADER + IPV6_HEADER..)?;
+            gre::peer_key(octets, note.packet.source)
         }
-        gtpu::UDP if lane.ethertype != ETHERTYPE_IPV6 => ipv4::peer_key(lane),
+        gtpu::UDP if note.ethertype != ETHERTYPE_IPV6 => ipv4::peer_key(frame, note),
         gtpu::UDP => {
-            let udp = lane.frame.bytes().get(ETHERNET_HEADER + IPV6_HEADER..)?;
-            Some(gtpu::key(gtpu::peek_teid(udp)?, lane.packet.source))
+            let udp = frame.bytes().get(ETHERNET_HEADER + IPV6_HEADER..)?;
+            Some(gtpu::key(gtpu::peek_teid(udp)?, note.packet.source))
         }
         _ => None,
     }
 }
 
 /// Reads a frame and cuts it to an Ethernet header and a packet.
-#[inline]
-fn enter<F: Frame>(mut frame: F, port: usize, description: &PortDescription) -> Result<Lane<F>, DropReason> {
+///
+/// Always in line: a note that is made elsewhere is copied, which costs as much as making it.
+#[inline(always)]
+fn enter<F: Frame>(frame: &mut F, port: usize, description: &PortDescription) -> Result<Note, DropReason> {
     let ethernet = parse::ethernet(frame.bytes(), description.link_layer_address, description.vlan)?;
     if ethernet.header > ETHERNET_HEADER {
         // Both addresses move over the tag; the ethertype behind it is in place.
@@ -377,19 +449,19 @@ fn enter<F: Frame>(mut frame: F, port: usize, description: &PortDescription) -> 
     }
     let octets = frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
     let packet = if ethernet.ethertype == ETHERTYPE_IPV6 {
-        parse::ipv6(octets)?
+        Packet::of(parse::whole_ipv6(octets)?)
     } else {
         ipv4::enter(octets, ethernet.ethertype, description)?
     };
     // Padding of short Ethernet frames is no part of the packet.
     frame.truncate(ETHERNET_HEADER + packet.length);
-    Ok(Lane {
-        frame,
+    Ok(Note {
         packet,
         ethertype: ethernet.ethertype,
         port,
         source_link_layer: ethernet.source,
         origin: Origin::Wire,
+        checked: description.access,
         late: false,
         peer: NO_MATCH,
     })

@@ -18,7 +18,7 @@ mod tests;
 
 pub use check::{ApplyError, TableLimits};
 pub use compile::{Carried, Compiler, Expiry, KnownHold, Maximums, Total, earlier};
-pub use routes::Routes;
+pub use routes::{Entry, Hop, Routes};
 pub use slab::Slab;
 pub use types::{
     Adjacency, After, LinkLayerAddress, MAX_PORTS, NextHop, Path, PortDescription, Route, Snapshot,

@@ -29,7 +29,7 @@ use arrayvec::ArrayVec;
 
 use crate::frame::Frame;
 use crate::pipeline::BURST;
-use crate::snapshot::{NextHop, Snapshot};
+use crate::snapshot::{Hop, Snapshot};
 use crate::stage::ipv4;
 use crate::stage::parse::{self, ETHERNET_HEADER, IPV6_HEADER, VLAN_TAG};
 use crate::tunnel::{gre, gtpu, ip6_in_ip6};
@@ -115,7 +115,7 @@ impl Spreader {
             return local;
         }
         let route = snapshot.routes.get(snapshot.fib.lookup(address));
-        let local = route.next_hop == NextHop::Local;
+        let local = route.hop() == Hop::LOCAL;
         self.last_local = (snapshot.generation, address, local);
         local
     }

@@ -77,6 +77,21 @@ impl Memory {
         }
     }
 
+    /// Number `at` of the groups of so many words, by which a line divides.
+    #[inline]
+    pub(crate) fn group<const COUNT: usize>(&self, at: usize) -> &[AtomicU64; COUNT] {
+        const { assert!(COUNT > 0 && WORDS.is_multiple_of(COUNT)) };
+        let groups = self.lines * (WORDS / COUNT);
+        debug_assert!(at < groups, "group {at} of {groups}");
+        let at = at.min(groups - 1);
+        // SAFETY: `at` is below the number of such groups in the words that `base` points to, and otherwise as
+        // for a single word.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.base.add(at * COUNT).cast().as_ref()
+        }
+    }
+
     /// Reads one word of a line.
     #[inline]
     pub(super) fn load(&self, line: u32, word: usize) -> u64 {

@@ -8,56 +8,37 @@ use super::{Lane, Pipeline};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::frame::Frame;
-use crate::snapshot::{LinkLayerAddress, NextHop, Route, Snapshot, SourceRule};
+use crate::snapshot::{Entry, Hop, LinkLayerAddress, Snapshot, SourceRule};
 use crate::stage::parse::{
     self, ETHERNET_HEADER, ETHERTYPE_IPV6, is_link_local, is_link_scope_multicast, is_multicast,
-    is_never_on_the_wire,
+    is_never_on_the_wire, is_plain,
 };
 use crate::tunnel::{gre, gtpu, ip6_in_ip6};
 impl Pipeline {
     /// Whether a packet off the wire may go on, and how.
-    #[inline]
+    #[inline(always)]
     pub(super) fn admit<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
-        lane: &Lane<F>,
-        route: Route,
-        source: Route,
+        lane: &Lane<'_, F>,
+        route: Entry,
+        source: u32,
     ) -> Result<Step, Refusal> {
         if lane.ethertype != ETHERTYPE_IPV6 {
-            return self.admit_ipv4(snapshot, lane, route);
+            return self.admit_ipv4(snapshot, lane.view(), route);
         }
         let packet = &lane.packet;
-        if is_multicast(packet.source) || is_never_on_the_wire(packet.source) {
-            return Err(DropReason::SourceInvalid.into());
-        }
-        if is_multicast(packet.destination) {
-            let stays = is_link_scope_multicast(packet.destination);
-            return if stays {
-                Ok(Step::Punt)
-            } else {
-                Err(DropReason::MulticastUnsupported.into())
-            };
-        }
-        if is_link_local(packet.destination) {
-            return Ok(Step::Punt);
-        }
-        if is_link_local(packet.source) {
-            // Neighbour discovery and DHCPv6 may come to a global address of ours.
-            return if route.next_hop == NextHop::Local {
-                self.local(snapshot, lane)
-            } else {
-                Err(DropReason::SourceLinkLocal.into())
-            };
-        }
-        if packet.source == 0 || is_never_on_the_wire(packet.destination) {
-            return Err(DropReason::SourceInvalid.into());
+        if !(is_plain(packet.source) && is_plain(packet.destination))
+            && let Some(step) = self.admit_odd(snapshot, lane, route)
+        {
+            return step;
         }
         let access = snapshot.ports.get(lane.port).is_some_and(|port| port.access);
-        let mut next_hop = route.next_hop;
+        let mut hop = route.hop();
         if access {
             // BCP 38: only what the binding allows, from the node that has it.
-            let rule = source.source;
+            let source = snapshot.routes.get(source);
+            let rule = source.source();
             let from = |port: u8, address: LinkLayerAddress| {
                 usize::from(port) == lane.port && address == lane.source_link_layer
             };
@@ -71,8 +52,8 @@ impl Pipeline {
                     link_layer_address,
                     tunnel,
                 } if from(port, link_layer_address) => {
-                    if next_hop != NextHop::Local {
-                        next_hop = NextHop::Tunnel(tunnel);
+                    if hop != Hop::LOCAL {
+                        hop = Hop::by_tunnel(tunnel);
                     }
                 }
                 _ => return Err(DropReason::SourceNotBound.into()),
@@ -80,13 +61,51 @@ impl Pipeline {
             self.counters.stage(Stage::SourceChecked, 1);
             snapshot
                 .prefix_traffic
-                .from(self.worker, source.counter, packet.length, self.now);
+                .from(self.worker, source.counter(), packet.length, self.now);
         }
-        if next_hop == NextHop::Local {
-            self.local(snapshot, lane)
+        if hop == Hop::LOCAL {
+            self.local(snapshot, lane.view())
         } else {
-            Ok(Step::Forward(next_hop))
+            Ok(Step::Forward(hop))
         }
+    }
+
+    /// What becomes of a packet off the wire for the kind of its addresses; `None`: it may go on, as far as they
+    /// are concerned.
+    #[inline(never)]
+    fn admit_odd<F: Frame>(
+        &self,
+        snapshot: &Snapshot,
+        lane: &Lane<'_, F>,
+        route: Entry,
+    ) -> Option<Result<Step, Refusal>> {
+        let packet = &lane.packet;
+        if is_multicast(packet.source) || is_never_on_the_wire(packet.source) {
+            return Some(Err(DropReason::SourceInvalid.into()));
+        }
+        if is_multicast(packet.destination) {
+            let stays = is_link_scope_multicast(packet.destination);
+            return Some(if stays {
+                Ok(Step::Punt)
+            } else {
+                Err(DropReason::MulticastUnsupported.into())
+            });
+        }
+        if is_link_local(packet.destination) {
+            return Some(Ok(Step::Punt));
+        }
+        if is_link_local(packet.source) {
+            // Neighbour discovery and DHCPv6 may come to a global address of ours.
+            return Some(if route.hop() == Hop::LOCAL {
+                self.local(snapshot, lane.view())
+            } else {
+                Err(DropReason::SourceLinkLocal.into())
+            });
+        }
+        if packet.source == 0 || is_never_on_the_wire(packet.destination) {
+            return Some(Err(DropReason::SourceInvalid.into()));
+        }
+        None
     }
 
     /// Whether a packet out of a tunnel may go on, and how.
@@ -97,16 +116,18 @@ impl Pipeline {
     pub(super) fn admit_inner<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
-        lane: &Lane<F>,
-        route: Route,
-        source: Route,
+        lane: &Lane<'_, F>,
+        route: Entry,
+        source: u32,
         tunnel: u32,
     ) -> Result<Step, Refusal> {
         let packet = &lane.packet;
+        let source = snapshot.routes.get(source);
         let invalid = |address| {
             is_multicast(address) || is_link_local(address) || is_never_on_the_wire(address) || address == 0
         };
-        if invalid(packet.source) || invalid(packet.destination) {
+        let plain = is_plain(packet.source) && is_plain(packet.destination);
+        if !plain && (invalid(packet.source) || invalid(packet.destination)) {
             return Err(DropReason::TunnelInnerSourceInvalid.into());
         }
         let InnerPacket {
@@ -131,10 +152,10 @@ impl Pipeline {
         if from_anchored {
             snapshot
                 .prefix_traffic
-                .from(self.worker, source.counter, packet.length, self.now);
+                .from(self.worker, source.counter(), packet.length, self.now);
         }
-        if route.next_hop != NextHop::Local {
-            return Ok(Step::Forward(route.next_hop));
+        if route.hop() != Hop::LOCAL {
+            return Ok(Step::Forward(route.hop()));
         }
         let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
         let upper = parse::upper_layer(octets, packet.next_header)?;
@@ -184,18 +205,20 @@ pub(super) struct InnerPacket {
 
 impl InnerPacket {
     #[inline]
-    pub(super) fn of(snapshot: &Snapshot, route: Route, source: Route, tunnel: u32) -> Self {
-        let is_old_way = |next_hop| matches!(next_hop, NextHop::After(index) if snapshot.afters.get(index).first == tunnel);
+    pub(super) fn of(snapshot: &Snapshot, route: Entry, source: Entry, tunnel: u32) -> Self {
+        let is_old_way = |hop: Hop| {
+            hop.after()
+                .is_some_and(|index| snapshot.afters.get(index).first == tunnel)
+        };
+        let hop = source.hop();
         Self {
-            for_served: matches!(route.source, SourceRule::Tunnel { tunnel: its, .. } if its == tunnel),
-            for_arrived: is_old_way(route.next_hop),
-            from_anchored: match source.next_hop {
-                NextHop::Tunnel(its) => its == tunnel,
+            for_served: route.goes_by(tunnel),
+            for_arrived: is_old_way(route.hop()),
+            from_anchored: hop == Hop::by_tunnel(tunnel)
                 // The node is between two gateways: what it sent by the old one is on its way.
-                NextHop::Hold => source.source == SourceRule::Refused,
+                || hop == Hop::HOLD && source.is_refused()
                 // Or has come home.
-                next_hop => is_old_way(next_hop),
-            },
+                || is_old_way(hop),
         }
     }
 

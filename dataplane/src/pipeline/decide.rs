@@ -3,15 +3,14 @@
 use super::admit::may_become_known;
 use super::encapsulate::clamp_mss;
 use super::hold::{is_behind_unknown, must_wait};
-use super::{Lane, Origin, Output, Pipeline, ipv4};
+use super::{Lane, Note, Origin, Output, Pipeline, ipv4};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::flow::Verdict;
 use crate::frame::Frame;
-use crate::snapshot::{Adjacency, LinkLayerAddress, NextHop, Route, Snapshot};
+use crate::snapshot::{Hop, LinkLayerAddress, NextHop, Snapshot};
 use crate::stage::icmpv6_error::{self, Icmpv6Error};
-use crate::stage::parse::{self, ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use crate::tunnel::error::TunnelError;
+use crate::stage::parse::{self, ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet};
 use crate::tunnel::{gtpu, ip6_in_ip6};
 
 /// Why a packet goes no further, and what its sender is told.
@@ -20,7 +19,8 @@ pub(super) struct Refusal(pub(super) DropReason, pub(super) Option<Tell>);
 /// What the sender of a packet is told of it.
 pub(super) enum Tell {
     Icmpv6(Icmpv6Error),
-    Gtpu(gtpu::Answer, gtpu::Message),
+    /// About the GTP-U message that it is.
+    Gtpu(gtpu::Answer),
 }
 
 impl From<Icmpv6Error> for Tell {
@@ -35,45 +35,59 @@ impl From<DropReason> for Refusal {
     }
 }
 
-/// What to do with a packet that may go on.
+/// What to do with a packet that may go on. Small: one is made for every packet.
 pub(super) enum Step {
     /// By this next hop.
-    Forward(NextHop),
+    Forward(Hop),
     /// To the kernel.
     Punt,
     /// Put it together with the others.
     Reassemble,
-    /// Take the outer headers off; these octets of the outer packet are the inner one.
-    Decapsulate {
-        tunnel: u32,
-        inner: std::ops::Range<usize>,
-    },
+    /// Take the outer headers off.
+    Decapsulate { tunnel: u32, inner: Inner },
     /// The tunnel has brought its last for the prefix of the packet's destination.
     EndPath { tunnel: u32 },
     /// Say that we are here.
-    AnswerEcho(gtpu::Message),
-    /// Somebody between us and the peer of this tunnel says what became of a packet in it.
-    TunnelError {
-        tunnel: u32,
-        error: TunnelError,
-        /// Octets in front of the ICMPv6 header.
-        offset: usize,
-    },
+    AnswerEcho,
+    /// Somebody between us and the peer of a tunnel says what became of a packet in it.
+    TunnelError,
 }
 
+/// Which octets of an outer packet are the inner one.
+#[derive(Clone, Copy)]
+pub(super) struct Inner {
+    start: u32,
+    end: u32,
+}
+
+impl Inner {
+    /// Both are places in a frame.
+    #[inline]
+    pub(super) fn new(range: std::ops::Range<usize>) -> Self {
+        Self {
+            start: range.start as u32,
+            end: range.end as u32,
+        }
+    }
+}
+
+// What is told of a packet that was refused, and what is done with one that was not, goes in registers.
+const _: () = assert!(size_of::<Refusal>() <= 8 && size_of::<Step>() <= 16);
+
 impl Pipeline {
-    /// Does with a lane what the tables say of its destination and its source.
-    /// Gives a lane back if its packet has become another one.
+    /// Does with a packet what the tables say of its destination and its source, of whose routes these are the
+    /// indexes. Gives a frame back if the packet has become another one.
     #[inline]
     pub(super) fn decide<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
         now: u64,
-        mut lane: Lane<F>,
-        (route, source): (Route, Route),
+        mut lane: Lane<'_, F>,
+        (destination, source): (u32, u32),
         verdict: Option<&Verdict>,
         output: &mut Output<F>,
-    ) -> Option<Lane<F>> {
+    ) -> Option<F> {
+        let route = snapshot.routes.get(destination);
         if output.has_unknown() && is_behind_unknown(&lane, output) {
             if self.hold_unknown(snapshot, now, lane, output).is_some() {
                 self.counters.add_drops(DropReason::HoldPrefixFull, 1);
@@ -83,76 +97,45 @@ impl Pipeline {
         let step = match lane.origin {
             Origin::Wire => self.admit(snapshot, &lane, route, source),
             Origin::Tunnel(tunnel) => self.admit_inner(snapshot, &lane, route, source, tunnel),
-            Origin::Own | Origin::Held => match route.next_hop {
-                NextHop::Local => Err(DropReason::NoRoute.into()),
-                _ if lane.ethertype == ETHERTYPE_IPV4 && !ipv4::leaves_by(snapshot, route.next_hop) => {
+            Origin::Own | Origin::Held => {
+                let hop = route.hop();
+                let stays = lane.ethertype == ETHERTYPE_IPV4 && !ipv4::leaves_by(snapshot, hop);
+                if hop == Hop::LOCAL || stays {
                     Err(DropReason::NoRoute.into())
+                } else {
+                    Ok(Step::Forward(hop))
                 }
-                next_hop => Ok(Step::Forward(next_hop)),
-            },
+            }
         };
         let refusal = match step {
-            Ok(Step::Punt) => {
-                self.punt(snapshot, now, lane, output);
-                return None;
-            }
-            Ok(Step::EndPath { tunnel }) => {
-                self.counters.stage(Stage::PathEnded, 1);
-                output.ended(tunnel, lane.packet.destination);
-                return None;
-            }
-            Ok(Step::AnswerEcho(message)) => return self.answer_echo(now, lane, &message),
-            Ok(Step::TunnelError {
-                tunnel,
-                error,
-                offset,
-            }) => return self.tunnel_error(snapshot, now, lane, (tunnel, &error, offset), output),
-            Ok(Step::Reassemble) => return self.reassemble(now, lane, output),
-            Ok(Step::Decapsulate { tunnel, inner }) => {
-                return match decapsulate(snapshot, &mut lane, tunnel, inner) {
-                    Ok(()) => {
-                        self.counters.stage(Stage::Decapsulated, 1);
-                        if self.clamp_mss {
-                            clamp_mss(snapshot, &mut lane, tunnel);
-                        }
-                        snapshot
-                            .tunnel_traffic
-                            .from(self.worker, tunnel, lane.packet.length);
-                        Some(lane)
-                    }
-                    Err(reason) => {
-                        self.counters.add_drops(reason, 1);
-                        None
-                    }
-                };
-            }
-            Ok(Step::Forward(next_hop)) => {
+            Ok(Step::Forward(hop)) => {
                 // Before it waits, if it has to: what a filter sends elsewhere does not, and no packet meets
                 // filters twice.
-                let mut next_hop = match verdict.filter(|it| !it.is_nothing()) {
-                    None => next_hop,
-                    Some(verdict) => match self.obey(snapshot, &mut lane, verdict, route, next_hop) {
-                        Ok(next_hop) => next_hop,
-                        Err(reason) => return self.refuse(snapshot, now, lane, reason.into()),
+                let mut hop = match verdict.filter(|it| !it.is_nothing()) {
+                    None => hop,
+                    Some(verdict) => match self.obey(snapshot, &mut lane, verdict, route, hop) {
+                        Ok(hop) => hop,
+                        Err(reason) => return frame(self.refuse(snapshot, now, lane, reason.into())),
                     },
                 };
-                if matches!(next_hop, NextHop::Hold | NextHop::After(_)) || output.holds() {
-                    match must_wait(snapshot, &lane, route, next_hop, output) {
-                        Some(then) => next_hop = then,
+                if hop.may_wait() || output.holds() {
+                    match must_wait(snapshot, &lane, route, hop, output) {
+                        Some(then) => hop = then,
                         None => {
-                            self.hold(snapshot, now, lane, route.counter, output);
+                            self.hold(snapshot, now, lane, route.counter(), output);
                             return None;
                         }
                     }
                 }
-                match self.forward(snapshot, lane, next_hop, route.counter, output) {
-                    Ok(()) => return None,
-                    Err((back, refusal)) => {
-                        lane = back;
-                        refusal
+                match self.forward(snapshot, &mut lane, hop, route.counter(), output) {
+                    Ok(port) => {
+                        self.send(lane.frame, port, snapshot, output);
+                        return None;
                     }
+                    Err(refusal) => refusal,
                 }
             }
+            Ok(step) => return frame(self.turn(snapshot, now, lane, step, output)),
             Err(refusal) => {
                 if may_become_known(refusal.0) && !lane.late {
                     lane = self.hold_unknown(snapshot, now, lane, output)?;
@@ -160,125 +143,189 @@ impl Pipeline {
                 refusal
             }
         };
-        self.refuse(snapshot, now, lane, refusal)
+        frame(self.refuse(snapshot, now, lane, refusal))
     }
 
-    /// Sends a packet by its next hop, or gives it back with the reason why not.
+    /// Does with a packet what is not forwarding. Gives a lane back if its packet has become another one.
+    #[cold]
+    #[inline(never)]
+    fn turn<'a, F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: u64,
+        lane: Lane<'a, F>,
+        step: Step,
+        output: &mut Output<F>,
+    ) -> Option<Lane<'a, F>> {
+        match step {
+            Step::Forward(_) => None,
+            Step::Punt => {
+                self.punt(snapshot, now, lane, output);
+                None
+            }
+            Step::EndPath { tunnel } => {
+                self.counters.stage(Stage::PathEnded, 1);
+                output.ended(tunnel, lane.packet.destination);
+                None
+            }
+            Step::AnswerEcho => self.answer_echo(now, lane),
+            Step::TunnelError => self.tunnel_error(snapshot, now, lane, output),
+            Step::Reassemble => self.reassemble(now, lane, output),
+            Step::Decapsulate { tunnel, inner } => {
+                let Lane { mut frame, note } = lane;
+                match self.decapsulate(snapshot, &mut frame, note, tunnel, inner) {
+                    Ok(()) => Some(Lane { frame, note }),
+                    Err(reason) => {
+                        self.counters.add_drops(reason, 1);
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the packet inside out of a tunnel.
+    #[inline]
+    pub(super) fn decapsulate<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        frame: &mut F,
+        note: &mut Note,
+        tunnel: u32,
+        inner: Inner,
+    ) -> Result<(), DropReason> {
+        const WRONG: DropReason = DropReason::TunnelInnerMalformed;
+        let (start, end) = (inner.start as usize, inner.end as usize);
+        let octets = frame
+            .bytes_mut()
+            .get_mut(ETHERNET_HEADER + start..ETHERNET_HEADER + end);
+        let octets = octets.ok_or(WRONG)?;
+        ip6_in_ip6::accept_inner(octets, note.packet.traffic_class)?;
+        let packet = Packet::of(parse::whole_ipv6(octets).map_err(|_| WRONG)?);
+        frame.strip(start).map_err(|_| WRONG)?;
+        frame.truncate(ETHERNET_HEADER + packet.length);
+        note.packet = packet;
+        note.ethertype = ETHERTYPE_IPV6;
+        // What is inside may have to wait once more.
+        note.late = false;
+        note.origin = Origin::Tunnel(tunnel);
+        note.checked = true;
+        self.counters.stage(Stage::Decapsulated, 1);
+        if self.clamp_mss {
+            clamp_mss(snapshot, frame, note, tunnel);
+        }
+        let traffic = &snapshot.tunnel_traffic;
+        traffic.from(self.worker, tunnel, packet.length);
+        Ok(())
+    }
+
+    /// Makes a packet ready to leave by its next hop, and gives the port. If it is not to leave, it is as before,
+    /// but perhaps for its hop limit.
     #[inline]
     fn forward<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
-        mut lane: Lane<F>,
-        next_hop: NextHop,
+        lane: &mut Lane<'_, F>,
+        hop: Hop,
         counter: u32,
         output: &mut Output<F>,
-    ) -> Result<(), (Lane<F>, Refusal)> {
-        let refusal = match next_hop {
-            NextHop::None => Some(Refusal(DropReason::NoRoute, Some(Icmpv6Error::NoRoute.into()))),
-            NextHop::Unallocated => Some(Refusal(
-                DropReason::PrefixUnallocated,
-                Some(Icmpv6Error::NoRoute.into()),
-            )),
-            NextHop::Prohibited => Some(Refusal(
-                DropReason::Prohibited,
-                Some(Icmpv6Error::AdministrativelyProhibited.into()),
-            )),
-            NextHop::NodeAbsent => Some(DropReason::NodeAbsent.into()),
-            // What is to be held does not come here.
-            NextHop::Hold | NextHop::After(_) | NextHop::HoldExpired => Some(DropReason::HoldExpired.into()),
-            NextHop::OnLink { port } => {
-                output.missing(usize::from(port), lane.packet.destination);
-                Some(DropReason::NeighbourUnresolved.into())
-            }
-            NextHop::Local => Some(DropReason::NoRoute.into()),
-            NextHop::Deliver { .. } | NextHop::Tunnel(_) | NextHop::Adjacency(_) => None,
-        };
-        if let Some(refusal) = refusal {
-            return Err((lane, refusal));
+    ) -> Result<u8, Refusal> {
+        if !hop.goes_on() {
+            return Err(no_way(hop.unpack(), lane.packet.destination, output));
         }
         if lane.origin != Origin::Own {
-            if lane.packet.hop_limit <= 1 {
-                return Err((
-                    lane,
-                    Refusal(
-                        DropReason::HopLimitExceeded,
-                        Some(Icmpv6Error::HopLimitExceeded.into()),
-                    ),
-                ));
+            let hop_limit = lane.packet.hop_limit;
+            if hop_limit <= 1 {
+                let error = Icmpv6Error::HopLimitExceeded;
+                return Err(Refusal(DropReason::HopLimitExceeded, Some(error.into())));
             }
-            lane.packet.hop_limit -= 1;
-            if let Some(hop_limit) = lane.frame.bytes_mut().get_mut(ETHERNET_HEADER + 7) {
-                *hop_limit = lane.packet.hop_limit;
+            lane.packet.hop_limit = hop_limit - 1;
+            if let Some(place) = lane.frame.bytes_mut().get_mut(ETHERNET_HEADER + 7) {
+                *place = hop_limit - 1;
             }
         }
         let length = lane.packet.length;
-        let result = match next_hop {
+        let port = match hop.unpack() {
             NextHop::Deliver {
                 port,
                 link_layer_address,
-            } => self.transmit(snapshot, lane, port, link_layer_address, Stage::Delivered, output),
-            NextHop::Tunnel(tunnel) => self.encapsulate(snapshot, lane, tunnel, output),
-            NextHop::Adjacency(adjacency) => {
-                let adjacency = snapshot.adjacencies.get(adjacency);
-                self.pass_to_neighbour(snapshot, lane, adjacency, Stage::Routed, output)
+            } => self.address(snapshot, lane, port, link_layer_address, Stage::Delivered)?,
+            NextHop::Tunnel(tunnel) => self.encapsulate(snapshot, lane, tunnel, output)?,
+            NextHop::Adjacency(index) => {
+                return self.pass_to_neighbour(snapshot, lane, index, Stage::Routed, output);
             }
-            _ => Ok(()),
+            other => return Err(no_way(other, lane.packet.destination, output)),
         };
-        if result.is_ok() && !matches!(next_hop, NextHop::Adjacency(_)) {
-            snapshot.prefix_traffic.to(self.worker, counter, length, self.now);
-        }
-        result
+        snapshot.prefix_traffic.to(self.worker, counter, length, self.now);
+        Ok(port)
     }
 
+    /// The same by the neighbour with this index.
     #[inline]
     pub(super) fn pass_to_neighbour<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
-        lane: Lane<F>,
-        adjacency: Adjacency,
+        lane: &mut Lane<'_, F>,
+        adjacency: u32,
         stage: Stage,
         output: &mut Output<F>,
-    ) -> Result<(), (Lane<F>, Refusal)> {
+    ) -> Result<u8, Refusal> {
+        let Some(adjacency) = snapshot.adjacencies.at(adjacency) else {
+            return Err(DropReason::NoRoute.into());
+        };
         let Some(link_layer_address) = adjacency.link_layer_address else {
             output.missing(usize::from(adjacency.port), adjacency.address);
-            return Err((lane, DropReason::NeighbourUnresolved.into()));
+            return Err(DropReason::NeighbourUnresolved.into());
         };
-        self.transmit(snapshot, lane, adjacency.port, link_layer_address, stage, output)
+        self.address(snapshot, lane, adjacency.port, link_layer_address, stage)
     }
 
-    /// Writes the Ethernet header and sends.
+    /// Writes the Ethernet header.
     #[inline]
-    fn transmit<F: Frame>(
+    fn address<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
-        mut lane: Lane<F>,
+        lane: &mut Lane<'_, F>,
         port: u8,
         destination: LinkLayerAddress,
         stage: Stage,
-        output: &mut Output<F>,
-    ) -> Result<(), (Lane<F>, Refusal)> {
-        let port = usize::from(port);
-        let Some(description) = snapshot.ports.get(port) else {
-            return Err((lane, DropReason::NoRoute.into()));
+    ) -> Result<u8, Refusal> {
+        let Some(description) = snapshot.ports.get(usize::from(port)) else {
+            return Err(DropReason::NoRoute.into());
         };
-        if lane.packet.length > usize::from(description.mtu) {
+        let Lane { frame, note } = lane;
+        if note.packet.length > usize::from(description.mtu) {
             let error = Icmpv6Error::PacketTooBig(description.mtu);
-            return Err((lane, Refusal(DropReason::PacketTooBig, Some(error.into()))));
+            return Err(Refusal(DropReason::PacketTooBig, Some(error.into())));
         }
-        write_ethernet(
-            &mut lane.frame,
-            destination,
-            description.link_layer_address,
-            lane.ethertype,
-        );
+        let source = description.link_layer_address;
+        write_ethernet(frame, destination, source, note.ethertype);
         self.counters.stage(stage, 1);
-        self.send(lane.frame, port, description, output);
-        Ok(())
+        Ok(port)
     }
 
-    fn punt<F: Frame>(&mut self, snapshot: &Snapshot, now: u64, lane: Lane<F>, output: &mut Output<F>) {
-        if !snapshot.ports.get(lane.port).is_some_and(|port| port.exception) {
+    /// Puts a frame that is ready into the output of a port.
+    #[inline]
+    pub(super) fn send<F: Frame>(&mut self, frame: F, port: u8, snapshot: &Snapshot, output: &mut Output<F>) {
+        let port = usize::from(port);
+        let tagged = snapshot.ports.get(port).and_then(|it| it.vlan);
+        self.put_out(frame, port, tagged, output);
+    }
+
+    fn punt<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        now: u64,
+        mut lane: Lane<'_, F>,
+        output: &mut Output<F>,
+    ) {
+        let Some(description) = snapshot.ports.get(lane.port).filter(|port| port.exception) else {
             return self.counters.add_drops(DropReason::NoExceptionInterface, 1);
+        };
+        if matches!(lane.origin, Origin::Tunnel(_)) {
+            // As if it had come in so.
+            let (own, from) = (description.link_layer_address, lane.source_link_layer);
+            write_ethernet(&mut lane.frame, own, from, ETHERTYPE_IPV6);
         }
         if !self.punts.take(now) {
             return self.counters.add_drops(DropReason::PuntRateLimited, 1);
@@ -295,46 +342,49 @@ impl Pipeline {
     }
 
     /// Counts a packet as dropped; gives a lane back with the error about it, where there is one to send.
-    fn refuse<F: Frame>(
+    #[cold]
+    #[inline(never)]
+    fn refuse<'a, F: Frame>(
         &mut self,
         snapshot: &Snapshot,
         now: u64,
-        lane: Lane<F>,
+        lane: Lane<'a, F>,
         refusal: Refusal,
-    ) -> Option<Lane<F>> {
+    ) -> Option<Lane<'a, F>> {
         let Refusal(reason, tell) = refusal;
         self.counters.add_drops(reason, 1);
         match tell.filter(|_| lane.origin != Origin::Own)? {
             Tell::Icmpv6(error) => self.tell_icmpv6(snapshot, now, lane, error),
-            Tell::Gtpu(answer, message) => {
+            Tell::Gtpu(answer) => {
                 // Errors of all kinds together have one limit.
                 if !self.icmpv6_errors.take(now) {
                     self.counters.stage(Stage::GtpuErrorSuppressed, 1);
                     return None;
                 }
-                self.answer_gtpu(lane, answer, &message)
+                self.answer_gtpu(lane, answer)
             }
         }
     }
 
     /// The answer to an Echo Request; as many as there may be packets to the kernel, and for the same reason.
-    fn answer_echo<F: Frame>(&mut self, now: u64, lane: Lane<F>, message: &gtpu::Message) -> Option<Lane<F>> {
+    fn answer_echo<'a, F: Frame>(&mut self, now: u64, lane: Lane<'a, F>) -> Option<Lane<'a, F>> {
         if !self.punts.take(now) {
             self.counters.add_drops(DropReason::PuntRateLimited, 1);
             return None;
         }
-        self.answer_gtpu(lane, gtpu::Answer::EchoResponse, message)
+        self.answer_gtpu(lane, gtpu::Answer::EchoResponse)
     }
 
     /// Turns a lane into the answer to the message in it.
-    fn answer_gtpu<F: Frame>(
+    fn answer_gtpu<'a, F: Frame>(
         &mut self,
-        mut lane: Lane<F>,
+        mut lane: Lane<'a, F>,
         answer: gtpu::Answer,
-        message: &gtpu::Message,
-    ) -> Option<Lane<F>> {
+    ) -> Option<Lane<'a, F>> {
         let (from, to) = (lane.packet.source, lane.packet.destination);
-        if !gtpu::answer(&mut lane.frame, answer, message, from, to) {
+        // It was read before, or there would be nothing to answer.
+        let message = gtpu_message(&lane)?;
+        if !gtpu::answer(&mut lane.frame, answer, &message, from, to) {
             self.counters.add_drops(DropReason::NoHeadroom, 1);
             return None;
         }
@@ -351,13 +401,13 @@ impl Pipeline {
         own(lane)
     }
 
-    fn tell_icmpv6<F: Frame>(
+    fn tell_icmpv6<'a, F: Frame>(
         &mut self,
         snapshot: &Snapshot,
         now: u64,
-        mut lane: Lane<F>,
+        mut lane: Lane<'a, F>,
         error: Icmpv6Error,
-    ) -> Option<Lane<F>> {
+    ) -> Option<Lane<'a, F>> {
         let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
         let (to, from) = (lane.packet.source, snapshot.node_address);
         if !icmpv6_error::permitted(
@@ -382,48 +432,60 @@ impl Pipeline {
 }
 
 /// A lane whose frame holds a packet of our own now.
-pub(super) fn own<F: Frame>(mut lane: Lane<F>) -> Option<Lane<F>> {
+pub(super) fn own<F: Frame>(mut lane: Lane<'_, F>) -> Option<Lane<'_, F>> {
     let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
-    lane.packet = if lane.ethertype == ETHERTYPE_IPV4 {
+    let packet = if lane.ethertype == ETHERTYPE_IPV4 {
         crate::stage::ipv4::read(octets).ok()?
     } else {
         parse::ipv6(octets).ok()?
     };
+    lane.packet = packet;
     lane.origin = Origin::Own;
+    lane.checked = false;
     Some(lane)
 }
 
-/// Takes the outer headers off. The frame gets an Ethernet header as if the inner packet had come in with it.
+/// Why a packet does not go by this next hop.
+#[cold]
+#[inline(never)]
+fn no_way<F>(next_hop: NextHop, destination: u128, output: &mut Output<F>) -> Refusal {
+    let told = |reason, error: Icmpv6Error| Refusal(reason, Some(error.into()));
+    match next_hop {
+        NextHop::Unallocated => told(DropReason::PrefixUnallocated, Icmpv6Error::NoRoute),
+        NextHop::Prohibited => told(DropReason::Prohibited, Icmpv6Error::AdministrativelyProhibited),
+        NextHop::NodeAbsent => DropReason::NodeAbsent.into(),
+        // What is to be held does not come here.
+        NextHop::Hold | NextHop::After(_) | NextHop::HoldExpired => DropReason::HoldExpired.into(),
+        NextHop::OnLink { port } => {
+            output.missing(usize::from(port), destination);
+            DropReason::NeighbourUnresolved.into()
+        }
+        NextHop::Local => DropReason::NoRoute.into(),
+        // The last three are no reason.
+        NextHop::None | NextHop::Deliver { .. } | NextHop::Tunnel(_) | NextHop::Adjacency(_) => {
+            told(DropReason::NoRoute, Icmpv6Error::NoRoute)
+        }
+    }
+}
+
+/// What is left of a lane whose note is in its place.
 #[inline]
-fn decapsulate<F: Frame>(
-    snapshot: &Snapshot,
-    lane: &mut Lane<F>,
-    tunnel: u32,
-    inner: std::ops::Range<usize>,
-) -> Result<(), DropReason> {
-    let outer = lane.packet;
-    let own = snapshot
-        .ports
-        .get(lane.port)
-        .map_or([0; 6], |port| port.link_layer_address);
-    lane.frame.truncate(ETHERNET_HEADER + inner.end);
-    lane.frame
-        .strip(inner.start)
-        .map_err(|_| DropReason::TunnelInnerMalformed)?;
-    lane.ethertype = ETHERTYPE_IPV6;
-    write_ethernet(&mut lane.frame, own, lane.source_link_layer, ETHERTYPE_IPV6);
-    let inner = lane
-        .frame
-        .bytes_mut()
-        .get_mut(ETHERNET_HEADER..)
-        .unwrap_or_default();
-    ip6_in_ip6::accept_inner(inner, outer.traffic_class)?;
-    lane.packet = parse::ipv6(inner).map_err(|_| DropReason::TunnelInnerMalformed)?;
-    lane.frame.truncate(ETHERNET_HEADER + lane.packet.length);
-    // What is inside may have to wait once more.
-    lane.late = false;
-    lane.origin = Origin::Tunnel(tunnel);
-    Ok(())
+fn frame<F>(lane: Option<Lane<'_, F>>) -> Option<F> {
+    lane.map(|lane| lane.frame)
+}
+
+/// The GTP-U message of a packet, once more.
+fn gtpu_message<F: Frame>(lane: &Lane<'_, F>) -> Option<gtpu::Message> {
+    let octets = lane.frame.bytes().get(ETHERNET_HEADER..)?;
+    let offset = if lane.ethertype == ETHERTYPE_IPV4 {
+        crate::stage::ipv4::header_length(octets)
+    } else {
+        parse::upper_layer(octets, lane.packet.next_header).ok()?.offset
+    };
+    match gtpu::read(octets.get(offset..)?) {
+        Ok(message) | Err(gtpu::Problem::ExtensionUnsupported(message)) => Some(message),
+        Err(_) => None,
+    }
 }
 
 #[inline]

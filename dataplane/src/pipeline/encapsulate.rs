@@ -7,7 +7,7 @@
 use kedge_dataplane_api::model::{Encapsulation, GtpU};
 
 use super::decide::Refusal;
-use super::{Lane, Output, Pipeline};
+use super::{Lane, Note, Output, Pipeline};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::frame::Frame;
@@ -23,23 +23,25 @@ impl Pipeline {
     pub(super) fn encapsulate<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
-        mut lane: Lane<F>,
+        lane: &mut Lane<'_, F>,
         index: u32,
         output: &mut Output<F>,
-    ) -> Result<(), (Lane<F>, Refusal)> {
+    ) -> Result<u8, Refusal> {
         let Some(tunnel) = snapshot.tunnels.at(index) else {
-            return Err((lane, DropReason::NoRoute.into()));
+            return Err(DropReason::NoRoute.into());
         };
-        let path = snapshot.paths.get(tunnel.path);
+        let Some(path) = snapshot.paths.at(tunnel.path) else {
+            return Err(DropReason::NoRoute.into());
+        };
         if path.adjacency == 0 {
             if path.on_link == u8::MAX {
-                return Err((lane, DropReason::NoRoute.into()));
+                return Err(DropReason::NoRoute.into());
             }
             output.missing(usize::from(path.on_link), u128::from_be_bytes(tunnel.remote));
-            return Err((lane, DropReason::NeighbourUnresolved.into()));
+            return Err(DropReason::NeighbourUnresolved.into());
         }
         let inner_length = lane.packet.length;
-        if inner_length > usize::from(room(tunnel, &path, tunnel.overhead))
+        if inner_length > usize::from(room(tunnel, path, tunnel.overhead))
             || tunnel.encapsulation_limit.is_some()
             || parse::is_extension_header(lane.packet.next_header)
             || self.clamp_mss
@@ -48,19 +50,18 @@ impl Pipeline {
         }
         let front = usize::from(tunnel.overhead);
         if lane.frame.prepend(front).is_err() {
-            return Err((lane, DropReason::NoHeadroom.into()));
+            return Err(DropReason::NoHeadroom.into());
         }
         // The old Ethernet header is overwritten by the end of the new headers; the new one is written on
         // the way out.
         if !write_outer(&mut lane.frame, tunnel, || self.sequence(snapshot, index)) {
-            return Err((lane, DropReason::Ipv6Malformed.into()));
+            return Err(DropReason::Ipv6Malformed.into());
         }
         lane.packet.length += front;
         lane.ethertype = tunnel.ethertype;
-        let adjacency = snapshot.adjacencies.get(path.adjacency);
-        self.pass_to_neighbour(snapshot, lane, adjacency, Stage::Encapsulated, output)?;
+        let port = self.pass_to_neighbour(snapshot, lane, path.adjacency, Stage::Encapsulated, output)?;
         snapshot.tunnel_traffic.to(self.worker, index, inner_length);
-        Ok(())
+        Ok(port)
     }
 
     /// Number of the next packet into this tunnel; of the first one 0. It is asked for only where packets are numbered,
@@ -77,18 +78,18 @@ impl Pipeline {
     fn encapsulate_with_care<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
-        mut lane: Lane<F>,
+        lane: &mut Lane<'_, F>,
         index: u32,
         output: &mut Output<F>,
-    ) -> Result<(), (Lane<F>, Refusal)> {
+    ) -> Result<u8, Refusal> {
         let tunnel = snapshot.tunnels.get(index);
         let path = snapshot.paths.get(tunnel.path);
         let (mut front, mut limit) = (tunnel.overhead, tunnel.encapsulation_limit);
-        match inner_limit(&lane) {
+        match inner_limit(lane) {
             Some((pointer, 0)) => {
                 let error = Icmpv6Error::ParameterProblem(pointer);
                 let refusal = Refusal(DropReason::TunnelEncapsulationLimit, Some(error.into()));
-                return Err((lane, refusal));
+                return Err(refusal);
             }
             // RFC 2473 section 4.1.1: in GTP-U there is no place for it, in GRE none that RFC 2784 knows of.
             Some((_, more)) if tunnel.encapsulation == Encapsulation::Ipv6InIpv6 => {
@@ -97,7 +98,7 @@ impl Pipeline {
             _ => {}
         }
         if self.clamp_mss {
-            clamp_mss(snapshot, &mut lane, index);
+            clamp_mss(snapshot, &mut lane.frame, lane.note, index);
         }
         let mtu = room(&tunnel, &path, front);
         let inner_length = lane.packet.length;
@@ -105,34 +106,33 @@ impl Pipeline {
         if too_large && inner_length > usize::from(MINIMUM_MTU) {
             // RFC 2473 section 7.1: what is larger than 1,280 octets is its sender's to make smaller.
             let error = Icmpv6Error::PacketTooBig(mtu.max(MINIMUM_MTU));
-            return Err((lane, Refusal(DropReason::PacketTooBig, Some(error.into()))));
+            return Err(Refusal(DropReason::PacketTooBig, Some(error.into())));
         }
         if too_large && tunnel.is_over_ipv4() {
             // Our outer IPv4 headers say that they are not to be fragmented.
-            return Err((lane, DropReason::TunnelMtuTooSmall.into()));
+            return Err(DropReason::TunnelMtuTooSmall.into());
         }
         let front = usize::from(front);
         if lane.frame.prepend(front).is_err() {
-            return Err((lane, DropReason::NoHeadroom.into()));
+            return Err(DropReason::NoHeadroom.into());
         }
         let written = match limit {
             Some(limit) => write_limited(&mut lane.frame, &tunnel, limit),
             None => write_outer(&mut lane.frame, &tunnel, || self.sequence(snapshot, index)),
         };
         if !written {
-            return Err((lane, DropReason::Ipv6Malformed.into()));
+            return Err(DropReason::Ipv6Malformed.into());
         }
         lane.packet.length += front;
         lane.ethertype = tunnel.ethertype;
-        let adjacency = snapshot.adjacencies.get(path.adjacency);
-        if too_large {
+        let port = if too_large {
             let size = usize::from(mtu) + front;
-            self.pass_in_fragments(snapshot, lane, adjacency, size, output)?;
+            self.pass_in_fragments(snapshot, lane, path.adjacency, size, output)?
         } else {
-            self.pass_to_neighbour(snapshot, lane, adjacency, Stage::Encapsulated, output)?;
-        }
+            self.pass_to_neighbour(snapshot, lane, path.adjacency, Stage::Encapsulated, output)?
+        };
         snapshot.tunnel_traffic.to(self.worker, index, inner_length);
-        Ok(())
+        Ok(port)
     }
 }
 
@@ -143,7 +143,7 @@ fn room(tunnel: &Tunnel, path: &Path, front: u16) -> u16 {
 }
 
 /// The tunnel encapsulation limit of an inner packet: where it is, octets, and its value.
-fn inner_limit<F: Frame>(lane: &Lane<F>) -> Option<(u16, u8)> {
+fn inner_limit<F: Frame>(lane: &Lane<'_, F>) -> Option<(u16, u8)> {
     let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
     let (at, limit) = ip6_in_ip6::limit_of(packet)?;
     Some((u16::try_from(at).ok()?, limit))
@@ -151,9 +151,9 @@ fn inner_limit<F: Frame>(lane: &Lane<F>) -> Option<(u16, u8)> {
 
 /// Lowers what a SYN that goes into a tunnel, or has come out of it, says of segments to what fits the tunnel.
 #[inline(never)]
-pub(super) fn clamp_mss<F: Frame>(snapshot: &Snapshot, lane: &mut Lane<F>, index: u32) {
-    let next_header = lane.packet.next_header;
-    let packet = lane.frame.bytes_mut().get_mut(ETHERNET_HEADER..);
+pub(super) fn clamp_mss<F: Frame>(snapshot: &Snapshot, frame: &mut F, note: &Note, index: u32) {
+    let next_header = note.packet.next_header;
+    let packet = frame.bytes_mut().get_mut(ETHERNET_HEADER..);
     let packet = packet.unwrap_or_default();
     if mss::may_be_syn(packet, next_header) {
         let tunnel = snapshot.tunnels.get(index);

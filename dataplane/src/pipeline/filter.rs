@@ -4,54 +4,56 @@ use arrayvec::ArrayVec;
 use dpdk::meter::Colour;
 use kedge_dataplane_api::model::Direction;
 
-use super::{BURST, Lane, Lanes, Origin, Pipeline, Verdicts, source_counts};
+use super::{BURST, Frames, Lane, Notes, Origin, Pipeline, Verdicts};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::fib::prefetch;
 use crate::flow::{Asked, Flows, Hit, List, Question, Verdict, Way};
 use crate::frame::Frame;
-use crate::snapshot::{NextHop, Route, Snapshot, SourceRule};
+use crate::snapshot::{Entry, Hop, NextHop, Snapshot};
 use crate::stage::parse::{ETHERNET_HEADER, ETHERTYPE_IPV6};
 
 impl Pipeline {
-    /// Asks the filters about all lanes of a pass. `results` are the indexes of the destinations' routes,
-    /// then those of the sources of such lanes whose source counts; `routes` are these routes.
+    /// Asks the filters about all packets of a pass. `results` are the indexes of the destinations' routes,
+    /// then those of the sources of such packets whose source counts.
     #[inline(never)]
     pub(super) fn filter<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
-        lanes: &Lanes<F>,
+        frames: &Frames<F>,
+        notes: &Notes,
         results: &[u32],
-        routes: &[Route],
     ) -> Verdicts {
         let flows = &snapshot.flows;
-        let mut sources = (lanes.len()..).map(|at| (results.get(at), routes.get(at)));
+        let (destinations, sources) = results.split_at(notes.len().min(results.len()));
+        let mut sources = sources.iter();
         let mut questions: ArrayVec<Question, BURST> = ArrayVec::new();
-        for (lane, (result, route)) in lanes.iter().zip(results.iter().zip(routes)) {
+        for (note, result) in notes.iter().zip(destinations) {
             let mut question = Question::default();
-            if source_counts(snapshot, lane)
-                && let Some((Some(result), Some(source))) = sources.next()
-                && from_node(lane.origin, source)
+            if note.checked
+                && let Some(source) = sources.next()
+                && from_node(note.origin, snapshot.routes.get(*source))
             {
-                question.from = Some(snapshot.routes.filters(*result));
+                question.from = Some(snapshot.routes.filters(*source));
             }
+            let hop = snapshot.routes.get(*result).hop();
             if matches!(
-                route.next_hop,
+                hop.unpack(),
                 NextHop::Deliver { .. } | NextHop::Tunnel(_) | NextHop::Hold
             ) {
                 question.to = Some(snapshot.routes.filters(*result));
             }
             // What is ours, or for us, meets no filter, as all of IPv4 is; what was held has met them.
-            question.transit = lane.ethertype == ETHERTYPE_IPV6
-                && matches!(lane.origin, Origin::Wire | Origin::Tunnel(_))
-                && route.next_hop != NextHop::Local;
+            question.transit = note.ethertype == ETHERTYPE_IPV6
+                && matches!(note.origin, Origin::Wire | Origin::Tunnel(_))
+                && hop != Hop::LOCAL;
             flows.lists.prefetch(question.from.unwrap_or_default());
             flows.lists.prefetch(question.to.unwrap_or_default());
             questions.push(question);
         }
-        let packets = lanes.iter().map(|lane| {
-            let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
-            (octets, &lane.packet)
+        let packets = frames.iter().zip(notes).map(|(frame, note)| {
+            let octets = frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+            (octets, &note.packet)
         });
         let Asked {
             verdicts,
@@ -84,11 +86,11 @@ impl Pipeline {
     pub(super) fn obey<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
-        lane: &mut Lane<F>,
+        lane: &mut Lane<'_, F>,
         verdict: &Verdict,
-        route: Route,
-        next_hop: NextHop,
-    ) -> Result<NextHop, DropReason> {
+        route: Entry,
+        hop: Hop,
+    ) -> Result<Hop, DropReason> {
         let flows = &snapshot.flows;
         let length = lane.packet.length;
         if verdict.way == Way::Drop {
@@ -106,9 +108,9 @@ impl Pipeline {
             self.counters.stage(Stage::Filtered, 1);
         }
         Ok(match verdict.way {
-            Way::Tables | Way::Drop => next_hop,
-            Way::Tunnel(tunnel) => NextHop::Tunnel(tunnel),
-            Way::LocalBreakout => route.next_hop,
+            Way::Tables | Way::Drop => hop,
+            Way::Tunnel(tunnel) => Hop::by_tunnel(tunnel),
+            Way::LocalBreakout => route.hop(),
         })
     }
 
@@ -120,11 +122,17 @@ impl Pipeline {
         }
     }
 
-    fn meter<F: Frame>(&mut self, flows: &Flows, index: u32, lane: &mut Lane<F>) -> Result<(), DropReason> {
+    fn meter<F: Frame>(
+        &mut self,
+        flows: &Flows,
+        index: u32,
+        lane: &mut Lane<'_, F>,
+    ) -> Result<(), DropReason> {
         let Some(meter) = flows.meters.at(index) else {
             return Ok(());
         };
-        let packet = &mut lane.packet;
+        let Lane { frame, note } = lane;
+        let packet = &mut note.packet;
         let bank = &flows.meter_bank;
         match bank.meter(
             self.worker,
@@ -139,10 +147,8 @@ impl Pipeline {
                 self.counters.stage(Stage::MeteredYellow, 1);
                 if let Some(dscp) = meter.yellow {
                     packet.traffic_class = dscp << 2 | packet.traffic_class & 3;
-                    if let Some([first, second]) = lane
-                        .frame
-                        .bytes_mut()
-                        .get_mut(ETHERNET_HEADER..ETHERNET_HEADER + 2)
+                    if let Some([first, second]) =
+                        frame.bytes_mut().get_mut(ETHERNET_HEADER..ETHERNET_HEADER + 2)
                     {
                         *first = *first & 0xf0 | packet.traffic_class >> 4;
                         *second = *second & 0x0f | packet.traffic_class << 4;
@@ -159,11 +165,11 @@ impl Pipeline {
 /// Whether a packet with this source comes from a node, so far as the tables know. Whether it may is
 /// decided later; if not, no filter is asked for anything.
 #[inline]
-fn from_node(origin: Origin, source: &Route) -> bool {
+fn from_node(origin: Origin, source: Entry) -> bool {
     match origin {
-        Origin::Wire => source.source != SourceRule::Refused,
+        Origin::Wire => !source.is_refused(),
         Origin::Tunnel(_) => matches!(
-            source.next_hop,
+            source.hop().unpack(),
             NextHop::Tunnel(_) | NextHop::Deliver { .. } | NextHop::Hold
         ),
         Origin::Own | Origin::Held => false,

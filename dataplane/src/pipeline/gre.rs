@@ -1,13 +1,12 @@
 //! GRE packets to an address of this node.
 
-use super::decide::{Refusal, Step};
+use super::decide::{Inner, Refusal, Step};
 use super::local::is_from_peer;
-use super::{Lane, Pipeline};
+use super::{Pipeline, View};
 use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
-use crate::frame::Frame;
 use crate::snapshot::Snapshot;
-use crate::stage::parse::{ETHERNET_HEADER, ETHERTYPE_IPV6, UpperLayer};
+use crate::stage::parse::{ETHERTYPE_IPV6, UpperLayer};
 use crate::tunnel::gre;
 
 /// By what the tunnel of a GRE packet to us is looked up, with the others of its burst; `octets` begin with its header.
@@ -19,20 +18,20 @@ pub(super) fn peer_key(octets: &[u8], source: u128) -> Option<u128> {
 impl Pipeline {
     /// Whether such a packet comes out of a tunnel.
     #[inline(never)]
-    pub(super) fn local_gre<F: Frame>(
+    pub(super) fn local_gre(
         &self,
         snapshot: &Snapshot,
-        lane: &Lane<F>,
+        view: View<'_>,
         upper: UpperLayer,
     ) -> Result<Step, Refusal> {
         // A node has no business to bring tunnelled packets.
-        if snapshot.ports.get(lane.port).is_none_or(|port| port.access) {
+        if snapshot.ports.get(view.port).is_none_or(|port| port.access) {
             return Err(DropReason::TunnelUnknownPeer.into());
         }
         if upper.later_fragment {
             return Err(DropReason::TunnelFragment.into());
         }
-        let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+        let packet = view.octets;
         let message = match gre::read(packet.get(upper.offset..).unwrap_or_default()) {
             Ok(message) => message,
             Err(gre::Problem::Malformed) => return Err(DropReason::GreMalformed.into()),
@@ -40,15 +39,15 @@ impl Pipeline {
             Err(gre::Problem::VersionUnsupported) => return Err(DropReason::GreVersionUnsupported.into()),
             Err(gre::Problem::ChecksumWrong) => return Err(DropReason::GreChecksumWrong.into()),
         };
-        let tunnel = match lane.peer {
+        let tunnel = match view.peer {
             // Behind extension headers it was not looked up with the burst.
             NO_MATCH => snapshot
                 .peers
-                .lookup(gre::peer_key(message.key, lane.packet.source)),
+                .lookup(gre::peer_key(message.key, view.packet.source)),
             tunnel => tunnel,
         };
         // No tunnel with this key, or with none; or not from its peer; or not to its end.
-        if !is_from_peer(snapshot, lane, tunnel) {
+        if !is_from_peer(snapshot, view.note, tunnel) {
             return Err(DropReason::GreTunnelUnknown.into());
         }
         if message.protocol != ETHERTYPE_IPV6.to_be_bytes() {
@@ -56,7 +55,7 @@ impl Pipeline {
         }
         Ok(Step::Decapsulate {
             tunnel,
-            inner: upper.offset + message.offset..packet.len(),
+            inner: Inner::new(upper.offset + message.offset..packet.len()),
         })
     }
 }

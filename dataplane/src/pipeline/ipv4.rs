@@ -7,10 +7,10 @@
 //! ```
 
 use super::decide::{Refusal, Step};
-use super::{Lane, Pipeline};
+use super::{Note, Pipeline, View};
 use crate::drops::DropReason;
 use crate::frame::Frame;
-use crate::snapshot::{NextHop, PortDescription, Route, Snapshot};
+use crate::snapshot::{Entry, Hop, NextHop, PortDescription, Snapshot};
 use crate::stage::checksum::Sum;
 use crate::stage::ipv4;
 use crate::stage::parse::{ETHERNET_HEADER, ETHERTYPE_ARP, ETHERTYPE_IPV4, Packet};
@@ -53,9 +53,9 @@ fn arp(octets: &[u8]) -> Result<Packet, DropReason> {
 }
 
 /// Questions about us, answers to us, and what our neighbours announce of themselves.
-fn admit_arp<F>(lane: &Lane<F>, route: Route) -> Result<Step, Refusal> {
-    let packet = &lane.packet;
-    if route.next_hop == NextHop::Local || packet.source == packet.destination {
+fn admit_arp(view: View<'_>, route: Entry) -> Result<Step, Refusal> {
+    let packet = &view.packet;
+    if route.hop() == Hop::LOCAL || packet.source == packet.destination {
         Ok(Step::Punt)
     } else {
         Err(DropReason::ArpNotForUs.into())
@@ -64,16 +64,16 @@ fn admit_arp<F>(lane: &Lane<F>, route: Route) -> Result<Step, Refusal> {
 
 /// By what the tunnel of a UDP packet to us is looked up, with the others of its burst.
 #[inline(never)]
-pub(super) fn peer_key<F: Frame>(lane: &Lane<F>) -> Option<u128> {
-    let octets = lane.frame.bytes().get(ETHERNET_HEADER..)?;
+pub(super) fn peer_key<F: Frame>(frame: &F, note: &Note) -> Option<u128> {
+    let octets = frame.bytes().get(ETHERNET_HEADER..)?;
     let udp = octets.get(ipv4::header_length(octets)..)?;
-    Some(gtpu::key(gtpu::peek_teid(udp)?, lane.packet.source))
+    Some(gtpu::key(gtpu::peek_teid(udp)?, note.packet.source))
 }
 
 /// Whether an IPv4 packet can go there: the default route of IPv6 is none for it.
 #[inline(never)]
-pub(super) fn leaves_by(snapshot: &Snapshot, next_hop: NextHop) -> bool {
-    match next_hop {
+pub(super) fn leaves_by(snapshot: &Snapshot, hop: Hop) -> bool {
+    match hop.unpack() {
         NextHop::Adjacency(index) => ipv4::is_mapped(snapshot.adjacencies.get(index).address),
         NextHop::OnLink { .. } => true,
         _ => false,
@@ -83,16 +83,16 @@ pub(super) fn leaves_by(snapshot: &Snapshot, next_hop: NextHop) -> bool {
 impl Pipeline {
     /// Whether a packet off the wire that is not IPv6 may go on, and how.
     #[inline(never)]
-    pub(super) fn admit_ipv4<F: Frame>(
+    pub(super) fn admit_ipv4(
         &self,
         snapshot: &Snapshot,
-        lane: &Lane<F>,
-        route: Route,
+        view: View<'_>,
+        route: Entry,
     ) -> Result<Step, Refusal> {
-        if lane.ethertype == ETHERTYPE_ARP {
-            return admit_arp(lane, route);
+        if view.ethertype == ETHERTYPE_ARP {
+            return admit_arp(view, route);
         }
-        let packet = &lane.packet;
+        let packet = &view.packet;
         if ipv4::is_invalid_source(packet.source) {
             return Err(DropReason::SourceInvalid.into());
         }
@@ -103,10 +103,10 @@ impl Pipeline {
                 Err(DropReason::MulticastUnsupported.into())
             };
         }
-        if route.next_hop != NextHop::Local {
+        if route.hop() != Hop::LOCAL {
             return Err(DropReason::Ipv4NotForUs.into());
         }
-        let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+        let octets = view.octets;
         let (is_fragment, is_later) = ipv4::fragment(octets);
         let header = ipv4::header_length(octets);
         let udp = octets.get(header..).unwrap_or_default();
@@ -119,7 +119,7 @@ impl Pipeline {
             return Err(DropReason::TunnelFragment.into());
         }
         check_udp(octets, udp)?;
-        self.local_gtpu(snapshot, lane, header, udp)
+        self.local_gtpu(snapshot, view, header, udp)
     }
 }
 

@@ -1,55 +1,54 @@
 //! What becomes of a packet to an address of this node: out of a tunnel, to the kernel, or nowhere.
 
-use super::decide::{Refusal, Step, Tell};
-use super::{Lane, Pipeline};
+use super::decide::{Inner, Refusal, Step, Tell};
+use super::{Note, Pipeline, View};
 use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
-use crate::frame::Frame;
 use crate::snapshot::{Snapshot, TEID_OF_OTHERS, Tunnel};
 use crate::stage::checksum::Sum;
-use crate::stage::parse::{self, ETHERNET_HEADER, IPV6_HEADER, UpperLayer};
+use crate::stage::parse::{self, IPV6_HEADER, UpperLayer};
 use crate::tunnel::{error, gre, gtpu, ip6_in_ip6};
 
 impl Pipeline {
     /// A packet to an address of this node.
-    pub(super) fn local<F: Frame>(&self, snapshot: &Snapshot, lane: &Lane<F>) -> Result<Step, Refusal> {
-        let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
-        let upper = parse::upper_layer(octets, lane.packet.next_header)?;
+    pub(super) fn local(&self, snapshot: &Snapshot, view: View<'_>) -> Result<Step, Refusal> {
+        let octets = view.octets;
+        let upper = parse::upper_layer(octets, view.packet.next_header)?;
         if upper.fragment {
-            return self.local_fragment(snapshot, lane, upper);
+            return self.local_fragment(snapshot, view, upper);
         }
         match upper.next_header {
             ip6_in_ip6::NEXT_HEADER => {}
-            gtpu::UDP => return self.local_udp(snapshot, lane, upper),
-            gre::NEXT_HEADER => return self.local_gre(snapshot, lane, upper),
-            error::ICMPV6 => return self.local_icmpv6(snapshot, lane, upper),
+            gtpu::UDP => return self.local_udp(snapshot, view, upper),
+            gre::NEXT_HEADER => return self.local_gre(snapshot, view, upper),
+            error::ICMPV6 => return self.local_icmpv6(snapshot, view, upper),
             _ => return Ok(Step::Punt),
         }
         // A node has no business to bring tunnelled packets, whatever its source.
-        let access = snapshot.ports.get(lane.port).is_none_or(|port| port.access);
+        let access = snapshot.ports.get(view.port).is_none_or(|port| port.access);
         // Those behind extension headers were not looked up with the burst.
-        let tunnel = match lane.peer {
-            NO_MATCH => snapshot.peers.lookup(lane.packet.source),
+        let tunnel = match view.peer {
+            NO_MATCH => snapshot.peers.lookup(view.packet.source),
             tunnel => tunnel,
         };
-        if access || !is_from_peer(snapshot, lane, tunnel) {
+        if access || !is_from_peer(snapshot, view.note, tunnel) {
             return Err(DropReason::TunnelUnknownPeer.into());
         }
         Ok(Step::Decapsulate {
             tunnel,
-            inner: upper.offset..octets.len(),
+            inner: Inner::new(upper.offset..octets.len()),
         })
     }
 
     /// A fragment to an address of this node: what may be of a tunnel is put together here, all else in the kernel.
-    fn local_fragment<F: Frame>(
+    fn local_fragment(
         &self,
         snapshot: &Snapshot,
-        lane: &Lane<F>,
+        view: View<'_>,
         upper: UpperLayer,
     ) -> Result<Step, Refusal> {
-        let access = snapshot.ports.get(lane.port).is_none_or(|port| port.access);
-        let from_peer = || !access && snapshot.peers.lookup(lane.packet.source) != NO_MATCH;
+        let access = snapshot.ports.get(view.port).is_none_or(|port| port.access);
+        let from_peer = || !access && snapshot.peers.lookup(view.packet.source) != NO_MATCH;
         match upper.next_header {
             ip6_in_ip6::NEXT_HEADER | gre::NEXT_HEADER | gtpu::UDP if from_peer() => Ok(Step::Reassemble),
             ip6_in_ip6::NEXT_HEADER | gre::NEXT_HEADER => Err(DropReason::TunnelUnknownPeer.into()),
@@ -60,32 +59,32 @@ impl Pipeline {
     }
 
     /// A UDP packet to an address of this node: its GTP-U port is ours, all others are the kernel's.
-    fn local_udp<F: Frame>(
+    pub(super) fn local_udp(
         &self,
         snapshot: &Snapshot,
-        lane: &Lane<F>,
+        view: View<'_>,
         upper: UpperLayer,
     ) -> Result<Step, Refusal> {
-        let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+        let packet = view.octets;
         let udp = packet.get(upper.offset..).unwrap_or_default();
         let to_gtpu = |udp: &[u8]| udp.get(2..4) == Some(&gtpu::PORT.to_be_bytes());
         if !to_gtpu(udp) {
             return Ok(Step::Punt);
         }
         // A node has no business to bring tunnelled packets, nor to ask about paths.
-        if snapshot.ports.get(lane.port).is_none_or(|port| port.access) {
+        if snapshot.ports.get(view.port).is_none_or(|port| port.access) {
             return Err(DropReason::TunnelUnknownPeer.into());
         }
-        self.check_udp(lane, udp)?;
-        self.local_gtpu(snapshot, lane, upper.offset, udp)
+        self.check_udp(view, udp)?;
+        self.local_gtpu(snapshot, view, upper.offset, udp)
     }
 
     /// A message to our GTP-U port, whose UDP header is at `offset` of the packet and whose checksum is right.
     #[inline]
-    pub(super) fn local_gtpu<F: Frame>(
+    pub(super) fn local_gtpu(
         &self,
         snapshot: &Snapshot,
-        lane: &Lane<F>,
+        view: View<'_>,
         offset: usize,
         udp: &[u8],
     ) -> Result<Step, Refusal> {
@@ -96,16 +95,15 @@ impl Pipeline {
             Err(gtpu::Problem::VersionUnsupported) => {
                 return Err(DropReason::GtpuVersionUnsupported.into());
             }
-            Err(gtpu::Problem::ExtensionUnsupported(message)) => {
-                let answer = gtpu::Answer::SupportedExtensionHeadersNotification;
-                let tell = Tell::Gtpu(answer, message);
+            Err(gtpu::Problem::ExtensionUnsupported(_)) => {
+                let tell = Tell::Gtpu(gtpu::Answer::SupportedExtensionHeadersNotification);
                 return Err(Refusal(DropReason::GtpuExtensionUnsupported, Some(tell)));
             }
         };
         use gtpu::message_type as kind;
         match message.kind {
             kind::G_PDU => {}
-            kind::ECHO_REQUEST => return Ok(Step::AnswerEcho(message)),
+            kind::ECHO_REQUEST => return Ok(Step::AnswerEcho),
             // What is about paths and tunnels is the control plane's.
             kind::ECHO_RESPONSE
             | kind::ERROR_INDICATION
@@ -114,17 +112,17 @@ impl Pipeline {
             | kind::END_MARKER => return Ok(Step::Punt),
             _ => return Err(DropReason::GtpuMessageUnknown.into()),
         }
-        let tunnel = match lane.peer {
+        let tunnel = match view.peer {
             // Behind extension headers it was not looked up with the burst.
-            NO_MATCH => snapshot.peers.lookup(gtpu::key(message.teid, lane.packet.source)),
+            NO_MATCH => snapshot.peers.lookup(gtpu::key(message.teid, view.packet.source)),
             tunnel => tunnel,
         };
         if tunnel == NO_MATCH {
             // TEID 0 is of no tunnel, and nothing is said of it (section 7.3.1).
-            let tell = (message.teid != 0).then_some(Tell::Gtpu(gtpu::Answer::ErrorIndication, message));
+            let tell = (message.teid != 0).then_some(Tell::Gtpu(gtpu::Answer::ErrorIndication));
             return Err(Refusal(DropReason::GtpuTeidUnknown, tell));
         }
-        if tunnel == TEID_OF_OTHERS || !is_from_peer(snapshot, lane, tunnel) {
+        if tunnel == TEID_OF_OTHERS || !is_from_peer(snapshot, view.note, tunnel) {
             return Err(DropReason::GtpuPeerMismatch.into());
         }
         if udp.get(message.offset).is_some_and(|first| first >> 4 == 4) {
@@ -132,13 +130,13 @@ impl Pipeline {
         }
         Ok(Step::Decapsulate {
             tunnel,
-            inner: offset + message.offset..offset + message.end,
+            inner: Inner::new(offset + message.offset..offset + message.end),
         })
     }
 
     /// The checksum of a UDP packet (RFC 8200 section 8.1).
     #[inline]
-    fn check_udp<F: Frame>(&self, lane: &Lane<F>, udp: &[u8]) -> Result<(), DropReason> {
+    fn check_udp(&self, view: View<'_>, udp: &[u8]) -> Result<(), DropReason> {
         let Some([_, _, _, _, l0, l1, c0, c1]) = udp.first_chunk() else {
             return Err(DropReason::UdpMalformed);
         };
@@ -151,8 +149,8 @@ impl Pipeline {
         }
         let length = u16::from_be_bytes([*l0, *l1]);
         let covered = udp.get(..usize::from(length)).ok_or(DropReason::UdpMalformed)?;
-        let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
-        let sum = if lane.packet.next_header == gtpu::UDP {
+        let packet = view.octets;
+        let sum = if view.packet.next_header == gtpu::UDP {
             // The addresses are in front of it: one run of octets.
             let run = packet.get(8..IPV6_HEADER + covered.len()).unwrap_or_default();
             Sum::default().octets(run)
@@ -172,10 +170,10 @@ impl Pipeline {
 
 /// Whether a packet that came in is from the peer of this tunnel, and for our end of it.
 #[inline]
-pub(super) fn is_from_peer<F>(snapshot: &Snapshot, lane: &Lane<F>, tunnel: u32) -> bool {
+pub(super) fn is_from_peer(snapshot: &Snapshot, note: &Note, tunnel: u32) -> bool {
     let ends = |it: &Tunnel| {
-        u128::from_be_bytes(it.local) == lane.packet.destination
-            && u128::from_be_bytes(it.remote) == lane.packet.source
+        u128::from_be_bytes(it.local) == note.packet.destination
+            && u128::from_be_bytes(it.remote) == note.packet.source
     };
     tunnel != NO_MATCH && snapshot.tunnels.at(tunnel).is_some_and(ends)
 }

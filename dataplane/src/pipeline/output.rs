@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use arrayvec::ArrayVec;
 
-use super::{BURST, Lane};
+use super::{BURST, Waiting};
 use crate::frame::Frame;
 use crate::hold::{Bounds, Queues};
 use crate::reassembly::{self, Reassembly};
@@ -28,9 +28,9 @@ pub struct Output<F> {
     /// Tunnels that have brought their last for a prefix.
     pub ended: ArrayVec<PathEnd, ENDS>,
     /// Packets of prefixes that are on hold.
-    pub(super) held: Queues<Lane<F>>,
+    pub(super) held: Queues<Waiting<F>>,
     /// Packets whose source or destination nothing is known of yet.
-    pub(super) unknown: Queues<Lane<F>>,
+    pub(super) unknown: Queues<Waiting<F>>,
     /// Paths to peers that take less than was thought.
     pub too_big: ArrayVec<PathTooBig, EVENTS>,
     /// Fragments of packets in tunnels.

@@ -5,6 +5,8 @@
 pub enum Step {
     /// Ethernet and IPv6 headers are read.
     Parsed,
+    /// Packets in tunnels are taken out of them.
+    Opened,
     /// Destinations and, where they are checked, sources are looked up.
     LookedUp,
     /// Routes are read, counters asked for.
@@ -15,13 +17,20 @@ pub enum Step {
 
 impl Step {
     /// All of them, in their order.
-    pub const ALL: [Self; 4] = [Self::Parsed, Self::LookedUp, Self::Fetched, Self::Decided];
+    pub const ALL: [Self; 5] = [
+        Self::Parsed,
+        Self::Opened,
+        Self::LookedUp,
+        Self::Fetched,
+        Self::Decided,
+    ];
 
     /// Its name in reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Parsed => "parse",
+            Self::Opened => "open",
             Self::LookedUp => "look-up",
             Self::Fetched => "fetch",
             Self::Decided => "decide",

@@ -7,12 +7,12 @@
 //! to guess these. An MTU below 1,280, or not below the size of the packet that it is about, is no MTU.
 
 use super::decide::{Refusal, Step, own};
-use super::{Lane, Output, PathTooBig, Pipeline};
+use super::{Lane, Output, PathTooBig, Pipeline, View};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
 use crate::frame::Frame;
-use crate::snapshot::{NextHop, Snapshot, SourceRule, Tunnel};
+use crate::snapshot::{Snapshot, SourceRule, Tunnel};
 use crate::stage::checksum::Sum;
 use crate::stage::icmpv6_error;
 use crate::stage::parse::{self, ETHERNET_HEADER, IPV6_HEADER, UpperLayer};
@@ -21,53 +21,31 @@ use kedge_dataplane_api::model::Encapsulation;
 
 impl Pipeline {
     /// An ICMPv6 packet to an address of this node: an error about a tunnel is ours, all else is the kernel's.
-    pub(super) fn local_icmpv6<F: Frame>(
+    pub(super) fn local_icmpv6(
         &self,
         snapshot: &Snapshot,
-        lane: &Lane<F>,
+        view: View<'_>,
         upper: UpperLayer,
     ) -> Result<Step, Refusal> {
-        let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
-        let message = packet.get(upper.offset..).unwrap_or_default();
-        if !message.first().is_some_and(|kind| error::is_error(*kind)) {
-            return Ok(Step::Punt);
-        }
-        let Some(error) = error::read(message) else {
-            return Ok(Step::Punt);
-        };
-        if snapshot.ports.get(lane.port).is_none_or(|port| port.access) {
-            return Err(DropReason::TunnelErrorInvalid.into());
-        }
-        let sum = Sum::default()
-            .octets(packet.get(8..IPV6_HEADER).unwrap_or_default())
-            .number(message.len() as u64)
-            .number(u64::from(error::ICMPV6))
-            .octets(message);
-        if !sum.is_right() {
-            return Err(DropReason::Icmpv6ChecksumWrong.into());
-        }
-        let believed = error.too_big().is_none_or(|mtu| {
-            usize::try_from(mtu).is_ok_and(|mtu| usize::from(MINIMUM_MTU) <= mtu && mtu < error.length)
-        });
-        match tunnel_of(snapshot, &error, message) {
-            Some(tunnel) if believed => Ok(Step::TunnelError {
-                tunnel,
-                error,
-                offset: upper.offset,
-            }),
-            _ => Err(DropReason::TunnelErrorInvalid.into()),
+        match of_tunnel(snapshot, view, upper)? {
+            Some(_) => Ok(Step::TunnelError),
+            None => Ok(Step::Punt),
         }
     }
 
     /// Notes what an error says of the path, and turns it into what the source of the inner packet is told.
-    pub(super) fn tunnel_error<F: Frame>(
+    pub(super) fn tunnel_error<'a, F: Frame>(
         &mut self,
         snapshot: &Snapshot,
         now: u64,
-        mut lane: Lane<F>,
-        (index, error, offset): (u32, &TunnelError, usize),
+        mut lane: Lane<'a, F>,
         output: &mut Output<F>,
-    ) -> Option<Lane<F>> {
+    ) -> Option<Lane<'a, F>> {
+        // It was read before, or it would not be here.
+        let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+        let upper = parse::upper_layer(octets, lane.packet.next_header).ok()?;
+        let offset = upper.offset;
+        let (index, error) = of_tunnel(snapshot, lane.view(), upper).ok().flatten()?;
         let tunnel = snapshot.tunnels.get(index);
         let mut room = tunnel.mtu;
         // Believed, so it is less than the length of a packet.
@@ -108,6 +86,40 @@ impl Pipeline {
     }
 }
 
+/// The tunnel that an ICMPv6 error to this node is about, and what it says; `None` if it is no such error.
+fn of_tunnel(
+    snapshot: &Snapshot,
+    view: View<'_>,
+    upper: UpperLayer,
+) -> Result<Option<(u32, TunnelError)>, DropReason> {
+    let packet = view.octets;
+    let message = packet.get(upper.offset..).unwrap_or_default();
+    if !message.first().is_some_and(|kind| error::is_error(*kind)) {
+        return Ok(None);
+    }
+    let Some(error) = error::read(message) else {
+        return Ok(None);
+    };
+    if snapshot.ports.get(view.port).is_none_or(|port| port.access) {
+        return Err(DropReason::TunnelErrorInvalid);
+    }
+    let sum = Sum::default()
+        .octets(packet.get(8..IPV6_HEADER).unwrap_or_default())
+        .number(message.len() as u64)
+        .number(u64::from(error::ICMPV6))
+        .octets(message);
+    if !sum.is_right() {
+        return Err(DropReason::Icmpv6ChecksumWrong);
+    }
+    let believed = error.too_big().is_none_or(|mtu| {
+        usize::try_from(mtu).is_ok_and(|mtu| usize::from(MINIMUM_MTU) <= mtu && mtu < error.length)
+    });
+    match tunnel_of(snapshot, &error, message) {
+        Some(tunnel) if believed => Ok(Some((tunnel, error))),
+        _ => Err(DropReason::TunnelErrorInvalid),
+    }
+}
+
 /// The tunnel that the packet quoted was put into.
 fn tunnel_of(snapshot: &Snapshot, error: &TunnelError, message: &[u8]) -> Option<u32> {
     let is_its = |index: &u32| {
@@ -125,11 +137,8 @@ fn tunnel_of(snapshot: &Snapshot, error: &TunnelError, message: &[u8]) -> Option
             let inner = message.get(error.offset..)?;
             let packet = parse::ipv6_header(inner).ok()?;
             let route = |address| snapshot.routes.get(snapshot.fib.lookup(address));
-            let by_destination = match route(packet.destination).next_hop {
-                NextHop::Tunnel(tunnel) => Some(tunnel),
-                _ => None,
-            };
-            let by_source = match route(packet.source).source {
+            let by_destination = route(packet.destination).hop().tunnel();
+            let by_source = match route(packet.source).source() {
                 SourceRule::Tunnel { tunnel, .. } => Some(tunnel),
                 _ => None,
             };

@@ -18,6 +18,7 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{self, DiscardReason, PrefixEntry, SourcePath, Tables, Transaction};
 
@@ -26,7 +27,7 @@ use super::routes::RouteWriter;
 use super::slab::{Indexes, Slab};
 pub use holds::{KnownHold, Maximums};
 
-use super::types::{Adjacency, NextHop, PortDescription, Route, Snapshot, SourceRule};
+use super::types::{Adjacency, ENDPOINTS, NextHop, PortDescription, Route, Snapshot, SourceRule};
 use crate::counters::{Bank, Charge, TimedBank, Traffic};
 use crate::fib::{NO_MATCH, Table};
 use crate::flow::{self, Flows};
@@ -115,6 +116,7 @@ impl Compiler {
             adjacencies: Slab::default(),
             ports: ports.into(),
             node_address: node_address.into(),
+            endpoints: ArrayVec::new(),
             prefix_traffic: TimedBank::new(workers),
             tunnel_traffic: Bank::new(workers),
             flows: Flows {
@@ -259,6 +261,8 @@ impl Compiler {
         self.snapshot.fib = self.fib.commit();
         self.snapshot.peers = self.peer_table.commit();
         self.snapshot.routes = self.routes.commit();
+        let locals = self.tables.local_addresses.iter();
+        self.snapshot.endpoints = locals.take(ENDPOINTS).map(|it| u128::from(*it)).collect();
         self.snapshot.serial += 1;
         self.snapshot.flows.lists = self.filters.commit();
         self.snapshot.made_at = Instant::now();

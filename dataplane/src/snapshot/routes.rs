@@ -31,9 +31,13 @@ impl Routes {
     /// The route; none at index 0, or where never one was.
     #[inline]
     #[must_use]
-    pub fn get(&self, index: u32) -> Route {
-        let word = |at: usize| word(&self.memory, index, at).load(Ordering::Relaxed);
-        Route::unpack([word(0), word(1), word(2)])
+    pub fn get(&self, index: u32) -> Entry {
+        let [next_hop, source, numbers, _] = self.memory.group::<ROUTE>(index as usize);
+        Entry {
+            next_hop: Hop(next_hop.load(Ordering::Relaxed)),
+            source: source.load(Ordering::Relaxed),
+            numbers: numbers.load(Ordering::Relaxed),
+        }
     }
 
     /// The filters of the prefix whose route this is. They are in the same half line.
@@ -46,7 +50,225 @@ impl Routes {
     /// Asks the processor for a route that [`Routes::get`] will be asked for.
     #[inline]
     pub fn prefetch(&self, index: u32) {
-        prefetch(word(&self.memory, index, 0));
+        prefetch(self.memory.group::<ROUTE>(index as usize));
+    }
+}
+
+/// A route as the table has it: what a worker asks of it, it asks without taking it to pieces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    next_hop: Hop,
+    source: u64,
+    numbers: u64,
+}
+
+impl Entry {
+    /// Of any address of this node.
+    pub const LOCAL: Self = Self {
+        next_hop: Hop::LOCAL,
+        source: 0,
+        numbers: 0,
+    };
+
+    /// For packets to it.
+    #[inline]
+    #[must_use]
+    pub fn hop(self) -> Hop {
+        self.next_hop
+    }
+
+    /// For packets from it.
+    #[inline]
+    #[must_use]
+    pub fn source(self) -> SourceRule {
+        let (port, link_layer_address) = unpack_place(self.source);
+        match self.source & 0xff {
+            NATIVE => SourceRule::Native {
+                port,
+                link_layer_address,
+            },
+            BY_TUNNEL => SourceRule::Tunnel {
+                port,
+                link_layer_address,
+                tunnel: self.numbers as u32,
+            },
+            _ => SourceRule::Refused,
+        }
+    }
+
+    /// Whether packets from it go into this tunnel.
+    #[inline]
+    #[must_use]
+    pub fn goes_by(self, tunnel: u32) -> bool {
+        self.source & 0xff == BY_TUNNEL && self.numbers as u32 == tunnel
+    }
+
+    /// Whether no packets may come from it on the access side.
+    #[inline]
+    #[must_use]
+    pub fn is_refused(self) -> bool {
+        self.source & 0xff == REFUSED
+    }
+
+    /// Index of its counters in the bank of prefixes.
+    #[inline]
+    #[must_use]
+    pub fn counter(self) -> u32 {
+        (self.numbers >> 32) as u32
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn route(self) -> Route {
+        Route {
+            next_hop: self.hop().unpack(),
+            source: self.source(),
+            counter: self.counter(),
+        }
+    }
+}
+
+/// A next hop in one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hop(u64);
+
+// What is in the last octet of a next hop, in an order that `Hop::goes_on` knows; 0 is none.
+const DELIVER: u64 = 1;
+const TUNNEL: u64 = 2;
+const ADJACENCY: u64 = 3;
+const ON_LINK: u64 = 4;
+const LOCAL: u64 = 5;
+const NODE_ABSENT: u64 = 6;
+const UNALLOCATED: u64 = 7;
+const PROHIBITED: u64 = 8;
+const HOLD: u64 = 9;
+const HOLD_EXPIRED: u64 = 10;
+const AFTER: u64 = 11;
+
+// And in that of a source.
+const REFUSED: u64 = 0;
+const NATIVE: u64 = 1;
+const BY_TUNNEL: u64 = 2;
+
+impl Hop {
+    /// An address of this node.
+    pub const LOCAL: Self = Self(LOCAL);
+    /// See [`NextHop::Hold`].
+    pub const HOLD: Self = Self(HOLD);
+
+    /// Into this tunnel.
+    #[inline]
+    #[must_use]
+    pub fn by_tunnel(index: u32) -> Self {
+        Self(TUNNEL | u64::from(index) << 32)
+    }
+
+    /// The tunnel that it is, if any.
+    #[inline]
+    #[must_use]
+    pub fn tunnel(self) -> Option<u32> {
+        (self.0 & 0xff == TUNNEL).then_some((self.0 >> 32) as u32)
+    }
+
+    /// The wait that it is, if any: see [`NextHop::After`].
+    #[inline]
+    #[must_use]
+    pub fn after(self) -> Option<u32> {
+        (self.0 & 0xff == AFTER).then_some((self.0 >> 32) as u32)
+    }
+
+    /// Whether packets leave by it, at once.
+    #[inline]
+    #[must_use]
+    pub fn goes_on(self) -> bool {
+        (DELIVER..=ADJACENCY).contains(&(self.0 & 0xff))
+    }
+
+    /// Whether packets may have to wait.
+    #[inline]
+    #[must_use]
+    pub fn may_wait(self) -> bool {
+        matches!(self.0 & 0xff, HOLD | AFTER)
+    }
+
+    /// What it is.
+    #[inline]
+    #[must_use]
+    pub fn unpack(self) -> NextHop {
+        let index = (self.0 >> 32) as u32;
+        let (port, link_layer_address) = unpack_place(self.0);
+        match self.0 & 0xff {
+            DELIVER => NextHop::Deliver {
+                port,
+                link_layer_address,
+            },
+            TUNNEL => NextHop::Tunnel(index),
+            ADJACENCY => NextHop::Adjacency(index),
+            ON_LINK => NextHop::OnLink { port },
+            LOCAL => NextHop::Local,
+            NODE_ABSENT => NextHop::NodeAbsent,
+            UNALLOCATED => NextHop::Unallocated,
+            PROHIBITED => NextHop::Prohibited,
+            HOLD => NextHop::Hold,
+            HOLD_EXPIRED => NextHop::HoldExpired,
+            AFTER => NextHop::After(index),
+            _ => NextHop::None,
+        }
+    }
+}
+
+impl From<NextHop> for Hop {
+    fn from(next_hop: NextHop) -> Self {
+        Self(match next_hop {
+            NextHop::None => 0,
+            NextHop::Deliver {
+                port,
+                link_layer_address,
+            } => DELIVER | place(port, link_layer_address),
+            NextHop::Tunnel(index) => TUNNEL | u64::from(index) << 32,
+            NextHop::Adjacency(index) => ADJACENCY | u64::from(index) << 32,
+            NextHop::OnLink { port } => ON_LINK | u64::from(port) << 8,
+            NextHop::Local => LOCAL,
+            NextHop::NodeAbsent => NODE_ABSENT,
+            NextHop::Unallocated => UNALLOCATED,
+            NextHop::Prohibited => PROHIBITED,
+            NextHop::Hold => HOLD,
+            NextHop::HoldExpired => HOLD_EXPIRED,
+            NextHop::After(index) => AFTER | u64::from(index) << 32,
+        })
+    }
+}
+
+/// In the upper seven octets of a word.
+fn place(port: u8, [a, b, c, d, e, f]: LinkLayerAddress) -> u64 {
+    u64::from_le_bytes([0, port, a, b, c, d, e, f])
+}
+
+#[inline]
+fn unpack_place(word: u64) -> (u8, LinkLayerAddress) {
+    let [_, port, a, b, c, d, e, f] = word.to_le_bytes();
+    (port, [a, b, c, d, e, f])
+}
+
+impl From<Route> for Entry {
+    fn from(route: Route) -> Self {
+        let (source, tunnel) = match route.source {
+            SourceRule::Refused => (REFUSED, 0),
+            SourceRule::Native {
+                port,
+                link_layer_address,
+            } => (NATIVE | place(port, link_layer_address), 0),
+            SourceRule::Tunnel {
+                port,
+                link_layer_address,
+                tunnel,
+            } => (BY_TUNNEL | place(port, link_layer_address), tunnel),
+        };
+        Self {
+            next_hop: route.next_hop.into(),
+            source,
+            numbers: u64::from(route.counter) << 32 | u64::from(tunnel),
+        }
     }
 }
 
@@ -86,7 +308,12 @@ impl RouteWriter {
             self.next += 1;
             self.next - 1
         });
-        for (at, value) in route.pack().into_iter().enumerate() {
+        let Entry {
+            next_hop,
+            source,
+            numbers,
+        } = route.into();
+        for (at, value) in [next_hop.0, source, numbers].into_iter().enumerate() {
             word(&self.memory, index, at).store(value, Ordering::Relaxed);
         }
         word(&self.memory, index, FILTERS).store(filters.pack(), Ordering::Relaxed);
@@ -101,7 +328,12 @@ impl RouteWriter {
     /// The route of an index in use.
     pub(super) fn get(&self, index: u32) -> Route {
         let word = |at: usize| word(&self.memory, index, at).load(Ordering::Relaxed);
-        Route::unpack([word(0), word(1), word(2)])
+        let entry = Entry {
+            next_hop: Hop(word(0)),
+            source: word(1),
+            numbers: word(2),
+        };
+        entry.route()
     }
 
     /// The next version does not lead to it any more.
@@ -116,95 +348,6 @@ impl RouteWriter {
         Routes {
             memory: self.memory.clone(),
             _held: held,
-        }
-    }
-}
-
-fn pack_address(address: LinkLayerAddress) -> u64 {
-    let [a, b, c, d, e, f] = address;
-    u64::from_be_bytes([a, b, c, d, e, f, 0, 0])
-}
-
-#[inline]
-fn unpack_address(word: u64) -> LinkLayerAddress {
-    let [a, b, c, d, e, f, _, _] = word.to_be_bytes();
-    [a, b, c, d, e, f]
-}
-
-impl Route {
-    fn pack(self) -> [u64; 3] {
-        let place = |port: u8, address| u64::from(port) << 8 | pack_address(address);
-        let next_hop = match self.next_hop {
-            NextHop::None => 0,
-            NextHop::Deliver {
-                port,
-                link_layer_address,
-            } => 1 | place(port, link_layer_address),
-            NextHop::Tunnel(index) => 2 | u64::from(index) << 32,
-            NextHop::Adjacency(index) => 3 | u64::from(index) << 32,
-            NextHop::OnLink { port } => 4 | u64::from(port) << 8,
-            NextHop::Local => 5,
-            NextHop::NodeAbsent => 6,
-            NextHop::Unallocated => 7,
-            NextHop::Prohibited => 8,
-            NextHop::Hold => 9,
-            NextHop::HoldExpired => 10,
-            NextHop::After(index) => 11 | u64::from(index) << 32,
-        };
-        let (source, tunnel) = match self.source {
-            SourceRule::Refused => (0, 0),
-            SourceRule::Native {
-                port,
-                link_layer_address,
-            } => (1 | place(port, link_layer_address), 0),
-            SourceRule::Tunnel {
-                port,
-                link_layer_address,
-                tunnel,
-            } => (2 | place(port, link_layer_address), tunnel),
-        };
-        [
-            next_hop,
-            source,
-            u64::from(self.counter) << 32 | u64::from(tunnel),
-        ]
-    }
-
-    #[inline]
-    fn unpack([next_hop, source, numbers]: [u64; 3]) -> Self {
-        let port = |word: u64| (word >> 8) as u8;
-        let index = (next_hop >> 32) as u32;
-        Self {
-            next_hop: match next_hop & 0xff {
-                1 => NextHop::Deliver {
-                    port: port(next_hop),
-                    link_layer_address: unpack_address(next_hop),
-                },
-                2 => NextHop::Tunnel(index),
-                3 => NextHop::Adjacency(index),
-                4 => NextHop::OnLink { port: port(next_hop) },
-                5 => NextHop::Local,
-                6 => NextHop::NodeAbsent,
-                7 => NextHop::Unallocated,
-                8 => NextHop::Prohibited,
-                9 => NextHop::Hold,
-                10 => NextHop::HoldExpired,
-                11 => NextHop::After(index),
-                _ => NextHop::None,
-            },
-            source: match source & 0xff {
-                1 => SourceRule::Native {
-                    port: port(source),
-                    link_layer_address: unpack_address(source),
-                },
-                2 => SourceRule::Tunnel {
-                    port: port(source),
-                    link_layer_address: unpack_address(source),
-                    tunnel: numbers as u32,
-                },
-                _ => SourceRule::Refused,
-            },
-            counter: (numbers >> 32) as u32,
         }
     }
 }
@@ -246,13 +389,43 @@ mod tests {
             },
         ];
         for next_hop in next_hops {
+            let hop = Hop::from(next_hop);
+            let kinds = [
+                (
+                    hop.tunnel().is_some(),
+                    matches!(next_hop, NextHop::Tunnel(u32::MAX)),
+                ),
+                (hop.after() == Some(9), matches!(next_hop, NextHop::After(_))),
+                (
+                    hop.goes_on(),
+                    matches!(
+                        next_hop,
+                        NextHop::Deliver { .. } | NextHop::Tunnel(_) | NextHop::Adjacency(_)
+                    ),
+                ),
+                (
+                    hop.may_wait(),
+                    matches!(next_hop, NextHop::Hold | NextHop::After(_)),
+                ),
+                (hop == Hop::LOCAL, next_hop == NextHop::Local),
+                (hop == Hop::HOLD, next_hop == NextHop::Hold),
+                (
+                    hop == Hop::by_tunnel(u32::MAX),
+                    matches!(next_hop, NextHop::Tunnel(_)),
+                ),
+            ];
+            for (at, (is, should)) in kinds.into_iter().enumerate() {
+                assert_eq!(is, should, "{next_hop:?}, {at}");
+            }
             for source in sources {
                 let route = Route {
                     next_hop,
                     source,
                     counter: 0x8765_4321,
                 };
-                assert_eq!(Route::unpack(route.pack()), route);
+                assert_eq!(Entry::from(route).route(), route);
+                assert_eq!(Entry::from(route).goes_by(u32::MAX), source == sources[2]);
+                assert_eq!(Entry::from(route).is_refused(), source == sources[0]);
             }
         }
     }
@@ -273,12 +446,15 @@ mod tests {
             writer.commit();
         }
         assert!(!taken.contains(&first));
-        assert_eq!(held.get(first), route(1));
+        assert_eq!(held.get(first).route(), route(1));
         drop(held);
         writer.commit();
         assert_eq!(writer.add(route(99), List::default()), first);
         assert_eq!(
-            writer.commit().get(if cfg!(miri) { 99 } else { 9_999_999 }),
+            writer
+                .commit()
+                .get(if cfg!(miri) { 99 } else { 9_999_999 })
+                .route(),
             Route::default()
         );
     }

@@ -46,7 +46,7 @@ fn meaning(snapshot: &Snapshot, keys: &[Ipv6Addr]) -> Vec<String> {
         format!("{tunnel:?} {adjacency:?} {on_link} {mtu}")
     };
     let meaning = |key: &Ipv6Addr| {
-        let route = snapshot.routes.get(snapshot.fib.lookup(u128::from(*key)));
+        let route = snapshot.routes.get(snapshot.fib.lookup(u128::from(*key))).route();
         let next_hop = match route.next_hop {
             NextHop::Adjacency(index) => format!("{:?}", snapshot.adjacencies.get(index)),
             NextHop::Tunnel(index) => tunnel(index),
@@ -412,7 +412,7 @@ fn traffic_is_counted_from_the_moment_an_entry_is_put() {
     };
     let snapshot = compiler.apply(&put).unwrap();
     let route = snapshot.routes.get(snapshot.fib.lookup(node.network().into()));
-    snapshot.prefix_traffic.to(0, route.counter, 100, 7);
+    snapshot.prefix_traffic.to(0, route.counter(), 100, 7);
     let octets = |compiler: &Compiler| compiler.prefix_total(node).unwrap().here.traffic.to_bytes;
     assert_eq!(octets(&compiler), 100);
     compiler

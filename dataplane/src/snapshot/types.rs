@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use arrayvec::ArrayVec;
 use kedge_dataplane_api::model::Encapsulation;
 
 use super::routes::Routes;
@@ -14,6 +15,9 @@ use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 
 /// Most ports of one data plane.
 pub const MAX_PORTS: usize = 16;
+
+/// Addresses of [`Snapshot::endpoints`]: a worker compares each packet with all of them.
+pub(super) const ENDPOINTS: usize = 4;
 
 /// What a TEID of ours that several peers use leads to for anyone else. No index is as large.
 pub const TEID_OF_OTHERS: u32 = u32::MAX;
@@ -53,6 +57,9 @@ pub struct Snapshot {
     pub ports: Arc<[PortDescription]>,
     /// Source of ICMPv6 errors.
     pub node_address: u128,
+    /// Addresses of this node to which tunnelled packets are known to come without a look-up; of others they come
+    /// all the same.
+    pub endpoints: ArrayVec<u128, ENDPOINTS>,
     /// Traffic by prefix: see [`Route::counter`].
     pub prefix_traffic: TimedBank,
     /// Traffic by tunnel.

@@ -47,12 +47,16 @@ pub fn ethernet(frame: &[u8], own: [u8; 6], vlan: Option<u16>) -> Result<Etherne
     let Some(header) = frame.first_chunk::<ETHERNET_HEADER>() else {
         return Err(DropReason::FrameTooShort);
     };
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *header;
-    let multicast = d0 & 1 == 1;
-    if !multicast && [d0, d1, d2, d3, d4, d5] != own {
+    let address = |at: usize| {
+        let mut address = [0; 6];
+        address.copy_from_slice(&header[at..at + 6]);
+        address
+    };
+    let multicast = header[0] & 1 == 1;
+    if !multicast && address(0) != own {
         return Err(DropReason::NotForUs);
     }
-    let mut ethertype = u16::from_be_bytes([t0, t1]);
+    let mut ethertype = u16::from_be_bytes([header[12], header[13]]);
     let mut length = ETHERNET_HEADER;
     let tag = if ethertype == ETHERTYPE_VLAN {
         let tag = frame
@@ -72,7 +76,7 @@ pub fn ethernet(frame: &[u8], own: [u8; 6], vlan: Option<u16>) -> Result<Etherne
     }
     Ok(Ethernet {
         multicast,
-        source: [s0, s1, s2, s3, s4, s5],
+        source: address(6),
         header: length,
         ethertype,
     })
@@ -102,11 +106,20 @@ pub struct Packet {
 /// It is no IPv6 packet, or shorter than it says.
 #[inline]
 pub fn ipv6(octets: &[u8]) -> Result<Packet, DropReason> {
-    let packet = ipv6_header(octets)?;
-    if packet.length > octets.len() {
+    Ok(Packet::of(whole_ipv6(octets)?))
+}
+
+/// The fixed header of the packet that `octets` begins with; more octets may follow the packet.
+///
+/// # Errors
+/// It is no IPv6 packet, or shorter than it says.
+#[inline]
+pub fn whole_ipv6(octets: &[u8]) -> Result<&[u8; IPV6_HEADER], DropReason> {
+    let header = fixed_header(octets)?;
+    if length(header) > octets.len() {
         return Err(DropReason::Ipv6Malformed);
     }
-    Ok(packet)
+    Ok(header)
 }
 
 /// Reads the fixed header that `octets` begins with, of a packet that may have been cut short.
@@ -115,26 +128,45 @@ pub fn ipv6(octets: &[u8]) -> Result<Packet, DropReason> {
 /// It is no IPv6 header.
 #[inline]
 pub fn ipv6_header(octets: &[u8]) -> Result<Packet, DropReason> {
+    Ok(Packet::of(fixed_header(octets)?))
+}
+
+#[inline]
+fn fixed_header(octets: &[u8]) -> Result<&[u8; IPV6_HEADER], DropReason> {
     let header = octets
         .first_chunk::<IPV6_HEADER>()
         .ok_or(DropReason::Ipv6Malformed)?;
     if header[0] >> 4 != 6 {
         return Err(DropReason::Ipv6Malformed);
     }
-    let length = IPV6_HEADER + usize::from(u16::from_be_bytes([header[4], header[5]]));
-    let address = |at: usize| {
-        let mut address = [0; 16];
-        address.copy_from_slice(&header[at..at + 16]);
-        u128::from_be_bytes(address)
-    };
-    Ok(Packet {
-        source: address(8),
-        destination: address(24),
-        length,
-        hop_limit: header[7],
-        traffic_class: header[0] << 4 | header[1] >> 4,
-        next_header: header[6],
-    })
+    Ok(header)
+}
+
+/// Octets of the packet with this header.
+#[inline]
+fn length(header: &[u8; IPV6_HEADER]) -> usize {
+    IPV6_HEADER + usize::from(u16::from_be_bytes([header[4], header[5]]))
+}
+
+impl Packet {
+    /// What an IPv6 header says.
+    #[inline]
+    #[must_use]
+    pub fn of(header: &[u8; IPV6_HEADER]) -> Self {
+        let address = |at: usize| {
+            let mut address = [0; 16];
+            address.copy_from_slice(&header[at..at + 16]);
+            u128::from_be_bytes(address)
+        };
+        Self {
+            source: address(8),
+            destination: address(24),
+            length: length(header),
+            hop_limit: header[7],
+            traffic_class: header[0] << 4 | header[1] >> 4,
+            next_header: header[6],
+        }
+    }
 }
 
 /// What follows the extension headers.
@@ -209,6 +241,13 @@ pub fn upper_layer(octets: &[u8], first: u8) -> Result<UpperLayer, DropReason> {
     Err(DropReason::ExtensionHeadersTooMany)
 }
 
+/// 2000::/3: of the addresses that nothing is odd about, nearly all that there are.
+#[inline]
+#[must_use]
+pub fn is_plain(address: u128) -> bool {
+    address >> 125 == 1
+}
+
 /// ff00::/8.
 #[inline]
 #[must_use]
@@ -249,6 +288,19 @@ mod tests {
         );
         assert!(is_link_scope_multicast(of("ff02::1")) && is_link_scope_multicast(of("ff01::1")));
         assert!(!is_link_scope_multicast(of("ff05::1")) && is_multicast(of("ff05::1")));
+        assert!(is_plain(of("2001:db8::1")) && is_plain(of("3fff::1")));
+        for odd in [
+            "::",
+            "::1",
+            "::ffff:1.2.3.4",
+            "1fff::1",
+            "4000::1",
+            "fd00::1",
+            "fe80::1",
+            "ff02::1",
+        ] {
+            assert!(!is_plain(of(odd)), "{odd}");
+        }
         assert!(is_never_on_the_wire(of("::1")) && is_never_on_the_wire(of("::ffff:1.2.3.4")));
         assert!(!is_never_on_the_wire(of("::")) && !is_never_on_the_wire(of("64:ff9b::1")));
     }

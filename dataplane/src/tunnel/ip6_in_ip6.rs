@@ -53,7 +53,9 @@ pub fn accept_inner(inner: &mut [u8], outer_traffic_class: u8) -> Result<(), Dro
     let inner_ecn = (*second >> 4) & ecn::MASK;
     let ecn = ecn::at_exit(inner_ecn, outer_traffic_class & ecn::MASK)
         .ok_or(DropReason::TunnelCongestionExperienced)?;
-    *second = (*second & !(ecn::MASK << 4)) | ecn << 4;
+    if ecn != inner_ecn {
+        *second = (*second & !(ecn::MASK << 4)) | ecn << 4;
+    }
     Ok(())
 }
 
