@@ -30,11 +30,13 @@
 //! prefix_pools = ["2001:db8:100::/48"]
 //! ```
 
+mod announce;
 mod error;
 mod flow;
 mod model;
 mod validate;
 
+pub use announce::{Announce, Announced, Community, Gobgp, GobgpEndpoint, KernelTable, RoutingDaemon};
 pub use error::{ConfigError, ConfigErrors};
 pub use flow::{
     AppliesTo, FilterAction, FilterRule, FlowDirection, Meter, Ports, SecondRate, protocol_number,

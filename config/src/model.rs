@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer};
 
+use crate::announce::Announce;
 use crate::flow::{FilterRule, Meter};
 
 /// An interface address with its prefix length, such as `2001:db8::1/64` or `192.0.2.1/24`.
@@ -42,6 +43,8 @@ pub struct Config {
     /// Rates that filters name (role `maar`).
     #[serde(default, rename = "meter")]
     pub meters: Vec<Meter>,
+    /// Routes to what is anchored here (role `maar`); absent = nothing is announced.
+    pub announce: Option<Announce>,
     /// Protocol timers; the defaults are those of RFC 5213 and RFC 6275.
     #[serde(default)]
     pub timers: Timers,
@@ -619,7 +622,7 @@ fn default_maximum_bindings() -> u32 {
     1_000_000
 }
 
-fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(crate) fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     u64::deserialize(deserializer).map(Duration::from_millis)
 }
 

@@ -8,7 +8,8 @@ mod values;
 
 use std::path::Path;
 
-use crate::{Config, ConfigError, ConfigErrors, Role, flow};
+pub(crate) use self::node::is_global_unicast;
+use crate::{Config, ConfigError, ConfigErrors, Role, announce, flow};
 
 /// Collects what is wrong.
 #[derive(Default)]
@@ -95,6 +96,7 @@ impl Config {
         ports::check(self, &mut findings);
         addressing::check(self, &mut findings);
         values::check(self, &mut findings);
+        announce::check(self, &mut findings);
         let maar = self.node.role == Role::Maar;
         flow::check(&self.filters, &self.meters, maar, &mut findings);
         findings.0

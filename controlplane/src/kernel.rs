@@ -4,10 +4,12 @@
 
 mod interface;
 mod neighbour;
+mod route;
 mod watch;
 
 pub use interface::{InterfaceSettings, interface_settings};
 pub use neighbour::{NeighbourChange, neighbour_change};
+pub use route::OwnRoutes;
 pub use watch::{Change, Link};
 
 use std::net::Ipv6Addr;
@@ -40,16 +42,41 @@ pub enum KernelError {
 }
 
 impl KernelError {
+    /// Whether what was to be removed is not there.
+    #[must_use]
+    pub fn is_not_there(&self) -> bool {
+        self.errno() == Some(nix::errno::Errno::ESRCH)
+    }
+
+    /// Whether it is the connection to the kernel that failed, not what it was asked.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        matches!(
+            self,
+            Self::Netlink {
+                source: rtnetlink::Error::RequestFailed,
+                ..
+            }
+        )
+    }
+
+    fn errno(&self) -> Option<nix::errno::Errno> {
+        let Self::Netlink {
+            source: rtnetlink::Error::NetlinkError(error),
+            ..
+        } = self
+        else {
+            return None;
+        };
+        error.to_io().raw_os_error().map(nix::errno::Errno::from_raw)
+    }
+
     /// Whether the interface has gone: no failure, but the data plane's end.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         match self {
             Self::Sysctl { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
-            Self::Netlink {
-                source: rtnetlink::Error::NetlinkError(error),
-                ..
-            } => error.to_io().raw_os_error() == Some(nix::errno::Errno::ENODEV as i32),
-            Self::Netlink { .. } => false,
+            Self::Netlink { .. } => self.errno() == Some(nix::errno::Errno::ENODEV),
         }
     }
 }

@@ -19,6 +19,7 @@
 //! goes in as a value. So a recorded run replays as a test.
 
 pub mod access;
+pub mod announce;
 pub mod binding;
 pub mod cli;
 pub mod cmd;

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -26,6 +27,7 @@ const HANDOVER_BUCKETS: [f64; 14] = [
 pub struct Accumulated {
     registry: Registry,
     registration: Histogram,
+    route: Histogram,
 }
 
 /// What is read at the moment of a scrape.
@@ -45,6 +47,19 @@ pub struct Snapshot<'a> {
     pub dataplane_connected: Option<bool>,
     /// GTP-U paths by peer: whether the last Echo Request was answered.
     pub paths: Vec<(Ipv6Addr, bool)>,
+    /// What is announced; `None` where nothing is.
+    pub routes: Option<RouteFigures>,
+}
+
+/// Of the routes that a MAAR announces.
+#[derive(Clone, Debug, Default)]
+pub struct RouteFigures {
+    /// By whom.
+    pub daemon: &'static str,
+    /// Whether it is there, and what it has is known.
+    pub connected: bool,
+    /// How many routes are in each state.
+    pub states: Vec<(&'static str, i64)>,
 }
 
 impl Accumulated {
@@ -62,10 +77,24 @@ impl Accumulated {
             .buckets(HANDOVER_BUCKETS.to_vec()),
         )?;
         registry.register(Box::new(registration.clone()))?;
+        let route = Histogram::with_opts(
+            HistogramOpts::new(
+                "kedge_controlplane_route_announcement_duration_seconds",
+                "From when a route was wanted to when the routing daemon has taken it",
+            )
+            .buckets(HANDOVER_BUCKETS.to_vec()),
+        )?;
+        registry.register(Box::new(route.clone()))?;
         Ok(Self {
             registry,
             registration,
+            route,
         })
+    }
+
+    /// A route that the routing daemon has taken so long after it was wanted.
+    pub fn route_announced(&self, after: Duration) {
+        self.route.observe(after.as_secs_f64());
     }
 
     /// A registration that took `micros` microseconds.
@@ -136,6 +165,27 @@ impl Accumulated {
                     .set((*is_up).into());
             }
             now.register(Box::new(up))?;
+        }
+        if let Some(routes) = &snapshot.routes {
+            let connected = IntGaugeVec::new(
+                Opts::new(
+                    "kedge_controlplane_announcer_connected",
+                    "1 while the routing daemon is there, and what it has is known",
+                ),
+                &["daemon"],
+            )?;
+            connected
+                .with_label_values(&[routes.daemon])
+                .set(routes.connected.into());
+            now.register(Box::new(connected))?;
+            let states = IntGaugeVec::new(
+                Opts::new("kedge_controlplane_routes", "Routes to announce, by state"),
+                &["state"],
+            )?;
+            for (state, count) in &routes.states {
+                states.with_label_values(&[state]).set(*count);
+            }
+            now.register(Box::new(states))?;
         }
         let mut text = Vec::new();
         for registry in [&self.registry, &now] {
@@ -219,6 +269,7 @@ mod tests {
     fn a_scrape_has_every_part() {
         let accumulated = Accumulated::new().unwrap();
         accumulated.registration(1500);
+        accumulated.route_announced(Duration::from_millis(2));
         let text = accumulated
             .render(&Snapshot {
                 node: "maar1",
@@ -228,6 +279,11 @@ mod tests {
                 bindings: vec![("attached", 1)],
                 dataplane_connected: Some(true),
                 paths: vec![("2001:db8::1".parse().unwrap(), true)],
+                routes: Some(RouteFigures {
+                    daemon: "gobgp",
+                    connected: true,
+                    states: vec![("announced", 2)],
+                }),
             })
             .unwrap();
         for line in [
@@ -236,6 +292,10 @@ mod tests {
             "kedge_controlplane_bindings{state=\"attached\"} 1",
             "kedge_controlplane_dataplane_connected 1",
             "kedge_controlplane_gtpu_path_up{peer=\"2001:db8::1\"} 1",
+            "kedge_controlplane_announcer_connected{daemon=\"gobgp\"} 1",
+            "kedge_controlplane_routes{state=\"announced\"} 2",
+            "kedge_controlplane_route_announcement_duration_seconds_bucket{le=\"0.0025\"} 1",
+            "kedge_controlplane_route_announcement_duration_seconds_bucket{le=\"0.001\"} 0",
             "kedge_controlplane_registration_duration_seconds_bucket{le=\"0.0025\"} 1",
             "kedge_controlplane_registration_duration_seconds_bucket{le=\"0.001\"} 0",
         ] {

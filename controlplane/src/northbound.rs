@@ -53,6 +53,8 @@ pub enum Request {
     Drain(proto::DrainRequest, Reply<proto::DrainReply>),
     /// GetDrainProgress.
     DrainProgress(proto::DrainProgressRequest, Reply<proto::DrainProgress>),
+    /// ListRoutes.
+    Routes(Reply<proto::RouteList>),
     /// GetCounters.
     Counters(Reply<proto::Counters>),
     /// A scrape of `/metrics`: the text.

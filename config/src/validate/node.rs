@@ -62,7 +62,7 @@ fn octets(path: &Path) -> usize {
 }
 
 /// Not unspecified, loopback, multicast, link-local, nor IPv4 in disguise.
-pub(super) fn is_global_unicast(address: Ipv6Addr) -> bool {
+pub(crate) fn is_global_unicast(address: Ipv6Addr) -> bool {
     !(address.is_unspecified()
         || address.is_loopback()
         || address.is_multicast()

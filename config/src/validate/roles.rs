@@ -21,6 +21,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     if !maar {
         section("port", !config.ports.is_empty(), false);
         section("route", !config.routes.is_empty(), false);
+        section("announce", config.announce.is_some(), false);
     }
     if let Some(cmd) = &config.cmd {
         let name = match cmd.mode {

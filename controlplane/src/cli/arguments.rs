@@ -207,6 +207,8 @@ pub(super) enum What {
     Tunnels,
     /// The paths to the peers of tunnels: whether a GTP-U peer is there, and the largest packet that each takes.
     Paths,
+    /// What is announced through a routing daemon (role maar).
+    Routes,
     /// The forwarding table of the data plane, and what went to and from nodes.
     Prefixes,
     /// Prefixes whose packets wait for a node that moves.

@@ -5,6 +5,7 @@ mod dataplane;
 mod holds;
 mod info;
 mod paths;
+mod routes;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -21,6 +22,7 @@ pub(super) async fn show(node: &Node, what: What, output: Output) -> Result<(), 
         What::Counters => controlplane::counters(node, output).await,
         What::Tunnels => dataplane::tunnels(node, output).await,
         What::Paths => paths::paths(node, output).await,
+        What::Routes => routes::routes(node, output).await,
         What::Prefixes => dataplane::prefixes(node, output).await,
         What::Holds => holds::holds(node, output).await,
         What::Ports => dataplane::ports(node, output).await,

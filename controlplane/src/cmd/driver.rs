@@ -132,6 +132,7 @@ impl Daemon {
             Request::Metrics(reply) => drop(reply.send(self.metrics())),
             // The CMD has no tunnels.
             Request::Paths(reply) => drop(reply.send(Ok(proto::PathList::default()))),
+            Request::Routes(reply) => drop(reply.send(Ok(proto::RouteList::default()))),
             Request::Nodes(reply) => drop(reply.send(Err(no_access_side()))),
             Request::AddFilter(_, reply) => drop(reply.send(Err(no_access_side()))),
             Request::DeleteFilter(_, reply) => drop(reply.send(Err(no_access_side()))),
@@ -205,6 +206,7 @@ impl Daemon {
             bindings,
             dataplane_connected: None,
             paths: Vec::new(),
+            routes: None,
         };
         self.accumulated
             .render(&snapshot)

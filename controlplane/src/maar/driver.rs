@@ -9,13 +9,14 @@
 //! ```
 //!
 //! One file for each side: `interfaces` (the kernel), `attachment` (who is on
-//! a link), `answers` (what the operator asks).
+//! a link), `answers` (what the operator asks), `routes` (what the network is told).
 
 mod answers;
 mod attachment;
 mod filters;
 mod interfaces;
 mod path_ends;
+mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -29,6 +30,7 @@ use tokio::sync::{mpsc, watch};
 
 use self::interfaces::Interfaces;
 use self::path_ends::{PathEnd, PathEnds, TunnelSockets};
+use self::routes::Announcing;
 use super::{Input, Maar, Output, Settings, State};
 use crate::access::{AccessLink, Advertiser, Policy, Solicitation, advertisement};
 use crate::binding::{FileStore, Saver, StoreError};
@@ -43,7 +45,7 @@ use crate::path::{self, PathSocket, Paths};
 use crate::wire::gtpu::Message;
 use crate::wire::mobility::TunnelType;
 use crate::wire::neighbour_discovery::PrefixInformation;
-use crate::{forwarding, kernel};
+use crate::{announce, forwarding, kernel};
 use kedge_config::Config;
 
 /// How often gateways are probed, and the kernel's tables are read as a whole.
@@ -104,6 +106,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let tables = forwarding::desired(&config, machine.state(), interfaces.core_neighbours());
     let (desired, mut from_dataplane) =
         dataplane_sync::start(config.dataplane_socket(), tables, observer.clone());
+    let (announcing, mut from_speaker) = Announcing::start(&config, machine.state(), observer.clock().now());
     let mut daemon = Daemon {
         advertiser: Advertiser::start(kernel),
         counters: Counters::new(COUNTERS),
@@ -119,6 +122,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         ends_to_come: Vec::new(),
         tunnel_sockets: TunnelSockets::default(),
         told: RateLimit::default(),
+        announcing,
         solicit,
         config,
         observer,
@@ -146,6 +150,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
             .map(|time| daemon.observer.clock().instant(time));
         let end = daemon.path_ends.next_deadline();
         let end = end.map(|time| daemon.observer.clock().instant(time));
+        let routes = daemon.announcing.as_ref().and_then(Announcing::next_deadline);
+        let routes = routes.map(|time| daemon.observer.clock().instant(time));
         let configure = daemon.interfaces.retry_at();
         tokio::select! {
             biased;
@@ -158,11 +164,13 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
             Some(change) = changes.recv() => daemon.change(change).await,
             Some(request) = requests.recv() => daemon.request(request),
             Some(item) = from_dataplane.recv() => daemon.dataplane(item),
+            Some(input) = from_speaker.recv() => daemon.announce(input),
             () = wait_until(deadline) => daemon.process(Input::Tick),
             () = std::future::ready(()), if daemon.unsettled > 0 => daemon.settle(),
             received = from_path(daemon.path_socket.as_ref()) => daemon.path_message(received),
             () = wait_until(ask) => daemon.ask_paths(path::Input::Tick),
             () = wait_until(end) => daemon.end_paths(),
+            () = wait_until(routes) => daemon.announce(announce::Input::Tick),
             () = wait_until(configure) => daemon.configure_pending().await,
             _ = probe.tick() => daemon.probe().await,
             failed = daemon.saver.ready() => daemon.save(failed),
@@ -232,6 +240,8 @@ struct Daemon {
     /// Those of tables that were not computed yet.
     ends_to_come: Vec<PathEnd>,
     tunnel_sockets: TunnelSockets,
+    /// Tells the network what is anchored here, where `[announce]` says so.
+    announcing: Option<Announcing>,
 }
 
 impl Daemon {
@@ -341,6 +351,7 @@ impl Daemon {
         for end in self.ends_to_come.drain(..) {
             self.path_ends.add(end, revision);
         }
+        self.settle_routes(revision);
         if !peers.is_empty() {
             self.interfaces.probe(&peers);
         }
@@ -433,12 +444,16 @@ impl Daemon {
         match item {
             FromDataplane::Synchronised { generation, revision } => {
                 self.path_ends.confirmed(revision);
+                self.announce(announce::Input::Confirmed(revision));
                 // Not before: a solicitation that nobody transmits is repeated only a second later.
                 if self.dataplane.replace(generation).is_none() {
                     self.probe_neighbours();
                 }
             }
-            FromDataplane::Lost => self.dataplane = None,
+            FromDataplane::Lost => {
+                self.dataplane = None;
+                self.announce(announce::Input::Unconfirmed);
+            }
             FromDataplane::UnknownNeighbour { port, address } => {
                 self.counters.add("neighbour_requests");
                 self.interfaces.resolve(&port, address);

@@ -138,6 +138,13 @@ impl ControlPlane for Service {
             .await
     }
 
+    async fn list_routes(
+        &self,
+        _: tonic::Request<proto::ListRoutesRequest>,
+    ) -> Result<Response<proto::RouteList>, Status> {
+        self.ask(Request::Routes).await
+    }
+
     async fn get_counters(
         &self,
         _: tonic::Request<proto::GetCountersRequest>,

@@ -3,6 +3,7 @@
 use tonic::Status;
 
 use super::Daemon;
+use crate::counters::Counters;
 use crate::driver::{counters, info, tunnel_name};
 use crate::identity::MobileNodeIdentifier;
 use crate::maar::{Node, Phase};
@@ -29,7 +30,9 @@ impl Daemon {
             Request::Bindings(reply) => drop(reply.send(Ok(self.bindings()))),
             Request::Counters(reply) => {
                 let mut all = counters(self.machine.counters(), &self.endpoint);
+                let routes = self.announcing.iter().map(|it| it.announcer().counters());
                 let more = self.counters.iter().chain(self.paths.counters().iter());
+                let more = more.chain(routes.flat_map(Counters::iter));
                 all.counters.extend(more.map(|(name, value)| proto::Counter {
                     name: name.to_owned(),
                     value,
@@ -37,6 +40,7 @@ impl Daemon {
                 drop(reply.send(Ok(all)));
             }
             Request::Paths(reply) => drop(reply.send(Ok(self.gtpu_paths()))),
+            Request::Routes(reply) => drop(reply.send(Ok(self.routes()))),
             Request::Metrics(reply) => drop(reply.send(self.metrics())),
             Request::AddFilter(rule, reply) => {
                 let answer = self.add_filter(&rule);
@@ -185,6 +189,11 @@ impl Daemon {
         all.extend(self.endpoint.counters());
         all.extend(self.counters.iter());
         all.extend(self.paths.counters().iter());
+        let announcer = self.announcing.as_ref().zip(self.config.announce.as_ref());
+        let routes = announcer.map(|(announcing, section)| announcing.figures(section.daemon.name()));
+        if let Some(announcing) = &self.announcing {
+            all.extend(announcing.announcer().counters().iter());
+        }
         let paths = self.paths.paths().iter();
         let snapshot = Snapshot {
             node: &self.config.node.name,
@@ -201,6 +210,7 @@ impl Daemon {
             paths: paths
                 .map(|(peer, path)| (*peer, path.state == PathState::Up))
                 .collect(),
+            routes,
         };
         self.accumulated
             .render(&snapshot)

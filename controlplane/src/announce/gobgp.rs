@@ -1,0 +1,365 @@
+//! GoBGP 3 by its gRPC API.
+//!
+//! Our paths are local ones with a path identifier of their own (RFC 7911): GoBGP keeps paths of the same prefix apart by
+//! it, so what an operator has added there stays, and what a process before this one has left behind is found.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use ipnet::Ipv6Net;
+use kedge_config::{Community, Gobgp, GobgpEndpoint};
+use prost::Message;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Status};
+use tower::service_fn;
+
+use super::fsm::Change;
+use super::speaker::{Results, Said, Speaker};
+use super::{Route, Routes};
+
+/// The generated types.
+#[allow(
+    missing_docs,
+    dead_code,
+    clippy::all,
+    clippy::pedantic,
+    unreachable_pub,
+    reason = "generated code"
+)]
+pub(super) mod proto {
+    tonic::include_proto!("apipb");
+}
+
+use proto::gobgp_api_client::GobgpApiClient;
+
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+/// Of a request: a million paths take GoBGP a quarter of an hour, a batch far less than a second.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// So many paths fit one message many times over.
+const PATHS_IN_A_MESSAGE: usize = 256;
+/// IPv6, unicast (RFC 4760).
+const FAMILY: proto::Family = proto::Family { afi: 2, safi: 1 };
+/// Of the ORIGIN attribute: IGP.
+const ORIGIN_IGP: u32 = 0;
+
+/// GoBGP, or the place where it will be.
+pub(super) struct GobgpSpeaker {
+    settings: Gobgp,
+    client: Option<GobgpApiClient<Channel>>,
+    /// Hears the connection end.
+    watch: Option<Watch>,
+}
+
+struct Watch {
+    task: JoinHandle<()>,
+    ended: mpsc::Receiver<String>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl GobgpSpeaker {
+    pub(super) fn new(settings: Gobgp) -> Self {
+        Self {
+            settings,
+            client: None,
+            watch: None,
+        }
+    }
+
+    fn client(&self) -> Result<GobgpApiClient<Channel>, String> {
+        self.client
+            .clone()
+            .ok_or_else(|| "there is no connection".to_owned())
+    }
+
+    async fn channel(&self) -> Result<Channel, String> {
+        let transport = |error: tonic::transport::Error| {
+            // What is wrong is at the end of the chain.
+            let mut last: &dyn std::error::Error = &error;
+            while let Some(source) = last.source() {
+                last = source;
+            }
+            format!("{}: {last}", self.settings.endpoint)
+        };
+        match &self.settings.endpoint {
+            GobgpEndpoint::Http(uri) => {
+                let endpoint = Endpoint::from_shared(uri.clone()).map_err(transport)?;
+                let endpoint = endpoint
+                    .tcp_nodelay(true)
+                    .tcp_keepalive(Some(Duration::from_secs(10)));
+                endpoint.connect().await.map_err(transport)
+            }
+            GobgpEndpoint::Unix(path) => {
+                let path = path.clone();
+                let connector = service_fn(move |_: Uri| {
+                    let path = path.clone();
+                    async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+                });
+                // The name is not looked up.
+                let endpoint = Endpoint::from_static("http://gobgp");
+                endpoint
+                    .connect_with_connector(connector)
+                    .await
+                    .map_err(transport)
+            }
+        }
+    }
+
+    fn path(&self, change: &Change) -> proto::Path {
+        let nlri = any(
+            "IPAddressPrefix",
+            &proto::IpAddressPrefix {
+                prefix_len: change.prefix.prefix_len().into(),
+                prefix: change.prefix.network().to_string(),
+            },
+        );
+        let mut pattrs = Vec::new();
+        if let Some(route) = &change.route {
+            pattrs.push(any(
+                "OriginAttribute",
+                &proto::OriginAttribute { origin: ORIGIN_IGP },
+            ));
+            // IPv6 has its next hop in MP_REACH_NLRI (RFC 2545).
+            let reach = proto::MpReachNlriAttribute {
+                family: Some(FAMILY),
+                next_hops: vec![route.next_hop.unwrap_or(Ipv6Addr::UNSPECIFIED).to_string()],
+                nlris: vec![nlri.clone()],
+            };
+            pattrs.push(any("MpReachNLRIAttribute", &reach));
+            if let Some(med) = route.med {
+                pattrs.push(any(
+                    "MultiExitDiscAttribute",
+                    &proto::MultiExitDiscAttribute { med },
+                ));
+            }
+            if let Some(local_pref) = route.local_preference {
+                pattrs.push(any(
+                    "LocalPrefAttribute",
+                    &proto::LocalPrefAttribute { local_pref },
+                ));
+            }
+            pattrs.extend(communities(&route.communities));
+        }
+        proto::Path {
+            nlri: Some(nlri),
+            pattrs,
+            is_withdraw: change.route.is_none(),
+            family: Some(FAMILY),
+            neighbor_ip: String::new(),
+            identifier: self.settings.path_identifier,
+        }
+    }
+
+    async fn stream(&self, changes: &[Change]) -> Result<(), Status> {
+        let mut client = self.client().map_err(Status::unavailable)?;
+        let requests: Vec<_> = changes
+            .chunks(PATHS_IN_A_MESSAGE)
+            .map(|chunk| proto::AddPathStreamRequest {
+                table_type: proto::TableType::Global.into(),
+                paths: chunk.iter().map(|change| self.path(change)).collect(),
+            })
+            .collect();
+        let answer = client.add_path_stream(tokio_stream::iter(requests));
+        match timeout(PATIENCE, answer).await {
+            Ok(answer) => answer.map(|_| ()),
+            Err(_) => Err(Status::deadline_exceeded("it does not answer")),
+        }
+    }
+
+    async fn paths(&self) -> Result<Routes, Status> {
+        let mut client = self.client().map_err(Status::unavailable)?;
+        let request = proto::ListPathRequest {
+            table_type: proto::TableType::Global.into(),
+            family: Some(FAMILY),
+        };
+        let mut answers = client.list_path(request).await?.into_inner();
+        let mut routes = Routes::new();
+        while let Some(answer) = answers.message().await? {
+            let Some(destination) = answer.destination else {
+                continue;
+            };
+            let Ok(prefix) = destination.prefix.parse::<Ipv6Net>() else {
+                return Err(Status::internal(format!("{:?} is no prefix", destination.prefix)));
+            };
+            let ours = destination.paths.iter().find(|path| {
+                // Of a peer's paths it is the peer's identifier.
+                path.identifier == self.settings.path_identifier
+                    && path.neighbor_ip.parse::<IpAddr>().is_err()
+            });
+            if let Some(path) = ours {
+                routes.insert(prefix, route(path));
+            }
+        }
+        Ok(routes)
+    }
+}
+
+impl Speaker for GobgpSpeaker {
+    async fn connect(&mut self) -> Result<(), String> {
+        self.client = None;
+        self.watch = None;
+        let channel = timeout(CONNECT_PATIENCE, self.channel())
+            .await
+            .map_err(|_| format!("{}: nobody answers", self.settings.endpoint))??;
+        let client = GobgpApiClient::new(channel);
+        let (ends, ended) = mpsc::channel(1);
+        let task = tokio::spawn(watch(client.clone(), ends));
+        self.watch = Some(Watch { task, ended });
+        self.client = Some(client);
+        Ok(())
+    }
+
+    async fn list(&mut self) -> Result<Routes, String> {
+        let listed = timeout(PATIENCE, self.paths()).await;
+        let listed = listed.unwrap_or_else(|_| Err(Status::deadline_exceeded("it does not answer")));
+        listed.map_err(|status| self.lost(&status))
+    }
+
+    async fn apply(&mut self, changes: &[Change]) -> Result<Results, String> {
+        match self.stream(changes).await {
+            Ok(()) => return Ok(changes.iter().map(|change| (change.prefix, Ok(()))).collect()),
+            Err(status) if is_end(&status) => return Err(self.lost(&status)),
+            Err(_) => {}
+        }
+        // It stops at the first that it does not like, and does not say which.
+        let mut results = Results::new();
+        for change in changes {
+            let result = self.stream(std::slice::from_ref(change)).await;
+            if let Err(status) = &result
+                && is_end(status)
+            {
+                return Err(self.lost(status));
+            }
+            results.push((
+                change.prefix,
+                result.map_err(|status| status.message().to_owned()),
+            ));
+        }
+        Ok(results)
+    }
+
+    async fn said(&mut self) -> Said {
+        match &mut self.watch {
+            Some(watch) => {
+                let reason = watch.ended.recv().await;
+                self.client = None;
+                self.watch = None;
+                Said::Lost(reason.unwrap_or_else(|| "the connection has ended".to_owned()))
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl GobgpSpeaker {
+    fn lost(&mut self, status: &Status) -> String {
+        self.client = None;
+        self.watch = None;
+        status.message().to_owned()
+    }
+}
+
+/// Whether it is the connection that failed, not what was asked.
+fn is_end(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Aborted
+    ) || std::error::Error::source(status).is_some()
+}
+
+/// Waits for the end of the daemon. Events of its peers come meanwhile, and mean nothing here.
+async fn watch(mut client: GobgpApiClient<Channel>, ends: mpsc::Sender<String>) {
+    let peer = Some(proto::watch_event_request::Peer {});
+    let end = async {
+        let mut events = client
+            .watch_event(proto::WatchEventRequest { peer })
+            .await?
+            .into_inner();
+        while events.message().await?.is_some() {}
+        Ok::<_, Status>("it ends".to_owned())
+    };
+    let reason = end.await.unwrap_or_else(|status| status.message().to_owned());
+    // Nobody asks any more, or hears it.
+    let _ = ends.send(reason).await;
+}
+
+fn any(name: &str, message: &impl Message) -> proto::Attribute {
+    proto::Attribute {
+        type_url: format!("type.googleapis.com/apipb.{name}"),
+        value: message.encode_to_vec(),
+    }
+}
+
+fn communities(all: &[Community]) -> Vec<proto::Attribute> {
+    let mut standard = proto::CommunitiesAttribute::default();
+    let mut large = proto::LargeCommunitiesAttribute::default();
+    for community in all {
+        match *community {
+            Community::Standard(value) => standard.communities.push(value),
+            Community::Large(global_admin, local_data1, local_data2) => {
+                large.communities.push(proto::LargeCommunity {
+                    global_admin,
+                    local_data1,
+                    local_data2,
+                });
+            }
+        }
+    }
+    let mut attributes = Vec::new();
+    if !standard.communities.is_empty() {
+        attributes.push(any("CommunitiesAttribute", &standard));
+    }
+    if !large.communities.is_empty() {
+        attributes.push(any("LargeCommunitiesAttribute", &large));
+    }
+    attributes
+}
+
+/// What a path says. An attribute that is not among ours makes no difference; one that cannot be read is none.
+fn route(path: &proto::Path) -> Route {
+    let mut route = Route::default();
+    let mut communities = BTreeSet::new();
+    for attribute in &path.pattrs {
+        let octets = attribute.value.as_slice();
+        match attribute.type_url.rsplit('.').next().unwrap_or_default() {
+            "MpReachNLRIAttribute" => {
+                let reach = proto::MpReachNlriAttribute::decode(octets).unwrap_or_default();
+                route.next_hop = reach.next_hops.first().and_then(|it| it.parse().ok());
+            }
+            "MultiExitDiscAttribute" => {
+                route.med = proto::MultiExitDiscAttribute::decode(octets)
+                    .ok()
+                    .map(|it| it.med);
+            }
+            "LocalPrefAttribute" => {
+                route.local_preference = proto::LocalPrefAttribute::decode(octets)
+                    .ok()
+                    .map(|it| it.local_pref);
+            }
+            "CommunitiesAttribute" => {
+                let all = proto::CommunitiesAttribute::decode(octets).unwrap_or_default();
+                communities.extend(all.communities.into_iter().map(Community::Standard));
+            }
+            "LargeCommunitiesAttribute" => {
+                let all = proto::LargeCommunitiesAttribute::decode(octets).unwrap_or_default();
+                let large = |it: proto::LargeCommunity| {
+                    Community::Large(it.global_admin, it.local_data1, it.local_data2)
+                };
+                communities.extend(all.communities.into_iter().map(large));
+            }
+            _ => {}
+        }
+    }
+    route.communities = communities.into_iter().collect();
+    route
+}

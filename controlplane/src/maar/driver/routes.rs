@@ -1,0 +1,113 @@
+//! Routes to what is anchored here: the announcer, and what follows from its steps.
+
+use kedge_config::Config;
+use tokio::sync::mpsc;
+
+use super::Daemon;
+use crate::announce::{self, Announcer, Command, Input, Output, RouteState, Settings};
+use crate::maar::State;
+use crate::metrics::RouteFigures;
+use crate::northbound::proto;
+use crate::time::Time;
+
+/// The announcer, and the way to the task that speaks with its routing daemon.
+pub(super) struct Announcing {
+    announcer: Announcer,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Announcing {
+    /// As `[announce]` says; what the task answers comes out of the receiver. Without such a section nothing is
+    /// announced, and nothing comes.
+    pub(super) fn start(config: &Config, state: &State, now: Time) -> (Option<Self>, mpsc::Receiver<Input>) {
+        let (Some(section), Some(settings)) = (&config.announce, Settings::from_config(config)) else {
+            return (None, mpsc::channel(1).1);
+        };
+        let (commands, answers) = announce::start(section);
+        let announcer = Announcer::new(settings, announce::desired(config, state), now);
+        let announcing = Self { announcer, commands };
+        (Some(announcing), answers)
+    }
+
+    pub(super) fn announcer(&self) -> &Announcer {
+        &self.announcer
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        self.announcer.next_deadline()
+    }
+
+    pub(super) fn figures(&self, daemon: &'static str) -> RouteFigures {
+        let mut states: Vec<_> = RouteState::ALL.iter().map(|state| (state.name(), 0)).collect();
+        for (_, _, state, ..) in self.announcer.routes() {
+            for (name, count) in &mut states {
+                *count += i64::from(*name == state.name());
+            }
+        }
+        RouteFigures {
+            daemon,
+            connected: self.announcer.is_synchronised(),
+            states,
+        }
+    }
+}
+
+impl Daemon {
+    /// What should be announced has changed, as of the tables of this revision.
+    pub(super) fn settle_routes(&mut self, revision: u64) {
+        if self.announcing.is_some() {
+            let routes = announce::desired(&self.config, self.machine.state());
+            self.announce(Input::Wanted { routes, revision });
+        }
+    }
+
+    /// One step of the announcer.
+    pub(super) fn announce(&mut self, input: Input) {
+        let Some(announcing) = &mut self.announcing else {
+            return;
+        };
+        let outputs = announcing.announcer.process(input, self.observer.clock().now());
+        for output in outputs {
+            let other = match Command::of(output) {
+                Ok(command) => {
+                    // There is room for one, and never more than one without its answer.
+                    if let Err(error) = announcing.commands.try_send(command) {
+                        tracing::error!(%error, "the task of the routing daemon takes nothing");
+                    }
+                    continue;
+                }
+                Err(other) => other,
+            };
+            match other {
+                Output::Event(event) => self.observer.tell(&event),
+                Output::Warning(event) => self.observer.warn(&event),
+                Output::Took(after) => self.accumulated.route_announced(after),
+                Output::Announced(prefix) => tracing::debug!(%prefix, "other routers know the route"),
+                Output::Withdrawn(prefix) => tracing::debug!(%prefix, "no route is left"),
+                Output::Connect | Output::List | Output::Apply(_) => {}
+            }
+        }
+    }
+
+    pub(super) fn routes(&self) -> proto::RouteList {
+        let (Some(announcing), Some(section)) = (&self.announcing, &self.config.announce) else {
+            return proto::RouteList::default();
+        };
+        let now = self.observer.clock().now();
+        let routes = announcing
+            .announcer
+            .routes()
+            .map(|(prefix, route, state, since, refused)| proto::Route {
+                prefix: prefix.to_string(),
+                next_hop: route.next_hop.map(|it| it.to_string()).unwrap_or_default(),
+                state: state.name().to_owned(),
+                age_ms: u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX),
+                reason: refused.unwrap_or_default().to_owned(),
+            });
+        proto::RouteList {
+            daemon: section.daemon.name().to_owned(),
+            connected: announcing.announcer.is_synchronised(),
+            routes: routes.collect(),
+        }
+    }
+}
