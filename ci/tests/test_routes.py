@@ -1,0 +1,300 @@
+#!/usr/bin/env python3
+"""Routes to anchored prefixes, through three real routing daemons, into the kernel of a router.
+
+                    ┌── maar1, gobgpd told by gRPC
+    cn ── core ─────┼── maar2, BIRD that learns from a table of the kernel
+          BIRD      └── maar3, FRR that redistributes from the kernel's main table
+
+The router has no route to any home network prefix but those that it hears by BGP. Needs root and the release binaries.
+"""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import sys
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "lib"))
+
+import topology  # noqa: E402
+from topology import MAARS, NODE, Domain, pool, run  # noqa: E402
+
+FRR = pathlib.Path("/usr/lib/frr")
+# By daemon, what `[announce]` says beside it; and a second between two withdrawals, for this test's sake.
+ANNOUNCE = {
+    1: 'daemon = "gobgp"\ncommunities = ["65001:100"]\nmed = 7',
+    2: 'daemon = "kernel"\nkernel = { table = 5213 }',
+    3: 'daemon = "kernel"',
+}
+
+ROUTER_BIRD = """
+router id 10.0.0.1;
+log "{directory}/core-bird.log" all;
+protocol device {{ scan time 60; }}
+protocol direct {{ ipv6; interface "to-maar*"; }}
+protocol kernel {{ ipv6 {{ import none; export where source = RTS_BGP; }}; }}
+template bgp maar {{
+  local as 65000;
+  connect retry time 1; connect delay time 1; error wait time 1, 1; hold time 9;
+  ipv6 {{ import all; export none; }};
+}}
+""" + "".join(f"protocol bgp maar{index} from maar {{{{ neighbor 2001:db8:ca{index}::2 as {65000 + index}; }}}}\n" for index in MAARS)
+
+GOBGP = """
+[global.config]
+as = 65001
+router-id = "10.0.1.1"
+local-address-list = ["2001:db8:ca1::2"]
+[[neighbors]]
+[neighbors.config]
+neighbor-address = "2001:db8:ca1::1"
+peer-as = 65000
+[neighbors.timers.config]
+connect-retry = 1
+hold-time = 9
+keepalive-interval = 3
+[[neighbors.afi-safis]]
+[neighbors.afi-safis.config]
+afi-safi-name = "ipv6-unicast"
+"""
+
+MAAR_BIRD = """
+router id 10.0.2.1;
+log "{directory}/maar2-bird.log" all;
+ipv6 table anchored;
+protocol device {{ scan time 60; }}
+protocol kernel {{
+  kernel table 5213; learn; scan time 5;
+  ipv6 {{ table anchored; import where krt_source = 213; export none; }};
+}}
+protocol bgp core {{
+  local 2001:db8:ca2::2 as 65002; neighbor 2001:db8:ca2::1 as 65000;
+  connect retry time 1; connect delay time 1; error wait time 1, 1; hold time 9;
+  ipv6 {{ table anchored; import none; export all; }};
+}}
+"""
+
+# The metric is that of Kedge's routes: no other route of the kernel is told.
+MAAR_FRR = """
+route-map anchored permit 10
+ match metric 5213
+router bgp 65003
+ bgp router-id 10.0.3.1
+ no bgp ebgp-requires-policy
+ neighbor 2001:db8:ca3::1 remote-as 65000
+ neighbor 2001:db8:ca3::1 timers 3 9
+ neighbor 2001:db8:ca3::1 timers connect 1
+ neighbor 2001:db8:ca3::1 advertisement-interval 0
+ address-family ipv6 unicast
+  redistribute kernel route-map anchored
+  neighbor 2001:db8:ca3::1 activate
+ exit-address-family
+"""
+
+
+def setUpModule():
+    if os.geteuid() != 0:
+        raise RuntimeError("the scenario makes network namespaces: run it as root")
+
+
+class RoutedDomain(Domain):
+    """A domain whose router knows nothing of pools."""
+
+    def build_maar(self, index):
+        super().build_maar(index)
+        self.ip("core", "route", "del", pool(index))
+
+    def write_configurations(self):
+        super().write_configurations()
+        for index, text in ANNOUNCE.items():
+            path = self.directory / f"maar{index}.toml"
+            path.write_text(f'{path.read_text()}\n[announce]\nwhat = "prefixes"\nminimum_withdrawal_interval_ms = 1000\n{text}\n')
+        cmd = self.directory / "cmd.toml"
+        cmd.write_text(cmd.read_text() + "\n[timers]\nmin_delay_before_bce_delete_ms = 100\n")
+
+    def start_routing(self):
+        """Three daemons at the MAARs, one at the router."""
+        directory = self.directory
+        (directory / "core-bird.conf").write_text(ROUTER_BIRD.format(directory=directory))
+        (directory / "maar2-bird.conf").write_text(MAAR_BIRD.format(directory=directory))
+        (directory / "gobgp.toml").write_text(GOBGP)
+        bird = lambda host: ["bird", "-f", "-c", str(directory / f"{host}-bird.conf"), "-s", str(directory / f"{host}-bird.ctl")]
+        self.routing("core", "bird", *bird("core"))
+        self.routing("maar2", "bird", *bird("maar2"))
+        self.routing("maar1", "gobgpd", "gobgpd", "-f", str(directory / "gobgp.toml"), "--api-hosts", "127.0.0.1:50051", "--pprof-disable")
+        # They drop root, and have to read and write there.
+        frr = directory / "frr"
+        frr.mkdir()
+        (frr / "zebra.conf").write_text("")
+        (frr / "bgpd.conf").write_text(MAAR_FRR)
+        directory.chmod(0o755)
+        run("chown", "-R", "frr:frr", str(frr))
+        for program in ("zebra", "bgpd"):
+            self.routing("maar3", program, str(FRR / program), "-f", str(frr / f"{program}.conf"), "-i", str(frr / f"{program}.pid"),
+                         "-z", str(frr / "zserv.api"), "--vty_socket", str(frr), "-P", "0")
+            if program == "zebra":
+                self.wait((frr / "zserv.api").exists, 10, "zebra did not start")
+        self.wait(lambda: self.sessions() == 3, 20, "the BGP sessions did not come up")
+
+    def routing(self, host, name, *command):
+        daemon = topology.Daemon(f"{host}-{name}", "routing", [*self.inside(host), *command], self.directory / f"{host}-{name}.out")
+        self.daemons[daemon.name] = daemon
+        daemon.start()
+
+    def kill(self, name):
+        """kill -9, after which nobody expects it to be there."""
+        daemon = self.daemons[name]
+        daemon.kill(signal.SIGKILL)
+        daemon.process = None
+        return daemon
+
+    def sessions(self):
+        output = self.on("core", "birdc", "-s", str(self.directory / "core-bird.ctl"), "show", "protocols", check=False)
+        return output.count("Established")
+
+    def routes(self, host="core"):
+        """What a host's kernel knows of home network prefixes: next hop by prefix."""
+        found = json.loads(self.on(host, "ip", "-j", "-6", "route", "show", "proto", "bird"))
+        return {route["dst"]: route.get("gateway") for route in found if re.match("2001:db8:[1-9]0[0-9]:", route["dst"])}
+
+    def announced(self, index):
+        shown = self.kedge(f"maar{index}", "show", "routes")
+        return {route["prefix"]: route["state"] for route in shown["routes"]}
+
+    def events(self, index, kind):
+        log = (self.directory / f"maar{index}-controlplane.log").read_text()
+        return [line for line in log.splitlines() if f'kind="{kind}"' in line or f"kind={kind}" in line]
+
+
+class Routes(unittest.TestCase):
+    """In the order of their names: each goes on from where the one before has ended."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.domain = RoutedDomain(prefix=f"kedgeroutes{os.getpid()}")
+        cls.addClassCleanup(cls.domain.remove)
+        cls.domain.build()
+        cls.domain.start()
+        cls.domain.start_routing()
+        cls.prefixes, cls.addresses = {}, {}
+
+    def route(self, index):
+        """Waits until the router has the node's prefix of a MAAR, by that MAAR."""
+        expected = {self.prefixes[index]: f"2001:db8:ca{index}::2"}
+        self.domain.wait(lambda: expected.items() <= self.domain.routes().items(), 10,
+                         f"the router did not learn {expected}")
+
+    def no_route(self, prefix, seconds=10):
+        self.domain.wait(lambda: prefix not in self.domain.routes(), seconds, f"the router still has {prefix}")
+
+    def reaches(self, address):
+        output = self.domain.on("cn", "ping", "-6", "-i", "0.2", "-c", "3", "-W", "2", address, check=False)
+        return " 3 received" in output
+
+    def test_1_a_prefix_is_reached_by_the_route_of_its_anchor_wherever_the_node_is(self):
+        self.assertEqual(self.domain.routes(), {})
+        for index in MAARS:
+            self.domain.plug(index, announced=True)
+            self.addresses[index] = address = self.domain.preferred_address(index)
+            prefix, = [prefix["prefix"] for node in self.domain.kedge(f"maar{index}", "show", "nodes")
+                       for prefix in node["prefixes"] if prefix["preferred"]]
+            self.assertIn(f"2001:db8:{index}0", prefix)
+            self.prefixes[index] = prefix
+            self.route(index)
+            self.domain.wait(lambda: self.domain.announced(index) == {prefix: "announced"}, 5, "it did not count as announced")
+            # All of them: the older ones by their anchors, and through tunnels.
+            for address in self.addresses.values():
+                self.assertTrue(self.reaches(address), (index, address))
+
+    def test_2_what_kedge_says(self):
+        shown = self.domain.kedge("maar1", "show", "routes")
+        self.assertEqual((shown["daemon"], shown["connected"]), ("gobgp", True))
+        self.assertEqual(shown["routes"][0]["next_hop"], "2001:db8:ca1::2")
+        text = self.domain.on("maar1", str(self.domain.binaries / "kedge"), "--run-directory",
+                              str(self.domain.run_directory("maar1")), "show", "routes")
+        self.assertIn("announced", text)
+        metrics = self.domain.on("maar1", "curl", "-sg", "http://[::1]:9110/metrics")
+        self.assertIn('kedge_controlplane_announcer_connected{daemon="gobgp"} 1', metrics)
+        self.assertIn('kedge_controlplane_routes{state="announced"} 1', metrics)
+        self.assertIn("kedge_controlplane_route_announcement_duration_seconds_count 1", metrics)
+        # The attributes have come as they were set; our identifier has not.
+        route = self.domain.on("core", "birdc", "-s", str(self.domain.directory / "core-bird.ctl"), "show", "route", "all",
+                               self.prefixes[1])
+        self.assertIn("BGP.community: (65001,100)", route)
+        self.assertIn("BGP.med: 7", route)
+
+    def test_3_a_gobgpd_that_is_killed_gets_its_routes_again(self):
+        gobgp = self.domain.kill("maar1-gobgpd")
+        self.no_route(self.prefixes[1])
+        self.domain.wait(lambda: not self.domain.kedge("maar1", "show", "routes")["connected"], 5, "nobody noticed")
+        gobgp.start()
+        self.route(1)
+        self.assertTrue(self.reaches(self.addresses[1]))
+        self.assertTrue(self.domain.events(1, "announcer_lost"))
+
+    def test_4_what_a_killed_control_plane_left_is_withdrawn_and_an_operators_route_stays(self):
+        gobgp = lambda *arguments: self.domain.on("maar1", "gobgp", "global", "rib", *arguments, "-a", "ipv6", "nexthop", "2001:db8:ca1::2")
+        control = self.domain.kill("maar1-controlplane")
+        # As if it had been announced by it, and forgotten.
+        gobgp("add", "2001:db8:101:5::/64", "identifier", "5213")
+        gobgp("add", "2001:db8:101:6::/64")
+        gobgp("add", self.prefixes[1], "med", "99")
+        self.domain.wait(lambda: {"2001:db8:101:5::/64", "2001:db8:101:6::/64", self.prefixes[1]} <= set(self.domain.routes()), 10,
+                         "GoBGP did not announce")
+        control.start()
+        self.no_route("2001:db8:101:5::/64", 20)
+        self.domain.wait_ready(1)
+        self.assertEqual(self.domain.announced(1), {self.prefixes[1]: "announced"})
+        self.assertIn("2001:db8:101:6::/64", self.domain.routes())
+        self.route(1)
+        self.assertTrue(self.domain.events(1, "routes_found_unwanted"))
+        rib = json.loads(self.domain.on("maar1", "gobgp", "-j", "global", "rib", "-a", "ipv6"))
+        self.assertEqual({prefix: len(paths) for prefix, paths in rib.items()}, {"2001:db8:101:6::/64": 1, self.prefixes[1]: 2})
+
+    def test_5_a_route_that_somebody_removes_from_the_kernel_comes_back(self):
+        for index, table in ((2, "5213"), (3, "main")):
+            host = f"maar{index}"
+            show = lambda: self.domain.ip(host, "-6", "route", "show", "table", table, "proto", "213").split()
+            self.assertEqual(show()[:2], ["unreachable", self.prefixes[index]])
+            self.domain.ip(host, "-6", "route", "flush", "table", table, "proto", "213")
+            self.domain.wait(show, 5, f"{host} did not put it there again")
+            self.route(index)
+            self.assertTrue(self.domain.events(index, "route_gone"))
+
+    def test_6_a_routing_daemon_that_is_killed_learns_again_from_the_kernel(self):
+        for name, index in (("maar2-bird", 2), ("maar3-bgpd", 3)):
+            daemon = self.domain.kill(name)
+            self.no_route(self.prefixes[index])
+            daemon.start()
+            self.domain.wait(lambda: self.domain.sessions() == 3, 20, f"{name} did not come back")
+            self.route(index)
+            self.assertTrue(self.reaches(self.addresses[index]))
+
+    def test_7_a_session_that_ends_takes_its_routes_with_it(self):
+        self.domain.kedge("maar3", "detach", NODE, "--deregister")
+        for index in MAARS:
+            self.no_route(self.prefixes[index])
+            self.domain.wait(lambda: not self.domain.announced(index), 5, f"maar{index} still announces")
+        for host, table in (("maar2", "5213"), ("maar3", "main")):
+            self.assertEqual(self.domain.ip(host, "-6", "route", "show", "table", table, "proto", "213").strip(), "")
+
+    def test_8_a_maar_that_has_lost_its_state_withdraws_what_it_announced(self):
+        self.domain.plug(2, trigger="operator")
+        self.domain.preferred_address(2)
+        self.domain.wait(lambda: len(self.domain.announced(2)) == 1, 10, "nothing is announced")
+        prefix, = self.domain.announced(2)
+        self.prefixes[2] = prefix
+        self.route(2)
+        control = self.domain.kill("maar2-controlplane")
+        for path in (self.domain.directory / "maar2.state").iterdir():
+            path.unlink()
+        self.assertIn(prefix, self.domain.routes())
+        control.start()
+        self.no_route(prefix, 20)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
