@@ -13,14 +13,16 @@ import os
 import pathlib
 import re
 import signal
+import subprocess
 import sys
+import time
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "lib"))
 
 import topology  # noqa: E402
-from topology import MAARS, NODE, Domain, pool, run  # noqa: E402
+from topology import MAARS, NODE, Domain, maar_address, pool, run  # noqa: E402
 
 FRR = pathlib.Path("/usr/lib/frr")
 # By daemon, what `[announce]` says beside it; and a second between two withdrawals, for this test's sake.
@@ -253,6 +255,10 @@ class Routes(unittest.TestCase):
         self.assertTrue(self.domain.events(1, "routes_found_unwanted"))
         rib = json.loads(self.domain.on("maar1", "gobgp", "-j", "global", "rib", "-a", "ipv6"))
         self.assertEqual({prefix: len(paths) for prefix, paths in rib.items()}, {"2001:db8:101:6::/64": 1, self.prefixes[1]: 2})
+        for prefix in rib:
+            self.domain.on("maar1", "gobgp", "global", "rib", "del", prefix, "-a", "ipv6")
+        self.no_route("2001:db8:101:6::/64")
+        self.assertIn(self.prefixes[1], self.domain.routes())
 
     def test_5_a_route_that_somebody_removes_from_the_kernel_comes_back(self):
         for index, table in ((2, "5213"), (3, "main")):
@@ -267,13 +273,42 @@ class Routes(unittest.TestCase):
     def test_6_a_routing_daemon_that_is_killed_learns_again_from_the_kernel(self):
         for name, index in (("maar2-bird", 2), ("maar3-bgpd", 3)):
             daemon = self.domain.kill(name)
-            self.no_route(self.prefixes[index])
+            # FRR tells its neighbours that it can restart gracefully (RFC 4724): the router keeps its route.
+            if index == 2:
+                self.no_route(self.prefixes[index])
+            self.domain.wait(lambda: self.domain.sessions() == 2, 10, f"the router did not notice the end of {name}")
             daemon.start()
             self.domain.wait(lambda: self.domain.sessions() == 3, 20, f"{name} did not come back")
             self.route(index)
             self.assertTrue(self.reaches(self.addresses[index]))
 
-    def test_7_a_session_that_ends_takes_its_routes_with_it(self):
+    def test_7_the_next_hop_of_a_relocated_prefix_changes_hands_without_a_gap(self):
+        # The node is at MAAR3. What GoBGP announced at MAAR1, BIRD's neighbour FRR announces now.
+        prefix = self.prefixes[1]
+        shown = self.domain.popen("core", "ip", "-6", "monitor", "route", stdout=subprocess.PIPE)
+        ping = self.domain.popen("cn", "ping", "-6", "-n", "-i", "0.01", "-c", "300", "-W", "2", self.addresses[1], stdout=subprocess.PIPE)
+        time.sleep(0.5)
+        self.domain.kedge("cmd", "relocate", prefix, "--to", maar_address(3))
+        self.domain.wait(lambda: self.domain.routes().get(prefix) == "2001:db8:ca3::2", 5, "the next hop did not change")
+        self.domain.wait(lambda: prefix not in self.domain.announced(1), 5, "the old anchor still announces it")
+        self.assertEqual(self.domain.announced(3)[prefix], "announced")
+        output, _ = ping.communicate(timeout=20)
+        self.assertIn(" 300 received", output)
+        shown.terminate()
+        changes = [line for line in shown.communicate()[0].splitlines() if line.split()[:1] == [prefix] or prefix in line]
+        # Replaced, never deleted.
+        self.assertTrue(any("2001:db8:ca3::2" in line for line in changes), changes)
+        self.assertEqual([line for line in changes if line.startswith("Deleted") and "2001:db8:ca3::2" in line], [], changes)
+        self.no_gap(changes)
+
+    def no_gap(self, changes):
+        """A route is there after every change: it is replaced, or deleted when another has been added."""
+        there = 1
+        for line in changes:
+            there += -1 if line.startswith("Deleted") else 1
+            self.assertGreater(there, 0, changes)
+
+    def test_8_a_session_that_ends_takes_its_routes_with_it(self):
         self.domain.kedge("maar3", "detach", NODE, "--deregister")
         for index in MAARS:
             self.no_route(self.prefixes[index])
@@ -281,7 +316,7 @@ class Routes(unittest.TestCase):
         for host, table in (("maar2", "5213"), ("maar3", "main")):
             self.assertEqual(self.domain.ip(host, "-6", "route", "show", "table", table, "proto", "213").strip(), "")
 
-    def test_8_a_maar_that_has_lost_its_state_withdraws_what_it_announced(self):
+    def test_9_a_maar_that_has_lost_its_state_withdraws_what_it_announced(self):
         self.domain.plug(2, trigger="operator")
         self.domain.preferred_address(2)
         self.domain.wait(lambda: len(self.domain.announced(2)) == 1, 10, "nothing is announced")

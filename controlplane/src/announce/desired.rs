@@ -6,7 +6,7 @@ use ipnet::Ipv6Net;
 use kedge_config::{Announce, Announced, Config, RoutingDaemon};
 
 use super::{Route, Routes};
-use crate::maar::State;
+use crate::maar::{Node, State};
 
 /// Every route that this MAAR should have in its routing daemon; none without `[announce]`.
 #[must_use]
@@ -19,7 +19,7 @@ pub fn desired(config: &Config, state: &State) -> Routes {
         Announced::Pools => maar.prefix_pools.iter().copied().collect(),
         Announced::Prefixes => {
             let registered = state.nodes.values().filter(|node| node.registered);
-            registered.map(|node| node.home_network_prefix).collect()
+            registered.flat_map(|node| state.anchored(node)).collect()
         }
     };
     prefixes.extend(adopted(state));
@@ -29,12 +29,13 @@ pub fn desired(config: &Config, state: &State) -> Routes {
         .collect()
 }
 
-/// Prefixes of other MAARs' pools that are anchored here: each is announced by itself, for no aggregate of
-/// this MAAR's covers it.
-///
-/// The one place to name them: nothing moves a prefix to another anchor yet.
-fn adopted(_: &State) -> impl Iterator<Item = Ipv6Net> {
-    std::iter::empty()
+/// Prefixes that were relocated here, or are being taken: each is announced by itself. For one of another MAAR's pool
+/// there is no aggregate; one of our own that comes home is elsewhere by a longer prefix until its old anchor has
+/// withdrawn it.
+fn adopted(state: &State) -> impl Iterator<Item = Ipv6Net> {
+    let prefixes = |node: &'_ Node| node.adopted.iter().map(|it| it.prefix).collect::<Vec<_>>();
+    let all = state.nodes.values().flat_map(prefixes);
+    all.filter(|prefix| !state.yielded.contains_key(prefix))
 }
 
 fn route(config: &Config, announce: &Announce) -> Route {

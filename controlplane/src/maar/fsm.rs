@@ -161,7 +161,7 @@ impl Settings {
             maximum_nodes: usize::try_from(maar.maximum_nodes).unwrap_or(usize::MAX),
             access: config.access.clone(),
             timers: config.timers.clone(),
-            announces: false,
+            announces: config.announce.is_some(),
         })
     }
 }
@@ -331,6 +331,11 @@ impl Maar {
         let nodes = self.deadlines.first().map(|(time, _)| *time);
         let yielded = self.yielded_deadlines.first().map(|(time, _)| *time);
         nodes.into_iter().chain(yielded).min()
+    }
+
+    /// Prefixes that are being taken, and wait for their routes.
+    pub fn taking(&self) -> impl Iterator<Item = Ipv6Net> + '_ {
+        self.taking.keys().copied()
     }
 
     /// What it knows.

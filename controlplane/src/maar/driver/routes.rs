@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use super::Daemon;
 use crate::announce::{self, Announcer, Command, Input, Output, RouteState, Settings};
-use crate::maar::State;
+use crate::maar::{self as machine, State};
 use crate::metrics::RouteFigures;
 use crate::northbound::proto;
 use crate::time::Time;
@@ -59,6 +59,17 @@ impl Daemon {
             let routes = announce::desired(&self.config, self.machine.state());
             self.announce(Input::Wanted { routes, revision });
         }
+        // One that was given back and is taken again at once never stopped being announced.
+        let Some(announcing) = &self.announcing else {
+            return;
+        };
+        let taking = self
+            .machine
+            .taking()
+            .filter(|it| announcing.announcer.is_announced(it));
+        for prefix in taking.collect::<Vec<_>>() {
+            self.process(machine::Input::Announced(prefix));
+        }
     }
 
     /// One step of the announcer.
@@ -71,7 +82,8 @@ impl Daemon {
             let other = match Command::of(output) {
                 Ok(command) => {
                     // There is room for one, and never more than one without its answer.
-                    if let Err(error) = announcing.commands.try_send(command) {
+                    let sent = self.announcing.as_ref().map(|it| it.commands.try_send(command));
+                    if let Some(Err(error)) = sent {
                         tracing::error!(%error, "the task of the routing daemon takes nothing");
                     }
                     continue;
@@ -82,7 +94,7 @@ impl Daemon {
                 Output::Event(event) => self.observer.tell(&event),
                 Output::Warning(event) => self.observer.warn(&event),
                 Output::Took(after) => self.accumulated.route_announced(after),
-                Output::Announced(prefix) => tracing::debug!(%prefix, "other routers know the route"),
+                Output::Announced(prefix) => self.process(machine::Input::Announced(prefix)),
                 Output::Withdrawn(prefix) => tracing::debug!(%prefix, "no route is left"),
                 Output::Connect | Output::List | Output::Apply(_) => {}
             }
