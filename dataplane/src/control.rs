@@ -189,20 +189,25 @@ impl Control {
     pub(crate) fn end_holds(&self, now: Instant) -> bool {
         let mut guard = self.tables.lock();
         let state = &mut *guard;
-        let mut ended = Vec::new();
-        for end in self.workers.iter().flat_map(|worker| {
+        let (mut ended, mut newest) = (Vec::new(), None);
+        let ends = self.workers.iter().flat_map(|worker| {
             let events = &worker.shared.events;
             std::iter::from_fn(|| events.next_path_ended())
-        }) {
-            // One that was said again ends nothing.
-            if let Some((prefixes, snapshot)) = state.compiler.end_path(end.tunnel, end.address) {
-                state.publisher.publish(snapshot);
-                ended.extend(prefixes.into_iter().map(|it| (it, false)));
-            }
+        });
+        if let Some((prefixes, snapshot)) = state
+            .compiler
+            .end_paths(ends.map(|end| (end.tunnel, end.address)))
+        {
+            newest = Some(snapshot);
+            ended.extend(prefixes.into_iter().map(|it| (it, false)));
         }
         if let Some((prefixes, snapshot)) = state.compiler.expire_holds(now) {
-            state.publisher.publish(snapshot);
+            newest = Some(snapshot);
             ended.extend(prefixes.into_iter().map(|it| (it, true)));
+        }
+        // Of many that end together, what is between them concerns nobody.
+        if let Some(snapshot) = newest {
+            state.publisher.publish(snapshot);
         }
         let more = state.compiler.awaits_path_ends();
         drop(guard);

@@ -28,6 +28,8 @@ use crate::snapshot::Expiry;
 const WATCHER_BACKLOG: usize = 4096;
 /// Neighbours that one worker may miss between two visits of the control thread.
 const RING: usize = 256;
+/// Path ends that may wait to be heeded: of so many prefixes that move together.
+const ENDS: usize = 4096;
 /// Paths that a router may speak of to one worker between two visits.
 pub(crate) const PATHS: usize = 64;
 /// A neighbour is reported once in this time, however many packets ask for it.
@@ -59,7 +61,7 @@ impl EventRing {
         Self {
             missing: ArrayQueue::new(RING),
             too_big: ArrayQueue::new(PATHS),
-            ended: ArrayQueue::new(RING),
+            ended: ArrayQueue::new(ENDS),
             lost: AtomicU64::new(0),
         }
     }

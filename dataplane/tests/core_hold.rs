@@ -500,13 +500,13 @@ fn the_new_way_waits_for_the_end_of_the_old_one() {
     gateway.tunnel_brings(&path_end::write("2001:db8:b::1".parse().unwrap(), prefix(NODE)));
     let end = gateway.output.ended.pop().unwrap();
     assert_eq!(gateway.sent(), [], "the end itself goes nowhere");
-    let (ended, snapshot) = gateway.compiler.end_path(end.tunnel, end.address).unwrap();
+    let (ended, snapshot) = gateway.compiler.end_paths([(end.tunnel, end.address)]).unwrap();
     assert_eq!(
         ended.iter().map(|it| (it.0, it.1.after)).collect::<Vec<_>>(),
         [(prefix(NODE), Some(1))]
     );
     assert!(
-        gateway.compiler.end_path(end.tunnel, end.address).is_none(),
+        gateway.compiler.end_paths([(end.tunnel, end.address)]).is_none(),
         "said again, it ends nothing"
     );
     gateway.snapshot = snapshot;
@@ -523,6 +523,49 @@ fn the_new_way_waits_for_the_end_of_the_old_one() {
     gateway.now += UNKNOWN.age + 1;
     gateway.tend();
     assert_eq!(gateway.drops(DropReason::TunnelInnerSourceInvalid), 1);
+}
+
+#[test]
+fn an_end_is_that_of_the_longest_prefix_that_waits_for_it() {
+    let mut gateway = Moving::new(BOUNDS);
+    let [wide, narrow, one] = [
+        "2001:db8:100::/44",
+        "2001:db8:100:1::/64",
+        "2001:db8:100:1::1/128",
+    ]
+    .map(|text| text.parse::<Ipv6Net>().unwrap());
+    let entry = |tunnel| PrefixEntry {
+        next_hop: after(tunnel, deliver()),
+        source: None,
+    };
+    gateway.snapshot = gateway
+        .compiler
+        .apply(&Transaction {
+            put_prefixes: vec![(wide, entry(1)), (narrow, entry(2)), (one, entry(1))],
+            ..Transaction::default()
+        })
+        .unwrap();
+    let index = |gateway: &Moving, place: u32| gateway.snapshot.afters.get(place).first;
+    let (first, second) = (index(&gateway, 1), index(&gateway, 2));
+    assert_ne!(first, second);
+    let ended = |gateway: &mut Moving, ends: &[(u32, &str)]| {
+        let ends = ends
+            .iter()
+            .map(|(tunnel, address)| (*tunnel, address.parse().unwrap()));
+        let ended = gateway.compiler.end_paths(ends.collect::<Vec<_>>());
+        ended.map_or_else(Vec::new, |(ended, _)| ended.into_iter().map(|it| it.0).collect())
+    };
+    assert_eq!(
+        ended(&mut gateway, &[(first, "2001:db8:200::"), (9999, NODE)]),
+        []
+    );
+    // Each once, though said twice: the address, and the prefix around it that waits for the other tunnel.
+    assert_eq!(
+        ended(&mut gateway, &[(first, NODE), (second, NODE), (first, NODE)]),
+        [narrow, one]
+    );
+    assert_eq!(ended(&mut gateway, &[(first, NODE), (second, NODE)]), [wide]);
+    assert_eq!(ended(&mut gateway, &[(first, NODE)]), []);
 }
 
 #[test]

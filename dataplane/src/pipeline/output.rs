@@ -37,8 +37,9 @@ pub struct Output<F> {
     pub(super) reassembly: Reassembly<F>,
 }
 
-/// Path ends noted for one burst; each is said several times.
-const ENDS: usize = 16;
+/// Path ends noted for one burst: all that there may be. When many prefixes move at once, they come one behind the
+/// other, and packets wait for each.
+const ENDS: usize = BURST;
 
 /// A tunnel has brought its last for a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -93,6 +93,8 @@ pub struct Compiler {
     adjacency_indexes: Indexes,
     filters: Filters,
     holds: BTreeMap<Ipv6Net, KnownHold>,
+    /// How many of these have each length.
+    hold_lengths: BTreeMap<u8, usize>,
     maximums: Maximums,
     after_indexes: Indexes,
 }
@@ -150,6 +152,7 @@ impl Compiler {
             adjacencies: BTreeMap::new(),
             adjacency_indexes: Indexes::default(),
             holds: BTreeMap::new(),
+            hold_lengths: BTreeMap::new(),
             filters,
             maximums: Maximums::default(),
             after_indexes: Indexes::default(),

@@ -4,6 +4,8 @@
 //! what they hold is what the control plane has put there. It shows in the snapshot, in the status and in
 //! an event.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
@@ -73,21 +75,27 @@ impl Compiler {
         self.end_holds(prefixes)
     }
 
-    /// The tunnel with this index has brought its last for the prefix that waits for it and has this
-    /// address. As [`Compiler::expire_holds`].
-    pub fn end_path(
+    /// Tunnels with these indexes have brought their last for the prefixes that wait for them and have these
+    /// addresses. As [`Compiler::expire_holds`]; one that nobody waits for ends nothing.
+    pub fn end_paths(
         &mut self,
-        tunnel: u32,
-        address: Ipv6Addr,
+        ends: impl IntoIterator<Item = (u32, Ipv6Addr)>,
     ) -> Option<(Vec<(Ipv6Net, KnownHold)>, Snapshot)> {
-        let waits = |(prefix, hold): &(&Ipv6Net, &KnownHold)| {
-            let its = hold.after.map(|id| self.tunnel_index(id));
-            !hold.over && its == Some(tunnel) && prefix.contains(&address)
-        };
-        let ended = self.holds.iter().filter(waits);
-        let ended = ended.max_by_key(|(prefix, _)| prefix.prefix_len());
-        let prefixes = ended.map(|(prefix, hold)| (*prefix, *hold)).into_iter().collect();
-        self.end_holds(prefixes)
+        let ended: BTreeMap<Ipv6Net, KnownHold> = ends
+            .into_iter()
+            .filter_map(|(tunnel, address)| self.waiting_for(tunnel, address))
+            .collect();
+        self.end_holds(ended.into_iter().collect())
+    }
+
+    /// The longest prefix with this address that waits for the tunnel with this index. A look-up for each length
+    /// that there is: when many prefixes move together, each has its end.
+    fn waiting_for(&self, tunnel: u32, address: Ipv6Addr) -> Option<(Ipv6Net, KnownHold)> {
+        self.hold_lengths.keys().rev().find_map(|length| {
+            let prefix = Ipv6Net::new(address, *length).ok()?.trunc();
+            let hold = self.holds.get(&prefix).filter(|hold| !hold.over)?;
+            (self.tunnel_index(hold.after?) == tunnel).then_some((prefix, *hold))
+        })
     }
 
     fn end_holds(
@@ -137,12 +145,16 @@ impl Compiler {
             some => Duration::from_millis(u64::from(some)),
         };
         let indexes = &mut self.after_indexes;
-        let hold = self.holds.entry(prefix).or_insert_with(|| KnownHold {
-            since: now,
-            until: now,
-            over: false,
-            after,
-            place: if after.is_some() { indexes.take() } else { 0 },
+        let lengths = &mut self.hold_lengths;
+        let hold = self.holds.entry(prefix).or_insert_with(|| {
+            *lengths.entry(prefix.prefix_len()).or_default() += 1;
+            KnownHold {
+                since: now,
+                until: now,
+                over: false,
+                after,
+                place: if after.is_some() { indexes.take() } else { 0 },
+            }
         });
         hold.until = hold.since + maximum;
         hold.over |= hold.until <= now;
@@ -158,9 +170,16 @@ impl Compiler {
     }
 
     fn forget_hold(&mut self, prefix: Ipv6Net) {
-        if let Some(hold) = self.holds.remove(&prefix)
-            && hold.place != 0
-        {
+        let Some(hold) = self.holds.remove(&prefix) else {
+            return;
+        };
+        if let Entry::Occupied(mut count) = self.hold_lengths.entry(prefix.prefix_len()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        if hold.place != 0 {
             self.snapshot.afters.set(hold.place, After::default());
             self.after_indexes.give(hold.place);
         }
