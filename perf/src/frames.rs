@@ -2,6 +2,8 @@
 
 use std::net::Ipv6Addr;
 
+use ipnet::Ipv6Net;
+use kedge_dataplane_api::path_end;
 use serde::{Deserialize, Serialize};
 
 /// Octets of a plain frame, without checksum: what CSIT uses for IPv6.
@@ -113,6 +115,34 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The path end that `anchor` sends for each prefix, in the tunnel of this plan.
+    pub(crate) fn path_end(&self, anchor: Ipv6Addr) -> Template {
+        let inner = Ipv6Net::new(prefix(self.destination, 0), 64).unwrap_or_default();
+        let packet = path_end::write(anchor, inner);
+        let Template { frame, .. } = self.template();
+        let headers = if self.outer.is_some() {
+            ETHERNET + IPV6
+        } else {
+            ETHERNET
+        };
+        let mut frame = frame.get(..headers).unwrap_or_default().to_vec();
+        frame.extend_from_slice(&packet);
+        if let Some(length) = frame.get_mut(ETHERNET + 4..ETHERNET + 6)
+            && self.outer.is_some()
+        {
+            length.copy_from_slice(&(packet.len() as u16).to_be_bytes());
+        }
+        let prefix_at = headers + DESTINATION_IN_IPV6 + PREFIX_IN_ADDRESS;
+        Template {
+            frame,
+            prefix_at,
+            flow_at: prefix_at,
+            prefixes: u32::try_from(self.prefixes.clamp(1, MOST_PREFIXES)).unwrap_or(1),
+        }
+    }
+}
+
 /// Prefix number `index` of those that [`Plan::template`] spreads `base` over.
 pub(crate) fn prefix(base: Ipv6Addr, index: usize) -> Ipv6Addr {
     let mut octets = base.octets();
@@ -126,6 +156,20 @@ impl Template {
     /// Octets of the frame.
     pub(crate) fn len(&self) -> usize {
         self.frame.len()
+    }
+
+    /// How many prefixes there are.
+    pub(crate) fn prefixes(&self) -> u32 {
+        self.prefixes
+    }
+
+    /// Writes the frame for one prefix as it is, without stamp or flow; `octets` has the length of the frame.
+    pub(crate) fn write_unstamped(&self, octets: &mut [u8], number: u32) {
+        if octets.len() == self.frame.len() {
+            octets.copy_from_slice(&self.frame);
+            let [_, prefix @ ..] = number.to_be_bytes();
+            put(octets, self.prefix_at, prefix);
+        }
     }
 
     /// Where to begin.
@@ -264,6 +308,21 @@ mod tests {
                 assert_eq!(seen, expected);
             }
         }
+    }
+
+    #[test]
+    fn each_prefix_has_its_path_end() {
+        let [outside, inside] = ["2001:db8:b::1", "2001:db8:a::1"].map(|it| it.parse().unwrap());
+        let plan = Plan {
+            outer: Some((outside, inside)),
+            ..plan(300)
+        };
+        let template = plan.path_end(inside);
+        let mut octets = vec![0; template.len()];
+        template.write_unstamped(&mut octets, 299);
+        assert_eq!(octets[18..20], 48u16.to_be_bytes());
+        let net = Ipv6Net::new(prefix(plan.destination, 299), 64).unwrap();
+        assert_eq!(octets[54..], path_end::write(inside, net));
     }
 
     #[test]

@@ -343,7 +343,7 @@ impl Measurement {
 }
 
 /// The percentile distribution as HdrHistogram's own tools print and draw it, in microseconds.
-fn hgrm(histogram: &Histogram<u64>) -> String {
+pub(crate) fn hgrm(histogram: &Histogram<u64>) -> String {
     let microseconds = |value: f64| value / 1e3;
     let mut text = format!(
         "{:>12} {:>14} {:>10} {:>14}\n\n",

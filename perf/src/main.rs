@@ -15,6 +15,7 @@ mod forward;
 mod frames;
 mod gateway;
 mod generator;
+mod handover;
 mod huge_pages;
 mod instructions;
 mod latency;
@@ -54,6 +55,8 @@ enum Command {
     Forward(forward::Options),
     /// How long packets take at parts of that rate and at a trickle, beside dpdk-testpmd.
     Latency(latency::Options),
+    /// What a receiver feels when a prefix moves to another anchor, with packets held meanwhile and without.
+    Handover(handover::Options),
     /// Rows as pictures (SVG), written beside them.
     Plot(plot::Options),
     /// Two commits on this machine, in turns: whether they differ by more than the noise.
@@ -77,6 +80,7 @@ fn main() -> anyhow::Result<()> {
         Command::Scale(options) => scale::run(&options),
         Command::Forward(options) => forward::run(&options),
         Command::Latency(options) => latency::run(&options),
+        Command::Handover(options) => handover::run(&options),
         Command::Plot(options) => plot::run(&options),
         Command::Compare(options) => compare::run(&options),
         Command::Instructions(options) => instructions::run(&options),

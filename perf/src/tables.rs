@@ -16,15 +16,15 @@ pub(crate) const PORT: &str = "core";
 /// The gateway.
 pub(crate) const GATEWAY: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 0, 1);
 /// The other end of the tunnel.
-const PEER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 1);
+pub(crate) const PEER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 1);
 /// The router that everything goes to.
-const ROUTER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xca, 0, 0, 0, 0, 1);
+pub(crate) const ROUTER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xca, 0, 0, 0, 0, 1);
 /// A node's prefix that is anchored here; the first of them, where there are several.
-const ANCHORED: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 1);
+pub(crate) const ANCHORED: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 1);
 /// Elsewhere.
-const ELSEWHERE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xf00, 0, 0, 0, 0, 1);
+pub(crate) const ELSEWHERE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xf00, 0, 0, 0, 0, 1);
 /// Prefixes in one transaction: a million of them in one would exceed what a message may have.
-const PREFIXES_TOGETHER: usize = 100_000;
+pub(crate) const PREFIXES_TOGETHER: usize = 100_000;
 
 /// Fills the tables of the gateway for `case`, with that many prefixes; says which frames to send it.
 pub(crate) fn program(socket: &Path, case: Case, prefixes: usize) -> anyhow::Result<Plan> {
@@ -97,14 +97,14 @@ fn routes(case: Case, numbers: &[usize]) -> anyhow::Result<Transaction> {
     })
 }
 
-fn route(next_hop: NextHop) -> PrefixEntry {
+pub(crate) fn route(next_hop: NextHop) -> PrefixEntry {
     PrefixEntry {
         next_hop,
         source: None,
     }
 }
 
-fn by_router() -> NextHop {
+pub(crate) fn by_router() -> NextHop {
     NextHop::Gateway {
         port: PORT.to_owned(),
         address: ROUTER,

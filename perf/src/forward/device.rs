@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 
 use super::Case;
+use crate::frames::Template;
 use crate::generator::{Generator, Order, Outcome, Setup};
 use crate::processes::{Process, Scheduled, Scratch};
 use crate::{sibling, tables};
@@ -29,6 +30,11 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
+    /// How often what was disturbed is done again.
+    pub(crate) fn attempts(&self) -> usize {
+        self.attempts
+    }
+
     /// With less patience.
     pub(crate) fn quick(&self) -> Self {
         Self {
@@ -147,6 +153,8 @@ impl Subject {
     }
 }
 
+/// Between the two, in their directory.
+pub(crate) const SOCKET: &str = "vhost.sock";
 /// A trial in which the device had to wait longer than this for its processor says more about who else was
 /// on the machine than about the device: the ring holds what comes meanwhile, but no more.
 const DISTURBANCE: Duration = Duration::from_micros(50);
@@ -189,15 +197,8 @@ impl Session {
             }
         };
         let mut device = device;
-        let socket = directory.join("vhost.sock");
-        device.wait_for(&socket)?;
-        let setup = Setup {
-            socket,
-            core: bed.generator_core,
-            ring: bed.ring,
-            template: plan.template(),
-        };
-        let mut generator = Generator::start(&setup, &directory.join("generator.log"))?;
+        device.wait_for(&directory.join(SOCKET))?;
+        let mut generator = bed.generator(plan.template(), directory)?;
         generator.warm_up().with_context(|| device.said())?;
         Ok(Self {
             generator,
@@ -274,10 +275,7 @@ fn testpmd(bed: &Bed, mode: Mode, directory: &Path) -> anyhow::Result<Process> {
         "--file-prefix",
         "testpmd",
         "--vdev",
-        &format!(
-            "net_vhost0,iface={},queues=1",
-            directory.join("vhost.sock").display()
-        ),
+        &format!("net_vhost0,iface={},queues=1", directory.join(SOCKET).display()),
         "--",
         "--total-num-mbufs=8192",
         &format!("--forward-mode={}", mode.argument()),
@@ -293,9 +291,24 @@ fn testpmd(bed: &Bed, mode: Mode, directory: &Path) -> anyhow::Result<Process> {
 
 /// The gateway: one worker.
 fn kedge(bed: &Bed, poll: Poll, prefixes: usize, directory: &Path) -> anyhow::Result<Process> {
-    let config = directory.join("kedge.toml");
-    let text = format!(
-        r#"
+    let poll = match poll {
+        Poll::Busy => "busy",
+        Poll::Adaptive => "adaptive",
+    };
+    bed.gateway(&format!("poll = \"{poll}\""), prefixes, directory)
+}
+
+impl Bed {
+    /// A gateway with one worker, and with these further keys, and tables, of `[dataplane]`.
+    pub(crate) fn gateway(
+        &self,
+        dataplane: &str,
+        prefixes: usize,
+        directory: &Path,
+    ) -> anyhow::Result<Process> {
+        let config = directory.join("kedge.toml");
+        let text = format!(
+            r#"
         [node]
         name = "perf"
         role = "maar"
@@ -303,8 +316,8 @@ fn kedge(bed: &Bed, poll: Poll, prefixes: usize, directory: &Path) -> anyhow::Re
         run_directory = "{run}"
         [dataplane]
         workers = [{core}]
-        poll = "{poll}"
         huge_pages = "never"
+        {dataplane}
         [[port]]
         name = "{port}"
         device = "net_vhost0,iface={socket},queues=1"
@@ -314,19 +327,27 @@ fn kedge(bed: &Bed, poll: Poll, prefixes: usize, directory: &Path) -> anyhow::Re
         prefix_pools = ["2001:db8:100::/40"]
         maximum_nodes = {nodes}
         "#,
-        address = tables::GATEWAY,
-        run = directory.join("run").display(),
-        core = bed.device_core,
-        poll = match poll {
-            Poll::Busy => "busy",
-            Poll::Adaptive => "adaptive",
-        },
-        port = tables::PORT,
-        socket = directory.join("vhost.sock").display(),
-        nodes = prefixes.clamp(100_000, 10_000_000),
-    );
-    std::fs::write(&config, text)?;
-    let arguments = ["--config".to_owned(), config.display().to_string()];
-    let log = directory.join("kedge.log");
-    Process::start("kedge-dataplane", &sibling("kedge-dataplane")?, &arguments, &log)
+            address = tables::GATEWAY,
+            run = directory.join("run").display(),
+            core = self.device_core,
+            port = tables::PORT,
+            socket = directory.join(SOCKET).display(),
+            nodes = prefixes.clamp(100_000, 10_000_000),
+        );
+        std::fs::write(&config, text)?;
+        let arguments = ["--config".to_owned(), config.display().to_string()];
+        let log = directory.join("kedge.log");
+        Process::start("kedge-dataplane", &sibling("kedge-dataplane")?, &arguments, &log)
+    }
+
+    /// A generator for the device whose socket is in this directory.
+    pub(crate) fn generator(&self, template: Template, directory: &Path) -> anyhow::Result<Generator> {
+        let setup = Setup {
+            socket: directory.join(SOCKET),
+            core: self.generator_core,
+            ring: self.ring,
+            template,
+        };
+        Generator::start(&setup, &directory.join("generator.log"))
+    }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use clap::Args;
 
-pub(crate) use device::{Bed, Mode, Poll, Session, Subject};
+pub(crate) use device::{Bed, Mode, Poll, SOCKET, Session, Subject};
 pub(crate) use search::{Found, Search, Settings, Trial};
 
 use crate::frames::MOST_PREFIXES;

@@ -6,6 +6,7 @@
 mod pace;
 mod serve;
 mod stream;
+mod switch;
 mod tally;
 mod watch;
 
@@ -75,6 +76,55 @@ pub(crate) struct Outcome {
     pub(crate) latencies: Vec<(u64, u64)>,
 }
 
+/// Another kind of line: packets at a steady rate while somebody else switches their way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Switch {
+    /// Packets to offer each second.
+    pub(crate) packets_per_second: f64,
+    /// For how long.
+    pub(crate) for_seconds: f64,
+    /// Where packets come from at first.
+    pub(crate) old_way: Option<OldWay>,
+}
+
+/// A longer way to the same gateway, which is left at some time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OldWay {
+    /// What packets are in on it.
+    pub(crate) template: Template,
+    /// What closes it for each prefix, behind the last packet.
+    pub(crate) end: Template,
+    /// When it is left, seconds from the start.
+    pub(crate) until: f64,
+    /// How much longer it is, seconds.
+    pub(crate) longer: f64,
+}
+
+/// The answer to a [`Switch`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Felt {
+    /// Packets that were due and offered.
+    pub(crate) offered: u64,
+    /// Packets among these that found the ring full.
+    pub(crate) refused: u64,
+    /// Packets that came back, each counted once.
+    pub(crate) received: u64,
+    /// Packets that came back once more.
+    pub(crate) duplicated: u64,
+    /// Packets that came back after one of their prefix that was sent later.
+    pub(crate) reordered: u64,
+    /// Of each prefix the longest time without a packet, nanoseconds, with how often it was seen.
+    pub(crate) silences: Vec<(u64, u64)>,
+    /// How long packets were under way that had to wait, nanoseconds, with how often it was seen.
+    pub(crate) delays: Vec<(u64, u64)>,
+    /// Packets that waited at once, at most.
+    pub(crate) waited: u64,
+    /// Packets each second from the first of these to the last.
+    pub(crate) released_rate: f64,
+    /// For how long at most the generator was kept from its processor, seconds.
+    pub(crate) longest_absence: f64,
+}
+
 impl Outcome {
     /// Packets offered each second.
     pub(crate) fn offered_rate(&self) -> f64 {
@@ -105,6 +155,15 @@ impl Outcome {
 enum Answer {
     Ready,
     Trial(Outcome),
+    Switch(Felt),
+}
+
+/// What a line may be.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Trial(Order),
+    Switch(Box<Switch>),
 }
 
 /// A generator, connected to a device under test.
@@ -137,7 +196,7 @@ impl Generator {
         };
         match generator.exchange(setup, Duration::ZERO)? {
             Answer::Ready => Ok(generator),
-            Answer::Trial(_) => bail!("the generator answered a trial that was not asked for"),
+            _ => bail!("the generator answered what it was not asked"),
         }
     }
 
@@ -145,7 +204,21 @@ impl Generator {
     pub(crate) fn trial(&mut self, order: Order) -> anyhow::Result<Outcome> {
         match self.exchange(&order, Duration::from_secs_f64(order.seconds))? {
             Answer::Trial(outcome) => Ok(outcome),
-            Answer::Ready => bail!("the generator did not answer the trial"),
+            _ => bail!("the generator did not answer the trial"),
+        }
+    }
+
+    /// Offers packets while `act` switches their way; says what became of them, and gives what `act` gave.
+    pub(crate) fn switch<T>(
+        &mut self,
+        switch: &Switch,
+        act: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<(Felt, T)> {
+        let told = self.tell(switch);
+        let done = act()?;
+        match self.hear(told, Duration::from_secs_f64(switch.for_seconds))? {
+            Answer::Switch(felt) => Ok((felt, done)),
+            _ => bail!("the generator did not answer the switch"),
         }
     }
 
@@ -165,11 +238,21 @@ impl Generator {
     }
 
     fn exchange(&mut self, line: &impl Serialize, duration: Duration) -> anyhow::Result<Answer> {
+        let told = self.tell(line);
+        self.hear(told, duration)
+    }
+
+    /// Whether it could be told.
+    fn tell(&mut self, line: &impl Serialize) -> anyhow::Result<bool> {
         let text = serde_json::to_string(line)? + "\n";
-        let written = self.orders.write_all(text.as_bytes());
-        let answer = match written {
-            Ok(()) => self.answers.recv_timeout(duration + PATIENCE),
-            Err(_) => Err(RecvTimeoutError::Disconnected),
+        Ok(self.orders.write_all(text.as_bytes()).is_ok())
+    }
+
+    fn hear(&mut self, told: anyhow::Result<bool>, duration: Duration) -> anyhow::Result<Answer> {
+        let answer = if told? {
+            self.answers.recv_timeout(duration + PATIENCE)
+        } else {
+            Err(RecvTimeoutError::Disconnected)
         };
         let stuck = answer == Err(RecvTimeoutError::Timeout);
         ensure!(!stuck, "the generator is stuck; {}", self.process.said());

@@ -7,7 +7,7 @@ use dpdk::{Eal, EalConfig, Mempool, MempoolConfig, Port, PortConfig};
 
 use super::stream::Stream;
 use super::watch::Watch;
-use super::{Answer, Order, Setup};
+use super::{Answer, Line, Setup};
 
 /// Buffers: what fits both rings, and bursts and caches besides.
 const BUFFERS: u32 = 16_383;
@@ -55,8 +55,11 @@ pub(crate) fn serve() -> anyhow::Result<()> {
     };
     answer(&Answer::Ready)?;
     for line in lines {
-        let order: Order = serde_json::from_str(&line?).context("a line is no order")?;
-        answer(&Answer::Trial(stream.trial(order)?))?;
+        let line = serde_json::from_str(&line?).context("a line is no order")?;
+        answer(&match line {
+            Line::Trial(order) => Answer::Trial(stream.trial(order)?),
+            Line::Switch(switch) => Answer::Switch(stream.switch(&switch)?),
+        })?;
     }
     Ok(())
 }

@@ -10,9 +10,9 @@ use super::{Order, Outcome};
 use crate::frames::{Cursor, Stamp, Template};
 
 /// Packets sent at once.
-const BURST: usize = 32;
+pub(super) const BURST: usize = 32;
 /// Packets taken at once: more than are sent, so that receiving never falls behind.
-const TAKEN: usize = 64;
+pub(super) const TAKEN: usize = 64;
 /// After so many seconds without a packet nothing more will come.
 const SILENCE: f64 = 0.05;
 
@@ -128,7 +128,7 @@ impl Stream<'_> {
     }
 
     #[inline]
-    fn fresh(&self, fresh: &mut ArrayVec<Mbuf, BURST>) -> Option<Mbuf> {
+    pub(super) fn fresh(&self, fresh: &mut ArrayVec<Mbuf, BURST>) -> Option<Mbuf> {
         if fresh.is_empty() {
             self.pool.alloc_burst(fresh);
         }

@@ -4,7 +4,8 @@
 //!
 //! - `NAME.METRIC.svg`: a metric in Mpps, or any other that was measured with several numbers of prefixes,
 //!   against these; a picture for each case, `NAME.METRIC-CASE.svg`, where one would have too many lines;
-//! - `NAME.latency.svg`: metrics `p50` to `p99.9`, against the percentile;
+//! - `NAME.latency.svg`: metrics `p50` to `p99.9`, against the percentile; a picture for each of several numbers of
+//!   prefixes, `NAME.latency-COUNT.svg`;
 //! - `NAME.stages.svg`: metrics of the unit `cycles/packet`, stacked; `total` only of who has no other;
 //! - `NAME.blocked.svg`: metrics that begin with `blocked`, the longest.
 
@@ -75,7 +76,9 @@ fn charts(rows: &[Row]) -> Vec<(String, Chart)> {
         let stage = *unit == STAGES && *metric != TOTAL;
         let drawn_below = stage || metric.starts_with(BLOCKED);
         // Ratios show what the rates they come from show already.
-        let drawn = drawn_below || ["ratio", "%"].contains(unit);
+        // The longest of all is where the percentiles lead.
+        let percentile = *metric == "max" || PERCENTILES.iter().any(|(name, _)| name == metric);
+        let drawn = drawn_below || percentile || ["ratio", "%"].contains(unit);
         if drawn {
             continue;
         }
@@ -92,7 +95,7 @@ fn charts(rows: &[Row]) -> Vec<(String, Chart)> {
             charts.extend(chart.map(|chart| (format!("{name}-{}", slug(case)), chart)));
         }
     }
-    charts.extend(latency(rows).map(|chart| ("latency".to_owned(), chart)));
+    charts.extend(latencies(rows));
     charts.extend(stages(rows).map(|chart| ("stages".to_owned(), chart)));
     charts.extend(blocked(rows).map(|chart| ("blocked".to_owned(), chart)));
     charts
@@ -148,21 +151,46 @@ fn against_prefixes(rows: &[&Row], metric: &str, unit: &str) -> Option<Chart> {
     })
 }
 
+/// A picture of percentiles for each number of prefixes.
+fn latencies(rows: &[Row]) -> Vec<(String, Chart)> {
+    let percentile = |row: &&Row| PERCENTILES.iter().any(|(name, _)| *name == row.metric);
+    let rows: Vec<&Row> = rows.iter().filter(percentile).collect();
+    // One without a table is in all.
+    let sizes: BTreeSet<u64> = rows.iter().map(|row| row.prefixes).filter(|it| *it > 0).collect();
+    if sizes.len() < 2 {
+        return latency(&rows, "")
+            .map(|it| ("latency".to_owned(), it))
+            .into_iter()
+            .collect();
+    }
+    let of = |size: &u64| {
+        let rows: Vec<&Row> = rows
+            .iter()
+            .copied()
+            .filter(|row| [0, *size].contains(&row.prefixes))
+            .collect();
+        let chart = latency(&rows, &format!(" (prefixes: {size})"))?;
+        Some((format!("latency-{size}"), chart))
+    };
+    sizes.iter().filter_map(of).collect()
+}
+
 /// Percentiles as HdrHistogram draws them: each nine has the same room.
-fn latency(rows: &[Row]) -> Option<Chart> {
+fn latency(rows: &[&Row], remark: &str) -> Option<Chart> {
     let mut lines: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
-    let mut unit = String::new();
+    let (mut bench, mut unit) = (String::new(), String::new());
     for row in rows {
         if let Some((_, quantile)) = PERCENTILES.iter().find(|(name, _)| *name == row.metric) {
             lines
                 .entry(series(row))
                 .or_default()
                 .push((1.0 / (1.0 - quantile), row.median));
+            bench.clone_from(&row.bench);
             unit.clone_from(&row.unit);
         }
     }
     (!lines.is_empty()).then(|| Chart::Lines {
-        title: format!("latency, {unit}"),
+        title: format!("{bench}, {unit}{remark}"),
         x: "percentile".to_owned(),
         y: unit,
         logarithmic_y: true,
@@ -270,6 +298,26 @@ mod tests {
         assert!(pictures["pdr"].contains("testpmd-mac, plain"));
         assert!(pictures["stages"].contains("look up") && pictures["stages"].contains(peer));
         assert!(pictures["latency"].contains("p99.9"));
+    }
+
+    #[test]
+    fn percentiles_with_several_sizes_have_a_picture_each() {
+        let mut rows = Rows::default();
+        for (prefixes, value) in [(1, 5.0), (1000, 4.0)] {
+            rows.add(
+                "handover",
+                "hold 20 ms delay",
+                "kedge",
+                prefixes,
+                "p99",
+                "ms",
+                &[value],
+            );
+        }
+        let pictures = drawn(&rows);
+        let names: Vec<&str> = pictures.keys().map(String::as_str).collect();
+        assert_eq!(names, ["latency-1", "latency-1000"]);
+        assert!(pictures["latency-1"].contains("handover, ms (prefixes: 1)"));
     }
 
     #[test]
