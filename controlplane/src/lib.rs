@@ -25,6 +25,7 @@ pub mod cli;
 pub mod cmd;
 pub mod counters;
 pub mod dataplane_sync;
+pub mod delegation;
 pub mod driver;
 pub mod event;
 pub mod forwarding;

@@ -1,0 +1,505 @@
+//! Our client against our server in virtual time, with loss and restarts; and against answers that no good server gives.
+
+use std::time::Duration;
+
+use ipnet::Ipv6Net;
+use proptest::prelude::*;
+
+use super::*;
+use crate::delegation::delegating::{self, Delegating, Pool, Taker};
+use crate::delegation::reconfigure_key;
+use crate::delegation::wire::{
+    DelegatedPrefix, Duid, INFINITY, IdentityAssociation, Message, MessageType, StatusCode, option, status,
+};
+use crate::time::Time;
+
+const START: Time = Time(Duration::from_secs(1_000_000));
+
+fn net(text: &str) -> Ipv6Net {
+    text.parse().unwrap()
+}
+
+fn duid(number: u8) -> Duid {
+    Duid::new(&[0, 3, 0, 1, 2, 0, 0, 0, 0, number]).unwrap()
+}
+
+fn settings(number: u8) -> Settings {
+    Settings {
+        client: duid(number),
+        rapid_commit: true,
+        accept_reconfigure: true,
+        one_server: false,
+    }
+}
+
+fn server_settings() -> delegating::Settings {
+    let pool = |prefix: &str, delegated_length| Pool {
+        prefix: net(prefix),
+        delegated_length,
+        exclude_length: Some(72),
+        by_move_only: false,
+    };
+    delegating::Settings {
+        server: duid(255),
+        pools: vec![pool("2001:db8:1000::/44", 48), pool("2001:db8:2000::/60", 64)],
+        preferred_lifetime: 600,
+        valid_lifetime: 1000,
+        rapid_commit: true,
+        preference: 255,
+        maximum_per_client: 8,
+        maximum_leases: 1000,
+        secret: [5; 16],
+    }
+}
+
+fn want(hint: Option<&str>) -> Input {
+    let hint = hint.map(net);
+    Input::Want {
+        iaid: 1,
+        wanted: Wanted { hint, exact: false },
+    }
+}
+
+/// Clients, a server, and a network between them that loses some.
+struct World {
+    now: Time,
+    clients: Vec<Requesting>,
+    server: Delegating,
+    server_up: bool,
+    random: u64,
+    /// Of 100 datagrams so many are lost.
+    loss: u64,
+    /// (when, to the server or not, which client, what)
+    flying: Vec<(Time, bool, usize, Vec<u8>)>,
+    outputs: Vec<(usize, Output)>,
+    sent: Vec<(Time, Message)>,
+}
+
+impl World {
+    fn new(clients: u8) -> Self {
+        Self {
+            now: START,
+            clients: (0..clients).map(|it| Requesting::new(settings(it), State::default(), START, it.into())).collect(),
+            server: Delegating::new(server_settings(), delegating::State::default()),
+            server_up: true,
+            random: 1,
+            loss: 0,
+            flying: Vec::new(),
+            outputs: Vec::new(),
+            sent: Vec::new(),
+        }
+    }
+
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.random >> 20
+    }
+
+    fn fly(&mut self, to_server: bool, client: usize, octets: Vec<u8>) {
+        if self.random() % 100 >= self.loss {
+            let at = self.now.after(Duration::from_millis(5));
+            self.flying.push((at, to_server, client, octets));
+        }
+    }
+
+    fn give(&mut self, client: usize, input: Input) {
+        let random = self.random();
+        for output in self.clients[client].process(input, self.now, random) {
+            if let Output::Send(octets) = &output {
+                self.sent.push((self.now, Message::parse(octets).unwrap()));
+                self.fly(true, client, octets.clone());
+            }
+            self.outputs.push((client, output));
+        }
+    }
+
+    fn from_server(&mut self, outputs: Vec<delegating::Output>) {
+        for output in outputs {
+            if let delegating::Output::Send { to, octets, .. } = output {
+                self.fly(false, usize::from(to.octets()[15]), octets);
+            }
+        }
+    }
+
+    fn deliver(&mut self, to_server: bool, client: usize, octets: Vec<u8>) {
+        if !to_server {
+            return self.give(client, Input::Datagram(octets));
+        }
+        if self.server_up {
+            let mut from = [0; 16];
+            from[0] = 0xfe;
+            from[15] = u8::try_from(client).unwrap();
+            let input = delegating::Input::Datagram {
+                from: from.into(),
+                interface: "eth0".to_owned(),
+                multicast: true,
+                octets,
+            };
+            let outputs = self.server.process(input, self.now);
+            self.from_server(outputs);
+        }
+    }
+
+    /// Lets `seconds` pass.
+    fn run(&mut self, seconds: u64) {
+        let end = self.now.after(Duration::from_secs(seconds));
+        loop {
+            let timers = self.clients.iter().filter_map(Requesting::next_deadline);
+            let server = self.server.next_deadline().filter(|_| self.server_up);
+            let flights = self.flying.iter().map(|it| it.0);
+            let Some(next) = timers.chain(server).chain(flights).min().filter(|next| *next <= end) else {
+                break;
+            };
+            self.now = self.now.max(next);
+            if let Some(at) = self.flying.iter().position(|it| it.0 <= self.now) {
+                let (_, to_server, client, octets) = self.flying.remove(at);
+                self.deliver(to_server, client, octets);
+                continue;
+            }
+            for client in 0..self.clients.len() {
+                if self.clients[client].next_deadline().is_some_and(|at| at <= self.now) {
+                    self.give(client, Input::Tick);
+                }
+            }
+            if self.server_up && self.server.next_deadline().is_some_and(|at| at <= self.now) {
+                let outputs = self.server.process(delegating::Input::Tick, self.now);
+                self.from_server(outputs);
+            }
+        }
+        self.now = end;
+    }
+
+    fn has(&self, client: usize) -> Vec<Ipv6Net> {
+        let associations = self.clients[client].state().associations.values();
+        associations.flat_map(|it| &it.prefixes).map(|it| it.prefix).collect()
+    }
+
+    /// kill -9 and a start from what was stored.
+    fn restart(&mut self, client: usize) {
+        let text = serde_json::to_string(self.clients[client].state()).unwrap();
+        let state = serde_json::from_str(&text).unwrap();
+        let random = self.random();
+        let number = u8::try_from(client).unwrap();
+        self.clients[client] = Requesting::new(settings(number), state, self.now, random);
+    }
+
+    fn kinds(&self) -> Vec<MessageType> {
+        self.sent.iter().map(|(_, message)| message.message_type).collect()
+    }
+
+    fn outcomes(&self, client: usize) -> Vec<&Output> {
+        let told = |it: &&Output| matches!(it, Output::Delegated(_) | Output::Refused(..) | Output::Released(_));
+        self.outputs.iter().filter(|(number, _)| *number == client).map(|(_, it)| it).filter(told).collect()
+    }
+}
+
+#[test]
+fn a_prefix_is_had_renewed_and_given_back() {
+    use MessageType as M;
+    let mut world = World::new(1);
+    world.give(0, want(None));
+    assert!(world.sent.is_empty(), "the first Solicit waits up to a second");
+    world.run(2);
+    let [prefix] = world.has(0)[..] else { panic!() };
+    assert_eq!(prefix.prefix_len(), 48);
+    assert_eq!(world.kinds(), [M::Solicit]);
+    let solicit = &world.sent[0].1;
+    assert!(solicit.rapid_commit && solicit.reconfigure_accept && solicit.elapsed == Some(0));
+    assert!(solicit.option_request.contains(&option::SOL_MAX_RT));
+    let held = world.clients[0].pools(world.now).next().cloned().unwrap();
+    assert_eq!(held.exclude.unwrap().prefix_len(), 72);
+    world.run(3000);
+    assert_eq!(world.has(0), [prefix]);
+    assert!(world.kinds()[1..].iter().all(|kind| *kind == M::Renew));
+    assert_eq!(world.kinds().len(), 1 + 10, "every 300 s");
+    world.give(0, Input::Release(prefix));
+    assert_eq!(world.clients[0].pools(world.now).count(), 0, "it is not used from this moment on");
+    world.run(1);
+    assert_eq!(world.outcomes(0), [&Output::Released(prefix)]);
+    assert!(world.server.state().leases.is_empty());
+}
+
+#[test]
+fn four_messages_and_the_best_of_several_offers() {
+    use MessageType as M;
+    let mut world = World::new(1);
+    world.clients[0].settings.rapid_commit = false;
+    world.server.settings_mut().preference = 3;
+    world.give(0, want(Some("2001:db8:2000:7::/64")));
+    world.run(1);
+    // Another server, as good, offers something else within the first second.
+    let mut other = advertise(&world.sent[0].1, 200, "2001:db8:9999::/64");
+    other.preference = Some(3);
+    world.give(0, Input::Datagram(other.emit().unwrap()));
+    assert_eq!(world.kinds(), [M::Solicit]);
+    world.run(2);
+    assert_eq!(world.kinds(), [M::Solicit, M::Request]);
+    assert_eq!(world.sent[1].1.server, Some(duid(255)), "its offer is what was wished for");
+    assert_eq!(world.has(0), [net("2001:db8:2000:7::/64")]);
+    // The exchange was not before the end of the first timeout, which is longer than a second.
+    assert!(world.sent[1].0.since(world.sent[0].0) > Duration::from_secs(1));
+}
+
+fn advertise(solicit: &Message, server: u8, prefix: &str) -> Message {
+    let mut message = Message::new(MessageType::Advertise, solicit.transaction);
+    message.client.clone_from(&solicit.client);
+    message.server = Some(duid(server));
+    message.delegations = vec![IdentityAssociation {
+        prefixes: vec![DelegatedPrefix {
+            preferred: 100,
+            valid: 200,
+            prefix: net(prefix),
+            exclude: None,
+            status: None,
+        }],
+        ..IdentityAssociation::new(solicit.delegations[0].iaid)
+    }];
+    message
+}
+
+#[test]
+fn without_its_server_it_rebinds_and_loses_the_prefix_at_its_end() {
+    use MessageType as M;
+    let mut world = World::new(1);
+    world.give(0, want(None));
+    world.run(2);
+    let before = world.has(0);
+    world.server_up = false;
+    world.run(470);
+    assert!(world.kinds()[1..].iter().all(|kind| *kind == M::Renew));
+    assert_eq!(world.kinds().len(), 1 + 5, "10, 20, 40, 80 s behind T1");
+    world.run(400);
+    assert_eq!(world.kinds().last(), Some(&M::Rebind));
+    assert_eq!(world.has(0), before);
+    world.run(140);
+    assert!(world.has(0).is_empty(), "its lifetime is over");
+    assert_eq!(world.clients[0].counters().get("delegations_lost"), 1);
+    assert_eq!(world.kinds().last(), Some(&M::Solicit));
+    world.server_up = true;
+    world.run(200);
+    assert_eq!(world.has(0), before);
+}
+
+#[test]
+fn after_a_restart_what_is_held_is_rebound_with_the_timing_of_confirm() {
+    use MessageType as M;
+    let mut world = World::new(1);
+    world.give(0, want(None));
+    world.run(2);
+    let prefix = world.has(0);
+    world.restart(0);
+    world.give(0, want(None));
+    assert_eq!(world.has(0), prefix);
+    world.run(2);
+    assert_eq!(world.kinds(), [M::Solicit, M::Rebind]);
+    assert_eq!(world.clients[0].state().associations[&1].phase, Phase::Bound);
+    // Nobody answers: 10 s, and then it is used on.
+    world.server_up = false;
+    world.restart(0);
+    world.run(30);
+    assert_eq!(world.kinds()[2..].len(), 4);
+    assert_eq!((world.has(0), world.clients[0].state().associations[&1].phase), (prefix.clone(), Phase::Bound));
+    // A change of the link does the same.
+    world.server_up = true;
+    world.give(0, Input::LinkChanged);
+    world.run(2);
+    assert_eq!(world.kinds().last(), Some(&M::Rebind));
+    assert_eq!(world.has(0), prefix);
+    // The server may have lost everything meanwhile.
+    world.server = Delegating::new(server_settings(), delegating::State::default());
+    world.run(400);
+    assert_eq!(world.has(0), prefix);
+    assert_eq!(world.server.state().leases.len(), 1);
+}
+
+#[test]
+fn the_prefix_of_a_node_moves_from_router_to_router() {
+    let mut world = World::new(2);
+    world.give(0, want(None));
+    world.run(2);
+    let pool = world.has(0)[0];
+    let part = Ipv6Net::new(pool.network(), 64).unwrap();
+    // Not before the control plane says so.
+    world.give(1, Input::WantExactly(part));
+    world.run(20);
+    let refused = world.outcomes(1);
+    assert!(matches!(refused[..], [Output::Refused(prefix, _), Output::Released(_)] if *prefix == part), "{refused:?}");
+    assert!(world.has(1).is_empty() && world.server.state().leases.len() == 1, "what came instead is given back");
+    world.outputs.clear();
+    let taker = Taker { client: duid(1), iaid: None };
+    let outputs = world.server.move_lease(part, &taker, world.now).unwrap();
+    world.from_server(outputs);
+    world.give(1, Input::WantExactly(part));
+    world.run(1);
+    assert_eq!(world.outcomes(1), [&Output::Delegated(part)]);
+    assert_eq!((world.has(0), world.has(1)), (vec![pool], vec![part]));
+    assert_eq!(world.clients[1].pools(world.now).count(), 0, "it is of a node, and nothing to take others from");
+    world.run(2000);
+    assert_eq!((world.has(0), world.has(1)), (vec![pool], vec![part]));
+    world.give(1, Input::WantExactly(part));
+    assert_eq!(world.outcomes(1).len(), 2, "it is there already");
+    world.give(1, Input::Release(part));
+    world.run(1);
+    assert_eq!(world.outcomes(1).last(), Some(&&Output::Released(part)));
+    assert_eq!(world.server.state().leases.len(), 1);
+}
+
+/// A whole lease moves: the old holder learns it by a Reconfigure within a round trip.
+#[test]
+fn the_old_holder_is_told_at_once() {
+    let mut world = World::new(2);
+    world.give(0, Input::WantExactly(net("2001:db8:2000:7::/64")));
+    world.run(2);
+    assert_eq!(world.has(0).len(), 1);
+    let taker = Taker { client: duid(1), iaid: None };
+    let outputs = world.server.move_lease(net("2001:db8:2000:7::/64"), &taker, world.now).unwrap();
+    world.from_server(outputs);
+    world.give(1, Input::WantExactly(net("2001:db8:2000:7::/64")));
+    world.run(1);
+    assert_eq!((world.has(0).len(), world.has(1).len()), (0, 1));
+    assert!(matches!(world.outcomes(0)[..], [Output::Delegated(_), Output::Refused(..)]));
+    assert_eq!(world.clients[0].counters().get("reconfigures_accepted"), 1);
+}
+
+#[test]
+fn a_reconfigure_counts_once_and_only_with_the_key() {
+    let mut world = World::new(1);
+    world.give(0, want(None));
+    world.run(2);
+    let known = world.clients[0].state().keys[&duid(255)].clone();
+    let reconfigure = |key: &[u8; 16], replay| {
+        let mut message = Message::new(MessageType::Reconfigure, 0);
+        (message.client, message.server) = (Some(duid(0)), Some(duid(255)));
+        message.reconfigure_message = Some(5);
+        reconfigure_key::signed(message, key, replay).unwrap()
+    };
+    let good = reconfigure(&known.key, known.replay + 1);
+    for bad in [reconfigure(&[0; 16], known.replay + 1), reconfigure(&known.key, known.replay)] {
+        world.give(0, Input::Datagram(bad));
+    }
+    assert_eq!(world.sent.len(), 1);
+    world.give(0, Input::Datagram(good.clone()));
+    assert_eq!(world.kinds()[1..], [MessageType::Renew]);
+    world.run(1);
+    world.give(0, Input::Datagram(good));
+    assert_eq!(world.sent.len(), 2);
+    assert_eq!(world.clients[0].counters().get("reconfigures_refused"), 3);
+}
+
+/// Answers to a Request that was sent; what becomes of each.
+#[test]
+fn answers_that_no_good_server_gives() {
+    let reply = |change: &dyn Fn(&mut Message)| {
+        let mut world = World::new(1);
+        world.server_up = false;
+        world.give(0, want(None));
+        world.run(2);
+        let solicit = world.sent[0].1.clone();
+        let mut message = advertise(&solicit, 255, "2001:db8:9::/48");
+        message.message_type = MessageType::Reply;
+        message.rapid_commit = true;
+        change(&mut message);
+        world.give(0, Input::Datagram(message.emit().unwrap()));
+        world
+    };
+    assert_eq!(reply(&|_| {}).has(0), [net("2001:db8:9::/48")]);
+    let infinite = reply(&|it| {
+        it.delegations[0].prefixes[0].preferred = INFINITY;
+        it.delegations[0].prefixes[0].valid = INFINITY;
+    });
+    assert_eq!(infinite.clients[0].next_deadline(), None, "for ever");
+    let refusals: [(&dyn Fn(&mut Message), &str); 9] = [
+        (&|it| it.server = None, "dhcp_refused_identifiers"),
+        (&|it| it.client = None, "dhcp_refused_identifiers"),
+        (&|it| it.client = Some(duid(9)), "dhcp_refused_identifiers"),
+        (&|it| it.transaction ^= 1, "dhcp_unmatched"),
+        (&|it| it.rapid_commit = false, "dhcp_unmatched"),
+        (&|it| it.message_type = MessageType::Renew, "dhcp_not_for_clients"),
+        (
+            &|it| (it.delegations[0].t1, it.delegations[0].t2) = (2, 1),
+            "dhcp_refused_timers",
+        ),
+        (&|it| it.delegations[0].prefixes[0].preferred = 201, "dhcp_refused_lifetimes"),
+        (&|it| it.delegations[0].prefixes[0].prefix = net("::/0"), "dhcp_refused_lifetimes"),
+    ];
+    for (change, counter) in refusals {
+        let world = reply(change);
+        assert!(world.has(0).is_empty(), "{counter}");
+        assert_eq!(world.clients[0].counters().get(counter), 1, "{counter}");
+    }
+    // No prefix there: it asks again, but not at once.
+    let mut world = reply(&|it| {
+        it.delegations[0].prefixes.clear();
+        it.delegations[0].status = Some(StatusCode::new(status::NO_PREFIX_AVAILABLE, "none"));
+    });
+    let before = world.sent.len();
+    world.run(1);
+    assert_eq!(world.sent.len(), before);
+    world.run(2);
+    assert!(world.sent.len() > before);
+    // What no server says of its own is what we choose: half and four fifths.
+    let world = reply(&|_| {});
+    let association = &world.clients[0].state().associations[&1];
+    let at = |seconds| Some(world.now.after(Duration::from_secs(seconds)));
+    assert_eq!((association.renew_at, association.rebind_at), (at(50), at(80)));
+}
+
+#[test]
+fn no_binding_leads_to_a_request() {
+    let mut world = World::new(1);
+    world.give(0, want(None));
+    world.run(2);
+    let prefix = world.has(0);
+    world.server_up = false;
+    world.run(305);
+    let renew = world.sent.last().unwrap().1.clone();
+    assert_eq!(renew.message_type, MessageType::Renew);
+    let mut reply = Message::new(MessageType::Reply, renew.transaction);
+    (reply.client, reply.server) = (renew.client, renew.server);
+    reply.delegations = vec![IdentityAssociation {
+        status: Some(StatusCode::new(status::NO_BINDING, "what?")),
+        ..IdentityAssociation::new(1)
+    }];
+    world.give(0, Input::Datagram(reply.emit().unwrap()));
+    let request = &world.sent.last().unwrap().1;
+    assert_eq!(request.message_type, MessageType::Request);
+    assert_eq!(request.delegations[0].prefixes[0].prefix, prefix[0]);
+    assert_eq!(request.server, Some(duid(255)));
+    world.server_up = true;
+    world.run(40);
+    assert_eq!(world.has(0), prefix);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Whatever is lost and whoever is killed, everybody has a prefix in the end, and nobody the same.
+    #[test]
+    fn with_loss_and_restarts(seed in any::<u64>(), loss in 0..50_u64, kills in proptest::collection::vec((0..5_usize, 1..200_u64), 0..8)) {
+        let mut world = World::new(4);
+        (world.random, world.loss) = (seed, loss);
+        for client in 0..4 {
+            world.give(client, want(None));
+        }
+        for (who, after) in kills {
+            world.run(after);
+            if who < 4 {
+                world.restart(who);
+                world.give(who, want(None));
+            } else {
+                let text = serde_json::to_string(world.server.state()).unwrap();
+                world.server = Delegating::new(server_settings(), serde_json::from_str(&text).unwrap());
+            }
+        }
+        // Then the network is good again, for longer than the longest pause so far.
+        world.loss = 0;
+        world.run(4000);
+        let all: Vec<_> = (0..4).flat_map(|client| world.has(client)).collect();
+        prop_assert_eq!(all.len(), 4);
+        for (client, prefix) in all.iter().enumerate() {
+            let lease = &world.server.state().leases[prefix];
+            prop_assert_eq!(&lease.client, &duid(u8::try_from(client).unwrap()));
+        }
+        prop_assert_eq!(world.server.state().leases.len(), 4);
+    }
+}
