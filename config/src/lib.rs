@@ -31,12 +31,14 @@
 //! ```
 
 mod announce;
+mod delegation;
 mod error;
 mod flow;
 mod model;
 mod validate;
 
 pub use announce::{Announce, Announced, Community, Gobgp, GobgpEndpoint, KernelTable, RoutingDaemon};
+pub use delegation::{CmdDelegation, DelegationPool, MaarDelegation};
 pub use error::{ConfigError, ConfigErrors};
 pub use flow::{
     AppliesTo, FilterAction, FilterRule, FlowDirection, Meter, Ports, SecondRate, protocol_number,

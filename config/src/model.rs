@@ -11,6 +11,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Deserializer};
 
 use crate::announce::Announce;
+use crate::delegation::{CmdDelegation, MaarDelegation};
 use crate::flow::{FilterRule, Meter};
 
 /// An interface address with its prefix length, such as `2001:db8::1/64` or `192.0.2.1/24`.
@@ -336,8 +337,12 @@ pub struct Route {
 pub struct Maar {
     /// Addresses of the central mobility database, first one preferred; 1..=8.
     pub cmd: Vec<Ipv6Addr>,
-    /// Pools of which home network prefixes (/64) are given out; disjoint, /16../64.
+    /// Pools of which home network prefixes (/64) are given out; disjoint, /16../64. May be absent where pools are
+    /// delegated.
+    #[serde(default)]
     pub prefix_pools: Vec<Ipv6Net>,
+    /// Pools that a DHCPv6 server delegates (RFC 8415). Absent: none.
+    pub delegation: Option<MaarDelegation>,
     /// Addresses of MAARs to and from which tunnels are allowed; absent = any that the CMD names.
     pub peers: Option<Vec<Peer>>,
     /// The tunnels that this MAAR would have to and from others. Default `ipv6-in-ipv6`.
@@ -401,6 +406,8 @@ pub struct Cmd {
     /// `ipv6-in-ipv6` none. Default `ipv6-in-ipv6`.
     #[serde(default)]
     pub tunnel: TunnelType,
+    /// A DHCPv6 server that delegates prefixes (RFC 8415). Absent: none.
+    pub delegation: Option<CmdDelegation>,
     /// Bindings that may exist at once, 1..=100000000. Default 1000000.
     #[serde(default = "default_maximum_bindings")]
     pub maximum_bindings: u32,

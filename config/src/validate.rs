@@ -1,6 +1,7 @@
 //! What serde cannot see: ranges, and rules between keys. One file for each part of the configuration.
 
 mod addressing;
+mod delegation;
 mod node;
 mod ports;
 mod roles;
@@ -97,6 +98,7 @@ impl Config {
         addressing::check(self, &mut findings);
         values::check(self, &mut findings);
         announce::check(self, &mut findings);
+        delegation::check(self, &mut findings);
         let maar = self.node.role == Role::Maar;
         flow::check(&self.filters, &self.meters, maar, &mut findings);
         findings.0

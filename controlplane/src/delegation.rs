@@ -6,9 +6,27 @@
 //!   delegating::Delegating ──► UDP 547 ──► requesting routers (ours, dhcpcd, dhcp6c, dibbler), relays
 //! ```
 //!
-//! Rule by rule, with the test of each: `controlplane/DELEGATION.md`.
+//! `client` and `server` are tasks of their own; the rest of a daemon has a handle of them, whose documentation says
+//! how a relocation uses them. Rule by rule, with the test of each: `controlplane/DELEGATION.md`.
 
+pub mod client;
 pub mod delegating;
 pub mod reconfigure_key;
 pub mod requesting;
+pub mod server;
+mod socket;
 pub mod wire;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+/// The next value that a task of delegation tells; never, where there is no such task.
+pub async fn changed<T>(receiver: Option<&mut watch::Receiver<Arc<T>>>) -> Arc<T> {
+    if let Some(receiver) = receiver
+        && receiver.changed().await.is_ok()
+    {
+        return Arc::clone(&receiver.borrow_and_update());
+    }
+    std::future::pending().await
+}

@@ -44,7 +44,7 @@ pub fn desired(
         neighbours: neighbours.clone(),
         ..Tables::default()
     };
-    infrastructure(config, &mut tables);
+    infrastructure(config, state, &mut tables);
     for node in state.nodes.values().filter(|node| node.registered) {
         node_prefixes(config, state, node, &mut tables);
     }
@@ -53,7 +53,7 @@ pub fn desired(
 }
 
 /// What does not depend on any node: own addresses, connected prefixes, routes, and the pools as a whole.
-fn infrastructure(config: &Config, tables: &mut Tables) {
+fn infrastructure(config: &Config, state: &State, tables: &mut Tables) {
     tables.local_addresses.insert(config.node.address);
     let ipv4 = config.maar.as_ref().and_then(|maar| maar.gtpu_ipv4_address);
     tables
@@ -87,7 +87,13 @@ fn infrastructure(config: &Config, tables: &mut Tables) {
             },
         );
     }
-    for pool in config.maar.iter().flat_map(|maar| &maar.prefix_pools) {
+    let delegated = state.delegated.iter().flatten().map(|pool| &pool.prefix);
+    for pool in config
+        .maar
+        .iter()
+        .flat_map(|maar| &maar.prefix_pools)
+        .chain(delegated)
+    {
         put(tables, *pool, NextHop::Discard(DiscardReason::Unallocated));
     }
 }

@@ -45,6 +45,8 @@ pub struct Snapshot<'a> {
     pub bindings: Vec<(&'static str, i64)>,
     /// Whether the data plane is connected; `None` without one.
     pub dataplane_connected: Option<bool>,
+    /// Prefixes delegated by DHCPv6, at a CMD by it and at a MAAR to it; `None` where that is not configured.
+    pub delegations: Option<usize>,
     /// GTP-U paths by peer: whether the last Echo Request was answered.
     pub paths: Vec<(Ipv6Addr, bool)>,
     /// What is announced; `None` where nothing is.
@@ -150,6 +152,14 @@ impl Accumulated {
                 "1 while the data plane takes transactions",
             )?;
             gauge.set(connected.into());
+            now.register(Box::new(gauge))?;
+        }
+        if let Some(delegations) = snapshot.delegations {
+            let gauge = prometheus::IntGauge::new(
+                "kedge_controlplane_delegations",
+                "Prefixes delegated by DHCPv6: by a cmd, to a maar",
+            )?;
+            gauge.set(i64::try_from(delegations).unwrap_or(i64::MAX));
             now.register(Box::new(gauge))?;
         }
         if !snapshot.paths.is_empty() {
@@ -278,6 +288,7 @@ mod tests {
                 messages: vec![(("sent", "PBU", ""), 2)],
                 bindings: vec![("attached", 1)],
                 dataplane_connected: Some(true),
+                delegations: Some(2),
                 paths: vec![("2001:db8::1".parse().unwrap(), true)],
                 routes: Some(RouteFigures {
                     daemon: "gobgp",
@@ -291,6 +302,7 @@ mod tests {
             "kedge_controlplane_mobility_messages_total{direction=\"sent\",message=\"PBU\",result=\"\"} 2",
             "kedge_controlplane_bindings{state=\"attached\"} 1",
             "kedge_controlplane_dataplane_connected 1",
+            "kedge_controlplane_delegations 2",
             "kedge_controlplane_gtpu_path_up{peer=\"2001:db8::1\"} 1",
             "kedge_controlplane_announcer_connected{daemon=\"gobgp\"} 1",
             "kedge_controlplane_routes{state=\"announced\"} 2",

@@ -55,6 +55,8 @@ pub enum Request {
     DrainProgress(proto::DrainProgressRequest, Reply<proto::DrainProgress>),
     /// ListRoutes.
     Routes(Reply<proto::RouteList>),
+    /// ListDelegations.
+    Delegations(Reply<proto::DelegationList>),
     /// GetCounters.
     Counters(Reply<proto::Counters>),
     /// A scrape of `/metrics`: the text.

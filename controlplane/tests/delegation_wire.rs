@@ -12,8 +12,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use kedge_controlplane::delegation::wire::{
-    Authentication, DelegatedPrefix, Duid, Hop, IdentityAssociation, Message, MessageType, OtherAssociation, Packet,
-    Relay, StatusCode, WireError, option,
+    Authentication, DelegatedPrefix, Duid, Hop, IdentityAssociation, Message, MessageType, OtherAssociation,
+    Packet, Relay, StatusCode, WireError, option,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -154,35 +154,69 @@ fn what_is_wrong_is_named() {
     for (text, error) in [
         ("01 0102", "3 octets: the header has 4"),
         ("63 010203", "message type 99 is not known"),
-        ("01 010203 0001 00", "3 octets are left where an option should begin"),
-        ("01 010203 0001 000a 00", "option 1: it says 10 octets, 1 are left"),
-        ("01 010203 0001 0002 0003", "option 1: a DUID has 3 to 130 octets, this one 2"),
+        (
+            "01 010203 0001 00",
+            "3 octets are left where an option should begin",
+        ),
+        (
+            "01 010203 0001 000a 00",
+            "option 1: it says 10 octets, 1 are left",
+        ),
+        (
+            "01 010203 0001 0002 0003",
+            "option 1: a DUID has 3 to 130 octets, this one 2",
+        ),
         ("01 010203 0008 0001 00", "option 8: 1 octets; it has 2"),
         ("01 010203 000e 0001 00", "option 14: 1 octets; it has none"),
         ("01 010203 000e 0000 000e 0000", "option 14 is there twice"),
-        ("01 010203 0006 0003 000001", "option 6: 3 octets; it has an even number"),
-        ("01 010203 000b 0005 0301000000", "option 11: 5 octets; it has 11 or more"),
+        (
+            "01 010203 0006 0003 000001",
+            "option 6: 3 octets; it has an even number",
+        ),
+        (
+            "01 010203 000b 0005 0301000000",
+            "option 11: 5 octets; it has 11 or more",
+        ),
         ("01 010203 000d 0001 00", "option 13: 1 octets; it has 2 or more"),
-        ("01 010203 0019 0004 00000001", "option 25: 4 octets; it has 12 or more"),
-        ("01 010203 0003 0004 00000001", "option 3: 4 octets; it has 12 or more"),
+        (
+            "01 010203 0019 0004 00000001",
+            "option 25: 4 octets; it has 12 or more",
+        ),
+        (
+            "01 010203 0003 0004 00000001",
+            "option 3: 4 octets; it has 12 or more",
+        ),
         ("0c 00 2001", "4 octets: the header has 34"),
     ] {
-        assert_eq!(Packet::parse(&unhex(text)).unwrap_err().to_string(), error, "{text}");
+        assert_eq!(
+            Packet::parse(&unhex(text)).unwrap_err().to_string(),
+            error,
+            "{text}"
+        );
     }
     let in_prefix = |length: &str, rest: &str| {
         let rest = unhex(rest);
-        let data = format!("00000078 000000f0 {length} 20010db8deadbee00000000000000000 {}", hex(&rest));
+        let data = format!(
+            "00000078 000000f0 {length} 20010db8deadbee00000000000000000 {}",
+            hex(&rest)
+        );
         let outer = format!("00000007 00000000 00000000 001a {:04x} {data}", 25 + rest.len());
         let octets = unhex(&format!("{head} 0019 {:04x} {outer}", 12 + 29 + rest.len()));
         Message::parse(&octets).unwrap_err().to_string()
     };
     assert_eq!(in_prefix("81", ""), "prefix length 129: it is at most 128");
-    for (length, exclude) in [("40", "0043 0002 40 78"), ("3b", "0043 0012 81 0000000000000000000000000000000000")] {
+    for (length, exclude) in [
+        ("40", "0043 0002 40 78"),
+        ("3b", "0043 0012 81 0000000000000000000000000000000000"),
+    ] {
         let error = in_prefix(length, exclude);
         assert!(error.starts_with("excluded prefix length"), "{error}");
     }
     let error = in_prefix("3b", "0043 0003 40 78 00");
-    assert!(error.starts_with("option 67: 3 octets; it has 2 to 17"), "{error}");
+    assert!(
+        error.starts_with("option 67: 3 octets; it has 2 to 17"),
+        "{error}"
+    );
     let twice = in_prefix("3b", "0043 0002 40 78 0043 0002 40 78");
     assert_eq!(twice, "option 67 is there twice");
     let mut message = reply();
@@ -190,7 +224,10 @@ fn what_is_wrong_is_named() {
     assert!(matches!(message.emit(), Err(WireError::Exclude { .. })));
     let mut message = reply();
     message.status = Some(StatusCode::new(0, &"x".repeat(65_534)));
-    assert!(matches!(message.emit(), Err(WireError::TooLong { option: 13, .. })));
+    assert!(matches!(
+        message.emit(),
+        Err(WireError::TooLong { option: 13, .. })
+    ));
     let empty_relay = unhex(&format!("0c 01 {} 0012 0001 00", "00".repeat(32)));
     assert_eq!(
         Packet::parse(&empty_relay),
@@ -218,7 +255,10 @@ fn python(script: &str, input: &str) -> Value {
         .unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "is the Debian package `python3-scapy` there?");
+    assert!(
+        output.status.success(),
+        "is the Debian package `python3-scapy` there?"
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -247,16 +287,29 @@ for line in sys.stdin:
         "pd": [pd(l) for l in layers(packet.payload) if getattr(l, "optcode", 0) == 25]})
 print(json.dumps(out))
 "#;
-    let lines = [reply().emit().unwrap(), solicit().emit().unwrap(), relayed().emit().unwrap()];
+    let lines = [
+        reply().emit().unwrap(),
+        solicit().emit().unwrap(),
+        relayed().emit().unwrap(),
+    ];
     let read = python(script, &lines.map(|octets| hex(&octets)).join("\n"));
-    assert_eq!((&read[0]["type"], &read[0]["transaction"]), (&7.into(), &0x00ab_cdef.into()));
-    assert_eq!(read[0]["codes"], serde_json::json!([1, 2, 7, 14, 20, 13, 12, 82, 25, 25, 3, 11]));
+    assert_eq!(
+        (&read[0]["type"], &read[0]["transaction"]),
+        (&7.into(), &0x00ab_cdef.into())
+    );
+    assert_eq!(
+        read[0]["codes"],
+        serde_json::json!([1, 2, 7, 14, 20, 13, 12, 82, 25, 25, 3, 11])
+    );
     assert_eq!(
         read[0]["pd"][0]["options"][0],
         serde_json::json!({"prefix": "2001:db8:dead:bee0::", "length": 59, "preferred": 120, "valid": 240})
     );
     assert_eq!(read[0]["pd"][0]["t2"], 96);
-    assert_eq!(read[0]["pd"][1]["options"][0], serde_json::json!({"status": 6, "text": "none left"}));
+    assert_eq!(
+        read[0]["pd"][1]["options"][0],
+        serde_json::json!({"status": 6, "text": "none left"})
+    );
     assert_eq!(read[1]["codes"], serde_json::json!([1, 8, 14, 20, 6, 25]));
     assert_eq!(
         read[2],
@@ -292,8 +345,13 @@ print(json.dumps([bytes(message).hex(), bytes(relay).hex()]))
         status: None,
     }];
     assert_eq!(Message::parse(&octets).unwrap(), expected);
-    let Ok(Packet::Relay(relay)) = Packet::parse(&unhex(written[1].as_str().unwrap())) else { panic!() };
-    assert_eq!((relay.message, relay.hop.interface), (octets, Some(b"x".to_vec())));
+    let Ok(Packet::Relay(relay)) = Packet::parse(&unhex(written[1].as_str().unwrap())) else {
+        panic!()
+    };
+    assert_eq!(
+        (relay.message, relay.hop.interface),
+        (octets, Some(b"x".to_vec()))
+    );
 }
 
 /// tshark knows the Prefix Exclude option, and says so when a length is wrong.
@@ -302,8 +360,15 @@ fn tshark_reads_what_is_written() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("delegation.txt");
     let mut dump = String::new();
-    for octets in [reply().emit().unwrap(), solicit().emit().unwrap(), relayed().emit().unwrap()] {
-        dump += &format!("0000 {}\n", octets.iter().map(|it| format!("{it:02x} ")).collect::<String>());
+    for octets in [
+        reply().emit().unwrap(),
+        solicit().emit().unwrap(),
+        relayed().emit().unwrap(),
+    ] {
+        dump += &format!(
+            "0000 {}\n",
+            octets.iter().map(|it| format!("{it:02x} ")).collect::<String>()
+        );
     }
     std::fs::write(&path, dump).unwrap();
     let pcap = directory.path().join("delegation.pcap");
@@ -313,7 +378,11 @@ fn tshark_reads_what_is_written() {
         .status()
         .unwrap();
     assert!(made.success());
-    let output = Command::new("tshark").args(["-n", "-V", "-r"]).arg(&pcap).output().unwrap();
+    let output = Command::new("tshark")
+        .args(["-n", "-V", "-r"])
+        .arg(&pcap)
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     for line in [
         "Message type: Reply (7)",
@@ -324,7 +393,11 @@ fn tshark_reads_what_is_written() {
         "Message type: Relay-forw (12)",
     ] {
         let all_of = line.split(": ");
-        let found = text.lines().any(|it| all_of.clone().all(|part| it.to_lowercase().contains(&part.to_lowercase())));
+        let found = text.lines().any(|it| {
+            all_of
+                .clone()
+                .all(|part| it.to_lowercase().contains(&part.to_lowercase()))
+        });
         assert!(found, "{line} is not in\n{text}");
     }
     assert!(!text.contains("Malformed"), "{text}");

@@ -30,7 +30,6 @@ fn server() -> delegating::Delegating {
         preference: 0,
         maximum_per_client: 8,
         maximum_leases: 100,
-        secret: [1; 16],
     };
     delegating::Delegating::new(settings, delegating::State::default())
 }

@@ -35,11 +35,11 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         }
         gtpu_ipv4_address(config, maar, findings);
         gtpu_sequence_numbers(config, maar, findings);
-        if maar.prefix_pools.is_empty() {
+        if maar.prefix_pools.is_empty() && maar.delegation.is_none() {
             findings.add(
                 "maar.prefix_pools",
                 "[]",
-                "a MAAR gives prefixes out of at least one pool",
+                "a MAAR gives prefixes out of at least one pool, of its own or of [maar.delegation]",
             );
         }
         let named = maar.prefix_pools.iter().enumerate();

@@ -213,6 +213,8 @@ pub(super) enum What {
     Prefixes,
     /// Prefixes whose packets wait for a node that moves.
     Holds,
+    /// Prefixes delegated by DHCPv6: to this node (role maar), or by it (role cmd).
+    Delegations,
     /// Ports of the data plane.
     Ports,
     /// Packets dropped by the data plane, by reason.

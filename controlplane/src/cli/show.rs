@@ -2,6 +2,7 @@
 
 mod controlplane;
 mod dataplane;
+mod delegations;
 mod holds;
 mod info;
 mod paths;
@@ -25,6 +26,7 @@ pub(super) async fn show(node: &Node, what: What, output: Output) -> Result<(), 
         What::Routes => routes::routes(node, output).await,
         What::Prefixes => dataplane::prefixes(node, output).await,
         What::Holds => holds::holds(node, output).await,
+        What::Delegations => delegations::delegations(node, output).await,
         What::Ports => dataplane::ports(node, output).await,
         What::Drops => dataplane::drops(node, output).await,
         What::Stages => dataplane::stages(node, output).await,

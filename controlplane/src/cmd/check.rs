@@ -69,7 +69,9 @@ impl Cmd {
         // RFC 8885 section 3.1: the MAAR chooses, out of its own pools; `::/0`, a request to choose
         // for it, is therefore refused like any foreign prefix.
         for prefix in prefixes {
-            let in_pool = maar.prefix_pools.iter().any(|pool| pool.contains(prefix));
+            let delegated = self.delegated.get(&maar.address).into_iter().flatten();
+            let mut pools = maar.prefix_pools.iter().chain(delegated);
+            let in_pool = pools.any(|pool| pool.contains(prefix));
             let of_another = self.owners.get(prefix).is_some_and(|owner| *owner != identifier);
             if !in_pool || prefix.prefix_len() != 64 || of_another {
                 return Err(Status::NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX);

@@ -11,6 +11,8 @@ use tonic::Status;
 use self::relocation::Relocations;
 use super::{BindingPhase, Cmd, Input, Output, PreviousPhase, Settings, State};
 use crate::binding::{FileStore, Saver, StoreError};
+use crate::delegation::changed;
+use crate::delegation::server::{self, ServerHandle};
 use crate::driver::{
     Durable, Endpoint, FromSocket, Heeded, Observer, Parts, restore, tunnel_name, wait_until,
 };
@@ -31,6 +33,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     } = parts;
     let settings = Settings::from_config(&config).ok_or_else(|| anyhow::anyhow!("[cmd] is missing"))?;
     let (store, state) = restore::<State>(&config.state_directory(), "cmd", &observer)?;
+    let delegation = server::start(&config, &observer)?;
+    let mut delegated = delegation.as_ref().map(ServerHandle::delegated);
     let (endpoint, mut from_socket) = Endpoint::new(config.node.address, observer.clone());
     let mut daemon = Daemon {
         machine: Cmd::new(settings, state, observer.clock().now()),
@@ -39,9 +43,14 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         saver: Saver::new(store),
         durable: Durable::default(),
         relocations: Relocations::default(),
+        delegation,
         observer,
         config,
     };
+    if let Some(delegated) = &mut delegated {
+        let held = delegated.borrow_and_update().as_ref().clone();
+        daemon.process(Input::Delegated(held));
+    }
     loop {
         let deadline = daemon
             .machine
@@ -52,6 +61,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
             heeded = signals.next() => if heeded == Heeded::Stop { break },
             Some(item) = from_socket.recv() => daemon.message(item, &mut from_socket),
             Some(request) = requests.recv() => daemon.request(request),
+            held = changed(delegated.as_mut()) => daemon.process(Input::Delegated(held.as_ref().clone())),
             () = wait_until(deadline) => daemon.process(Input::Tick),
             failed = daemon.saver.ready() => daemon.save(failed),
         }
@@ -71,6 +81,8 @@ struct Daemon {
     durable: Durable,
     /// Callers that wait for the end of a relocation.
     relocations: Relocations,
+    /// The delegating server, where there is one.
+    delegation: Option<ServerHandle>,
 }
 
 impl Daemon {
@@ -124,10 +136,22 @@ impl Daemon {
             }
             Request::Bindings(reply) => drop(reply.send(Ok(self.bindings()))),
             Request::Counters(reply) => {
-                drop(reply.send(Ok(crate::driver::counters(
-                    self.machine.counters(),
-                    &self.endpoint,
-                ))));
+                let mut all = crate::driver::counters(self.machine.counters(), &self.endpoint);
+                let more = self.delegation.iter().flat_map(|it| it.figures().counters);
+                all.counters.extend(more.map(|(name, value)| proto::Counter {
+                    name: name.to_owned(),
+                    value,
+                }));
+                drop(reply.send(Ok(all)));
+            }
+            Request::Delegations(reply) => {
+                let Some(server) = self.delegation.clone() else {
+                    return drop(reply.send(Ok(proto::DelegationList::default())));
+                };
+                tokio::spawn(async move {
+                    let delegations = server.list().await;
+                    reply.send(Ok(proto::DelegationList { delegations }))
+                });
             }
             Request::Metrics(reply) => drop(reply.send(self.metrics())),
             // The CMD has no tunnels.
@@ -193,6 +217,8 @@ impl Daemon {
         }
         let mut counters: Vec<_> = self.machine.counters().iter().collect();
         counters.extend(self.endpoint.counters());
+        let figures = self.delegation.as_ref().map(ServerHandle::figures);
+        counters.extend(figures.iter().flat_map(|it| &it.counters).copied());
         let snapshot = Snapshot {
             node: &self.config.node.name,
             role: "cmd",
@@ -205,6 +231,7 @@ impl Daemon {
                 .collect(),
             bindings,
             dataplane_connected: None,
+            delegations: figures.as_ref().map(|it| it.delegations),
             paths: Vec::new(),
             routes: None,
         };

@@ -32,6 +32,8 @@ pub enum Input {
         /// The message.
         message: MobilityMessage,
     },
+    /// Each MAAR may register from these too: they are delegated to it.
+    Delegated(BTreeMap<Ipv6Addr, BTreeSet<Ipv6Net>>),
     /// It is [`Cmd::next_deadline`], or later.
     Tick,
 }
@@ -159,6 +161,8 @@ pub struct Cmd {
     pub(super) counters: Counters,
     /// Whose each prefix is, derived from the bindings.
     pub(super) owners: BTreeMap<Ipv6Net, MobileNodeIdentifier>,
+    /// What is delegated to each MAAR beside the pools of the configuration.
+    pub(super) delegated: BTreeMap<Ipv6Addr, BTreeSet<Ipv6Net>>,
     /// Next deadline of every binding, both ways; derived from the bindings.
     deadline_of: BTreeMap<MobileNodeIdentifier, Time>,
     deadlines: BTreeSet<(Time, MobileNodeIdentifier)>,
@@ -191,6 +195,7 @@ impl Cmd {
             state,
             counters: Counters::new(COUNTERS),
             owners: BTreeMap::new(),
+            delegated: BTreeMap::new(),
             deadline_of: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             refusal_limit: RefusalLimit::default(),
@@ -217,6 +222,7 @@ impl Cmd {
                     self.counters.add("messages_unexpected")
                 }
             },
+            Input::Delegated(delegated) => self.delegated = delegated,
             Input::Tick => self.tick(now, &mut outputs),
         }
         outputs

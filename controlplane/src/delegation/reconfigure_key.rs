@@ -58,8 +58,7 @@ pub fn given(message: &Message) -> Option<Key> {
 /// Replay counter and value, if the option is of this protocol and kind.
 fn information(message: &Message, kind: u8) -> Option<(u64, [u8; 16])> {
     let it = message.authentication.as_ref()?;
-    let of_protocol =
-        (it.protocol, it.algorithm, it.method) == (PROTOCOL, ALGORITHM, MONOTONIC_COUNTER);
+    let of_protocol = (it.protocol, it.algorithm, it.method) == (PROTOCOL, ALGORITHM, MONOTONIC_COUNTER);
     let (found, value) = it.information.split_first()?;
     let value = value.try_into().ok()?;
     (of_protocol && *found == kind).then_some((it.replay, value))
@@ -114,7 +113,8 @@ mod tests {
         assert_eq!(
             digest,
             [
-                0x92, 0x94, 0x72, 0x7a, 0x36, 0x38, 0xbb, 0x1c, 0x13, 0xf4, 0x8e, 0xf8, 0x15, 0x8b, 0xfc, 0x9d
+                0x92, 0x94, 0x72, 0x7a, 0x36, 0x38, 0xbb, 0x1c, 0x13, 0xf4, 0x8e, 0xf8, 0x15, 0x8b, 0xfc,
+                0x9d
             ]
         );
     }

@@ -76,7 +76,9 @@ pub enum WireError {
     #[error("prefix length {0}: it is at most 128")]
     PrefixLength(u8),
     /// An excluded prefix is not within its prefix (RFC 6603 section 4.2).
-    #[error("excluded prefix length {excluded} in a prefix of length {delegated}: it has to be longer, and at most 128")]
+    #[error(
+        "excluded prefix length {excluded} in a prefix of length {delegated}: it has to be longer, and at most 128"
+    )]
     Exclude {
         /// Its length.
         excluded: u8,

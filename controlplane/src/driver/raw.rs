@@ -1,4 +1,4 @@
-//! Receiving from a raw IPv6 socket, with what its header said.
+//! Receiving from an IPv6 socket, with what its header said.
 
 use std::io::{self, IoSliceMut};
 use std::net::Ipv6Addr;
@@ -8,13 +8,15 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg};
 use socket2::Socket;
 use tokio::io::unix::AsyncFd;
 
-/// One message of a raw socket: what follows the IPv6 and extension headers.
+/// One message of a socket: of a raw one, what follows the IPv6 and extension headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
     /// IPv6 source.
     pub source: Ipv6Addr,
     /// IPv6 destination, if the socket was asked to tell.
     pub destination: Option<Ipv6Addr>,
+    /// Number of the interface that it came by; 0 if the socket was not asked to tell.
+    pub interface: u32,
     /// Hop limit, if the socket was asked to tell.
     pub hop_limit: Option<u8>,
     /// The message; one octet more than `maximum` stands for any longer one.
@@ -59,11 +61,12 @@ fn receive_now(socket: &Socket, maximum: usize) -> io::Result<Received> {
     let source = message
         .address
         .map_or(Ipv6Addr::UNSPECIFIED, |address| address.ip());
-    let (mut destination, mut hop_limit) = (None, None);
+    let (mut destination, mut interface, mut hop_limit) = (None, 0, None);
     for item in message.cmsgs()? {
         match item {
             ControlMessageOwned::Ipv6PacketInfo(info) => {
                 destination = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr));
+                interface = u32::try_from(info.ipi6_ifindex).unwrap_or(0);
             }
             ControlMessageOwned::Ipv6HopLimit(limit) => hop_limit = u8::try_from(limit).ok(),
             _ => {}
@@ -74,6 +77,7 @@ fn receive_now(socket: &Socket, maximum: usize) -> io::Result<Received> {
     Ok(Received {
         source,
         destination,
+        interface,
         hop_limit,
         octets,
     })

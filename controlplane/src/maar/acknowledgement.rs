@@ -230,10 +230,8 @@ impl Maar {
                 prefix: option.home_network_prefix,
             };
             let own = self
-                .settings
-                .prefix_pools
-                .iter()
-                .any(|pool| pool.contains(&it.prefix) || it.prefix.contains(pool));
+                .all_pools()
+                .any(|pool| pool.contains(&it.prefix) || it.prefix.contains(&pool));
             // One that we gave it and that is anchored elsewhere now is a previous one like others.
             let given = |known: &Yielded| known.identifier == *identifier;
             let own = own && !self.state.yielded.get(&it.prefix).is_some_and(given);

@@ -108,7 +108,7 @@ impl Maar {
             ));
             return;
         }
-        let Some(home_network_prefix) = self.allocate_prefix() else {
+        let Some(home_network_prefix) = self.allocate_prefix(now) else {
             return self.refuse_without_prefix(&identifier, outputs);
         };
         let node = Node {

@@ -31,11 +31,14 @@ use tokio::sync::{mpsc, watch};
 use self::interfaces::Interfaces;
 use self::path_ends::{PathEnd, PathEnds, TunnelSockets};
 use self::routes::Announcing;
-use super::{Input, Maar, Output, Settings, State};
+use super::{DelegatedPool, Input, Maar, Output, Settings, State};
 use crate::access::{AccessLink, Advertiser, Policy, Solicitation, advertisement};
 use crate::binding::{FileStore, Saver, StoreError};
 use crate::counters::Counters;
 use crate::dataplane_sync::{self, Desired, FromDataplane};
+use crate::delegation::changed;
+use crate::delegation::client::{self, ClientHandle, Delegated};
+use crate::delegation::requesting::Held;
 use crate::driver::{Durable, Endpoint, FromSocket, Heeded, Observer, Parts, RateLimit, restore, wait_until};
 use crate::event::Event;
 use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
@@ -103,6 +106,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let teid_key = getrandom::u64()
         .map_err(|error| anyhow::anyhow!("the operating system gives no randomness: {error}"))?;
     let machine = Maar::new(settings, state, teid_key, observer.clock().now());
+    let delegation = client::start(&config, &observer)?;
+    let mut delegated = delegation.as_ref().map(ClientHandle::delegated);
     let tables = forwarding::desired(&config, machine.state(), interfaces.core_neighbours());
     let (desired, mut from_dataplane) =
         dataplane_sync::start(config.dataplane_socket(), tables, observer.clone());
@@ -131,7 +136,13 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         policy,
         interfaces,
         desired,
+        delegation,
     };
+    // What was delegated once and is not any more is not used again.
+    let held = delegated.as_mut().map(|it| pools(&it.borrow_and_update()));
+    if held.is_some() || daemon.machine.state().delegated.is_some() {
+        daemon.process(Input::Pools(held.unwrap_or_default()));
+    }
     daemon.configure_pending().await;
     let mut probe = tokio::time::interval(PROBE);
     probe.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -165,6 +176,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
             Some(request) = requests.recv() => daemon.request(request),
             Some(item) = from_dataplane.recv() => daemon.dataplane(item),
             Some(input) = from_speaker.recv() => daemon.announce(input),
+            held = changed(delegated.as_mut()) => daemon.process(Input::Pools(pools(&held))),
             () = wait_until(deadline) => daemon.process(Input::Tick),
             () = std::future::ready(()), if daemon.unsettled > 0 => daemon.settle(),
             received = from_path(daemon.path_socket.as_ref()) => daemon.path_message(received),
@@ -187,6 +199,17 @@ fn path_settings(config: &Config) -> path::Settings {
         response_timeout: timers.gtpu_t3_response,
         transmissions: timers.gtpu_n3_requests,
     }
+}
+
+/// The pools of what is delegated.
+fn pools(delegated: &Delegated) -> Vec<DelegatedPool> {
+    let pool = |held: &Held| DelegatedPool {
+        prefix: held.prefix,
+        exclude: held.exclude,
+        preferred_until: held.preferred_until,
+        valid_until: held.valid_until,
+    };
+    delegated.pools.iter().map(pool).collect()
 }
 
 /// Every address that a GTP-U tunnel leads to.
@@ -242,6 +265,8 @@ struct Daemon {
     tunnel_sockets: TunnelSockets,
     /// Tells the network what is anchored here, where `[announce]` says so.
     announcing: Option<Announcing>,
+    /// What asks for delegated prefixes, where that is configured.
+    delegation: Option<ClientHandle>,
 }
 
 impl Daemon {

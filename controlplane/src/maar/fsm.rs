@@ -7,7 +7,7 @@ use ipnet::Ipv6Net;
 use kedge_config::{Access, Config, FilterRule, Timers, TunnelType};
 
 use super::pool;
-use super::state::{Exchange, Node, Phase, State};
+use super::state::{DelegatedPool, Exchange, Node, Phase, State};
 use super::tunnels::InUse;
 pub use crate::counters::Counters;
 use crate::event::Event;
@@ -71,6 +71,8 @@ pub enum Input {
     },
     /// Routes lead here for a prefix that is being taken.
     Announced(Ipv6Net),
+    /// These pools are delegated to this MAAR now.
+    Pools(Vec<DelegatedPool>),
     /// It is [`Maar::next_deadline`], or later.
     Tick,
 }
@@ -199,6 +201,8 @@ const COUNTERS: &[&str] = &[
     "tunnels_refused_suppressed",
     "bindings_expired",
     "advertisements_sent",
+    "pools_delegated",
+    "pools_lost",
     "end_markers",
     "end_markers_unexpected",
     "prefixes_adopted",
@@ -320,6 +324,7 @@ impl Maar {
             Input::TunnelRefused { peer, teid } => self.tunnel_refused(peer, teid, now, &mut outputs),
             Input::EndMarker { from, teid } => self.end_marker(from, teid),
             Input::Announced(prefix) => self.announced(prefix, now, &mut outputs),
+            Input::Pools(pools) => self.pools(pools, now, &mut outputs),
             Input::Tick => self.tick(now, &mut outputs),
         }
         outputs
@@ -381,9 +386,9 @@ impl Maar {
     }
 
     /// A free home network prefix, taken.
-    pub(super) fn allocate_prefix(&mut self) -> Option<Ipv6Net> {
+    pub(super) fn allocate_prefix(&mut self, now: Time) -> Option<Ipv6Net> {
         let prefix = pool::allocate(
-            &self.settings.prefix_pools,
+            &self.pools_to_give(now),
             &self.prefixes_in_use,
             &mut self.state.next_prefix,
         )?;
@@ -488,6 +493,13 @@ impl Maar {
         now: Time,
         outputs: &mut Vec<Output>,
     ) {
+        let own = self
+            .state
+            .nodes
+            .get(identifier)
+            .map(|node| node.home_network_prefix);
+        let limits = own.map(|prefix| self.lifetime_limits(prefix, now));
+        let (preferred_limit, valid_limit) = limits.unwrap_or_default();
         let access = &self.settings.access;
         let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;
@@ -501,7 +513,10 @@ impl Maar {
             valid_lifetime: if withdrawn { 0 } else { access.valid_lifetime },
             preferred_lifetime: if withdrawn { 0 } else { preferred_lifetime },
         };
-        let mut prefixes = vec![information(node.home_network_prefix, access.preferred_lifetime)];
+        let mut own = information(node.home_network_prefix, access.preferred_lifetime);
+        own.preferred_lifetime = own.preferred_lifetime.min(preferred_limit);
+        own.valid_lifetime = own.valid_lifetime.min(valid_limit);
+        let mut prefixes = vec![own];
         // Those relocated here are still old ones: no new flow is to begin on them.
         let older = node.adopted.iter().map(|it| it.prefix);
         let older = older.chain(node.previous.iter().map(|previous| previous.prefix));

@@ -18,11 +18,12 @@
 //!
 //! One file for each kind of input: `attachment`, `acknowledgement` (what the
 //! CMD answers), `update` (what the CMD tells), `relocation` (prefixes whose anchor moves), `flows` (what operators want of
-//! filters), `refused` (what a peer's user plane says), `timers`. What they share:
+//! filters), `refused` (what a peer's user plane says), `delegated` (pools that come and go), `timers`. What they share:
 //! `pool` (prefixes), `teid` and `tunnels`.
 
 mod acknowledgement;
 mod attachment;
+mod delegated;
 pub mod driver;
 mod flows;
 mod fsm;
@@ -39,5 +40,7 @@ mod update;
 mod tests;
 
 pub use fsm::{Counters, Input, Maar, Output, Settings};
-pub use state::{Adopted, Arriving, Asked, Exchange, Node, NodeTunnel, Phase, Previous, State, Yielded};
+pub use state::{
+    Adopted, Arriving, Asked, DelegatedPool, Exchange, Node, NodeTunnel, Phase, Previous, State, Yielded,
+};
 pub use teid::TeidSequence;

@@ -210,12 +210,7 @@ impl Maar {
         }
         let attached = node.phase == Phase::Attached;
         self.taking.remove(&prefix);
-        if self
-            .settings
-            .prefix_pools
-            .iter()
-            .any(|pool| pool.contains(&prefix))
-        {
+        if self.is_ours(prefix) {
             let yielded = Yielded {
                 identifier: identifier.clone(),
                 to,
@@ -331,11 +326,7 @@ impl Maar {
             }
             let over = yielded.until.is_some_and(|at| at <= now);
             // What is of our pools stays somebody's until the CMD says otherwise.
-            let ours = self
-                .settings
-                .prefix_pools
-                .iter()
-                .any(|pool| pool.contains(&prefix));
+            let ours = self.is_ours(prefix);
             yielded.until = yielded.until.filter(|_| !over);
             self.put_yielded(prefix, (ours || !over).then_some(yielded));
             if over {
@@ -374,12 +365,12 @@ impl Maar {
         let is_yielded = |prefix: &Ipv6Net| self.state.yielded.contains_key(prefix);
         let yielded: Vec<_> = node.own_prefixes().filter(is_yielded).collect();
         // What is left of a node that was released may be a prefix of another MAAR.
-        let ours = self.settings.prefix_pools.iter().any(|pool| pool.contains(&own));
+        let ours = self.is_ours(own);
         let elsewhere = yielded.contains(&own);
         let fresh = if ours && !elsewhere {
             None
         } else {
-            let Some(fresh) = self.allocate_prefix() else {
+            let Some(fresh) = self.allocate_prefix(now) else {
                 return false;
             };
             Some(fresh)

@@ -36,8 +36,24 @@ pub struct State {
     /// nobody, until the CMD says that the session is over.
     #[serde(default)]
     pub yielded: BTreeMap<Ipv6Net, Yielded>,
+    /// Pools that a DHCPv6 server has delegated; `None`: none ever could have.
+    #[serde(default)]
+    pub delegated: Option<Vec<DelegatedPool>>,
     /// Number of the /64, counted over all pools, at which the search for a free one begins.
     pub next_prefix: u64,
+}
+
+/// A pool that a DHCPv6 server has delegated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelegatedPool {
+    /// All of it.
+    pub prefix: Ipv6Net,
+    /// The part that is not ours (RFC 6603).
+    pub exclude: Option<Ipv6Net>,
+    /// When no node gets a prefix of it any more; `None`: never.
+    pub preferred_until: Option<Time>,
+    /// When it is gone; `None`: never.
+    pub valid_until: Option<Time>,
 }
 
 /// One mobile node, as this MAAR sees it.

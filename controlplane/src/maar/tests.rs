@@ -1,5 +1,6 @@
 //! What a MAAR refuses or ignores. (What it does: `tests/domain.rs`.)
 
+mod delegated;
 mod moves;
 
 use std::net::Ipv6Addr;

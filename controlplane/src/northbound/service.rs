@@ -145,6 +145,13 @@ impl ControlPlane for Service {
         self.ask(Request::Routes).await
     }
 
+    async fn list_delegations(
+        &self,
+        _: tonic::Request<proto::ListDelegationsRequest>,
+    ) -> Result<Response<proto::DelegationList>, Status> {
+        self.ask(Request::Delegations).await
+    }
+
     async fn get_counters(
         &self,
         _: tonic::Request<proto::GetCountersRequest>,

@@ -23,7 +23,9 @@ impl Delegating {
         use MessageType as M;
         let message = &asked.message;
         match message.message_type {
-            M::Solicit if !(message.rapid_commit && self.settings.rapid_commit) => self.advertise(&asked, outputs),
+            M::Solicit if !(message.rapid_commit && self.settings.rapid_commit) => {
+                self.advertise(&asked, outputs)
+            }
             M::Solicit | M::Request => self.commit(&asked, now, outputs),
             M::Renew | M::Rebind => self.extend(&asked, now, outputs),
             M::Release => self.release(&asked, outputs),
@@ -164,7 +166,10 @@ impl Delegating {
         let exact = self.leases.get(prefix);
         let around = self.leases.around(prefix).map(|(_, lease)| lease);
         exact.or(around).is_some_and(|lease| lease.client != *client)
-            || self.leases.within(prefix).any(|(other, lease)| lease.client != *client && overlap(other, prefix))
+            || self
+                .leases
+                .within(prefix)
+                .any(|(other, lease)| lease.client != *client && overlap(other, prefix))
     }
 
     fn release(&mut self, asked: &Asked, outputs: &mut Vec<Output>) {
@@ -187,7 +192,10 @@ impl Delegating {
                 self.counters.add("delegations_released");
                 let text = match self.leases.around(prefix) {
                     Some((wider, lease)) => {
-                        format!("{} has released {prefix}, which is at home again in {wider} of {}", asked.client, lease.client)
+                        format!(
+                            "{} has released {prefix}, which is at home again in {wider} of {}",
+                            asked.client, lease.client
+                        )
                     }
                     None => format!("{} has released {prefix}", asked.client),
                 };
@@ -224,7 +232,10 @@ impl Delegating {
                 };
                 self.leases.put(named.prefix, declined);
                 self.counters.add("delegations_declined");
-                let text = format!("{} says that {} is of no use; it rests for a day", asked.client, named.prefix);
+                let text = format!(
+                    "{} says that {} is of no use; it rests for a day",
+                    asked.client, named.prefix
+                );
                 outputs.push(event("delegation_declined", text, named.prefix, &asked.client));
             }
             if !found {
@@ -305,9 +316,10 @@ impl Delegating {
         };
         let excludes = message.option_request.contains(&option::PD_EXCLUDE);
         let prefixes = prefixes.iter().map(|prefix| {
-            let pool = self.leases.pools().iter().find(|pool| {
-                pool.prefix.contains(prefix) && pool.delegated_length == prefix.prefix_len()
-            });
+            let pool =
+                self.leases.pools().iter().find(|pool| {
+                    pool.prefix.contains(prefix) && pool.delegated_length == prefix.prefix_len()
+                });
             DelegatedPrefix {
                 preferred,
                 valid,
@@ -358,5 +370,9 @@ fn others(message: &Message, code: u16) -> Vec<OtherAssociation> {
 }
 
 fn event(kind: &'static str, text: String, prefix: Ipv6Net, client: &Duid) -> Output {
-    Output::Event(Event::new(kind, text).with("prefix", prefix).with("client", client))
+    Output::Event(
+        Event::new(kind, text)
+            .with("prefix", prefix)
+            .with("client", client),
+    )
 }

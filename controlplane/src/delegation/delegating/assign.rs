@@ -39,8 +39,9 @@ impl Delegating {
         if total >= self.settings.maximum_leases {
             return Err(NoPrefix::Empty);
         }
-        let is_free =
-            |prefix: Ipv6Net| self.leases.is_free(prefix) && !also_taken.iter().any(|it| overlap(*it, prefix));
+        let is_free = |prefix: Ipv6Net| {
+            self.leases.is_free(prefix) && !also_taken.iter().any(|it| overlap(*it, prefix))
+        };
         let hints = || association.prefixes.iter().map(|it| it.prefix);
         if let Some(hint) = hints().find(|hint| self.may_be_asked_for(*hint) && is_free(*hint)) {
             return Ok(hint);
@@ -97,7 +98,7 @@ impl Delegating {
         let mut octets = client.octets().to_vec();
         octets.extend(iaid.to_be_bytes());
         // With a key that nobody knows, so that nobody can make clients that all look for the same one.
-        let [a, b, c, d, e, f, g, h, ..] = hmac_md5(&self.settings.secret, &octets);
+        let [a, b, c, d, e, f, g, h, ..] = hmac_md5(&self.leases.state().secret, &octets);
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 

@@ -1,5 +1,6 @@
 //! Inputs and outputs, the way through relays, and what makes a message one to answer (RFC 8415 section 16).
 
+use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
@@ -7,7 +8,6 @@ use ipnet::Ipv6Net;
 use super::leases::Leases;
 use super::state::{Change, LeasePhase, Reach, State};
 use crate::counters::Counters;
-use crate::delegation::reconfigure_key::Key;
 use crate::delegation::wire::{
     CLIENT_PORT, Duid, HOP_COUNT_LIMIT, Message, MessageType, Packet, Relay, SERVER_PORT, StatusCode, status,
 };
@@ -84,8 +84,6 @@ pub struct Settings {
     pub maximum_per_client: usize,
     /// Prefixes that may be leased in all.
     pub maximum_leases: usize,
-    /// From the operating system's randomness: Reconfigure keys are made of it.
-    pub secret: Key,
 }
 
 /// Names of all counters.
@@ -184,6 +182,16 @@ impl Delegating {
         self.leases.state()
     }
 
+    /// What a client has.
+    #[must_use]
+    pub fn prefixes_of(&self, client: &Duid) -> BTreeSet<Ipv6Net> {
+        let bound = self
+            .leases
+            .of_client(client)
+            .filter(|(_, lease)| lease.phase == LeasePhase::Bound);
+        bound.map(|(prefix, _)| prefix).collect()
+    }
+
     /// What it counted.
     #[must_use]
     pub fn counters(&self) -> &Counters {
@@ -202,8 +210,12 @@ impl Delegating {
             };
             self.counters.add("delegations_expired");
             let text = match lease.phase {
-                LeasePhase::Bound => format!("{prefix} was not renewed by {} and is free again", lease.client),
-                LeasePhase::Moved => format!("{prefix} was moved to {}, which did not ask for it", lease.client),
+                LeasePhase::Bound => {
+                    format!("{prefix} was not renewed by {} and is free again", lease.client)
+                }
+                LeasePhase::Moved => {
+                    format!("{prefix} was moved to {}, which did not ask for it", lease.client)
+                }
                 LeasePhase::Declined => format!("{prefix}, declined by {}, is tried again", lease.client),
             };
             outputs.push(Output::Event(
@@ -233,7 +245,9 @@ impl Delegating {
         let message = loop {
             match Packet::parse(&octets) {
                 Ok(Packet::Message(message)) => break message,
-                Ok(Packet::Relay(relay)) if !relay.forward => return self.counters.add("dhcp_not_for_servers"),
+                Ok(Packet::Relay(relay)) if !relay.forward => {
+                    return self.counters.add("dhcp_not_for_servers");
+                }
                 Ok(Packet::Relay(relay)) => {
                     // The outermost has passed as many relays as it says, itself not counted.
                     if relay.hop.count > HOP_COUNT_LIMIT || reach.hops.len() > usize::from(HOP_COUNT_LIMIT) {
@@ -264,7 +278,10 @@ impl Delegating {
         outputs: &mut Vec<Output>,
     ) -> Option<Asked> {
         use MessageType as M;
-        let ours = message.server.as_ref().map(|server| *server == self.settings.server);
+        let ours = message
+            .server
+            .as_ref()
+            .map(|server| *server == self.settings.server);
         let identified = match message.message_type {
             M::Solicit | M::Confirm | M::Rebind => message.client.is_some() && ours.is_none(),
             M::Request | M::Renew | M::Release | M::Decline => message.client.is_some() && ours == Some(true),
@@ -301,7 +318,10 @@ impl Delegating {
         if direct {
             // No client is told that it may do that (RFC 8415 section 18.4).
             self.counters.add("dhcp_refused_unicast");
-            if matches!(message.message_type, M::Request | M::Renew | M::Release | M::Decline) {
+            if matches!(
+                message.message_type,
+                M::Request | M::Renew | M::Release | M::Decline
+            ) {
                 let mut reply = self.reply_to(&message, M::Reply);
                 reply.status = Some(StatusCode::new(
                     status::USE_MULTICAST,
@@ -355,7 +375,11 @@ impl Delegating {
                 }
             };
         }
-        let port = if reach.hops.is_empty() { CLIENT_PORT } else { SERVER_PORT };
+        let port = if reach.hops.is_empty() {
+            CLIENT_PORT
+        } else {
+            SERVER_PORT
+        };
         outputs.push(Output::Send {
             to,
             port,

@@ -40,7 +40,12 @@ impl Leases {
             let next = client.reconfiguring.map(|step| (step.next_at, duid.clone()));
             it.reconfigures.extend(next);
         }
-        let leases: Vec<_> = it.state.leases.iter().map(|(prefix, lease)| (*prefix, lease.clone())).collect();
+        let leases: Vec<_> = it
+            .state
+            .leases
+            .iter()
+            .map(|(prefix, lease)| (*prefix, lease.clone()))
+            .collect();
         for (prefix, lease) in leases {
             it.index(prefix, &lease);
         }
@@ -139,14 +144,18 @@ impl Leases {
                 self.reconfigures.remove(&(step.next_at, duid.clone()));
             }
             let after = client.as_ref().and_then(|client| client.reconfiguring);
-            self.reconfigures.extend(after.map(|step| (step.next_at, duid.clone())));
+            self.reconfigures
+                .extend(after.map(|step| (step.next_at, duid.clone())));
         }
         self.state.apply(change.clone());
         self.changes.push(change);
     }
 
     fn index(&mut self, prefix: Ipv6Net, lease: &Lease) {
-        self.of_client.entry(lease.client.clone()).or_default().insert(prefix);
+        self.of_client
+            .entry(lease.client.clone())
+            .or_default()
+            .insert(prefix);
         if let Some(end) = lease.valid_until {
             self.ends.insert((end, prefix));
         }
@@ -234,7 +243,9 @@ impl Leases {
             let Some((wider, _)) = self.around(prefix) else {
                 return Some(prefix);
             };
-            let last = Ipv6Net::new(wider.broadcast(), pool.delegated_length).ok()?.trunc();
+            let last = Ipv6Net::new(wider.broadcast(), pool.delegated_length)
+                .ok()?
+                .trunc();
             number = pool.number(last)? + 1;
             while occupied.next_if(|it| *it < number).is_some() {}
         }
@@ -280,7 +291,9 @@ impl Pool {
 
     /// What of a delegated prefix stays here: its last part (RFC 6603).
     pub(super) fn excluded(&self, prefix: Ipv6Net) -> Option<Ipv6Net> {
-        let length = self.exclude_length.filter(|length| *length > prefix.prefix_len())?;
+        let length = self
+            .exclude_length
+            .filter(|length| *length > prefix.prefix_len())?;
         Ipv6Net::new(prefix.broadcast(), length).ok().map(|it| it.trunc())
     }
 }

@@ -59,7 +59,12 @@ impl Delegating {
     /// A [`MoveError`]; nothing has changed then.
     pub fn move_lease(&mut self, prefix: Ipv6Net, to: &Taker, now: Time) -> Result<Vec<Output>, MoveError> {
         let prefix = prefix.trunc();
-        if !self.leases.pools().iter().any(|pool| pool.prefix.contains(&prefix)) {
+        if !self
+            .leases
+            .pools()
+            .iter()
+            .any(|pool| pool.prefix.contains(&prefix))
+        {
             return Err(MoveError::NotInPools { prefix });
         }
         let before = self.leases.get(prefix).cloned();
@@ -81,13 +86,18 @@ impl Delegating {
             });
         }
         let mut outputs = Vec::new();
-        let around = self.leases.around(prefix).map(|(wider, lease)| (wider, lease.client.clone()));
+        let around = self
+            .leases
+            .around(prefix)
+            .map(|(wider, lease)| (wider, lease.client.clone()));
         let holder = before.as_ref().map(|lease| lease.client.clone());
         if holder.as_ref() == Some(&to.client) {
             return Ok(outputs);
         }
         // The holder has to be told, with the key that it knows, even if it has nothing any more.
-        let keep = holder.as_ref().and_then(|it| Some((it.clone(), self.leases.client(it)?.clone())));
+        let keep = holder
+            .as_ref()
+            .and_then(|it| Some((it.clone(), self.leases.client(it)?.clone())));
         // What goes to the holder of the lease around it goes home.
         if let Some((wider, _)) = around.as_ref().filter(|(_, client)| *client == to.client) {
             if before.is_some() {

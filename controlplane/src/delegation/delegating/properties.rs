@@ -13,8 +13,16 @@ use crate::time::Time;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Ask { kind: usize, client: u8, iaid: u32, hint: Option<usize> },
-    Move { prefix: usize, to: u8 },
+    Ask {
+        kind: usize,
+        client: u8,
+        iaid: u32,
+        hint: Option<usize>,
+    },
+    Move {
+        prefix: usize,
+        to: u8,
+    },
     Wait(u64),
     Restart,
 }
@@ -48,11 +56,12 @@ fn universe() -> Vec<Ipv6Net> {
 
 fn small() -> Settings {
     let mut settings = settings();
-    for (pool, prefix) in settings.pools.iter_mut().zip([
-        "2001:db8:1000::/55",
-        "2001:db8:2000::/63",
-        "2001:db8:3000::/63",
-    ]) {
+    for (pool, prefix) in
+        settings
+            .pools
+            .iter_mut()
+            .zip(["2001:db8:1000::/55", "2001:db8:2000::/63", "2001:db8:3000::/63"])
+    {
         pool.prefix = net(prefix);
     }
     settings
@@ -88,7 +97,11 @@ struct Reference {
 impl Reference {
     fn has(&mut self, client: u8, prefix: Ipv6Net, until: Time) {
         self.has_not(client, prefix);
-        self.told.push(Told { client, prefix, until });
+        self.told.push(Told {
+            client,
+            prefix,
+            until,
+        });
     }
 
     fn has_not(&mut self, client: u8, prefix: Ipv6Net) {
@@ -107,13 +120,20 @@ impl Reference {
             let holder = lease.map(|lease| lease.client.clone());
             assert_eq!(holder, Some(duid(one.client)), "{one:?} is in the table");
             for other in &current {
-                let narrow = if one.prefix.prefix_len() > other.prefix.prefix_len() { one } else { other };
+                let narrow = if one.prefix.prefix_len() > other.prefix.prefix_len() {
+                    one
+                } else {
+                    other
+                };
                 let apart = !one.prefix.contains(&other.prefix) && !other.prefix.contains(&one.prefix);
                 assert!(
                     one.client == other.client || apart || self.away.contains(&narrow.prefix),
                     "{one:?} and {other:?}"
                 );
-                assert!(one.client == other.client || one.prefix != other.prefix, "{one:?} and {other:?}");
+                assert!(
+                    one.client == other.client || one.prefix != other.prefix,
+                    "{one:?} and {other:?}"
+                );
             }
         }
     }
@@ -124,7 +144,12 @@ fn slow_free(pool: &Pool, state: &State, start: u64) -> Option<Ipv6Net> {
     let capacity = pool.capacity();
     (0..capacity)
         .filter_map(|step| pool.nth((start % capacity + step) % capacity))
-        .find(|prefix| state.leases.keys().all(|it| !it.contains(prefix) && !prefix.contains(it)))
+        .find(|prefix| {
+            state
+                .leases
+                .keys()
+                .all(|it| !it.contains(prefix) && !prefix.contains(it))
+        })
 }
 
 fn ask(kind: MessageType, client: u8, iaid: u32, hint: Option<Ipv6Net>) -> Message {

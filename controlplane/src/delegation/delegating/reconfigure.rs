@@ -18,7 +18,7 @@ impl Delegating {
     pub(super) fn key_of(&self, client: &Duid) -> Key {
         let mut octets = b"reconfigure".to_vec();
         octets.extend(client.octets());
-        hmac_md5(&self.settings.secret, &octets)
+        hmac_md5(&self.leases.state().secret, &octets)
     }
 
     /// The next value of the replay counter: by the clock, so that it grows even if the state was lost.
@@ -59,7 +59,9 @@ impl Delegating {
                     self.leases.put_client(&duid, client);
                     self.leases.forget_without_leases(&duid);
                     self.counters.add("reconfigures_unanswered");
-                    let text = format!("{duid} does not answer Reconfigures; it learns what has changed when it renews");
+                    let text = format!(
+                        "{duid} does not answer Reconfigures; it learns what has changed when it renews"
+                    );
                     outputs.push(Output::Event(
                         Event::new("reconfigure_unanswered", text).with("client", duid),
                     ));

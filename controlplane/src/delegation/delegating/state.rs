@@ -17,6 +17,10 @@ pub struct State {
     pub leases: BTreeMap<Ipv6Net, Lease>,
     /// Every client that has one.
     pub clients: BTreeMap<Duid, Client>,
+    /// From the operating system's randomness: Reconfigure keys are made of it, and where the search for a free prefix
+    /// begins, so that a client is offered the same one each time. All zero: none was drawn yet.
+    #[serde(default)]
+    pub secret: Key,
     /// The last value of the replay counter (RFC 8415 section 20.4): it never goes back.
     pub replay: u64,
 }
@@ -91,6 +95,8 @@ pub enum Change {
     Client(Duid, Option<Client>),
     /// The replay counter.
     Replay(u64),
+    /// The secret.
+    Secret(Key),
 }
 
 impl State {
@@ -101,6 +107,7 @@ impl State {
             Change::Lease(prefix, None) => drop(self.leases.remove(&prefix)),
             Change::Client(duid, Some(client)) => drop(self.clients.insert(duid, client)),
             Change::Client(duid, None) => drop(self.clients.remove(&duid)),
+            Change::Secret(secret) => self.secret = secret,
             Change::Replay(replay) => self.replay = self.replay.max(replay),
         }
     }

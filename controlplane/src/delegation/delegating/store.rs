@@ -58,7 +58,10 @@ impl Journal {
             Err(error @ StoreError::Corrupt { .. }) => (Loaded::default(), Some(error)),
             Err(error) => return Err(error),
         };
-        let Loaded { mut number, mut state } = loaded;
+        let Loaded {
+            mut number,
+            mut state,
+        } = loaded;
         let octets = match fs::read(&path) {
             Ok(octets) => octets,
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
@@ -129,8 +132,18 @@ impl Journal {
     fn rewrite(&mut self, state: &State) -> Result<(), StoreError> {
         self.file = None;
         let number = self.number;
-        BindingStore::save(&self.whole, &Loaded { number, state: state.clone() })?;
-        let file = OpenOptions::new().create(true).write(true).truncate(true).open(&self.path);
+        BindingStore::save(
+            &self.whole,
+            &Loaded {
+                number,
+                state: state.clone(),
+            },
+        )?;
+        let file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .open(&self.path);
         let file = file.map_err(|source| StoreError::Io {
             action: "beginning",
             path: self.path.clone(),

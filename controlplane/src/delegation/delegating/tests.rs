@@ -8,8 +8,8 @@ use ipnet::Ipv6Net;
 use super::*;
 use crate::delegation::reconfigure_key;
 use crate::delegation::wire::{
-    Authentication, DelegatedPrefix, Duid, Hop, IdentityAssociation, Message, MessageType, OtherAssociation, Packet,
-    Relay, option, status,
+    Authentication, DelegatedPrefix, Duid, Hop, IdentityAssociation, Message, MessageType, OtherAssociation,
+    Packet, Relay, option, status,
 };
 use crate::time::Time;
 
@@ -49,7 +49,6 @@ pub(super) fn settings() -> Settings {
         preference: 255,
         maximum_per_client: 3,
         maximum_leases: 1000,
-        secret: [5; 16],
     }
 }
 
@@ -182,11 +181,18 @@ fn solicit_advertise_request_reply() {
     let offered = delegated(&advertise);
     assert!(server.disk.leases.is_empty(), "an offer is nothing that is kept");
     // The same one is offered the same, and gets it.
-    assert_eq!(delegated(&server.ask(&message(MessageType::Solicit, 1, &[])).unwrap()), offered);
-    let reply = server.ask(&message(MessageType::Request, 1, &[&offered])).unwrap();
+    assert_eq!(
+        delegated(&server.ask(&message(MessageType::Solicit, 1, &[])).unwrap()),
+        offered
+    );
+    let reply = server
+        .ask(&message(MessageType::Request, 1, &[&offered]))
+        .unwrap();
     assert_eq!(reply.message_type, MessageType::Reply);
     assert_eq!(delegated(&reply), offered);
-    let [association] = &reply.delegations[..] else { panic!() };
+    let [association] = &reply.delegations[..] else {
+        panic!()
+    };
     assert_eq!((association.iaid, association.t1, association.t2), (7, 300, 480));
     assert_eq!(server.holder(&offered), Some(duid(1)));
     // The Reply was lost: the same again, and no second one.
@@ -203,7 +209,9 @@ fn a_hint_is_honoured_when_it_is_free() {
         (1, "2001:db8:1000:300::/56", "2001:db8:1000:300::/56"),
         (2, "2001:db8:2000:5::/64", "2001:db8:2000:5::/64"),
     ] {
-        let reply = server.ask(&message(MessageType::Request, client, &[hint])).unwrap();
+        let reply = server
+            .ask(&message(MessageType::Request, client, &[hint]))
+            .unwrap();
         assert_eq!(delegated(&reply), expected);
     }
     // Taken; of another length; not to be had by asking: another one of that length, or the nearest.
@@ -215,7 +223,9 @@ fn a_hint_is_honoured_when_it_is_free() {
         (7, "2001:db8:3000:1::/64", 64),
         (8, "::/0", 56),
     ] {
-        let reply = server.ask(&message(MessageType::Request, client, &[hint])).unwrap();
+        let reply = server
+            .ask(&message(MessageType::Request, client, &[hint]))
+            .unwrap();
         let got = net(&delegated(&reply));
         assert_eq!(got.prefix_len(), length, "{hint}");
         assert!(!net("2001:db8:3000::/60").contains(&got));
@@ -250,7 +260,14 @@ fn renew_extends_and_release_ends() {
     let release = message(MessageType::Release, 1, &[&prefix]);
     let reply = server.ask(&release).unwrap();
     assert_eq!(reply.status_code(), status::SUCCESS);
-    assert!(reply.delegations.is_empty() && server.disk == State { replay: server.disk.replay, ..State::default() });
+    assert!(
+        reply.delegations.is_empty()
+            && server.disk
+                == State {
+                    replay: server.disk.replay,
+                    ..State::default()
+                }
+    );
     // Its Reply was lost: the second one finds nothing, which is no error.
     let reply = server.ask(&release).unwrap();
     assert_eq!(reply.status_code(), status::SUCCESS);
@@ -261,7 +278,10 @@ fn renew_extends_and_release_ends() {
 fn what_is_not_renewed_is_free_again() {
     let mut server = Server::new();
     let prefix = delegated(&server.ask(&message(MessageType::Request, 1, &[])).unwrap());
-    assert_eq!(server.machine.next_deadline(), Some(START.after(Duration::from_secs(1000))));
+    assert_eq!(
+        server.machine.next_deadline(),
+        Some(START.after(Duration::from_secs(1000)))
+    );
     server.tick(999);
     assert!(server.holder(&prefix).is_some());
     server.tick(1);
@@ -284,14 +304,25 @@ fn a_binding_that_was_forgotten_is_taken_up_again() {
 #[test]
 fn no_binding_is_said_to_renew_and_nothing_to_rebind() {
     let mut server = Server::new();
-    let reply = server.ask(&message(MessageType::Renew, 1, &["2001:db8:9::/64"])).unwrap();
+    let reply = server
+        .ask(&message(MessageType::Renew, 1, &["2001:db8:9::/64"]))
+        .unwrap();
     assert_eq!(reply.delegations[0].status_code(), status::NO_BINDING);
-    assert!(server.ask(&message(MessageType::Rebind, 1, &["2001:db8:9::/64"])).is_none());
+    assert!(
+        server
+            .ask(&message(MessageType::Rebind, 1, &["2001:db8:9::/64"]))
+            .is_none()
+    );
     assert_eq!(server.count("dhcp_rebinds_unanswered"), 1);
     // One that has a binding is told that a foreign prefix is not its own.
     let prefix = delegated(&server.ask(&message(MessageType::Request, 1, &[])).unwrap());
-    let reply = server.ask(&message(MessageType::Rebind, 1, &[&prefix, "2001:db8:9::/64"])).unwrap();
-    assert_eq!(prefixes(&reply), [(prefix, 1000), ("2001:db8:9::/64".to_owned(), 0)]);
+    let reply = server
+        .ask(&message(MessageType::Rebind, 1, &[&prefix, "2001:db8:9::/64"]))
+        .unwrap();
+    assert_eq!(
+        prefixes(&reply),
+        [(prefix, 1000), ("2001:db8:9::/64".to_owned(), 0)]
+    );
 }
 
 #[test]
@@ -307,7 +338,14 @@ fn a_client_has_a_limit_and_pools_have_an_end() {
     let mut solicit = message(MessageType::Solicit, 9, &[]);
     solicit.delegations = (0..5).map(IdentityAssociation::new).collect();
     let advertise = server.ask(&solicit).unwrap();
-    assert_eq!(advertise.delegations.iter().filter(|it| it.prefixes.len() == 1).count(), 3);
+    assert_eq!(
+        advertise
+            .delegations
+            .iter()
+            .filter(|it| it.prefixes.len() == 1)
+            .count(),
+        3
+    );
     let offered: std::collections::BTreeSet<_> = prefixes(&advertise).into_iter().collect();
     assert_eq!(offered.len(), 3, "two of one message are not offered the same");
     // 16 of /56 and 16 of /64 in all.
@@ -323,10 +361,16 @@ fn a_client_has_a_limit_and_pools_have_an_end() {
 fn a_part_is_excluded_where_the_client_can_take_that() {
     let mut server = Server::new();
     let mut request = message(MessageType::Request, 1, &["2001:db8:1000:300::/56"]);
-    assert_eq!(server.ask(&request).unwrap().delegations[0].prefixes[0].exclude, None);
+    assert_eq!(
+        server.ask(&request).unwrap().delegations[0].prefixes[0].exclude,
+        None
+    );
     request.option_request = vec![option::PD_EXCLUDE];
     let reply = server.ask(&request).unwrap();
-    assert_eq!(reply.delegations[0].prefixes[0].exclude, Some(net("2001:db8:1000:3ff::/64")));
+    assert_eq!(
+        reply.delegations[0].prefixes[0].exclude,
+        Some(net("2001:db8:1000:3ff::/64"))
+    );
 }
 
 #[test]
@@ -341,7 +385,11 @@ fn addresses_are_refused() {
         });
     }
     let advertise = server.ask(&solicit).unwrap();
-    let codes: Vec<_> = advertise.others.iter().map(|it| (it.option, it.status.as_ref().unwrap().code)).collect();
+    let codes: Vec<_> = advertise
+        .others
+        .iter()
+        .map(|it| (it.option, it.status.as_ref().unwrap().code))
+        .collect();
     assert_eq!(codes, [(3, 2), (4, 2)]);
 }
 
@@ -368,16 +416,28 @@ fn what_is_not_to_be_answered_is_not() {
             assert!(server.ask(&bad).is_none(), "{bad:?}");
         }
         let bad = Message {
-            server: if good.server.is_some() { None } else { Some(duid(255)) },
+            server: if good.server.is_some() {
+                None
+            } else {
+                Some(duid(255))
+            },
             ..good.clone()
         };
         if kind != M::InformationRequest {
             assert!(server.ask(&bad).is_none(), "{bad:?}");
         }
         server.receive(good.emit().unwrap(), false);
-        let answers: Vec<_> = server.sent().iter().map(|it| Message::parse(it).unwrap().status_code()).collect();
+        let answers: Vec<_> = server
+            .sent()
+            .iter()
+            .map(|it| Message::parse(it).unwrap().status_code())
+            .collect();
         let told = matches!(kind, M::Request | M::Renew | M::Release | M::Decline);
-        assert_eq!(answers, vec![status::USE_MULTICAST; usize::from(told)], "{kind:?}");
+        assert_eq!(
+            answers,
+            vec![status::USE_MULTICAST; usize::from(told)],
+            "{kind:?}"
+        );
     }
     assert!(server.disk.leases.is_empty());
     server.receive(vec![1, 2, 3], true);
@@ -407,13 +467,25 @@ fn through_relays_and_back() {
     let mut server = Server::new();
     let request = message(MessageType::Request, 1, &[]).emit().unwrap();
     server.receive(relayed(relayed(request.clone(), 0), 1), false);
-    let [Output::Commit(_), .., Output::Send { port: 547, octets, .. }] = &server.outputs[..] else {
+    let [
+        Output::Commit(_),
+        ..,
+        Output::Send {
+            port: 547, octets, ..
+        },
+    ] = &server.outputs[..]
+    else {
         panic!("{:?}", server.outputs);
     };
     let mut octets = octets.clone();
     for count in [1, 0] {
-        let Ok(Packet::Relay(relay)) = Packet::parse(&octets) else { panic!() };
-        assert_eq!((relay.forward, relay.hop.count, relay.hop.interface), (false, count, Some(vec![count, 9])));
+        let Ok(Packet::Relay(relay)) = Packet::parse(&octets) else {
+            panic!()
+        };
+        assert_eq!(
+            (relay.forward, relay.hop.count, relay.hop.interface),
+            (false, count, Some(vec![count, 9]))
+        );
         octets = relay.message;
     }
     assert_eq!(Message::parse(&octets).unwrap().message_type, MessageType::Reply);
@@ -456,17 +528,24 @@ fn accepting(kind: MessageType, client: u8, prefixes: &[&str]) -> Message {
 fn a_lease_moves() {
     let mut server = Server::new();
     let prefix = "2001:db8:2000:5::/64";
-    let reply = server.ask(&accepting(MessageType::Request, 1, &[prefix])).unwrap();
+    let reply = server
+        .ask(&accepting(MessageType::Request, 1, &[prefix]))
+        .unwrap();
     let key = reconfigure_key::given(&reply).unwrap();
     server.moved(prefix, 2).unwrap();
     assert_eq!(server.holder(prefix), Some(duid(2)));
     // The old one is asked to renew, with a digest that it can verify, and again after 2 s and 4 s.
     let octets = server.sent().remove(0);
     let reconfigure = Message::parse(&octets).unwrap();
-    assert_eq!((reconfigure.message_type, reconfigure.transaction), (MessageType::Reconfigure, 0));
+    assert_eq!(
+        (reconfigure.message_type, reconfigure.transaction),
+        (MessageType::Reconfigure, 0)
+    );
     assert_eq!(reconfigure.reconfigure_message, Some(5));
     let first = reconfigure_key::verified(&octets, &reconfigure, &key).unwrap();
-    let Some(Authentication { replay, .. }) = reply.authentication else { panic!() };
+    let Some(Authentication { replay, .. }) = reply.authentication else {
+        panic!()
+    };
     assert!(first > replay);
     server.tick(2);
     let octets = server.sent().remove(0);
@@ -488,7 +567,10 @@ fn a_lease_moves() {
     assert_eq!(server.count("delegations_claimed"), 1);
     // A move that is repeated changes nothing.
     server.moved(prefix, 2).unwrap();
-    assert_eq!(server.machine.state().leases[&net(prefix)].phase, LeasePhase::Bound);
+    assert_eq!(
+        server.machine.state().leases[&net(prefix)].phase,
+        LeasePhase::Bound
+    );
 }
 
 /// The prefix of one node, within the pool of its anchor: it goes, and it comes home.
@@ -499,10 +581,19 @@ fn a_part_of_a_lease_moves_and_comes_home() {
     server.ask(&message(MessageType::Request, 1, &[pool])).unwrap();
     for back in ["release", "move", "expiry"] {
         server.moved(part, 2).unwrap();
-        assert_eq!(delegated(&server.ask(&message(MessageType::Request, 2, &[part])).unwrap()), part);
+        assert_eq!(
+            delegated(&server.ask(&message(MessageType::Request, 2, &[part])).unwrap()),
+            part
+        );
         // Both go on.
-        assert_eq!(delegated(&server.ask(&message(MessageType::Renew, 1, &[pool])).unwrap()), pool);
-        assert_eq!(delegated(&server.ask(&message(MessageType::Renew, 2, &[part])).unwrap()), part);
+        assert_eq!(
+            delegated(&server.ask(&message(MessageType::Renew, 1, &[pool])).unwrap()),
+            pool
+        );
+        assert_eq!(
+            delegated(&server.ask(&message(MessageType::Renew, 2, &[part])).unwrap()),
+            part
+        );
         match back {
             "release" => drop(server.ask(&message(MessageType::Release, 2, &[part]))),
             "move" => server.moved(part, 1).unwrap(),
@@ -512,7 +603,11 @@ fn a_part_of_a_lease_moves_and_comes_home() {
                 server.tick(400);
             }
         }
-        assert_eq!((server.holder(part), server.holder(pool)), (None, Some(duid(1))), "{back}");
+        assert_eq!(
+            (server.holder(part), server.holder(pool)),
+            (None, Some(duid(1))),
+            "{back}"
+        );
         // It is the old anchor's again: the new one is told so, whenever it asks.
         let reply = server.ask(&message(MessageType::Rebind, 2, &[part])).unwrap();
         assert_eq!(prefixes(&reply), [(part.to_owned(), 0)]);
@@ -520,8 +615,14 @@ fn a_part_of_a_lease_moves_and_comes_home() {
     // While a part is away, the rest is not given to anybody else.
     server.moved(part, 2).unwrap();
     server.ask(&message(MessageType::Release, 1, &[pool]));
-    assert_ne!(delegated(&server.ask(&message(MessageType::Request, 3, &[pool])).unwrap()), pool);
-    assert!(matches!(server.moved(pool, 3), Err(MoveError::PartDelegated { .. })));
+    assert_ne!(
+        delegated(&server.ask(&message(MessageType::Request, 3, &[pool])).unwrap()),
+        pool
+    );
+    assert!(matches!(
+        server.moved(pool, 3),
+        Err(MoveError::PartDelegated { .. })
+    ));
 }
 
 #[test]
@@ -529,8 +630,14 @@ fn what_nobody_has_moves_too_but_nothing_from_outside() {
     let mut server = Server::new();
     let prefix = "2001:db8:3000:1::/64";
     server.moved(prefix, 1).unwrap();
-    assert_eq!(delegated(&server.ask(&message(MessageType::Request, 1, &[prefix])).unwrap()), prefix);
-    assert!(matches!(server.moved("2001:db8:9::/64", 1), Err(MoveError::NotInPools { .. })));
+    assert_eq!(
+        delegated(&server.ask(&message(MessageType::Request, 1, &[prefix])).unwrap()),
+        prefix
+    );
+    assert!(matches!(
+        server.moved("2001:db8:9::/64", 1),
+        Err(MoveError::NotInPools { .. })
+    ));
     // What is moved to somebody who never asks for it does not stay away for ever.
     server.moved("2001:db8:2000:5::/64", 9).unwrap();
     server.tick(1000);
@@ -539,14 +646,23 @@ fn what_nobody_has_moves_too_but_nothing_from_outside() {
     let mut request = message(MessageType::Request, 1, &[]);
     request.delegations = (10..14).map(IdentityAssociation::new).collect();
     let reply = server.ask(&request).unwrap();
-    assert_eq!(reply.delegations.iter().filter(|it| it.status_code() == 0).count(), 3);
+    assert_eq!(
+        reply
+            .delegations
+            .iter()
+            .filter(|it| it.status_code() == 0)
+            .count(),
+        3
+    );
 }
 
 #[test]
 fn a_client_that_does_not_answer_reconfigures_is_left_alone() {
     let mut server = Server::new();
     let prefix = "2001:db8:2000:5::/64";
-    server.ask(&accepting(MessageType::Request, 1, &[prefix])).unwrap();
+    server
+        .ask(&accepting(MessageType::Request, 1, &[prefix]))
+        .unwrap();
     server.moved(prefix, 2).unwrap();
     let mut sent = server.sent().len();
     for _ in 0..1000 {
@@ -555,7 +671,10 @@ fn a_client_that_does_not_answer_reconfigures_is_left_alone() {
     }
     assert_eq!(sent, 8);
     assert_eq!(server.count("reconfigures_unanswered"), 1);
-    assert!(!server.disk.clients.contains_key(&duid(1)), "it has nothing any more");
+    assert!(
+        !server.disk.clients.contains_key(&duid(1)),
+        "it has nothing any more"
+    );
 }
 
 #[test]
@@ -570,13 +689,23 @@ fn the_journal_survives_a_kill_and_a_torn_line() {
         if client % 3 == 0 {
             server.moved("2001:db8:2000:5::/64", client).unwrap();
         }
-        let Some(Output::Commit(changes)) = server.outputs.first().cloned() else { panic!() };
+        let Some(Output::Commit(changes)) = server.outputs.first().cloned() else {
+            panic!()
+        };
         if client % 3 == 0 {
             // Two transactions happened; the file is told of the state through a second one here.
             let whole = server.machine.state();
-            let all = whole.leases.iter().map(|(prefix, lease)| Change::Lease(*prefix, Some(lease.clone())));
-            let clients = whole.clients.iter().map(|(duid, it)| Change::Client(duid.clone(), Some(it.clone())));
-            journal.commit(all.chain(clients).chain(changes).collect(), whole).unwrap();
+            let all = whole
+                .leases
+                .iter()
+                .map(|(prefix, lease)| Change::Lease(*prefix, Some(lease.clone())));
+            let clients = whole
+                .clients
+                .iter()
+                .map(|(duid, it)| Change::Client(duid.clone(), Some(it.clone())));
+            journal
+                .commit(all.chain(clients).chain(changes).collect(), whole)
+                .unwrap();
         } else {
             journal.commit(changes, server.machine.state()).unwrap();
         }

@@ -123,11 +123,16 @@ mod tests {
         assert_eq!(solicit[12..15], [3_600_000; 3]);
         assert_eq!(
             timeouts(Phase::Requesting, false, 0),
-            [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000, 30_000, 30_000]
+            [
+                1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000, 30_000, 30_000
+            ]
         );
         assert_eq!(timeouts(Phase::Releasing, false, 0), [1000, 2000, 4000, 8000]);
         let renew = timeouts(Phase::Renewing, false, 0);
-        assert_eq!(renew[..8], [10_000, 20_000, 40_000, 80_000, 160_000, 320_000, 600_000, 600_000]);
+        assert_eq!(
+            renew[..8],
+            [10_000, 20_000, 40_000, 80_000, 160_000, 320_000, 600_000, 600_000]
+        );
         // 1 + 2 + 4 + what is left of 10.
         assert_eq!(timeouts(Phase::Rebinding, true, 0), [1000, 2000, 4000, 3000]);
     }

@@ -156,7 +156,11 @@ impl Requesting {
                 continue;
             }
             association.exchange = Some(Exchange::new(random.transaction(), at, confirming));
-            association.phase = if confirming { Phase::Rebinding } else { Phase::Soliciting };
+            association.phase = if confirming {
+                Phase::Rebinding
+            } else {
+                Phase::Soliciting
+            };
         }
         Self {
             settings,
@@ -175,7 +179,11 @@ impl Requesting {
         let mut random = Random(random);
         match input {
             Input::Want { iaid, wanted } => {
-                let delay = if self.started { Duration::ZERO } else { random.delay() };
+                let delay = if self.started {
+                    Duration::ZERO
+                } else {
+                    random.delay()
+                };
                 self.want(iaid, wanted, now.after(delay), &mut random);
             }
             Input::WantExactly(prefix) => self.want_exactly(prefix, now, &mut random, &mut outputs),
@@ -344,7 +352,10 @@ impl Requesting {
         }
         for held in &lost {
             self.counters.add("delegations_lost");
-            let text = format!("{} is not ours any more: no server extended its lifetime", held.prefix);
+            let text = format!(
+                "{} is not ours any more: no server extended its lifetime",
+                held.prefix
+            );
             outputs.push(Output::Event(
                 Event::new("delegation_lost", text).with("prefix", held.prefix),
             ));

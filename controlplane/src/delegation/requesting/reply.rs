@@ -8,7 +8,9 @@ use super::exchange::Exchange;
 use super::fsm::{Output, Random, Requesting};
 use super::state::{Association, Held, Phase, ServerKey};
 use crate::delegation::reconfigure_key;
-use crate::delegation::wire::{DelegatedPrefix, Duid, INFINITY, IdentityAssociation, Message, MessageType, status};
+use crate::delegation::wire::{
+    DelegatedPrefix, Duid, INFINITY, IdentityAssociation, Message, MessageType, status,
+};
 use crate::event::Event;
 use crate::time::Time;
 
@@ -142,7 +144,11 @@ impl Requesting {
         };
         let at_once = offer.preference == TAKE_AT_ONCE || self.settings.one_server || !collecting;
         let rank = |it: &Offer| (it.preference, it.hint_met);
-        if self.offers.get(&iaid).is_none_or(|best| rank(&offer) > rank(best)) {
+        if self
+            .offers
+            .get(&iaid)
+            .is_none_or(|best| rank(&offer) > rank(best))
+        {
             self.offers.insert(iaid, offer);
         }
         if at_once {
@@ -160,7 +166,9 @@ impl Requesting {
 
     /// The best of the offers is asked for.
     pub(super) fn take_offer(&mut self, iaid: u32, now: Time, random: &mut Random) {
-        let Some(offer) = self.offers.get(&iaid) else { return };
+        let Some(offer) = self.offers.get(&iaid) else {
+            return;
+        };
         if let Some(association) = self.state.associations.get_mut(&iaid) {
             association.phase = Phase::Requesting;
             association.server = Some(offer.server.clone());
@@ -229,7 +237,10 @@ impl Requesting {
                 let new = !had.iter().any(|held| held.prefix == hint);
                 outputs.extend(new.then_some(Output::Delegated(hint)));
             } else {
-                outputs.push(Output::Refused(hint, "the server has delegated another prefix".to_owned()));
+                outputs.push(Output::Refused(
+                    hint,
+                    "the server has delegated another prefix".to_owned(),
+                ));
                 self.release(iaid, now, random);
             }
         }
@@ -266,7 +277,10 @@ impl Requesting {
         let Some(association) = self.state.associations.get_mut(&iaid) else {
             return;
         };
-        let known = association.prefixes.iter().position(|held| held.prefix == it.prefix);
+        let known = association
+            .prefixes
+            .iter()
+            .position(|held| held.prefix == it.prefix);
         if it.valid == 0 || it.status.as_ref().is_some_and(|it| it.code != status::SUCCESS) {
             let Some(at) = known else { return };
             association.prefixes.remove(at);
@@ -281,7 +295,8 @@ impl Requesting {
         if it.preferred > it.valid || it.prefix.prefix_len() == 0 {
             return self.counters.add("dhcp_refused_lifetimes");
         }
-        let end = |seconds: u32| (seconds != INFINITY).then(|| now.after(Duration::from_secs(seconds.into())));
+        let end =
+            |seconds: u32| (seconds != INFINITY).then(|| now.after(Duration::from_secs(seconds.into())));
         let held = Held {
             prefix: it.prefix,
             exclude: it.exclude,
@@ -295,7 +310,11 @@ impl Requesting {
         }
         association.prefixes.push(held);
         self.counters.add("delegations_received");
-        let server = association.server.as_ref().map(ToString::to_string).unwrap_or_default();
+        let server = association
+            .server
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let text = format!("{} is delegated to us by {server} for {} s", it.prefix, it.valid);
         outputs.push(Output::Event(
             Event::new("delegation_received", text)

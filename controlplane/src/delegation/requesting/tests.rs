@@ -48,7 +48,6 @@ fn server_settings() -> delegating::Settings {
         preference: 255,
         maximum_per_client: 8,
         maximum_leases: 1000,
-        secret: [5; 16],
     }
 }
 
@@ -60,6 +59,9 @@ fn want(hint: Option<&str>) -> Input {
     }
 }
 
+/// When, to the server or not, of which client, what.
+type Flight = (Time, bool, usize, Vec<u8>);
+
 /// Clients, a server, and a network between them that loses some.
 struct World {
     now: Time,
@@ -69,8 +71,7 @@ struct World {
     random: u64,
     /// Of 100 datagrams so many are lost.
     loss: u64,
-    /// (when, to the server or not, which client, what)
-    flying: Vec<(Time, bool, usize, Vec<u8>)>,
+    flying: Vec<Flight>,
     outputs: Vec<(usize, Output)>,
     sent: Vec<(Time, Message)>,
 }
@@ -79,7 +80,9 @@ impl World {
     fn new(clients: u8) -> Self {
         Self {
             now: START,
-            clients: (0..clients).map(|it| Requesting::new(settings(it), State::default(), START, it.into())).collect(),
+            clients: (0..clients)
+                .map(|it| Requesting::new(settings(it), State::default(), START, it.into()))
+                .collect(),
             server: Delegating::new(server_settings(), delegating::State::default()),
             server_up: true,
             random: 1,
@@ -91,7 +94,10 @@ impl World {
     }
 
     fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         self.random >> 20
     }
 
@@ -113,7 +119,7 @@ impl World {
         }
     }
 
-    fn from_server(&mut self, outputs: Vec<delegating::Output>) {
+    fn server_says(&mut self, outputs: Vec<delegating::Output>) {
         for output in outputs {
             if let delegating::Output::Send { to, octets, .. } = output {
                 self.fly(false, usize::from(to.octets()[15]), octets);
@@ -136,7 +142,7 @@ impl World {
                 octets,
             };
             let outputs = self.server.process(input, self.now);
-            self.from_server(outputs);
+            self.server_says(outputs);
         }
     }
 
@@ -147,7 +153,12 @@ impl World {
             let timers = self.clients.iter().filter_map(Requesting::next_deadline);
             let server = self.server.next_deadline().filter(|_| self.server_up);
             let flights = self.flying.iter().map(|it| it.0);
-            let Some(next) = timers.chain(server).chain(flights).min().filter(|next| *next <= end) else {
+            let Some(next) = timers
+                .chain(server)
+                .chain(flights)
+                .min()
+                .filter(|next| *next <= end)
+            else {
                 break;
             };
             self.now = self.now.max(next);
@@ -157,13 +168,16 @@ impl World {
                 continue;
             }
             for client in 0..self.clients.len() {
-                if self.clients[client].next_deadline().is_some_and(|at| at <= self.now) {
+                if self.clients[client]
+                    .next_deadline()
+                    .is_some_and(|at| at <= self.now)
+                {
                     self.give(client, Input::Tick);
                 }
             }
             if self.server_up && self.server.next_deadline().is_some_and(|at| at <= self.now) {
                 let outputs = self.server.process(delegating::Input::Tick, self.now);
-                self.from_server(outputs);
+                self.server_says(outputs);
             }
         }
         self.now = end;
@@ -171,7 +185,10 @@ impl World {
 
     fn has(&self, client: usize) -> Vec<Ipv6Net> {
         let associations = self.clients[client].state().associations.values();
-        associations.flat_map(|it| &it.prefixes).map(|it| it.prefix).collect()
+        associations
+            .flat_map(|it| &it.prefixes)
+            .map(|it| it.prefix)
+            .collect()
     }
 
     /// kill -9 and a start from what was stored.
@@ -184,12 +201,25 @@ impl World {
     }
 
     fn kinds(&self) -> Vec<MessageType> {
-        self.sent.iter().map(|(_, message)| message.message_type).collect()
+        self.sent
+            .iter()
+            .map(|(_, message)| message.message_type)
+            .collect()
     }
 
     fn outcomes(&self, client: usize) -> Vec<&Output> {
-        let told = |it: &&Output| matches!(it, Output::Delegated(_) | Output::Refused(..) | Output::Released(_));
-        self.outputs.iter().filter(|(number, _)| *number == client).map(|(_, it)| it).filter(told).collect()
+        let told = |it: &&Output| {
+            matches!(
+                it,
+                Output::Delegated(_) | Output::Refused(..) | Output::Released(_)
+            )
+        };
+        self.outputs
+            .iter()
+            .filter(|(number, _)| *number == client)
+            .map(|(_, it)| it)
+            .filter(told)
+            .collect()
     }
 }
 
@@ -213,7 +243,11 @@ fn a_prefix_is_had_renewed_and_given_back() {
     assert!(world.kinds()[1..].iter().all(|kind| *kind == M::Renew));
     assert_eq!(world.kinds().len(), 1 + 10, "every 300 s");
     world.give(0, Input::Release(prefix));
-    assert_eq!(world.clients[0].pools(world.now).count(), 0, "it is not used from this moment on");
+    assert_eq!(
+        world.clients[0].pools(world.now).count(),
+        0,
+        "it is not used from this moment on"
+    );
     world.run(1);
     assert_eq!(world.outcomes(0), [&Output::Released(prefix)]);
     assert!(world.server.state().leases.is_empty());
@@ -234,7 +268,11 @@ fn four_messages_and_the_best_of_several_offers() {
     assert_eq!(world.kinds(), [M::Solicit]);
     world.run(2);
     assert_eq!(world.kinds(), [M::Solicit, M::Request]);
-    assert_eq!(world.sent[1].1.server, Some(duid(255)), "its offer is what was wished for");
+    assert_eq!(
+        world.sent[1].1.server,
+        Some(duid(255)),
+        "its offer is what was wished for"
+    );
     assert_eq!(world.has(0), [net("2001:db8:2000:7::/64")]);
     // The exchange was not before the end of the first timeout, which is longer than a second.
     assert!(world.sent[1].0.since(world.sent[0].0) > Duration::from_secs(1));
@@ -298,7 +336,10 @@ fn after_a_restart_what_is_held_is_rebound_with_the_timing_of_confirm() {
     world.restart(0);
     world.run(30);
     assert_eq!(world.kinds()[2..].len(), 4);
-    assert_eq!((world.has(0), world.clients[0].state().associations[&1].phase), (prefix.clone(), Phase::Bound));
+    assert_eq!(
+        (world.has(0), world.clients[0].state().associations[&1].phase),
+        (prefix.clone(), Phase::Bound)
+    );
     // A change of the link does the same.
     world.server_up = true;
     world.give(0, Input::LinkChanged);
@@ -323,17 +364,30 @@ fn the_prefix_of_a_node_moves_from_router_to_router() {
     world.give(1, Input::WantExactly(part));
     world.run(20);
     let refused = world.outcomes(1);
-    assert!(matches!(refused[..], [Output::Refused(prefix, _), Output::Released(_)] if *prefix == part), "{refused:?}");
-    assert!(world.has(1).is_empty() && world.server.state().leases.len() == 1, "what came instead is given back");
+    assert!(
+        matches!(refused[..], [Output::Refused(prefix, _), Output::Released(_)] if *prefix == part),
+        "{refused:?}"
+    );
+    assert!(
+        world.has(1).is_empty() && world.server.state().leases.len() == 1,
+        "what came instead is given back"
+    );
     world.outputs.clear();
-    let taker = Taker { client: duid(1), iaid: None };
+    let taker = Taker {
+        client: duid(1),
+        iaid: None,
+    };
     let outputs = world.server.move_lease(part, &taker, world.now).unwrap();
-    world.from_server(outputs);
+    world.server_says(outputs);
     world.give(1, Input::WantExactly(part));
     world.run(1);
     assert_eq!(world.outcomes(1), [&Output::Delegated(part)]);
     assert_eq!((world.has(0), world.has(1)), (vec![pool], vec![part]));
-    assert_eq!(world.clients[1].pools(world.now).count(), 0, "it is of a node, and nothing to take others from");
+    assert_eq!(
+        world.clients[1].pools(world.now).count(),
+        0,
+        "it is of a node, and nothing to take others from"
+    );
     world.run(2000);
     assert_eq!((world.has(0), world.has(1)), (vec![pool], vec![part]));
     world.give(1, Input::WantExactly(part));
@@ -351,13 +405,22 @@ fn the_old_holder_is_told_at_once() {
     world.give(0, Input::WantExactly(net("2001:db8:2000:7::/64")));
     world.run(2);
     assert_eq!(world.has(0).len(), 1);
-    let taker = Taker { client: duid(1), iaid: None };
-    let outputs = world.server.move_lease(net("2001:db8:2000:7::/64"), &taker, world.now).unwrap();
-    world.from_server(outputs);
+    let taker = Taker {
+        client: duid(1),
+        iaid: None,
+    };
+    let outputs = world
+        .server
+        .move_lease(net("2001:db8:2000:7::/64"), &taker, world.now)
+        .unwrap();
+    world.server_says(outputs);
     world.give(1, Input::WantExactly(net("2001:db8:2000:7::/64")));
     world.run(1);
     assert_eq!((world.has(0).len(), world.has(1).len()), (0, 1));
-    assert!(matches!(world.outcomes(0)[..], [Output::Delegated(_), Output::Refused(..)]));
+    assert!(matches!(
+        world.outcomes(0)[..],
+        [Output::Delegated(_), Output::Refused(..)]
+    ));
     assert_eq!(world.clients[0].counters().get("reconfigures_accepted"), 1);
 }
 
@@ -374,7 +437,10 @@ fn a_reconfigure_counts_once_and_only_with_the_key() {
         reconfigure_key::signed(message, key, replay).unwrap()
     };
     let good = reconfigure(&known.key, known.replay + 1);
-    for bad in [reconfigure(&[0; 16], known.replay + 1), reconfigure(&known.key, known.replay)] {
+    for bad in [
+        reconfigure(&[0; 16], known.replay + 1),
+        reconfigure(&known.key, known.replay),
+    ] {
         world.give(0, Input::Datagram(bad));
     }
     assert_eq!(world.sent.len(), 1);
@@ -385,6 +451,9 @@ fn a_reconfigure_counts_once_and_only_with_the_key() {
     assert_eq!(world.sent.len(), 2);
     assert_eq!(world.clients[0].counters().get("reconfigures_refused"), 3);
 }
+
+/// What a test does to an answer.
+type Change<'a> = &'a dyn Fn(&mut Message);
 
 /// Answers to a Request that was sent; what becomes of each.
 #[test]
@@ -408,7 +477,7 @@ fn answers_that_no_good_server_gives() {
         it.delegations[0].prefixes[0].valid = INFINITY;
     });
     assert_eq!(infinite.clients[0].next_deadline(), None, "for ever");
-    let refusals: [(&dyn Fn(&mut Message), &str); 9] = [
+    let refusals: [(Change<'_>, &str); 9] = [
         (&|it| it.server = None, "dhcp_refused_identifiers"),
         (&|it| it.client = None, "dhcp_refused_identifiers"),
         (&|it| it.client = Some(duid(9)), "dhcp_refused_identifiers"),
@@ -419,8 +488,14 @@ fn answers_that_no_good_server_gives() {
             &|it| (it.delegations[0].t1, it.delegations[0].t2) = (2, 1),
             "dhcp_refused_timers",
         ),
-        (&|it| it.delegations[0].prefixes[0].preferred = 201, "dhcp_refused_lifetimes"),
-        (&|it| it.delegations[0].prefixes[0].prefix = net("::/0"), "dhcp_refused_lifetimes"),
+        (
+            &|it| it.delegations[0].prefixes[0].preferred = 201,
+            "dhcp_refused_lifetimes",
+        ),
+        (
+            &|it| it.delegations[0].prefixes[0].prefix = net("::/0"),
+            "dhcp_refused_lifetimes",
+        ),
     ];
     for (change, counter) in refusals {
         let world = reply(change);

@@ -1,6 +1,7 @@
 //! Who a client or server is: the DHCP Unique Identifier (RFC 8415 section 11).
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,23 @@ impl Duid {
         let mut octets = UUID.to_be_bytes().to_vec();
         octets.extend(uuid);
         Self(octets)
+    }
+
+    /// The DUID of the Kedge node with that `node.address`: a name-based UUID (RFC 9562 section 5.3), so that a CMD knows
+    /// those of its MAARs.
+    #[must_use]
+    pub fn of_node(address: Ipv6Addr) -> Self {
+        use md5::{Digest, Md5};
+        // A UUID made for this purpose names the space of the names.
+        let space = 0x6f3c_1d52_90ab_4e7b_a4c8_2b5d_7701_93e6_u128;
+        let digest = Md5::new()
+            .chain_update(space.to_be_bytes())
+            .chain_update(address.octets());
+        let hash = u128::from_be_bytes(digest.finalize().into());
+        let version = 0xf << 76;
+        let variant = 0b11 << 62;
+        let uuid = (hash & !version & !variant) | (3 << 76) | (0b10 << 62);
+        Self::uuid(uuid.to_be_bytes())
     }
 
     /// Type and identifier.
@@ -124,6 +142,10 @@ mod tests {
         assert_eq!(duid.to_string(), "00:03:00:01:02:00:00:00:0a:01");
         assert_eq!(duid.to_string().parse::<Duid>().unwrap(), duid);
         assert_eq!(Duid::uuid([7; 16]).octets().len(), 18);
+        let node = Duid::of_node("2001:db8:a::1".parse().unwrap());
+        let octets = node.octets();
+        assert_eq!((octets[1], octets[8] >> 4, octets[10] >> 6), (4, 3, 0b10));
+        assert_ne!(node, Duid::of_node("2001:db8:a::2".parse().unwrap()));
         for bad in ["", "00:03", "00:03:0", "00:03:+1", "zz:00:00"] {
             assert!(bad.parse::<Duid>().is_err(), "{bad:?}");
         }

@@ -2,8 +2,8 @@
 
 use ipnet::Ipv6Net;
 
-use super::message::{option, DelegatedPrefix, IdentityAssociation, Message, OtherAssociation, StatusCode};
 use super::WireError;
+use super::message::{DelegatedPrefix, IdentityAssociation, Message, OtherAssociation, StatusCode, option};
 
 /// Appends an option whose data `write` appends.
 pub(super) fn put(
@@ -65,7 +65,11 @@ impl Message {
             put_status(out, status)?;
         }
         if !self.option_request.is_empty() {
-            let codes: Vec<u8> = self.option_request.iter().flat_map(|it| it.to_be_bytes()).collect();
+            let codes: Vec<u8> = self
+                .option_request
+                .iter()
+                .flat_map(|it| it.to_be_bytes())
+                .collect();
             plain(out, option::OPTION_REQUEST, &codes)?;
         }
         if let Some(address) = self.server_unicast {

@@ -5,8 +5,8 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 
 use super::message::{
-    option, Authentication, DelegatedPrefix, IdentityAssociation, Message, MessageType, OtherAssociation,
-    StatusCode,
+    Authentication, DelegatedPrefix, IdentityAssociation, Message, MessageType, OtherAssociation, StatusCode,
+    option,
 };
 use super::{Duid, WireError};
 
@@ -22,9 +22,7 @@ impl<'a> Iterator for Options<'a> {
             return None;
         }
         let Some(([c0, c1, l0, l1], rest)) = octets.split_first_chunk() else {
-            return Some(Err(WireError::Remainder {
-                octets: octets.len(),
-            }));
+            return Some(Err(WireError::Remainder { octets: octets.len() }));
         };
         let option = u16::from_be_bytes([*c0, *c1]);
         let length = usize::from(u16::from_be_bytes([*l0, *l1]));
@@ -109,7 +107,11 @@ impl Message {
                         expected: "an even number",
                     });
                 }
-                once(requested, code, pairs.iter().map(|it| u16::from_be_bytes(*it)).collect())
+                once(
+                    requested,
+                    code,
+                    pairs.iter().map(|it| u16::from_be_bytes(*it)).collect(),
+                )
             }
             option::PREFERENCE => {
                 let [value] = exactly(code, data, "1")?;
@@ -199,7 +201,8 @@ fn prefix(data: &[u8]) -> Result<DelegatedPrefix, WireError> {
     let (valid, rest) = rest.split_first_chunk().ok_or_else(bad)?;
     let ([length], rest) = rest.split_first_chunk().ok_or_else(bad)?;
     let (address, rest) = rest.split_first_chunk::<16>().ok_or_else(bad)?;
-    let net = Ipv6Net::new(Ipv6Addr::from(*address), *length).map_err(|_| WireError::PrefixLength(*length))?;
+    let net =
+        Ipv6Net::new(Ipv6Addr::from(*address), *length).map_err(|_| WireError::PrefixLength(*length))?;
     let mut it = DelegatedPrefix {
         preferred: u32::from_be_bytes(*preferred),
         valid: u32::from_be_bytes(*valid),
@@ -224,7 +227,9 @@ fn excluded(delegated: Ipv6Net, data: &[u8]) -> Result<Ipv6Net, WireError> {
     let length_error = || short(option::PD_EXCLUDE, data, "2 to 17, as its prefix length says");
     let ([length], subnet) = data.split_first_chunk().ok_or_else(length_error)?;
     let length_of = |bits: u8| usize::from(bits.div_ceil(8));
-    let bits = length.checked_sub(from).filter(|bits| *bits > 0 && *length <= 128);
+    let bits = length
+        .checked_sub(from)
+        .filter(|bits| *bits > 0 && *length <= 128);
     let bits = bits.ok_or(WireError::Exclude {
         excluded: *length,
         delegated: from,

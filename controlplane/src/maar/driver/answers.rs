@@ -4,6 +4,7 @@ use tonic::Status;
 
 use super::Daemon;
 use crate::counters::Counters;
+use crate::delegation::client::ClientHandle;
 use crate::driver::{counters, info, tunnel_name};
 use crate::identity::MobileNodeIdentifier;
 use crate::maar::{Node, Phase};
@@ -33,11 +34,22 @@ impl Daemon {
                 let routes = self.announcing.iter().map(|it| it.announcer().counters());
                 let more = self.counters.iter().chain(self.paths.counters().iter());
                 let more = more.chain(routes.flat_map(Counters::iter));
+                let figures = self.delegation.as_ref().map(ClientHandle::figures);
+                let more = more.chain(figures.iter().flat_map(|it| &it.counters).copied());
                 all.counters.extend(more.map(|(name, value)| proto::Counter {
                     name: name.to_owned(),
                     value,
                 }));
                 drop(reply.send(Ok(all)));
+            }
+            Request::Delegations(reply) => {
+                let Some(client) = self.delegation.clone() else {
+                    return drop(reply.send(Ok(proto::DelegationList::default())));
+                };
+                tokio::spawn(async move {
+                    let delegations = client.list().await;
+                    reply.send(Ok(proto::DelegationList { delegations }))
+                });
             }
             Request::Paths(reply) => drop(reply.send(Ok(self.gtpu_paths()))),
             Request::Routes(reply) => drop(reply.send(Ok(self.routes()))),
@@ -194,6 +206,8 @@ impl Daemon {
         if let Some(announcing) = &self.announcing {
             all.extend(announcing.announcer().counters().iter());
         }
+        let figures = self.delegation.as_ref().map(ClientHandle::figures);
+        all.extend(figures.iter().flat_map(|it| &it.counters).copied());
         let paths = self.paths.paths().iter();
         let snapshot = Snapshot {
             node: &self.config.node.name,
@@ -206,6 +220,7 @@ impl Daemon {
                 .map(|(key, value)| (*key, *value))
                 .collect(),
             bindings,
+            delegations: figures.as_ref().map(|it| it.delegations),
             dataplane_connected: Some(self.dataplane.is_some()),
             paths: paths
                 .map(|(peer, path)| (*peer, path.state == PathState::Up))

@@ -1,0 +1,301 @@
+#!/usr/bin/env python3
+"""DHCPv6 prefix delegation with real peers, in network namespaces: our requesting router and Kea; dhcpcd, the WIDE client
+and dibbler and our delegating server; and ours with each other, through a relay of ours. Each is killed on the way.
+
+Needs root, the release build of kedge-controlplane (or KEDGE_BINARIES), and what ci/setup installs.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+BINARIES = pathlib.Path(os.environ.get("KEDGE_BINARIES", REPOSITORY / "target" / "release"))
+# What peers write there is gone with the mount namespace.
+SCRATCH = ("/run", "/var/lib/dhcpcd", "/var/lib/dhcpv6", "/var/lib/dibbler", "/var/log/dibbler", "/etc/dibbler")
+
+
+def run(*command, check=True):
+    result = subprocess.run(command, text=True, capture_output=True)
+    if check and result.returncode != 0:
+        raise AssertionError(f"{' '.join(command)}: {result.stderr.strip() or result.stdout.strip()}")
+    return result.stdout
+
+
+def until(what, get, seconds=15):
+    """Waits for `get` to give something."""
+    end = time.monotonic() + seconds
+    while True:
+        value = get()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {seconds} s")
+        time.sleep(0.1)
+
+
+class Process:
+    """A program in a namespace, with directories of its own where peers write."""
+
+    def __init__(self, test, host, *command, scratch=False):
+        self.test, self.command = test, ["ip", "netns", "exec", test.name(host)]
+        self.log = test.directory / f"{host}.{pathlib.Path(command[0]).name}.log"
+        if scratch:
+            there = [path for path in SCRATCH if pathlib.Path(path).is_dir()]
+            mounts = " && ".join(f"mount -t tmpfs none {path}" for path in there)
+            copy = "cp dibbler.conf /etc/dibbler/client.conf 2> /dev/null; mkdir -p /run/dhcpcd /run/kea"
+            shell = f"{mounts} && cd {test.directory} && {{ {copy}; exec \"$@\"; }}"
+            self.command += ["unshare", "-m", "sh", "-c", shell, "sh"]
+        self.command += command
+        self.process = None
+        self.start()
+        test.addCleanup(self.kill)
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            start_new_session=True)
+
+    def kill(self, how=signal.SIGKILL, wait=15):
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            self.process.wait(wait)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"{self.command[-1]} did not end") from None
+
+
+class Delegation(unittest.TestCase):
+    def setUp(self):
+        self.prefix = f"kpd{os.getpid()}"
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{self.prefix}-"))
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.addCleanup(self.tell)
+
+    def tell(self):
+        """What everybody wrote, if something went wrong."""
+        outcome = getattr(self._outcome, "result", None)
+        broken = [test for test, _ in (outcome.failures + outcome.errors)] if outcome else []
+        if self in broken or os.environ.get("KEDGE_LOGS"):
+            for log in sorted(self.directory.glob("*.log")):
+                print(f"--- {log.name}\n{log.read_text(errors='replace')[-6000:]}")
+
+    def name(self, host):
+        return f"{self.prefix}-{host}"
+
+    def ip(self, host, *arguments):
+        return run("ip", "-n", self.name(host), *arguments)
+
+    def host(self, host):
+        run("ip", "netns", "add", self.name(host))
+        self.addCleanup(run, "ip", "netns", "del", self.name(host))
+        run("ip", "netns", "exec", self.name(host), "sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0",
+            "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.default.dad_transmits=0",
+            "net.ipv6.conf.default.accept_ra=0")
+        self.ip(host, "link", "set", "lo", "up")
+
+    def link(self, first, first_device, second, second_device):
+        run("ip", "link", "add", first_device, "netns", self.name(first), "type", "veth",
+            "peer", "name", second_device, "netns", self.name(second))
+        for host, device in ((first, first_device), (second, second_device)):
+            run("ip", "netns", "exec", self.name(host), "ethtool", "-K", device, "tx", "off", "rx", "off")
+            self.ip(host, "link", "set", device, "up")
+        # Kea looks once, when it starts.
+        for host, device in ((first, first_device), (second, second_device)):
+            until(f"{device} to run", lambda: "state UP" in self.ip(host, "link", "show", device))
+
+    def ours(self, host, text):
+        """A control plane of ours on that host, with its configuration but for [node] and its directories."""
+        run_directory, state = self.directory / f"{host}.run", self.directory / f"{host}.state"
+        text = text.replace("[node]\n", f'[node]\nname = "{host}"\nrun_directory = "{run_directory}"\n'
+                                        f'state_directory = "{state}"\n')
+        path = self.directory / f"{host}.toml"
+        path.write_text(text)
+        return Process(self, host, str(BINARIES / "kedge-controlplane"), "--config", str(path), "--log", "info,kedge_controlplane=debug")
+
+    def kedge(self, host, *arguments):
+        out = subprocess.run([str(BINARIES / "kedge"), "--json", "--run-directory", str(self.directory / f"{host}.run"),
+                              *arguments], text=True, capture_output=True)
+        return json.loads(out.stdout) if out.returncode == 0 else None
+
+    def delegations(self, host, state="bound"):
+        return [it for it in self.kedge(host, "show", "delegations") or [] if it["state"] == state]
+
+    def count(self, host, name):
+        counters = self.kedge(host, "show", "counters") or {}
+        if isinstance(counters, list):
+            counters = {it["name"]: it["value"] for it in counters}
+        return counters.get(name, 0)
+
+    def maar(self, delegation, more=""):
+        return f"""
+[node]
+role = "maar"
+address = "2001:db8:a::1"
+[dataplane]
+[[port]]
+name = "core"
+device = "net_null0"
+side = "core"
+exception = "kcore"
+addresses = ["2001:db8:ca::2/64"]
+[[port]]
+name = "access"
+device = "net_null1"
+side = "access"
+exception = "kacc"
+[[route]]
+prefix = "::/0"
+port = "core"
+gateway = "2001:db8:ca::1"
+[maar]
+cmd = ["2001:db8:d::1"]
+[maar.delegation]
+{delegation}
+{more}"""
+
+    def test_our_requesting_router_and_kea(self):
+        self.host("maar")
+        self.host("kea")
+        self.link("maar", "kcore", "kea", "s0")
+        config = {"Dhcp6": {
+            "interfaces-config": {"interfaces": ["s0"]},
+            "lease-database": {"type": "memfile", "persist": True, "name": str(self.directory / "leases.csv"),
+                               "lfc-interval": 0},
+            "server-id": {"type": "LL", "persist": False, "identifier": "0200000000fe", "htype": 1},
+            "preferred-lifetime": 10, "valid-lifetime": 14, "renew-timer": 2, "rebind-timer": 4,
+            "subnet6": [{"id": 1, "subnet": "2001:db8:ca::/64", "interface": "s0", "rapid-commit": True,
+                         # Kea takes an excluded prefix only where the pool is one delegated prefix.
+                         "pd-pools": [{"prefix": "2001:db8:1000::", "prefix-len": 48, "delegated-len": 48,
+                                       "excluded-prefix": "2001:db8:1000:ff::", "excluded-prefix-len": 64}]}],
+            "loggers": [{"name": "kea-dhcp6", "severity": "INFO", "output_options": [{"output": "stdout"}]}]}}
+        path = self.directory / "kea.json"
+        path.write_text(json.dumps(config))
+        kea = Process(self, "kea", "env", f"KEA_PIDFILE_DIR={self.directory}", f"KEA_LOCKFILE_DIR={self.directory}",
+                      "kea-dhcp6", "-c", str(path), scratch=True)
+        maar = self.ours("maar", self.maar('port = "core"\nlength = 48'))
+        [held] = until("a pool", lambda: self.delegations("maar"))
+        self.assertEqual(held["prefix"], "2001:db8:1000::/48")
+        self.assertEqual(held["exclude"], "2001:db8:1000:ff::/64")
+        self.assertEqual(self.count("maar", "pools_delegated"), 1)
+        until("a renewal", lambda: self.count("maar", "delegations_renewed") >= 1)
+        # Kea is killed, and comes back with its leases: the next Renew or Rebind finds it.
+        kea.kill()
+        time.sleep(1)
+        kea.start()
+        before = self.count("maar", "delegations_renewed")
+        until("a renewal after Kea's restart", lambda: self.count("maar", "delegations_renewed") > before)
+        # So is ours: what it held is rebound, and held at once.
+        maar.kill()
+        maar.start()
+        until("our control plane", lambda: self.kedge("maar", "show", "delegations"))
+        self.assertEqual([it["prefix"] for it in self.kedge("maar", "show", "delegations")], ["2001:db8:1000::/48"])
+        until("a renewal after our restart", lambda: self.count("maar", "delegations_renewed") >= 1)
+        self.assertEqual(self.count("maar", "delegations_lost"), 0)
+        # Nobody answers any more: at the end of the valid lifetime the pool is not ours.
+        kea.kill()
+        until("the pool's end", lambda: self.count("maar", "pools_lost") == 1, 20)
+        self.assertEqual(self.delegations("maar"), [])
+        kea.start()
+        until("another pool", lambda: self.delegations("maar"), 40)
+
+    def cmd(self, interfaces, lifetime):
+        return f"""
+[node]
+role = "cmd"
+address = "2001:db8:d::1"
+metrics = "[::1]:9110"
+[cmd]
+[[cmd.known_maar]]
+address = "2001:db8:a::1"
+prefix_pools = []
+[cmd.delegation]
+interfaces = {json.dumps(interfaces)}
+preferred_lifetime = {lifetime}
+valid_lifetime = {2 * lifetime}
+[[cmd.delegation.pool]]
+prefix = "2001:db8:2000::/40"
+delegated_length = 56
+exclude_length = 64
+"""
+
+    def test_clients_of_others_and_our_delegating_server(self):
+        clients = {
+            "dhcpcd": ["dhcpcd", "-B", "-d", "-f", str(self.directory / "dhcpcd.conf"), "-6", "eth0"],
+            "wide": ["dhcp6c", "-f", "-D", "-c", str(self.directory / "dhcp6c.conf"), "-p", "/run/dhcp6c.pid", "eth0"],
+            "dibbler": ["dibbler-client", "run"],
+        }
+        (self.directory / "dhcpcd.conf").write_text(
+            "duid\nnoipv4\nnoarp\nnohook resolv.conf, hostname, timesyncd.conf\nipv6only\nnoipv6rs\n"
+            "interface eth0\n  iaid 7\n  ia_pd 9/::/56 -\n")
+        (self.directory / "dhcp6c.conf").write_text(
+            "interface eth0 { send ia-pd 1; send rapid-commit; };\n"
+            "id-assoc pd 1 { prefix-interface lo { sla-id 0; sla-len 8; ifid 1; }; };\n")
+        (self.directory / "dibbler.conf").write_text(
+            "log-level 7\nlog-mode short\nduid-type duid-ll\nstrict-rfc-no-routing\niface eth0 { pd { prefix ::/56 } }\n")
+        self.host("cmd")
+        for number, client in enumerate(clients):
+            self.host(client)
+            self.link(client, "eth0", "cmd", f"s{number}")
+        # The WIDE client takes no T1 below 18 s.
+        server = self.ours("cmd", self.cmd([f"s{number}" for number in range(len(clients))], 24))
+        until("our server", lambda: self.kedge("cmd", "show", "info"))
+        running = {name: Process(self, name, *command, scratch=True) for name, command in clients.items()}
+        until("three leases", lambda: len(self.delegations("cmd")) == 3, 25)
+        leases = sorted(it["prefix"] for it in self.delegations("cmd"))
+        self.assertEqual(len(set(leases)), 3)
+        # Killed and started again, it knows what it has delegated, and extends it for each of them.
+        server.kill()
+        server.start()
+        until("our server", lambda: self.kedge("cmd", "show", "info"))
+        self.assertEqual(sorted(it["prefix"] for it in self.delegations("cmd")), leases)
+        until("three renewals", lambda: self.count("cmd", "delegations_extended") >= 3
+              and len(self.delegations("cmd")) == 3 and min(it["valid_ms"] for it in self.delegations("cmd")) > 30000, 40)
+        self.assertEqual(sorted(it["prefix"] for it in self.delegations("cmd")), leases)
+        self.assertEqual(self.count("cmd", "delegations_made"), 0)
+        self.assertEqual(self.count("cmd", "dhcp_malformed"), 0)
+        metrics = run("ip", "netns", "exec", self.name("cmd"), "python3", "-c",
+                      "import urllib.request as r; print(r.urlopen('http://[::1]:9110/metrics').read().decode())")
+        self.assertIn("kedge_controlplane_delegations 3", metrics)
+        for name, process in running.items():
+            process.kill(signal.SIGTERM)
+            until(f"the release of {name}", lambda: self.count("cmd", "delegations_released")
+                  >= 1 + list(running).index(name))
+        self.assertEqual(self.delegations("cmd"), [])
+        self.assertEqual(self.count("cmd", "delegations_expired"), 0)
+
+    def test_ours_with_each_other_by_way_of_a_relay(self):
+        self.host("maar")
+        self.host("cmd")
+        self.link("maar", "kcore", "cmd", "s0")
+        self.ip("cmd", "addr", "add", "2001:db8:ca::1/64", "dev", "s0", "nodad")
+        self.ip("cmd", "addr", "add", "2001:db8:d::1/128", "dev", "lo", "nodad")
+        self.ip("cmd", "route", "add", "2001:db8:a::1/128", "via", "2001:db8:ca::2", "src", "2001:db8:d::1")
+        self.ip("maar", "addr", "add", "2001:db8:a::1/128", "dev", "lo", "nodad")
+        self.ip("maar", "addr", "add", "2001:db8:ca::2/64", "dev", "kcore", "nodad")
+        self.ip("maar", "route", "add", "default", "via", "2001:db8:ca::1", "src", "2001:db8:a::1")
+        cmd = self.ours("cmd", self.cmd([], 8))
+        maar = self.ours("maar", self.maar('server = "2001:db8:d::1"\npools = 2'))
+        until("two pools", lambda: len(self.delegations("maar")) == 2)
+        pools = sorted(it["prefix"] for it in self.delegations("maar"))
+        self.assertEqual(sorted(it["prefix"] for it in self.delegations("cmd")), pools)
+        for process in (cmd, maar, cmd):
+            process.kill()
+            process.start()
+            time.sleep(1)
+        until("renewals", lambda: self.count("maar", "delegations_renewed") >= 4)
+        self.assertEqual(sorted(it["prefix"] for it in self.delegations("cmd")), pools)
+        self.assertEqual(sorted(it["prefix"] for it in self.delegations("maar")), pools)
+        self.assertTrue(all(it["exclude"].endswith("/64") for it in self.delegations("maar")))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,138 @@
+//! Pools that a DHCPv6 server delegates to this MAAR (RFC 8415 section 6.3): they come, and they go.
+
+use ipnet::Ipv6Net;
+
+use super::fsm::{Maar, Output};
+use super::state::{DelegatedPool, Phase};
+use crate::event::Event;
+use crate::time::Time;
+
+/// Home network prefixes have this length, and no part of a pool that is longer is one.
+const HOME_NETWORK_PREFIX: u8 = 64;
+
+impl Maar {
+    /// These are the pools that are delegated now, and no others. Nodes of one that is lost are told at once that their
+    /// prefix is not valid any more; when such a node attaches again it gets another one.
+    pub(super) fn pools(&mut self, pools: Vec<DelegatedPool>, now: Time, outputs: &mut Vec<Output>) {
+        let before = self.state.delegated.replace(pools).unwrap_or_default();
+        let now_held = self.state.delegated.iter().flatten();
+        let now_held: Vec<Ipv6Net> = now_held.map(|pool| pool.prefix).collect();
+        for pool in &before {
+            if now_held.contains(&pool.prefix) {
+                continue;
+            }
+            self.counters.add("pools_lost");
+            let text = format!("pool {} is not ours any more", pool.prefix);
+            outputs.push(Output::Event(
+                Event::new("pool_lost", text).with("prefix", pool.prefix),
+            ));
+            let nodes = self.state.nodes.iter();
+            let told: Vec<_> = nodes
+                .filter(|(_, node)| {
+                    node.phase == Phase::Attached && pool.prefix.contains(&node.home_network_prefix)
+                })
+                .filter(|(_, node)| !self.is_ours(node.home_network_prefix))
+                .map(|(identifier, _)| identifier.clone())
+                .collect();
+            for identifier in told {
+                self.advertise(&identifier, false, now, outputs);
+            }
+        }
+        for prefix in now_held {
+            if !before.iter().any(|pool| pool.prefix == prefix) {
+                self.counters.add("pools_delegated");
+                let text = format!("prefixes are given out of {prefix}, which is delegated to us");
+                outputs.push(Output::Event(
+                    Event::new("pool_delegated", text).with("prefix", prefix),
+                ));
+            }
+        }
+    }
+
+    /// Whether a prefix is of a pool of this MAAR, of its own or delegated.
+    pub(super) fn is_ours(&self, prefix: Ipv6Net) -> bool {
+        self.all_pools().any(|pool| pool.contains(&prefix))
+    }
+
+    /// Every pool.
+    pub(super) fn all_pools(&self) -> impl Iterator<Item = Ipv6Net> + '_ {
+        let delegated = self.state.delegated.iter().flatten();
+        let own = self.settings.prefix_pools.iter().copied();
+        own.chain(delegated.map(|pool| pool.prefix))
+    }
+
+    /// Those of which nodes get prefixes at `now`: not what is deprecated, nor what stays with the server.
+    pub(super) fn pools_to_give(&self, now: Time) -> Vec<Ipv6Net> {
+        let mut pools = self.settings.prefix_pools.clone();
+        for pool in self.state.delegated.iter().flatten() {
+            if !pool.preferred_until.is_none_or(|end| end > now) {
+                continue;
+            }
+            match pool.exclude {
+                Some(exclude) => pools.extend(without(pool.prefix, exclude)),
+                None => pools.push(pool.prefix),
+            }
+        }
+        pools
+    }
+
+    /// The longest lifetimes, preferred and valid, in seconds, that `prefix` may be advertised with at `now` (RFC 8415
+    /// section 18.2.10.1).
+    pub(super) fn lifetime_limits(&self, prefix: Ipv6Net, now: Time) -> (u32, u32) {
+        const NONE: (u32, u32) = (u32::MAX, u32::MAX);
+        let Some(delegated) = &self.state.delegated else {
+            return NONE;
+        };
+        if self
+            .settings
+            .prefix_pools
+            .iter()
+            .any(|pool| pool.contains(&prefix))
+        {
+            return NONE;
+        }
+        let left = |until: Option<Time>| {
+            until.map_or(u32::MAX, |end| {
+                // An advertised lifetime of all ones would not end.
+                let seconds = end.since(now).as_secs().min(u64::from(u32::MAX - 1));
+                u32::try_from(seconds).unwrap_or(u32::MAX - 1)
+            })
+        };
+        match delegated.iter().find(|pool| pool.prefix.contains(&prefix)) {
+            Some(pool) => (left(pool.preferred_until), left(pool.valid_until)),
+            None => (0, 0),
+        }
+    }
+}
+
+/// A pool without a part of it, as several pools. Of a part that is longer than a home network prefix the whole of that is
+/// left out.
+fn without(pool: Ipv6Net, exclude: Ipv6Net) -> Vec<Ipv6Net> {
+    let longest = exclude.prefix_len().min(HOME_NETWORK_PREFIX);
+    let halves = (pool.prefix_len() + 1..=longest).filter_map(|length| {
+        // The other half at each length on the way down to the part.
+        let bit = 1_u128.checked_shl(128 - u32::from(length))?;
+        let address = u128::from(exclude.network()) ^ bit;
+        Some(Ipv6Net::new(address.into(), length).ok()?.trunc())
+    });
+    halves.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> Ipv6Net {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_pool_without_a_part() {
+        let pools = without(net("2001:db8:100::/62"), net("2001:db8:100:3::/64"));
+        assert_eq!(pools, [net("2001:db8:100::/63"), net("2001:db8:100:2::/64")]);
+        // A part of one home network prefix takes all of it.
+        let pools = without(net("2001:db8:100::/63"), net("2001:db8:100:1::/72"));
+        assert_eq!(pools, [net("2001:db8:100::/64")]);
+        assert!(without(net("2001:db8::/64"), net("2001:db8::/72")).is_empty());
+    }
+}
