@@ -234,7 +234,7 @@ exclude_length = 64
             "dibbler": ["dibbler-client", "run"],
         }
         (self.directory / "dhcpcd.conf").write_text(
-            "duid\nnoipv4\nnoarp\nnohook resolv.conf, hostname, timesyncd.conf\nipv6only\nnoipv6rs\n"
+            "duid\nrelease\nnoipv4\nnoarp\nnohook resolv.conf, hostname, timesyncd.conf\nipv6only\nnoipv6rs\n"
             "interface eth0\n  iaid 7\n  ia_pd 9/::/56 -\n")
         (self.directory / "dhcp6c.conf").write_text(
             "interface eth0 { send ia-pd 1; send rapid-commit; };\n"

@@ -16,7 +16,10 @@ pub fn desired(config: &Config, state: &State) -> Routes {
     };
     let route = route(config, announce);
     let mut prefixes: BTreeSet<Ipv6Net> = match announce.what {
-        Announced::Pools => maar.prefix_pools.iter().copied().collect(),
+        Announced::Pools => {
+            let delegated = state.delegated.iter().flatten().map(|pool| pool.prefix);
+            maar.prefix_pools.iter().copied().chain(delegated).collect()
+        }
         Announced::Prefixes => {
             let registered = state.nodes.values().filter(|node| node.registered);
             registered.flat_map(|node| state.anchored(node)).collect()

@@ -66,7 +66,7 @@ fn receive_now(socket: &Socket, maximum: usize) -> io::Result<Received> {
         match item {
             ControlMessageOwned::Ipv6PacketInfo(info) => {
                 destination = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr));
-                interface = u32::try_from(info.ipi6_ifindex).unwrap_or(0);
+                interface = info.ipi6_ifindex;
             }
             ControlMessageOwned::Ipv6HopLimit(limit) => hop_limit = u8::try_from(limit).ok(),
             _ => {}

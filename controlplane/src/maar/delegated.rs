@@ -65,7 +65,7 @@ impl Maar {
     pub(super) fn pools_to_give(&self, now: Time) -> Vec<Ipv6Net> {
         let mut pools = self.settings.prefix_pools.clone();
         for pool in self.state.delegated.iter().flatten() {
-            if !pool.preferred_until.is_none_or(|end| end > now) {
+            if pool.preferred_until.is_some_and(|end| end <= now) {
                 continue;
             }
             match pool.exclude {
