@@ -240,8 +240,12 @@ impl Pipeline {
                 return Err(Refusal(DropReason::HopLimitExceeded, Some(error.into())));
             }
             lane.packet.hop_limit = hop_limit - 1;
-            if let Some(place) = lane.frame.bytes_mut().get_mut(ETHERNET_HEADER + 7) {
-                *place = hop_limit - 1;
+            // With the seven octets before it: a checksum may read all of them at once, and would wait.
+            let first = lane.frame.bytes_mut().get_mut(ETHERNET_HEADER..);
+            if let Some(first) = first.and_then(|octets| octets.first_chunk_mut::<8>()) {
+                let [rest @ .., _] = *first;
+                let [a, b, c, d, e, f, g] = rest;
+                *first = [a, b, c, d, e, f, g, hop_limit - 1];
             }
         }
         let length = lane.packet.length;

@@ -1,6 +1,8 @@
 //! The Internet checksum (RFC 1071), by eight octets at a time.
 
 /// A ones' complement sum in the making. Octets are added at even offsets.
+///
+/// It is kept in the machine's order of octets, and swapped once at the end (RFC 1071 section 2 (B)).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum(u64);
 
@@ -9,37 +11,42 @@ impl Sum {
     #[must_use]
     #[inline]
     pub fn octets(self, octets: &[u8]) -> Self {
-        // In the machine's order of octets, swapped once at the end (RFC 1071 section 2 (B)). A sum of
-        // 32-bit words does not overflow 64 bits in any packet there is.
-        let mut sum = 0u64;
-        let mut words = octets.chunks_exact(8);
-        for word in words.by_ref() {
-            let mut eight = [0; 8];
-            eight.copy_from_slice(word);
-            let word = u64::from_ne_bytes(eight);
-            sum += (word & 0xffff_ffff) + (word >> 32);
+        // Two sums, since each addition waits for the carry of the one before (section 2 (C)).
+        let (mut even, mut odd) = (self.0, 0);
+        let mut pairs = octets.chunks_exact(16);
+        for pair in pairs.by_ref() {
+            if let Some((first, second)) = pair.split_first_chunk::<8>()
+                && let Some(second) = second.first_chunk::<8>()
+            {
+                even = add(even, u64::from_ne_bytes(*first));
+                odd = add(odd, u64::from_ne_bytes(*second));
+            }
         }
         // Not by a copy of as many octets as are left: that is a call.
-        let mut rest = words.remainder();
+        let mut rest = pairs.remainder();
+        if let Some((eight, behind)) = rest.split_first_chunk::<8>() {
+            even = add(even, u64::from_ne_bytes(*eight));
+            rest = behind;
+        }
         if let Some((four, behind)) = rest.split_first_chunk::<4>() {
-            sum += u64::from(u32::from_ne_bytes(*four));
+            odd = add(odd, u64::from(u32::from_ne_bytes(*four)));
             rest = behind;
         }
         if let Some((two, behind)) = rest.split_first_chunk::<2>() {
-            sum += u64::from(u16::from_ne_bytes(*two));
+            even = add(even, u64::from(u16::from_ne_bytes(*two)));
             rest = behind;
         }
         if let Some(last) = rest.first() {
-            sum += u64::from(u16::from_ne_bytes([*last, 0]));
+            odd = add(odd, u64::from(u16::from_ne_bytes([*last, 0])));
         }
-        Self(self.0 + u64::from(u16::from_be(fold(sum))))
+        Self(add(even, odd))
     }
 
     /// Adds a number, as a field of 32 bits has it.
     #[must_use]
     #[inline]
     pub fn number(self, number: u64) -> Self {
-        Self(self.0 + (number & 0xffff) + (number >> 16 & 0xffff))
+        Self(add(self.0, u64::from((number as u32).to_be())))
     }
 
     /// Whether the sum of all octets, the checksum among them, is what it must be.
@@ -53,7 +60,7 @@ impl Sum {
     #[must_use]
     #[inline]
     pub fn checksum(self) -> u16 {
-        !fold(self.0)
+        !u16::from_be(fold(self.0))
     }
 
     /// The checksum in a UDP header, where zero means none (RFC 8200 section 8.1).
@@ -67,13 +74,20 @@ impl Sum {
     }
 }
 
+/// With the carry added below. There is room for it: where there was one, the rest is not all ones.
+#[inline]
+fn add(sum: u64, word: u64) -> u64 {
+    let (sum, carry) = sum.overflowing_add(word);
+    sum.wrapping_add(u64::from(carry))
+}
+
+/// Halves added up, and their halves (section 2 (C)).
 #[inline]
 fn fold(sum: u64) -> u16 {
-    // At most 33, 18, 17 and 16 bits are left.
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
+    let (sum, carry) = (sum as u32).overflowing_add((sum >> 32) as u32);
+    let sum = sum.wrapping_add(u32::from(carry));
+    let (sum, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
+    sum.wrapping_add(u16::from(carry))
 }
 
 #[cfg(test)]

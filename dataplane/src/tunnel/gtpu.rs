@@ -157,34 +157,32 @@ fn write_headers(octets: &mut [u8], length: u16, flow: u32, tunnel: &GtpU, seque
     let Some((udp, gtpu)) = octets.split_first_chunk_mut::<UDP_HEADER>() else {
         return false;
     };
-    *udp = [0; UDP_HEADER];
-    udp[0..2].copy_from_slice(&outer::source_port(flow).to_be_bytes());
-    udp[2..4].copy_from_slice(&PORT.to_be_bytes());
-    udp[4..6].copy_from_slice(&length.to_be_bytes());
+    // Each in one go: what is written by halves is not there yet when the checksum reads it.
+    let ports = u64::from(outer::source_port(flow)) << 48 | u64::from(PORT) << 32;
+    *udp = (ports | u64::from(length) << 16).to_be_bytes();
     let Some((fixed, container)) = gtpu.split_first_chunk_mut::<HEADER>() else {
         return false;
     };
     // What is behind the fixed part counts (section 5.1).
     let behind = length.saturating_sub((UDP_HEADER + HEADER) as u16);
-    fixed[0] = VERSION;
-    fixed[1] = message_type::G_PDU;
-    fixed[2..4].copy_from_slice(&behind.to_be_bytes());
-    fixed[4..8].copy_from_slice(&tunnel.remote_teid.get().to_be_bytes());
+    let mut flags = VERSION;
     // With either of the two all four octets are there (section 5.1).
     if let Some((optional, container)) = container.split_first_chunk_mut::<OPTIONAL>() {
         *optional = [0; OPTIONAL];
         if tunnel.sequence_numbers {
-            fixed[0] |= SEQUENCE;
+            flags |= SEQUENCE;
             optional[0..2].copy_from_slice(&sequence.to_be_bytes());
         }
         if let Some(session) = tunnel.pdu_session
             && let Some(octets) = container.first_chunk_mut::<CONTAINER>()
         {
-            fixed[0] |= EXTENSION;
+            flags |= EXTENSION;
             optional[3] = PDU_SESSION_CONTAINER;
             *octets = [1, u8::from(session.uplink) << 4, session.qfi & 0x3f, 0];
         }
     }
+    let kind = u64::from(flags) << 56 | u64::from(message_type::G_PDU) << 48;
+    *fixed = (kind | u64::from(behind) << 32 | u64::from(tunnel.remote_teid.get())).to_be_bytes();
     true
 }
 
