@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """The main job, live: a node moves between gateways and its connections live on.
 
-    ci/demo [--seconds-per-stay N] [--tunnel ipv6-in-ipv6|gtpu|gtpu-ipv4|gre] [--report FILE] [--keep] [--down]
+    ci/demo [--seconds-per-stay N] [--tunnel ipv6-in-ipv6|gtpu|gtpu-ipv4|gre] [--switch stay|relocate]
+            [--report FILE] [--keep] [--down]
 """
 
 import argparse
 import bisect
+import ipaddress
 import json
 import os
 import pathlib
@@ -80,7 +82,9 @@ class Watch:
     """The events of one gateway, from `kedge watch`."""
 
     SHOWN = ("message_sent", "node_attached", "registration_completed", "registration_refused", "node_anchored",
-             "update_refused", "binding_expired", "attachment_refused", "dataplane_lost", "dataplane_connected")
+             "update_refused", "binding_expired", "attachment_refused", "dataplane_lost", "dataplane_connected",
+             "anchor_taken", "anchor_yielded", "anchor_relocated", "relocation_failed", "route_announced",
+             "route_withdrawn", "path_ended")
 
     def __init__(self, domain, host, timeline):
         self.host, self.timeline, self.events = host, timeline, []
@@ -148,6 +152,7 @@ class Demo:
     def __init__(self, arguments):
         self.arguments, self.timeline = arguments, Timeline()
         self.moves, self.direct, self.tunnelled = [], [], []
+        self.relocations = []
         # The types of all tunnels that were ever there.
         self.tunnels = set()
         # Whether their packets were IPv4 outside.
@@ -222,6 +227,8 @@ class Demo:
         time.sleep(0.5)
         self.table()
         self.check_paths(there, new)
+        if self.arguments.switch == "relocate":
+            self.relocate(there)
         alive = self.long_lived.poll() is None
         self.moves[-1]["tcp_running"] = alive
         time.sleep(max(0.0, self.arguments.seconds_per_stay - (time.monotonic() - began_monotonic)))
@@ -272,8 +279,7 @@ class Demo:
         tunnels_after, prefixes_after = self.counters()
         grown = lambda before, after, key: tuple(b - a for a, b in zip(before.get(key, (0, 0)), after.get(key, (0, 0))))
         serving = f"maar{there}"
-        own = next((prefix for (host, prefix) in prefixes_after if host == serving and prefix.endswith("/64")
-                    and prefix.startswith(f"2001:db8:{there}00:")), None)
+        own = str(ipaddress.ip_network(f"{new}/64", strict=False))
         to, back = grown(prefixes, prefixes_after, (serving, own))
         direct = report["ok"] and source == new and to > 0 and back > 0
         # The prefix of the new connection is in no tunnel: no other MAAR knows anything of it.
@@ -282,15 +288,36 @@ class Demo:
         self.direct.append(direct)
         self.say(f"    direct: {serving} delivered {to} packets to {own} and took {back} from it, no tunnel" if direct
                  else f"    NOT DIRECT: source {source}, {to} and {back} packets, known also at {elsewhere}")
-        if there == 1:
+        if there == 1 and self.arguments.switch == "stay":
             self.say("    the oldest connections are at home again: no tunnel for them")
             return
-        out = grown(tunnels, tunnels_after, ("maar1", serving))
-        there_ = grown(tunnels, tunnels_after, (serving, "maar1"))
+        anchor = self.relocations[-1]["to"] if self.relocations else "maar1"
+        out = grown(tunnels, tunnels_after, (anchor, serving))
+        there_ = grown(tunnels, tunnels_after, (serving, anchor))
         tunnelled = min(*out, *there_) > 0
         self.tunnelled.append(tunnelled)
-        self.say(f"    tunnelled meanwhile, old flows: maar1 -> {serving} {out[0]} packets, {serving} -> maar1 {there_[0]}; "
+        self.say(f"    tunnelled meanwhile, old flows: {anchor} -> {serving} {out[0]} packets, {serving} -> {anchor} {there_[0]}; "
                  f"taken out: {there_[1]} and {out[1]}" + ("" if tunnelled else "  NOT TUNNELLED BOTH WAYS"))
+
+    def relocate(self, there):
+        """Has the oldest prefix anchored where the node is, while its flows run."""
+        prefix = str(ipaddress.ip_network(f"{self.home}/64", strict=False))
+        before = self.domain.bgp_routes().get(prefix)
+        self.say(f"the operator: kedge relocate {prefix} --to maar{there}; the core router's route leads to {before}")
+        began = time.monotonic()
+        answer = self.domain.kedge("cmd", "relocate", prefix, "--to", maar_address(there))
+        self.domain.wait(lambda: self.domain.bgp_routes().get(prefix) == f"maar{there}", 5, f"the route to {prefix} did not follow")
+        self.say(f"    anchored at {NAMES[answer['to']]} after {answer['duration_us'] / 1000:.1f} ms; the route leads there now, no longer to {before}")
+        # What was on its way has come, and both ends have forgotten the old way.
+        time.sleep(1.5)
+        tunnels, _ = self.counters()
+        time.sleep(0.5)
+        after, _ = self.counters()
+        quiet = sum(sum(after[pair]) - sum(tunnels.get(pair, (0, 0))) for pair in after) == 0
+        self.say("    no packet is tunnelled any more" if quiet else "    PACKETS ARE STILL TUNNELLED")
+        self.table()
+        self.relocations.append({"prefix": prefix, "from": before, "to": f"maar{there}", "duration_ms": answer["duration_us"] / 1000,
+                                 "no_tunnel": quiet, "began": began, "ended": time.monotonic()})
 
     def finish(self):
         ended = time.monotonic()
@@ -312,6 +339,14 @@ class Demo:
             print(f"{move['from']} -> {move['to']:<7} {total['sent']:>6} {each['down']['lost']:>13} {each['up']['lost']:>10} {total['reordered']:>10} "
                   f"{total['duplicated']:>11} {move['longest_silence_ms']:>13.1f} ms {move['attach_to_delivery_ms'] or 0:>16.1f} ms  "
                   + ("survived" if move["tcp_survived"] else "BROKEN"))
+        for relocation in self.relocations:
+            start, end = relocation.pop("began"), relocation.pop("ended")
+            each = {way: stream.measure(start, end) for way, stream in self.streams.items()}
+            relocation["directions"] = each
+            name = f"anchor {relocation['from']} -> {relocation['to']}"
+            print(f"{name:<22} {sum(it['sent'] for it in each.values()):>6} sent; lost to node {each['down']['lost']}, from node {each['up']['lost']}; reordered "
+                  f"{each['down']['reordered']} and {each['up']['reordered']}, duplicated {each['down']['duplicated']} and {each['up']['duplicated']}; "
+                  f"longest silence {each['down']['longest_silence_ms']} and {each['up']['longest_silence_ms']} ms; took {relocation['duration_ms']:.1f} ms")
         print("From the node: most of it while its own link was down; what gateways dropped has a name:")
         dropped = {f"maar{index} {reason}": count for index in MAARS
                    for reason, count in self.domain.kedge(f"maar{index}", "show", "drops").items() if count}
@@ -330,6 +365,8 @@ class Demo:
             "moves": moves,
             "direct_path_for_new_flows": all(self.direct) and len(self.direct) == len(self.moves),
             "tunnelled_old_flows": all(self.tunnelled) and bool(self.tunnelled),
+            "switch": self.arguments.switch,
+            "relocations": self.relocations,
             "drops": self.drops,
             "tcp": self.final_tcp,
             "daemons": [daemon.report() for daemon in self.domain.daemons.values()],
@@ -345,7 +382,9 @@ class Demo:
 def succeeded(report):
     # With GTP-U asked for, a domain that fell back to IPv6-in-IPv6 is no success.
     return (report["tunnels_seen"] == [report["tunnel"]] and report["over_ipv4_seen"] == [report["over_ipv4"]] and report["direct_path_for_new_flows"] and report["tunnelled_old_flows"]
-            and all(move["tcp_survived"] for move in report["moves"]))
+            and all(move["tcp_survived"] for move in report["moves"])
+            and len(report["relocations"]) == (0 if report["switch"] == "stay" else len(report["moves"]))
+            and all(relocation["no_tunnel"] for relocation in report["relocations"]))
 
 
 def keep_hint(domain):
@@ -375,6 +414,8 @@ def main():
     parser.add_argument("--down", action="store_true", help="remove what --keep left")
     parser.add_argument("--seconds-per-stay", type=float, default=6, metavar="N", help="at each MAAR (default 6, at least 2)")
     parser.add_argument("--tunnel", choices=TUNNELS, default=TUNNELS[0], help="between gateways (default %(default)s)")
+    parser.add_argument("--switch", choices=("stay", "relocate"), default="stay",
+                        help="whether the anchor of the oldest prefix stays where it is, or follows the node by BGP (default %(default)s)")
     parser.add_argument("--binaries", help=argparse.SUPPRESS)
     parser.add_argument("--log", default="info", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -392,7 +433,7 @@ def main():
     if left and arguments.keep:
         sys.exit("a demo was kept already: remove it with ci/demo --down")
     domain = Domain(prefix=KEPT if arguments.keep else None, binaries=arguments.binaries, log_level=arguments.log,
-                    tunnel=arguments.tunnel)
+                    tunnel=arguments.tunnel, routing=arguments.switch == "relocate")
     kept = False
     try:
         domain.build()

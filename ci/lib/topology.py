@@ -5,6 +5,9 @@
          router) │── maar3 ──┘
                  └── cmd
 
+With `routing` the core router hears by BGP where each home network prefix is anchored: BIRD there, GoBGP at each
+MAAR. Without it the router has a static route to each pool.
+
 A move is what a radio does: the mobile node's link goes down, its far end is
 plugged into another bridge, and the link comes up. The node's kernel does the rest.
 """
@@ -41,6 +44,51 @@ def maar_ipv4_address(index):
 
 def pool(index):
     return f"2001:db8:{index}00::/48"
+
+
+ROUTER_BIRD = """
+router id 10.0.0.1;
+log "{directory}/core-bird.log" all;
+protocol device {{ scan time 60; }}
+protocol direct {{ ipv6; interface "to-maar*"; }}
+protocol kernel {{ ipv6 {{ import none; export where source = RTS_BGP; }}; }}
+template bgp maar {{
+  local as 65000;
+  connect retry time 1; connect delay time 1; error wait time 1, 1; hold time 9;
+  ipv6 {{ import all; export none; }};
+}}
+{sessions}
+"""
+
+MAAR_GOBGP = """
+[global.config]
+as = {number}
+router-id = "10.0.{index}.1"
+local-address-list = ["{net}::2"]
+[[neighbors]]
+[neighbors.config]
+neighbor-address = "{net}::1"
+peer-as = 65000
+[neighbors.timers.config]
+connect-retry = 1
+hold-time = 9
+keepalive-interval = 3
+[[neighbors.afi-safis]]
+[neighbors.afi-safis.config]
+afi-safi-name = "ipv6-unicast"
+"""
+
+
+ANNOUNCE = """
+[announce]
+daemon = "gobgp"
+what = "prefixes"
+# What two routers in one machine need.
+propagation_ms = 10
+
+[timers]
+route_settle_ms = 15
+"""
 
 
 class Failure(Exception):
@@ -83,7 +131,7 @@ class Daemon:
 class Domain:
     """The namespaces, the configurations and the daemons. Use it with `with`: it removes what it made."""
 
-    def __init__(self, prefix=None, binaries=None, log_level="info", tunnel=TUNNELS[0], narrow=None):
+    def __init__(self, prefix=None, binaries=None, log_level="info", tunnel=TUNNELS[0], narrow=None, routing=False):
         self.prefix = prefix or f"kedge{os.getpid()}"
         self.binaries = pathlib.Path(binaries or REPOSITORY / "target" / "release")
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{self.prefix}-"))
@@ -92,6 +140,7 @@ class Domain:
         self.over_ipv4 = tunnel.endswith("-ipv4")
         # MAAR2 is behind one more router then, by a link that takes packets of so many octets.
         self.narrow = narrow
+        self.routing = routing
         self.namespaces = []
         self.daemons = {}
         self.others = []
@@ -191,7 +240,8 @@ class Domain:
         self.sysctl(host, default__disable_ipv6=0)
         self.ip(router, "addr", "add", f"{net}::1/64", "dev", f"to-{host}", "nodad")
         self.ip(router, "link", "set", f"to-{host}", "up")
-        for target in (pool(index), f"{maar_address(index)}/128"):
+        # With routing the pools are heard of by BGP.
+        for target in ([] if self.routing else [pool(index)]) + [f"{maar_address(index)}/128"]:
             self.ip(router, "route", "add", target, "via", f"{net}::2")
         if router == "edge":
             for target in (pool(index), f"{maar_address(index)}/128", f"{net}::/64"):
@@ -271,7 +321,7 @@ prefix_pools = ["{pool(index)}"]
 
 [access]
 policy_file = "{policy}"
-""")
+{ANNOUNCE if self.routing else ""}""")
         known = "".join(
             f'\n[[cmd.known_maar]]\naddress = "{maar_address(index)}"\nprefix_pools = ["{pool(index)}"]\n' for index in MAARS
         )
@@ -309,6 +359,44 @@ tunnel = "{self.tunnel}"
             self.daemon(f"maar{index}", "kedge-controlplane").start()
         for index in MAARS:
             self.wait_ready(index)
+        if self.routing:
+            self.start_routing()
+
+    def start_routing(self):
+        """BIRD at the core router, which puts what it hears into its kernel's table, and GoBGP at each MAAR."""
+        sessions = "".join(f"protocol bgp maar{index} from maar {{ neighbor 2001:db8:ca{index}::2 as {65000 + index}; }}\n" for index in MAARS)
+        conf = self.directory / "core-bird.conf"
+        conf.write_text(ROUTER_BIRD.format(directory=self.directory, sessions=sessions))
+        self.other_daemon("core", "bird", "bird", "-f", "-c", str(conf), "-s", str(self.bird_socket()))
+        for index in MAARS:
+            self.start_gobgp(index)
+        self.wait(lambda: self.bgp_sessions() == len(MAARS), 20, "the BGP sessions did not come up")
+        connected = lambda index: self.kedge(f"maar{index}", "show", "routes")["connected"]
+        for index in MAARS:
+            self.wait(lambda: connected(index), 20, f"maar{index} did not find its routing daemon")
+
+    def start_gobgp(self, index):
+        conf = self.directory / f"maar{index}-gobgp.toml"
+        conf.write_text(MAAR_GOBGP.format(number=65000 + index, index=index, net=f"2001:db8:ca{index}"))
+        self.other_daemon(f"maar{index}", "gobgpd", "gobgpd", "-f", str(conf), "--api-hosts", "127.0.0.1:50051", "--pprof-disable")
+
+    def other_daemon(self, host, name, *command):
+        """A daemon that is not Kedge's. It ends with the domain."""
+        name = f"{host}-{name}"
+        self.daemons[name] = Daemon(name, "routing", [*self.inside(host), *command], self.directory / f"{name}.log")
+        self.daemons[name].start()
+
+    def bird_socket(self):
+        return self.directory / "core-bird.ctl"
+
+    def bgp_sessions(self):
+        return self.on("core", "birdc", "-s", str(self.bird_socket()), "show", "protocols", check=False).count("Established")
+
+    def bgp_routes(self):
+        """What the core router's kernel knows of home network prefixes: the MAAR that each route leads to."""
+        found = json.loads(self.on("core", "ip", "-j", "-6", "route", "show", "proto", "bird"))
+        by_gateway = {f"2001:db8:ca{index}::2": f"maar{index}" for index in MAARS}
+        return {route["dst"]: by_gateway[route["gateway"]] for route in found if route.get("gateway") in by_gateway}
 
     def wait_ready(self, index, seconds=30):
         def ready():

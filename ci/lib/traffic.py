@@ -2,6 +2,8 @@
 
     traffic.py udp-send    SOURCE DESTINATION PORT RATE          numbered datagrams until ended
     traffic.py udp-receive ADDRESS PORT                          one line for each: monotonic time, number
+    traffic.py fan-send    down|up FILE PEER PORT RATE           numbered datagrams to, or from, each address in FILE in turn
+    traffic.py fan-receive ADDRESS PORT                          at its end: what became of each flow, as JSON
     traffic.py tcp-serve   ADDRESS PORT                          sends every octet back
     traffic.py tcp-client  SOURCE|- DESTINATION PORT RATE SECONDS  octets per second, each checked on return
 
@@ -19,7 +21,10 @@ import sys
 import time
 
 HEADER = struct.Struct("!QQ")
+FLOW = struct.Struct("!IQ")
 LENGTH = 100
+# Of Linux; the module does not name it.
+SO_RCVBUFFORCE = 33
 
 
 def bound(kind, address, port=0):
@@ -54,6 +59,52 @@ def udp_receive(address, port):
         message = come_in.recv(2048)
         number, sent = HEADER.unpack_from(message)
         print(f"{time.monotonic():.6f} {number}")
+
+
+def fan_send(way, path, peer, port, rate):
+    """One flow for each address. At its end: how many of each flow have left, as JSON."""
+    with open(path) as lines:
+        addresses = lines.read().split()
+    one = bound(socket.SOCK_DGRAM, "-" if way == "up" else peer)
+    outs = [bound(socket.SOCK_DGRAM, address) if way == "up" else one for address in addresses]
+    sent, interval, due = [0] * len(addresses), 1 / float(rate), time.monotonic()
+    while not stopping:
+        for flow, address in enumerate(addresses):
+            message = FLOW.pack(flow, sent[flow]).ljust(LENGTH, b"k")
+            try:
+                outs[flow].sendto(message, (peer if way == "up" else address, int(port)))
+            except OSError:
+                pass  # Lost before it left: it has its number, so it counts as lost.
+            sent[flow] += 1
+            due += interval
+            if stopping:
+                break
+            time.sleep(max(0, due - time.monotonic()))
+    print(json.dumps(sent), flush=True)
+
+
+def fan_receive(address, port):
+    come_in = bound(socket.SOCK_DGRAM, address, int(port))
+    come_in.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
+    come_in.settimeout(0.1)
+    seen, highest, last, silence, reordered, duplicated = {}, {}, {}, {}, {}, {}
+    while not stopping:
+        try:
+            message = come_in.recv(2048)
+        except TimeoutError:
+            continue
+        flow, number = FLOW.unpack_from(message)
+        now = time.monotonic()
+        if number in seen.setdefault(flow, set()):
+            duplicated[flow] = duplicated.get(flow, 0) + 1
+        elif number < highest.get(flow, -1):
+            reordered[flow] = reordered.get(flow, 0) + 1
+        seen[flow].add(number)
+        highest[flow] = max(number, highest.get(flow, -1))
+        silence[flow] = max(silence.get(flow, 0), now - last.get(flow, now))
+        last[flow] = now
+    print(json.dumps({flow: {"received": len(numbers), "reordered": reordered.get(flow, 0), "duplicated": duplicated.get(flow, 0),
+                             "silence_ms": round(silence[flow] * 1000, 1)} for flow, numbers in seen.items()}), flush=True)
 
 
 def tcp_serve(address, port):
@@ -132,7 +183,7 @@ stopping = False
 
 def stop(*_):
     global stopping
-    if sys.argv[1] == "tcp-client":
+    if sys.argv[1] in ("tcp-client", "fan-send", "fan-receive"):
         stopping = True
     else:
         sys.stdout.flush()
@@ -141,6 +192,6 @@ def stop(*_):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, stop)
-    {"udp-send": udp_send, "udp-receive": udp_receive, "tcp-serve": tcp_serve, "tcp-client": tcp_client}[sys.argv[1]](
+    {"udp-send": udp_send, "udp-receive": udp_receive, "fan-send": fan_send, "fan-receive": fan_receive, "tcp-serve": tcp_serve, "tcp-client": tcp_client}[sys.argv[1]](
         *sys.argv[2:]
     )

@@ -26,10 +26,6 @@ pub(crate) use flows::{ids as filter_ids, rules, too_many};
 /// Hop limit of the outer header (RFC 2473 section 6.3).
 const OUTER_HOP_LIMIT: u8 = 64;
 
-/// How long packets wait at the new anchor of a prefix for those by the old one, where nobody says so before:
-/// that is for the control plane to do. A data plane that lost it helps itself.
-const RELOCATION_MS: u32 = 30_000;
-
 /// How long packets wait for a node is the data plane's to say (`dataplane.hold.maximum_ms`).
 const HOLD: NextHop = NextHop::Hold { maximum_ms: 0 };
 
@@ -179,8 +175,15 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
                 },
                 None => HOLD,
             };
+            // What it sends until its link is really down is still its own.
+            let source = (node.phase == Phase::Detached).then(|| Source {
+                port: node.port.clone(),
+                link_layer_address: node.link_layer_address.0,
+                path: SourcePath::Native,
+            });
             for prefix in node.own_prefixes() {
-                put(tables, prefix, next_hop.clone());
+                let (next_hop, source) = (next_hop.clone(), source.clone());
+                tables.prefixes.insert(prefix, PrefixEntry { next_hop, source });
             }
             // What their anchors go on sending here waits too.
             for previous in &node.previous {
@@ -216,7 +219,7 @@ fn relocated(
     let next_hop = match old.filter(|_| waits) {
         Some(tunnel) => NextHop::After {
             tunnel,
-            maximum_ms: RELOCATION_MS,
+            maximum_ms: adopted.wait_ms,
             then: Box::new(settled),
         },
         None => settled,

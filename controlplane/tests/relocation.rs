@@ -54,7 +54,7 @@ fn an_anchor_moves_to_where_the_node_is() {
     // The old anchor goes on with what comes to it.
     let there = domain.tables(0);
     assert!(matches!(there.prefixes[&prefix].next_hop, NextHop::Tunnel(_)));
-    domain.run(SECOND);
+    domain.run(2 * SECOND);
     domain.assert_settled(1, 1);
     assert_eq!(domain.anchored(1, 1), [domain.prefix(1, 1), prefix]);
     // And then forgets the node, but not that the prefix is somebody's.
@@ -192,7 +192,7 @@ fn what_lasts_is_relocated_by_policy() {
     domain.run(29 * SECOND);
     let prefix = domain.prefix(1, 0);
     assert_eq!(domain.anchored(1, 0), [prefix]);
-    domain.run(2 * SECOND);
+    domain.run(4 * SECOND);
     domain.assert_settled(1, 1);
     assert_eq!(domain.anchored(1, 1), [domain.prefix(1, 1), prefix]);
 }

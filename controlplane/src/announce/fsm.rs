@@ -238,6 +238,14 @@ impl Announcer {
         })
     }
 
+    /// Where the route to a prefix stands; `None` where the daemon has none of ours, and should have none.
+    #[must_use]
+    pub fn state(&self, prefix: Ipv6Net) -> Option<RouteState> {
+        let record = self.records.get(&prefix)?;
+        let known = record.wanted.is_some() || record.held.is_some();
+        known.then(|| record.state(self.confirmed))
+    }
+
     /// When to tick next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {

@@ -59,6 +59,11 @@ impl<Store: Send + Sync + 'static> Saver<Store> {
         self.changes
     }
 
+    /// Somebody waits for the last change: it is not saved together with later ones.
+    pub fn urgent(&mut self) {
+        self.due = Some(Instant::now().max(self.not_before));
+    }
+
     /// How many changes would survive a crash.
     #[must_use]
     pub fn saved(&self) -> u64 {

@@ -112,7 +112,10 @@ impl Daemon {
         for output in outputs {
             match output {
                 Output::Send { to, message } => self.endpoint.send(to, &message),
-                Output::SendWhenSaved { to, message } => self.durable.add(change, to, message),
+                Output::SendWhenSaved { to, message } => {
+                    self.durable.add(change, to, message);
+                    self.saver.urgent();
+                }
                 Output::Relocation { prefix, outcome } => self.relocations.ended(prefix, &outcome),
                 Output::Event(event) => self.observer.tell(&event),
             }

@@ -175,14 +175,20 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
             Some(change) = changes.recv() => daemon.change(change).await,
             Some(request) = requests.recv() => daemon.request(request),
             Some(item) = from_dataplane.recv() => daemon.dataplane(item),
-            Some(input) = from_speaker.recv() => daemon.announce(input),
             held = changed(delegated.as_mut()) => daemon.process(Input::Pools(pools(&held))),
+            Some(input) = from_speaker.recv() => {
+                daemon.announce(input);
+                daemon.follow_routes();
+            }
             () = wait_until(deadline) => daemon.process(Input::Tick),
             () = std::future::ready(()), if daemon.unsettled > 0 => daemon.settle(),
             received = from_path(daemon.path_socket.as_ref()) => daemon.path_message(received),
             () = wait_until(ask) => daemon.ask_paths(path::Input::Tick),
             () = wait_until(end) => daemon.end_paths(),
-            () = wait_until(routes) => daemon.announce(announce::Input::Tick),
+            () = wait_until(routes) => {
+                daemon.announce(announce::Input::Tick);
+                daemon.follow_routes();
+            }
             () = wait_until(configure) => daemon.configure_pending().await,
             _ = probe.tick() => daemon.probe().await,
             failed = daemon.saver.ready() => daemon.save(failed),
@@ -283,7 +289,10 @@ impl Daemon {
         for output in outputs {
             match output {
                 Output::Send { to, message } => self.endpoint.send(to, &message),
-                Output::SendWhenSaved { to, message } => self.durable.add(change, to, message),
+                Output::SendWhenSaved { to, message } => {
+                    self.durable.add(change, to, message);
+                    self.saver.urgent();
+                }
                 Output::Advertise {
                     port,
                     link_local_address,
@@ -377,6 +386,7 @@ impl Daemon {
             self.path_ends.add(end, revision);
         }
         self.settle_routes(revision);
+        self.follow_routes();
         if !peers.is_empty() {
             self.interfaces.probe(&peers);
         }

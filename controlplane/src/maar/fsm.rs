@@ -73,6 +73,8 @@ pub enum Input {
     Announced(Ipv6Net),
     /// These pools are delegated to this MAAR now.
     Pools(Vec<DelegatedPool>),
+    /// None of ours lead here any more for a prefix that was yielded.
+    Withdrawn(Ipv6Net),
     /// It is [`Maar::next_deadline`], or later.
     Tick,
 }
@@ -229,6 +231,8 @@ pub struct Maar {
     pub(super) yielded_deadlines: BTreeSet<(Time, Ipv6Net)>,
     /// Prefixes that are being taken and whose they are; derived from the nodes.
     pub(super) taking: BTreeMap<Ipv6Net, MobileNodeIdentifier>,
+    /// Prefixes that were yielded and are being withdrawn; derived from those.
+    pub(super) withdrawing: BTreeSet<Ipv6Net>,
     pub(super) refusal_limit: RefusalLimit,
     /// Of Error Indications that are looked into.
     pub(super) indication_limit: RefusalLimit,
@@ -259,6 +263,12 @@ impl Maar {
                     let taking = node.adopted.iter().filter(|it| it.asked.is_some());
                     taking.map(move |it| (it.prefix, identifier.clone()))
                 })
+                .collect(),
+            withdrawing: state
+                .yielded
+                .iter()
+                .filter(|(_, yielded)| yielded.withdrawing)
+                .map(|(prefix, _)| *prefix)
                 .collect(),
             yielded_deadlines: state
                 .yielded
@@ -325,6 +335,7 @@ impl Maar {
             Input::EndMarker { from, teid } => self.end_marker(from, teid),
             Input::Announced(prefix) => self.announced(prefix, now, &mut outputs),
             Input::Pools(pools) => self.pools(pools, now, &mut outputs),
+            Input::Withdrawn(prefix) => self.withdrawn(prefix, now),
             Input::Tick => self.tick(now, &mut outputs),
         }
         outputs
@@ -338,15 +349,20 @@ impl Maar {
         nodes.into_iter().chain(yielded).min()
     }
 
-    /// Prefixes that are being taken, and wait for their routes.
-    pub fn taking(&self) -> impl Iterator<Item = Ipv6Net> + '_ {
-        self.taking.keys().copied()
-    }
-
     /// What it knows.
     #[must_use]
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Prefixes that are being taken: they are ours when they are announced.
+    pub fn taking(&self) -> impl Iterator<Item = Ipv6Net> + '_ {
+        self.taking.keys().copied()
+    }
+
+    /// Prefixes that were yielded, and for which routes may still lead here.
+    pub fn withdrawing(&self) -> impl Iterator<Item = Ipv6Net> + '_ {
+        self.withdrawing.iter().copied()
     }
 
     /// What it counted.

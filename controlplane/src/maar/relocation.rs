@@ -21,7 +21,7 @@
 //!
 //! **Order, to the node.** From the first step on, packets that come straight to the new anchor wait for the path
 //! end of the old one (`NextHop::After`); the old one says it when its routes have been gone for
-//! `timers.route_settle_ms`. If it says nothing the new one goes on by itself a little later.
+//! `timers.route_settle_ms`, in which the network follows. If it says nothing the new one goes on by itself a little later.
 //! **Order, from the node.** Its packets wait for `timers.uplink_settle_ms` between the last that left through the
 //! old anchor and the first that leaves here.
 //!
@@ -43,8 +43,11 @@ use crate::wire::mobility::{AnchorRelocation, MobilityMessage, ProxyBindingUpdat
 
 /// How long an old anchor goes on tunnelling what comes to it nevertheless.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
-/// A new anchor waits this much longer for the path end than the old one waits before it says it.
-const PATH_END_GRACE: Duration = Duration::from_millis(250);
+/// A new anchor waits this much longer for the path end than the old one waits before it says it: for the CMD to
+/// tell the old one, and for its routes to go. It is never waited for where the old anchor lives.
+const PATH_END_GRACE: Duration = Duration::from_secs(1);
+/// While a prefix is being taken nobody sends its packets here; the wait for the old way is there before the first does.
+const TAKING_MS: u32 = 600_000;
 /// A registration that was answered this long after a prefix was taken, and does not name it, means that
 /// the CMD has forgotten about it.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
@@ -113,6 +116,7 @@ impl Maar {
                     from,
                     since: now,
                     asked: Some(asked),
+                    wait_ms: TAKING_MS,
                     arriving_until: None,
                     uplink_at: None,
                 });
@@ -139,7 +143,10 @@ impl Maar {
         let Some((adopted, asked)) = adopted.and_then(|it| it.asked.take().map(|asked| (it, asked))) else {
             return;
         };
-        adopted.arriving_until = Some(now.after(settle + PATH_END_GRACE));
+        let wait = now.since(adopted.since) + settle + PATH_END_GRACE;
+        adopted.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        // What comes by the old way until then is taken, be it ever so late.
+        adopted.arriving_until = Some(now.after(2 * LINGER));
         adopted.uplink_at = Some(now.after(uplink));
         let from = adopted.from;
         self.counters.add("prefixes_adopted");
@@ -179,7 +186,8 @@ impl Maar {
         let yielded = Yielded {
             identifier: identifier.clone(),
             to,
-            path_end_at: Some(now.after(self.settings.timers.route_settle)),
+            withdrawing: true,
+            path_end_at: None,
             until: Some(now.after(LINGER)),
         };
         self.put_yielded(prefix, Some(yielded));
@@ -214,6 +222,7 @@ impl Maar {
             let yielded = Yielded {
                 identifier: identifier.clone(),
                 to,
+                withdrawing: false,
                 path_end_at: None,
                 until: None,
             };
@@ -228,6 +237,17 @@ impl Maar {
             self.advertise(identifier, false, now, outputs);
         }
         self.reschedule(identifier);
+    }
+
+    /// No route of ours leads here any more for a prefix that was yielded.
+    pub(super) fn withdrawn(&mut self, prefix: Ipv6Net, now: Time) {
+        let settled = now.after(self.settings.timers.route_settle);
+        let yielded = self.state.yielded.get(&prefix).filter(|it| it.withdrawing);
+        if let Some(mut yielded) = yielded.cloned() {
+            yielded.withdrawing = false;
+            yielded.path_end_at = Some(settled);
+            self.put_yielded(prefix, Some(yielded));
+        }
     }
 
     /// The CMD ends what a node has here of a prefix.
@@ -328,6 +348,7 @@ impl Maar {
             // What is of our pools stays somebody's until the CMD says otherwise.
             let ours = self.is_ours(prefix);
             yielded.until = yielded.until.filter(|_| !over);
+            yielded.withdrawing &= !over;
             self.put_yielded(prefix, (ours || !over).then_some(yielded));
             if over {
                 self.drop_yielded(&identifier, prefix);
@@ -443,6 +464,10 @@ impl Maar {
     /// The only way in which what is yielded changes.
     fn put_yielded(&mut self, prefix: Ipv6Net, yielded: Option<Yielded>) {
         let deadline = yielded.as_ref().and_then(Yielded::next_deadline);
+        match yielded.as_ref().is_some_and(|it| it.withdrawing) {
+            true => self.withdrawing.insert(prefix),
+            false => self.withdrawing.remove(&prefix),
+        };
         let before = match yielded {
             Some(yielded) => self.state.yielded.insert(prefix, yielded),
             None => self.state.yielded.remove(&prefix),
@@ -464,6 +489,7 @@ impl Adopted {
             from: own,
             since,
             asked: None,
+            wait_ms: 0,
             arriving_until: None,
             uplink_at: None,
         }

@@ -160,8 +160,10 @@ pub struct Adopted {
     /// The CMD's update, answered as soon as routes lead here. Until then the node's own packets leave
     /// through the old anchor.
     pub asked: Option<Asked>,
-    /// Packets that come straight here wait for those that still come from the old anchor, until this
-    /// time at most; unbounded while `asked`.
+    /// Packets that come straight here wait for those that still come from the old anchor, for so many milliseconds
+    /// from `since` on at most.
+    pub wait_ms: u32,
+    /// Until when packets are taken that come from the old anchor nevertheless; unbounded while `asked`.
     pub arriving_until: Option<Time>,
     /// The node's own packets wait until those before them have left the old anchor.
     pub uplink_at: Option<Time>,
@@ -183,7 +185,9 @@ pub struct Yielded {
     pub identifier: MobileNodeIdentifier,
     /// The MAAR that anchors it now.
     pub to: Ipv6Addr,
-    /// When that MAAR is told that nothing more comes by the old way; `None` once it was.
+    /// Routes of ours may still lead here.
+    pub withdrawing: bool,
+    /// When that MAAR is told that nothing more comes by the old way; `None` before they are gone, and after it was.
     pub path_end_at: Option<Time>,
     /// Until when packets that come here nevertheless follow it there; `None` once that is over.
     pub until: Option<Time>,

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use super::Daemon;
 use crate::announce::{self, Announcer, Command, Input, Output, RouteState, Settings};
-use crate::maar::{self as machine, State};
+use crate::maar::State;
 use crate::metrics::RouteFigures;
 use crate::northbound::proto;
 use crate::time::Time;
@@ -59,17 +59,6 @@ impl Daemon {
             let routes = announce::desired(&self.config, self.machine.state());
             self.announce(Input::Wanted { routes, revision });
         }
-        // One that was given back and is taken again at once never stopped being announced.
-        let Some(announcing) = &self.announcing else {
-            return;
-        };
-        let taking = self
-            .machine
-            .taking()
-            .filter(|it| announcing.announcer.is_announced(it));
-        for prefix in taking.collect::<Vec<_>>() {
-            self.process(machine::Input::Announced(prefix));
-        }
     }
 
     /// One step of the announcer.
@@ -82,8 +71,7 @@ impl Daemon {
             let other = match Command::of(output) {
                 Ok(command) => {
                     // There is room for one, and never more than one without its answer.
-                    let sent = self.announcing.as_ref().map(|it| it.commands.try_send(command));
-                    if let Some(Err(error)) = sent {
+                    if let Err(error) = announcing.commands.try_send(command) {
                         tracing::error!(%error, "the task of the routing daemon takes nothing");
                     }
                     continue;
@@ -94,10 +82,33 @@ impl Daemon {
                 Output::Event(event) => self.observer.tell(&event),
                 Output::Warning(event) => self.observer.warn(&event),
                 Output::Took(after) => self.accumulated.route_announced(after),
-                Output::Announced(prefix) => self.process(machine::Input::Announced(prefix)),
+                Output::Announced(prefix) => tracing::debug!(%prefix, "other routers know the route"),
                 Output::Withdrawn(prefix) => tracing::debug!(%prefix, "no route is left"),
                 Output::Connect | Output::List | Output::Apply(_) => {}
             }
+        }
+    }
+
+    /// Tells the state machine which of the routes that it waits for are there, and which are gone. By what is, not
+    /// by what has happened: so nothing is missed that was so before it waited.
+    pub(super) fn follow_routes(&mut self) {
+        let Some(announcing) = &self.announcing else {
+            return;
+        };
+        let announcer = announcing.announcer();
+        let mut inputs = Vec::new();
+        for prefix in self.machine.taking() {
+            if announcer.state(prefix) == Some(RouteState::Announced) {
+                inputs.push(crate::maar::Input::Announced(prefix));
+            }
+        }
+        for prefix in self.machine.withdrawing() {
+            if announcer.state(prefix).is_none() {
+                inputs.push(crate::maar::Input::Withdrawn(prefix));
+            }
+        }
+        for input in inputs {
+            self.process(input);
         }
     }
 
