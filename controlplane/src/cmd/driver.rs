@@ -1,5 +1,6 @@
 //! The daemon of role CMD: the Mobility Header socket, the store and the northbound API.
 
+mod delegation;
 mod relocation;
 
 use std::time::Duration;
@@ -113,6 +114,7 @@ impl Daemon {
             match output {
                 Output::Send { to, message } => self.endpoint.send(to, &message),
                 Output::SendWhenSaved { to, message } => {
+                    self.delegate_relocated(to, &message);
                     self.durable.add(change, to, message);
                     self.saver.urgent();
                 }

@@ -1,11 +1,13 @@
 //! The driver of the requesting router: its socket, its timers, its store. A task of its own in the daemon of role `maar`.
 //!
-//! Pools are wanted from the start, as `[maar.delegation]` says, and told by [`ClientHandle::delegated`]. For an anchor that
-//! is to move here, [`ClientHandle::request`] asks for one very prefix, and [`ClientHandle::release`] gives it back. The order of a
-//! relocation is: the control plane moves the lease at the server ([`super::server::ServerHandle::move_lease`]), then
-//! the new anchor requests the prefix; the old one's pool stays its own without that prefix, which comes home when
-//! it is released here. A prefix that was requested is renewed until then, also over a restart; if it is lost all the
-//! same, it is no longer in [`Delegated::named`].
+//! Pools are wanted from the start, as `[maar.delegation]` says, and told by [`ClientHandle::delegated`]. The prefixes whose
+//! anchors have moved here are named by [`ClientHandle::keep`]: delegation is the persistence of a relocation, and its
+//! steps do not wait for it. The order is: the control plane moves the lease at the server
+//! ([`super::server::ServerHandle::move_lease`]) when it tells the new anchor to take the prefix, and the new anchor
+//! asks for it; the old one's pool stays its own without that prefix, which comes home when it is kept here no more.
+//! Whoever wants to wait for the outcome has [`ClientHandle::request`] and [`ClientHandle::release`]. What was
+//! requested is renewed until it is released, also over a restart; if it is lost all the same, it is no longer in
+//! [`Delegated::named`].
 //!
 //! Two ways lead to a server: multicast on the link of a port, or Relay-forwards from `node.address`, as a relay on the
 //! same machine would send them, for a server that is somewhere else (RFC 8415 section 19.1.1).
@@ -66,6 +68,9 @@ pub enum RequestError {
     Stopping,
 }
 
+/// Of [`ClientHandle::keep`]; `None`: that was not said yet.
+type Kept = Option<Arc<BTreeSet<Ipv6Net>>>;
+
 enum Command {
     Request(Ipv6Net, oneshot::Sender<Result<(), RequestError>>),
     Release(Ipv6Net, oneshot::Sender<()>),
@@ -78,9 +83,22 @@ pub struct ClientHandle {
     commands: mpsc::Sender<Command>,
     delegated: watch::Receiver<Arc<Delegated>>,
     figures: watch::Receiver<Figures>,
+    kept: Arc<watch::Sender<Kept>>,
 }
 
 impl ClientHandle {
+    /// These very prefixes are wanted from now on, and no others by name. What is missing is requested, until it is there;
+    /// what is too much is released. Can be said as often as one likes.
+    pub fn keep(&self, prefixes: BTreeSet<Ipv6Net>) {
+        self.kept.send_if_modified(|before| {
+            let different = before.as_deref() != Some(&prefixes);
+            if different {
+                *before = Some(Arc::new(prefixes));
+            }
+            different
+        });
+    }
+
     /// Requests this very prefix. Answered when a server has delegated it, or has not: at most after some 15 s without
     /// an answer from any.
     ///
@@ -176,11 +194,13 @@ pub fn start(config: &Config, observer: &Observer) -> anyhow::Result<Option<Clie
         let wanted = Wanted { hint, exact: false };
         client.process(Input::Want { iaid, wanted });
     }
-    tokio::spawn(client.run(queue));
+    let (kept, keep) = watch::channel(None);
+    tokio::spawn(client.run(queue, keep));
     Ok(Some(ClientHandle {
         commands,
         delegated,
         figures,
+        kept: Arc::new(kept),
     }))
 }
 
@@ -213,7 +233,7 @@ struct Client {
 }
 
 impl Client {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut keep: watch::Receiver<Kept>) {
         let mut retry = tokio::time::interval(RETRY);
         retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.look_around();
@@ -236,6 +256,10 @@ impl Client {
                     Some(command) => self.command(command),
                     None => break,
                 },
+                Ok(()) = keep.changed() => {
+                    let prefixes = keep.borrow_and_update().as_deref().cloned();
+                    self.process(Input::Keep(prefixes.unwrap_or_default()));
+                }
                 received = next(self.socket.as_ref()) => self.received(received),
                 () = wait_until(deadline) => self.process(Input::Tick),
                 failed = self.saver.ready() => self.save(failed),

@@ -366,6 +366,11 @@ impl Daemon {
             self.interfaces.core_neighbours(),
         );
         self.ask_paths(path::Input::Peers(gtpu_peers(&tables)));
+        if let Some(delegation) = &self.delegation {
+            let nodes = self.machine.state().nodes.values();
+            let adopted = nodes.flat_map(|node| node.adopted.iter().map(|it| it.prefix));
+            delegation.keep(adopted.collect());
+        }
         // Of GTP-U there are many tunnels to one peer.
         let mut peers = BTreeSet::new();
         self.desired.send_if_modified(|known| {

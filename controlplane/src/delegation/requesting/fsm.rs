@@ -19,6 +19,8 @@ const START_DELAY_MS: u64 = 1000;
 const SOLICIT_MAXIMUM: Duration = Duration::from_secs(3600);
 /// Solicits for a prefix that has to be a certain one: who wants it waits for the outcome.
 const EXACT_SOLICITS: u32 = 4;
+/// The pause before a prefix that is to be kept, and was refused, is asked for again.
+const KEEP_PAUSE: Duration = Duration::from_secs(60);
 /// IAIDs from here on are of prefixes that are wanted by name.
 const FIRST_EXACT: u32 = 0x8000_0000;
 
@@ -34,6 +36,9 @@ pub enum Input {
     },
     /// This very prefix is wanted; [`Output::Delegated`] or [`Output::Refused`] will tell.
     WantExactly(Ipv6Net),
+    /// These very prefixes are wanted from now on, and no others by name: what is missing is asked for, again and again
+    /// with pauses; what is too much is given back.
+    Keep(BTreeSet<Ipv6Net>),
     /// This prefix, delegated to us, is to be given back; [`Output::Released`] will tell.
     Release(Ipv6Net),
     /// What the link of the servers is may have changed.
@@ -106,6 +111,8 @@ pub struct Requesting {
     /// Associations that a server has offered nothing to, or not what they want.
     pub(super) nothing_offered: BTreeSet<u32>,
     pub(super) solicit_maximum: Duration,
+    /// Of [`Input::Keep`].
+    kept: BTreeSet<Ipv6Net>,
     /// Something was solicited since the start.
     started: bool,
 }
@@ -169,6 +176,7 @@ impl Requesting {
             offers: BTreeMap::new(),
             nothing_offered: BTreeSet::new(),
             solicit_maximum: SOLICIT_MAXIMUM,
+            kept: BTreeSet::new(),
             started: false,
         }
     }
@@ -187,6 +195,7 @@ impl Requesting {
                 self.want(iaid, wanted, now.after(delay), &mut random);
             }
             Input::WantExactly(prefix) => self.want_exactly(prefix, now, &mut random, &mut outputs),
+            Input::Keep(prefixes) => self.keep(prefixes, now, &mut random, &mut outputs),
             Input::Release(prefix) => self.give_back(prefix, now, &mut random, &mut outputs),
             Input::LinkChanged => self.link_changed(now, &mut random),
             Input::Datagram(octets) => self.datagram(&octets, now, &mut random, &mut outputs),
@@ -232,6 +241,24 @@ impl Requesting {
         let mut association = Association::new(wanted);
         association.exchange = Some(Exchange::new(random.transaction(), at, false));
         self.state.associations.insert(iaid, association);
+    }
+
+    fn keep(
+        &mut self,
+        prefixes: BTreeSet<Ipv6Net>,
+        now: Time,
+        random: &mut Random,
+        outputs: &mut Vec<Output>,
+    ) {
+        self.kept = prefixes;
+        let by_name = self.state.associations.values().filter(|it| it.wanted.exact);
+        let named: BTreeSet<Ipv6Net> = by_name.filter_map(|it| it.wanted.hint).collect();
+        for prefix in named.difference(&self.kept).copied().collect::<Vec<_>>() {
+            self.give_back(prefix, now, random, outputs);
+        }
+        for prefix in self.kept.difference(&named).copied().collect::<Vec<_>>() {
+            self.want_exactly(prefix, now, random, outputs);
+        }
     }
 
     fn want_exactly(&mut self, prefix: Ipv6Net, now: Time, random: &mut Random, outputs: &mut Vec<Output>) {
@@ -381,7 +408,11 @@ impl Requesting {
         if association.phase == Phase::Releasing || association.wanted.exact {
             let released = association.phase == Phase::Releasing;
             let wanted = association.wanted;
-            self.state.associations.remove(&iaid);
+            if wanted.hint.is_some_and(|prefix| self.kept.contains(&prefix)) {
+                self.solicit(iaid, now.after(KEEP_PAUSE), random);
+            } else {
+                self.state.associations.remove(&iaid);
+            }
             match wanted.hint {
                 Some(prefix) if released => outputs.push(Output::Released(prefix)),
                 Some(prefix) => outputs.push(Output::Refused(prefix, why.to_owned())),

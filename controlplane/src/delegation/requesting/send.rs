@@ -53,7 +53,9 @@ impl Requesting {
         if !matches!(message_type, MessageType::Solicit | MessageType::Rebind) {
             message.server.clone_from(&association.server);
         }
-        message.rapid_commit = message_type == MessageType::Solicit && self.settings.rapid_commit;
+        // Where one prefix alone will do, an offer of another costs less than a delegation.
+        message.rapid_commit =
+            message_type == MessageType::Solicit && self.settings.rapid_commit && !association.wanted.exact;
         if message_type != MessageType::Release {
             message.option_request = vec![option::PD_EXCLUDE, option::SOL_MAX_RT];
             message.reconfigure_accept = self.settings.accept_reconfigure;
