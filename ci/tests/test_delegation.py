@@ -5,15 +5,22 @@ and dibbler and our delegating server; and ours with each other, through a relay
 Needs root, the release build of kedge-controlplane (or KEDGE_BINARIES), and what ci/setup installs.
 """
 
+import ipaddress
 import json
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
+
+import topology  # noqa: E402
+from topology import CMD, CN, MAARS, Domain  # noqa: E402
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BINARIES = pathlib.Path(os.environ.get("KEDGE_BINARIES", REPOSITORY / "target" / "release"))
@@ -295,6 +302,70 @@ exclude_length = 64
         self.assertEqual(sorted(it["prefix"] for it in self.delegations("cmd")), pools)
         self.assertEqual(sorted(it["prefix"] for it in self.delegations("maar")), pools)
         self.assertTrue(all(it["exclude"].endswith("/64") for it in self.delegations("maar")))
+
+
+class WithDelegatedPools(Domain):
+    """A domain in which no pool is configured: the CMD delegates them to its MAARs, which reach it by relaying."""
+
+    def write_configurations(self):
+        super().write_configurations()
+        for index in MAARS:
+            path = self.directory / f"maar{index}.toml"
+            text = path.read_text().replace(f'prefix_pools = ["{topology.pool(index)}"]\n', "")
+            path.write_text(text + f'\n[maar.delegation]\nserver = "{CMD}"\nlength = 48\n')
+        path = self.directory / "cmd.toml"
+        text = path.read_text()
+        for index in MAARS:
+            text = text.replace(f'"{topology.pool(index)}"', "")
+        path.write_text(text + '\n[cmd.delegation]\n[[cmd.delegation.pool]]\nprefix = "2001:db8:5000::/36"\n'
+                               "delegated_length = 48\n")
+
+    def pool(self, index):
+        """The pool of a MAAR, when it has one; the core then routes it there."""
+        def bound():
+            return [it["prefix"] for it in self.kedge(f"maar{index}", "show", "delegations", check=False) or []
+                    if it["state"] == "bound"]
+        self.wait(bound, 15, f"maar{index} has no pool")
+        [prefix] = bound()
+        self.ip("core", "route", "replace", prefix, "via", f"2001:db8:ca{index}::2")
+        return ipaddress.ip_network(prefix)
+
+    def address_of(self, prefix):
+        """The node's preferred address of a pool."""
+        def found():
+            return [it for it, deprecated in self.node_addresses()
+                    if not deprecated and ipaddress.ip_address(it) in prefix]
+        self.wait(found, 15, f"the node has no address of {prefix}")
+        return found()[0]
+
+
+class ADomainWithDelegatedPools(unittest.TestCase):
+    def test_nodes_get_prefixes_of_delegated_pools_and_keep_them(self):
+        domain = WithDelegatedPools(prefix=f"kpd{os.getpid()}", binaries=BINARIES)
+        self.addCleanup(domain.remove)
+        domain.build()
+        domain.start()
+        pools = {index: domain.pool(index) for index in MAARS}
+        self.assertEqual(len(set(pools.values())), 3)
+        domain.plug(1)
+        first = domain.address_of(pools[1])
+        domain.on("mn", "ping", "-6", "-c3", "-i0.2", "-W1", "-I", first, CN)
+        # The default of access.valid_lifetime is 7200 s; what is delegated is valid for 3600 s.
+        shown = json.loads(domain.on("mn", "ip", "-j", "-6", "addr", "show", "dev", "eth0", "scope", "global"))
+        addresses = [it for interface in shown for it in interface.get("addr_info", []) if it.get("local") == first]
+        self.assertTrue(addresses and all(it["valid_life_time"] <= 3600 for it in addresses), shown)
+        domain.plug(2)
+        domain.address_of(pools[2])
+        domain.on("mn", "ping", "-6", "-c3", "-i0.2", "-W1", "-I", first, CN)
+        # The CMD is killed: it knows from its journal whose pool is whose, and so which registrations are right.
+        cmd = domain.daemons["cmd-controlplane"]
+        cmd.kill()
+        cmd.start()
+        domain.wait(lambda: domain.kedge("cmd", "show", "bindings", check=False), 10, "the CMD did not come back")
+        domain.plug(3)
+        third = domain.address_of(pools[3])
+        for address in (first, third):
+            domain.on("mn", "ping", "-6", "-c3", "-i0.2", "-W1", "-I", address, CN)
 
 
 if __name__ == "__main__":
