@@ -32,9 +32,13 @@ pub struct MaarDelegation {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CmdDelegation {
-    /// Interfaces whose links are served, besides relays that send to any address of this node; distinct. Default none.
+    /// Interfaces whose links are served; distinct. Whoever is on such a link is trusted: DHCPv6 knows nobody. Default
+    /// none.
     #[serde(default)]
     pub interfaces: Vec<String>,
+    /// Addresses of relays that are heard, besides the MAARs of `cmd.known_maar`; distinct, unicast. Default none.
+    #[serde(default)]
+    pub relays: Vec<Ipv6Addr>,
     /// What is delegated; at least one.
     #[serde(rename = "pool")]
     pub pools: Vec<DelegationPool>,

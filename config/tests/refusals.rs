@@ -197,6 +197,18 @@ fn each_rule_names_key_value_and_reason() {
         (
             CMD,
             "interfaces = [\"eth1\"]",
+            "relays = [\"ff02::1\"]",
+            "f: cmd.delegation.relays[0] = ff02::1: must be a unicast address",
+        ),
+        (
+            CMD,
+            "interfaces = [\"eth1\"]",
+            "relays = [\"2001:db8::7\", \"2001:db8::7\"]",
+            "f: cmd.delegation.relays[1] = 2001:db8::7: is there twice",
+        ),
+        (
+            CMD,
+            "interfaces = [\"eth1\"]",
             "interfaces = [\"eth1\", \"eth1\"]",
             "f: cmd.delegation.interfaces[1] = \"eth1\": is there twice",
         ),

@@ -30,6 +30,7 @@ fn server() -> delegating::Delegating {
         preference: 0,
         maximum_per_client: 8,
         maximum_leases: 100,
+        relays: ["fe80::1".parse().unwrap()].into(),
     };
     delegating::Delegating::new(settings, delegating::State::default())
 }

@@ -64,6 +64,14 @@ fn delegating(it: &CmdDelegation, findings: &mut Findings) {
             findings.add(key, value, "is there twice");
         }
     }
+    for (index, relay) in it.relays.iter().enumerate() {
+        let key = format!("cmd.delegation.relays[{index}]");
+        if relay.is_multicast() || relay.is_unspecified() {
+            findings.add(key, relay, "must be a unicast address");
+        } else if it.relays.iter().take(index).any(|other| other == relay) {
+            findings.add(key, relay, "is there twice");
+        }
+    }
     if it.pools.is_empty() {
         findings.add("cmd.delegation.pool", "", "there has to be at least one");
     }

@@ -114,7 +114,11 @@ pub fn start(config: &Config, observer: &Observer) -> anyhow::Result<Option<Serv
     let Some(delegation) = config.cmd.as_ref().and_then(|cmd| cmd.delegation.as_ref()) else {
         return Ok(None);
     };
-    let settings = settings(delegation, Duid::of_node(config.node.address));
+    let known = config.cmd.iter().flat_map(|cmd| &cmd.known_maars);
+    let relays = known
+        .map(|maar| maar.address)
+        .chain(delegation.relays.iter().copied());
+    let settings = settings(delegation, Duid::of_node(config.node.address), relays.collect());
     let (journal, state) = open(&config.state_directory(), observer)?;
     let machine = Delegating::new(settings, state);
     let (commands, queue) = mpsc::channel(64);
@@ -169,7 +173,7 @@ fn open(directory: &Path, observer: &Observer) -> anyhow::Result<(Journal, super
     Ok((journal, state))
 }
 
-fn settings(delegation: &CmdDelegation, server: Duid) -> Settings {
+fn settings(delegation: &CmdDelegation, server: Duid, relays: BTreeSet<Ipv6Addr>) -> Settings {
     let pool = |pool: &kedge_config::DelegationPool| Pool {
         prefix: pool.prefix,
         delegated_length: pool.delegated_length,
@@ -186,6 +190,7 @@ fn settings(delegation: &CmdDelegation, server: Duid) -> Settings {
         preference: delegation.preference,
         maximum_per_client: count(delegation.maximum_per_client),
         maximum_leases: count(delegation.maximum_delegations),
+        relays,
     }
 }
 

@@ -84,6 +84,8 @@ pub struct Settings {
     pub maximum_per_client: usize,
     /// Prefixes that may be leased in all.
     pub maximum_leases: usize,
+    /// Who may relay; what others do is not heard.
+    pub relays: BTreeSet<Ipv6Addr>,
 }
 
 /// Names of all counters.
@@ -93,6 +95,7 @@ const COUNTERS: &[&str] = &[
     "dhcp_refused_identifiers",
     "dhcp_refused_unicast",
     "dhcp_refused_hops",
+    "dhcp_refused_relay",
     "dhcp_solicits",
     "dhcp_requests",
     "dhcp_renews",
@@ -249,6 +252,9 @@ impl Delegating {
                     return self.counters.add("dhcp_not_for_servers");
                 }
                 Ok(Packet::Relay(relay)) => {
+                    if reach.hops.is_empty() && !self.settings.relays.contains(&from) {
+                        return self.counters.add("dhcp_refused_relay");
+                    }
                     // The outermost has passed as many relays as it says, itself not counted.
                     if relay.hop.count > HOP_COUNT_LIMIT || reach.hops.len() > usize::from(HOP_COUNT_LIMIT) {
                         return self.counters.add("dhcp_refused_hops");

@@ -49,6 +49,7 @@ pub(super) fn settings() -> Settings {
         preference: 255,
         maximum_per_client: 3,
         maximum_leases: 1000,
+        relays: ["fe80::1".parse().unwrap()].into(),
     }
 }
 
@@ -489,6 +490,15 @@ fn through_relays_and_back() {
         octets = relay.message;
     }
     assert_eq!(Message::parse(&octets).unwrap().message_type, MessageType::Reply);
+    // Of a stranger.
+    let stranger = Input::Datagram {
+        from: "fe80::2".parse().unwrap(),
+        interface: "eth0".to_owned(),
+        multicast: false,
+        octets: relayed(request.clone(), 0),
+    };
+    assert!(server.machine.process(stranger, server.now).is_empty());
+    assert_eq!(server.count("dhcp_refused_relay"), 1);
     // Too many of them.
     server.receive(relayed(request.clone(), 9), false);
     assert!(server.sent().is_empty());

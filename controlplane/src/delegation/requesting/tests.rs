@@ -48,6 +48,7 @@ fn server_settings() -> delegating::Settings {
         preference: 255,
         maximum_per_client: 8,
         maximum_leases: 1000,
+        relays: Default::default(),
     }
 }
 
