@@ -34,7 +34,8 @@ pub struct Announce {
     /// With `daemon = "gobgp"`: MULTI_EXIT_DISC of every route; absent = none.
     pub med: Option<u32>,
     /// Between two withdrawals of one prefix, 0..=3600000 ms: one that comes sooner is held back, so that a prefix
-    /// that comes and goes is not taken for a flapping one (RFC 2439). Nothing holds an announcement back. Default 5000.
+    /// that comes and goes is not taken for a flapping one (RFC 2439). Nothing holds an announcement back, nor the
+    /// withdrawal of a prefix that another anchor has now. Default 5000.
     #[serde(
         rename = "minimum_withdrawal_interval_ms",
         default = "default_minimum_withdrawal_interval",

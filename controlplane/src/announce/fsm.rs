@@ -92,6 +92,8 @@ pub enum Input {
     Wanted {
         /// The routes.
         routes: Routes,
+        /// Prefixes that another anchor announces now: their withdrawals are not held back, for nobody misses them.
+        moved: BTreeSet<Ipv6Net>,
         /// The revision; it never becomes smaller.
         revision: u64,
     },
@@ -159,6 +161,8 @@ pub struct Announcer {
     pub(super) to_withdraw: BTreeSet<Ipv6Net>,
     pub(super) held_back: BTreeSet<(Time, Ipv6Net)>,
     pub(super) to_report: BTreeSet<(Time, Ipv6Net)>,
+    /// Prefixes that another anchor announces.
+    pub(super) moved: BTreeSet<Ipv6Net>,
     /// When prefixes were withdrawn, of those that may not be again yet; and the same in order.
     pub(super) withdrawn_at: BTreeMap<Ipv6Net, Time>,
     pub(super) withdrawn: VecDeque<(Time, Ipv6Net)>,
@@ -185,6 +189,7 @@ impl Announcer {
             to_withdraw: BTreeSet::new(),
             held_back: BTreeSet::new(),
             to_report: BTreeSet::new(),
+            moved: BTreeSet::new(),
             withdrawn_at: BTreeMap::new(),
             withdrawn: VecDeque::new(),
             resync_at: None,
@@ -193,7 +198,7 @@ impl Announcer {
             told: String::new(),
             counters: Counters::new(COUNTERS),
         };
-        announcer.wanted(routes, 0, now, &mut Vec::new());
+        announcer.wanted(routes, BTreeSet::new(), 0, now, &mut Vec::new());
         announcer
     }
 
@@ -220,6 +225,11 @@ impl Announcer {
     #[must_use]
     pub fn is_withdrawn(&self, prefix: &Ipv6Net) -> bool {
         self.synchronised && !self.records.contains_key(prefix)
+    }
+
+    /// The prefix of every route.
+    pub fn prefixes(&self) -> impl Iterator<Item = Ipv6Net> + '_ {
+        self.records.keys().copied()
     }
 
     /// Every route: what the daemon has or should have, where it stands, since when, and what the daemon says against it.
@@ -264,7 +274,11 @@ impl Announcer {
     pub fn process(&mut self, input: Input, now: Time) -> Vec<Output> {
         let mut outputs = Vec::new();
         match input {
-            Input::Wanted { routes, revision } => self.wanted(routes, revision, now, &mut outputs),
+            Input::Wanted {
+                routes,
+                moved,
+                revision,
+            } => self.wanted(routes, moved, revision, now, &mut outputs),
             Input::Confirmed(revision) => {
                 self.confirmed = Some(revision);
                 let later = self.unconfirmed.split_off(&(revision + 1, Ipv6Net::default()));
@@ -313,8 +327,17 @@ impl Announcer {
         outputs
     }
 
-    fn wanted(&mut self, routes: Routes, revision: u64, now: Time, outputs: &mut Vec<Output>) {
-        let mut touched = Vec::new();
+    fn wanted(
+        &mut self,
+        routes: Routes,
+        moved: BTreeSet<Ipv6Net>,
+        revision: u64,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        self.moved = moved;
+        let held_back = self.held_back.iter().map(|(_, prefix)| *prefix);
+        let mut touched: Vec<_> = self.to_withdraw.iter().copied().chain(held_back).collect();
         for (prefix, record) in &mut self.records {
             if record.wanted.is_some() && !routes.contains_key(prefix) {
                 record.wanted = None;

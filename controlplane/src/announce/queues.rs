@@ -27,6 +27,7 @@ impl Announcer {
                 at: record.propagated_at,
             },
             (Some(_), _) => Queued::Announce,
+            (None, Some(_)) if self.moved.contains(&prefix) => Queued::Withdraw,
             (None, Some(_)) => {
                 let earliest = self.withdrawn_at.get(&prefix);
                 let earliest = earliest.map(|at| at.after(self.settings.minimum_withdrawal_interval));

@@ -49,8 +49,8 @@ pub(super) fn route(variant: u32) -> Route {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Bit by bit, whether each prefix is wanted; and how.
-    Wanted(u16, u32),
+    /// Bit by bit, whether each prefix is wanted; how; and whether it is somebody else's where it is not.
+    Wanted(u16, u32, u16),
     Confirm,
     LoseDataplane,
     /// The daemon does what it was asked for.
@@ -69,7 +69,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..512_u16, 0..2_u32).prop_map(|(wanted, route)| Step::Wanted(wanted, route)),
+        6 => (0..512_u16, 0..2_u32, 0..512_u16).prop_map(|(wanted, route, moved)| Step::Wanted(wanted, route, moved)),
         5 => Just(Step::Confirm),
         1 => Just(Step::LoseDataplane),
         12 => Just(Step::Answer),
@@ -95,6 +95,7 @@ struct World {
     known: Routes,
     synchronised: bool,
     refused: BTreeSet<Ipv6Net>,
+    moved: BTreeSet<Ipv6Net>,
     withdrawn_at: BTreeMap<Ipv6Net, Time>,
     asked: Option<Output>,
 }
@@ -112,6 +113,7 @@ impl World {
             known: Routes::new(),
             synchronised: false,
             refused: BTreeSet::new(),
+            moved: BTreeSet::new(),
             withdrawn_at: BTreeMap::new(),
             asked: None,
         };
@@ -140,7 +142,8 @@ impl World {
             .collect();
         let unwanted = self.known.keys().filter(|prefix| {
             let last = self.withdrawn_at.get(prefix);
-            let due = last.is_none_or(|at| self.now.since(*at) >= SETTINGS.minimum_withdrawal_interval);
+            let due = self.moved.contains(prefix)
+                || last.is_none_or(|at| self.now.since(*at) >= SETTINGS.minimum_withdrawal_interval);
             let needed = self
                 .wanted
                 .keys()
@@ -268,7 +271,7 @@ impl World {
 
     fn carry_out(&mut self, step: Step) {
         match step {
-            Step::Wanted(bits, variant) => {
+            Step::Wanted(bits, variant, moved) => {
                 self.revision += 1;
                 let wanted = (0..PREFIXES.len())
                     .filter(|index| bits >> index & 1 == 1)
@@ -285,8 +288,13 @@ impl World {
                 self.refused.retain(|prefix| {
                     before.get(prefix).map(|(it, _)| it) == self.wanted.get(prefix).map(|(it, _)| it)
                 });
-                let revision = self.revision;
-                self.tell(Input::Wanted { routes, revision });
+                let moved = (0..PREFIXES.len()).filter(|index| (moved & !bits) >> index & 1 == 1);
+                self.moved = moved.map(prefix).collect();
+                self.tell(Input::Wanted {
+                    routes,
+                    moved: self.moved.clone(),
+                    revision: self.revision,
+                });
             }
             Step::Confirm => {
                 self.confirmed = Some(self.revision);

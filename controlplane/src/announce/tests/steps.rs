@@ -70,8 +70,13 @@ impl Run {
     }
 
     fn want(&mut self, wanted: &[&str], revision: u64) -> Vec<Output> {
+        self.want_moved(wanted, &[], revision)
+    }
+
+    fn want_moved(&mut self, wanted: &[&str], moved: &[&str], revision: u64) -> Vec<Output> {
         self.tell(Input::Wanted {
             routes: routes(wanted),
+            moved: moved.iter().map(|text| prefix(text)).collect(),
             revision,
         })
     }
@@ -167,6 +172,22 @@ fn a_prefix_that_flaps_is_withdrawn_once_in_each_interval_and_announced_at_once(
     assert_eq!(run.advance(1), [Output::Apply(vec![withdraw(A)])]);
     assert_eq!(run.done(&[A]), [Output::Withdrawn(prefix(A))]);
     assert_eq!(run.announcer.counters().get("route_withdrawals_held_back"), 2);
+}
+
+#[test]
+fn what_another_anchor_announces_is_withdrawn_at_once_however_often() {
+    let (mut run, _) = Run::new(SETTINGS, &[A], &[A]);
+    run.tell(Input::Confirmed(9));
+    for revision in [1, 3, 5] {
+        let outputs = run.want_moved(&[], &[A], revision);
+        assert_eq!(outputs, [Output::Apply(vec![withdraw(A)])]);
+        assert_eq!(run.done(&[A]), [Output::Withdrawn(prefix(A))]);
+        run.want(&[A], revision + 1);
+        run.done(&[A]);
+    }
+    // It is held back as soon as nobody else has it, and not a moment longer than that.
+    assert_eq!(run.want(&[], 7), []);
+    assert_eq!(run.want_moved(&[], &[A], 8), [Output::Apply(vec![withdraw(A)])]);
 }
 
 #[test]

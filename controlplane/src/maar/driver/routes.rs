@@ -55,9 +55,18 @@ impl Announcing {
 impl Daemon {
     /// What should be announced has changed, as of the tables of this revision.
     pub(super) fn settle_routes(&mut self, revision: u64) {
-        if self.announcing.is_some() {
-            let routes = announce::desired(&self.config, self.machine.state());
-            self.announce(Input::Wanted { routes, revision });
+        if let Some(announcing) = &self.announcing {
+            let state = self.machine.state();
+            let routes = announce::desired(&self.config, state);
+            let known = announcing.announcer.prefixes();
+            let moved = known
+                .filter(|prefix| state.yielded.contains_key(prefix))
+                .collect();
+            self.announce(Input::Wanted {
+                routes,
+                moved,
+                revision,
+            });
         }
     }
 
