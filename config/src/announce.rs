@@ -43,7 +43,7 @@ pub struct Announce {
     )]
     pub minimum_withdrawal_interval: Duration,
     /// How long other routers may take to learn a route that the daemon has accepted, 0..=60000 ms. A prefix counts as
-    /// announced after that, and only then does another anchor withdraw it. Default 50.
+    /// announced after that, and only then does another anchor withdraw it. Default 100.
     #[serde(
         rename = "propagation_ms",
         default = "default_propagation",
@@ -346,7 +346,7 @@ fn default_minimum_withdrawal_interval() -> Duration {
     Duration::from_secs(5)
 }
 fn default_propagation() -> Duration {
-    Duration::from_millis(50)
+    Duration::from_millis(100)
 }
 fn default_resync_interval() -> Duration {
     Duration::from_secs(300)

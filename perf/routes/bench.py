@@ -5,7 +5,8 @@
     perf/routes/bench.py [--changes 200] [--bulk 5000] [--json FILE]      # as root
 
 Kedge's announcer tells GoBGP by gRPC, or BIRD and FRR by the kernel's table; BIRD at the router puts the route into its kernel's. What
-is measured is the time from when a route is wanted to the kernel's own word that it is there, or has gone, both by the same clock.
+is measured is the time from when a route is wanted to the kernel's own word that it is there, or has gone, both by the same clock;
+of thousands, to when the last one is in the table.
 """
 
 import argparse
@@ -128,6 +129,10 @@ class Bench(Domain):
         self.announcer.stdin.flush()
         return int(self.announcer.stdout.readline()) / 1e6
 
+    def routes(self):
+        """How many routes the router's kernel has of these."""
+        return self.on("core", "ip", "-6", "route", "show", "proto", "bird").count("2001:db8:1:")
+
     def changes(self, deadline):
         """What the router's kernel says, as (time in seconds, prefix, is there)."""
         while True:
@@ -166,17 +171,15 @@ def measure(daemon, changes, bulk, binaries):
             row(case, "time to the neighbour's kernel table", "ms", samples, 1)
             samples.sort()
             row(case, "the same, 95th percentile", "ms", [samples[len(samples) * 95 // 100]], 1)
-        for case, count, there in (("many announced", bulk, True), ("many withdrawn", 0, False)):
-            begin, seen, last = bench.want("2001:db8:1:1::/64", count), set(), None
-            for at, prefix, is_there in bench.changes(time.monotonic() + 120):
-                if is_there is there:
-                    seen.add(prefix)
-                    last = at
-                if len(seen) == bulk:
-                    break
-            if len(seen) != bulk:
-                raise SystemExit(f"{daemon}: {case}: {len(seen)} of {bulk} within 120 s")
-            row(case, "time to the neighbour's kernel table", "ms", [(last - begin) * 1e3], bulk)
+        # Of so many, netlink loses some on the way to a listener: here the table is counted instead, as often as that goes.
+        bench.monitor.kill()
+        for case, count in (("many announced", bulk), ("many withdrawn", 0)):
+            begin = bench.want("2001:db8:1:1::/64", count)
+            while (there := bench.routes()) != count:
+                if time.time() > begin + 120:
+                    raise SystemExit(f"{daemon}: {case}: {there} routes after 120 s")
+                time.sleep(0.02)
+            row(case, "time to the neighbour's kernel table", "ms", [(time.time() - begin) * 1e3], bulk)
     return rows
 
 

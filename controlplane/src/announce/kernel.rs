@@ -4,6 +4,7 @@
 //! plane's. It is ours by its protocol number, and by a metric that nobody else has a route of the same prefix with.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ipnet::Ipv6Net;
 use kedge_config::KernelTable;
@@ -13,6 +14,11 @@ use super::fsm::Change;
 use super::speaker::{Results, Said, Speaker};
 use super::{Route, Routes};
 use crate::kernel::{Kernel, KernelError, OwnRoutes};
+
+/// So many changes at once, and then a pause: netlink has room for a few hundred on the way to a daemon, and one that
+/// has missed some waits for its next scan.
+const BURST: usize = 16;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The kernel's side of the routes.
 pub(super) struct KernelSpeaker {
@@ -75,7 +81,10 @@ impl Speaker for KernelSpeaker {
             return Err("there is no connection".to_owned());
         };
         let mut results = Results::new();
-        for Change { prefix, route } in changes {
+        for (number, Change { prefix, route }) in changes.iter().enumerate() {
+            if number % BURST == BURST - 1 {
+                tokio::time::sleep(PAUSE).await;
+            }
             let result = if route.is_some() {
                 open.kernel.add_own_route(self.own, *prefix).await
             } else {
