@@ -249,7 +249,7 @@ class Routes(unittest.TestCase):
         control.start()
         self.no_route("2001:db8:101:5::/64", 20)
         self.domain.wait_ready(1)
-        self.assertEqual(self.domain.announced(1), {self.prefixes[1]: "announced"})
+        self.domain.wait(lambda: self.domain.announced(1) == {self.prefixes[1]: "announced"}, 5, "it did not count as announced")
         self.assertIn("2001:db8:101:6::/64", self.domain.routes())
         self.route(1)
         self.assertTrue(self.domain.events(1, "routes_found_unwanted"))
