@@ -117,16 +117,16 @@ class RoutedDomain(Domain):
         cmd = self.directory / "cmd.toml"
         cmd.write_text(cmd.read_text() + "\n[timers]\nmin_delay_before_bce_delete_ms = 100\n")
 
-    def start_routing(self):
+    def start_daemons(self):
         """Three daemons at the MAARs, one at the router."""
         directory = self.directory
         (directory / "core-bird.conf").write_text(ROUTER_BIRD.format(directory=directory))
         (directory / "maar2-bird.conf").write_text(MAAR_BIRD.format(directory=directory))
         (directory / "gobgp.toml").write_text(GOBGP)
         bird = lambda host: ["bird", "-f", "-c", str(directory / f"{host}-bird.conf"), "-s", str(directory / f"{host}-bird.ctl")]
-        self.routing("core", "bird", *bird("core"))
-        self.routing("maar2", "bird", *bird("maar2"))
-        self.routing("maar1", "gobgpd", "gobgpd", "-f", str(directory / "gobgp.toml"), "--api-hosts", "127.0.0.1:50051", "--pprof-disable")
+        self.start_daemon("core", "bird", *bird("core"))
+        self.start_daemon("maar2", "bird", *bird("maar2"))
+        self.start_daemon("maar1", "gobgpd", "gobgpd", "-f", str(directory / "gobgp.toml"), "--api-hosts", "127.0.0.1:50051", "--pprof-disable")
         # They drop root, and have to read and write there.
         frr = directory / "frr"
         frr.mkdir()
@@ -135,13 +135,13 @@ class RoutedDomain(Domain):
         directory.chmod(0o755)
         run("chown", "-R", "frr:frr", str(frr))
         for program in ("zebra", "bgpd"):
-            self.routing("maar3", program, str(FRR / program), "-f", str(frr / f"{program}.conf"), "-i", str(frr / f"{program}.pid"),
+            self.start_daemon("maar3", program, str(FRR / program), "-f", str(frr / f"{program}.conf"), "-i", str(frr / f"{program}.pid"),
                          "-z", str(frr / "zserv.api"), "--vty_socket", str(frr), "-P", "0")
             if program == "zebra":
                 self.wait((frr / "zserv.api").exists, 10, "zebra did not start")
         self.wait(lambda: self.sessions() == 3, 20, "the BGP sessions did not come up")
 
-    def routing(self, host, name, *command):
+    def start_daemon(self, host, name, *command):
         daemon = topology.Daemon(f"{host}-{name}", "routing", [*self.inside(host), *command], self.directory / f"{host}-{name}.out")
         self.daemons[daemon.name] = daemon
         daemon.start()
@@ -180,7 +180,7 @@ class Routes(unittest.TestCase):
         cls.addClassCleanup(cls.domain.remove)
         cls.domain.build()
         cls.domain.start()
-        cls.domain.start_routing()
+        cls.domain.start_daemons()
         cls.prefixes, cls.addresses = {}, {}
 
     def route(self, index):
