@@ -367,6 +367,49 @@ class ADomainWithDelegatedPools(unittest.TestCase):
         for address in (first, third):
             domain.on("mn", "ping", "-6", "-c3", "-i0.2", "-W1", "-I", address, CN)
 
+    def test_delegation_follows_a_relocation_and_comes_home(self):
+        domain = WithDelegatedPools(prefix=f"kpd{os.getpid()}", binaries=BINARIES, routing=True)
+        self.addCleanup(domain.remove)
+        domain.build()
+        domain.start()
+        pools = {index: domain.pool(index) for index in MAARS}
+
+        def named(index):
+            return [it["prefix"] for it in domain.kedge(f"maar{index}", "show", "delegations")
+                    if it["moved"] and it["state"] == "bound"]
+
+        def at_the_server():
+            return {it["prefix"]: it["peer"] for it in domain.kedge("cmd", "show", "delegations")}
+
+        domain.plug(1)
+        home = domain.address_of(pools[1])
+        domain.plug(2)
+        domain.address_of(pools[2])
+        prefix = str(ipaddress.ip_network(f"{home}/64", strict=False))
+        self.assertNotIn(prefix, at_the_server())
+        domain.kedge("cmd", "relocate", prefix, "--to", topology.maar_address(2))
+        domain.wait(lambda: named(2) == [prefix], 10, "the delegation did not follow")
+        domain.on("mn", "ping", "-6", "-c3", "-i0.2", "-W1", "-I", home, CN)
+        # It is out of the pool of MAAR1, which keeps that, and it is where MAAR2's pool is.
+        holders = at_the_server()
+        self.assertEqual(holders[prefix], holders[str(pools[2])])
+        self.assertNotEqual(holders[prefix], holders[str(pools[1])])
+        # The new anchor and the server forget nothing.
+        for host in ("maar2", "cmd"):
+            daemon = domain.daemons[f"{host}-controlplane"]
+            daemon.kill()
+            daemon.start()
+        domain.wait(lambda: domain.kedge("cmd", "show", "info", check=False), 10, "the CMD did not come back")
+        domain.wait(lambda: domain.kedge("maar2", "show", "delegations", check=False), 10, "maar2 did not come back")
+        domain.wait(lambda: named(2) == [prefix], 10, "the delegation was forgotten")
+        self.assertEqual(at_the_server(), holders)
+        # The node goes home, and so does its prefix.
+        domain.plug(1)
+        domain.wait(lambda: domain.kedge("cmd", "relocate", prefix, "--to", topology.maar_address(1), check=False),
+                    15, "the prefix cannot be relocated back")
+        domain.wait(lambda: prefix not in at_the_server() and named(2) == [], 15, "the delegation did not come home")
+        domain.on("mn", "ping", "-6", "-c3", "-i0.2", "-W1", "-I", home, CN)
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
