@@ -103,7 +103,8 @@ class Delegation(unittest.TestCase):
 
     def host(self, host):
         run("ip", "netns", "add", self.name(host))
-        self.addCleanup(run, "ip", "netns", "del", self.name(host))
+        # With whatever helpers of a program that was killed are left in it.
+        self.addCleanup(topology.remove_namespaces, [self.name(host)])
         run("ip", "netns", "exec", self.name(host), "sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0",
             "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.default.dad_transmits=0",
             "net.ipv6.conf.default.accept_ra=0")
