@@ -131,7 +131,7 @@ class Daemon:
 class Domain:
     """The namespaces, the configurations and the daemons. Use it with `with`: it removes what it made."""
 
-    def __init__(self, prefix=None, binaries=None, log_level="info", tunnel=TUNNELS[0], narrow=None, routing=False):
+    def __init__(self, prefix=None, binaries=None, log_level="info", tunnel=TUNNELS[0], narrow=None, routing=False, maar=""):
         self.prefix = prefix or f"kedge{os.getpid()}"
         self.binaries = pathlib.Path(binaries or REPOSITORY / "target" / "release")
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{self.prefix}-"))
@@ -141,6 +141,8 @@ class Domain:
         # MAAR2 is behind one more router then, by a link that takes packets of so many octets.
         self.narrow = narrow
         self.routing = routing
+        # More keys of [maar].
+        self.maar = maar
         self.namespaces = []
         self.daemons = {}
         self.others = []
@@ -318,6 +320,7 @@ gateway = "{net}::1"
 cmd = ["{CMD}"]
 prefix_pools = ["{pool(index)}"]
 {tunnel}
+{self.maar}
 
 [access]
 policy_file = "{policy}"

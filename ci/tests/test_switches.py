@@ -141,5 +141,34 @@ class Switches(unittest.TestCase):
                     30, "maar1 remembers nodes that it has nothing to do with")
 
 
+class Idle(unittest.TestCase):
+    def test_a_prefix_that_nobody_uses_goes_home_and_its_route_goes(self):
+        with Domain(prefix=f"kedgeidle{os.getpid()}", routing=True, maar="idle_prefix_s = 3") as domain:
+            domain.start()
+            domain.plug(1)
+            domain.preferred_address(1)
+            domain.plug(2, announced=True)
+            domain.preferred_address(2)
+            prefixes = lambda index: {prefix["prefix"]: prefix["anchor"] for node in domain.kedge(f"maar{index}", "show", "nodes")
+                                      for prefix in node["prefixes"]}
+            old, = [prefix for prefix in prefixes(2) if prefix.startswith("2001:db8:100:")]
+            # While it is used it stays.
+            address = next(it for it, _ in domain.node_addresses() if it.startswith("2001:db8:100:"))
+            ping = domain.popen("mn", "ping", "-6", "-i", "0.5", "-I", address, CN, stdout=subprocess.DEVNULL)
+            confirmed = lambda: domain.kedge("cmd", "show", "bindings")[0]["previous"][0]["state"] == "confirmed"
+            domain.wait(confirmed, 5, "maar1 does not know where the node is")
+            domain.kedge("cmd", "relocate", old, "--to", maar_address(2))
+            domain.wait(lambda: domain.bgp_routes().get(old) == "maar2", 5, "the route did not follow")
+            time.sleep(5)
+            self.assertEqual(prefixes(2).get(old), maar_address(2))
+            ping.terminate()
+            domain.wait(lambda: old not in prefixes(2), 15, "it was not given up")
+            domain.wait(lambda: old not in domain.bgp_routes(), 5, "the route is still there")
+            self.assertEqual(len(prefixes(2)), 1)
+            # At home it is free, and the node forgotten.
+            domain.wait(lambda: not prefixes(1), 15, "maar1 remembers the node")
+            self.assertEqual(domain.kedge("cmd", "show", "bindings")[0]["previous"], [])
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

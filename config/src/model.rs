@@ -363,6 +363,10 @@ pub struct Maar {
     /// Nodes that may be known at once, 1..=10000000. Default 100000.
     #[serde(default = "default_maximum_nodes")]
     pub maximum_nodes: u32,
+    /// An older prefix of a node here that has carried no packet for so long is given up: it goes home and its tunnels and
+    /// routes go (RFC 8818 FM:3-3), 1..=31536000; 0: it lives as long as the session. Default 0.
+    #[serde(default)]
+    pub idle_prefix_s: u32,
 }
 
 /// An address of `maar.peers`.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use domain_support::*;
 use kedge_controlplane::cmd::{self, Outcome, RelocationError};
-use kedge_controlplane::maar::Phase;
+use kedge_controlplane::maar::{self, Phase};
 use kedge_dataplane_api::model::{NextHop, SourcePath};
 use proptest::prelude::*;
 
@@ -240,12 +240,47 @@ fn a_maar_is_drained_as_its_nodes_go() {
     assert!(domain.cmd.drain(address("2001:db8:777::1"), now).is_err());
 }
 
+#[test]
+fn what_a_node_uses_no_more_goes_home() {
+    let mut domain = moved();
+    let prefix = domain.prefix(1, 0);
+    domain.relocate(prefix, 1).unwrap();
+    domain.run(30 * SECOND);
+    // While it is used it stays; the newest is not an older one.
+    let newest = domain.prefix(1, 1);
+    domain.maar_input(1, maar::Input::Unused(newest));
+    domain.run(SECOND);
+    assert_eq!(domain.anchored(1, 1), [newest, prefix]);
+    assert!(domain.maars[0].state().yielded.contains_key(&prefix));
+
+    domain.maar_input(1, maar::Input::Unused(prefix));
+    domain.run(SECOND);
+    domain.assert_settled(1, 1);
+    assert_eq!(domain.anchored(1, 1), [newest]);
+    assert!(
+        domain.maars[0].state().yielded.is_empty(),
+        "it is at home again, and free"
+    );
+    assert!(domain.cmd.state().releases.is_empty());
+
+    // One that is only tunnelled ends at its anchor.
+    domain.attach(1, 2);
+    domain.run(SECOND);
+    domain.assert_settled(1, 2);
+    domain.maar_input(2, maar::Input::Unused(newest));
+    domain.run(SECOND);
+    domain.assert_settled(1, 2);
+    assert_eq!(domain.phase(1, 1), None);
+    assert_eq!(domain.heard[&node(1).0].len(), 1);
+}
+
 /// One thing that happens to a domain.
 #[derive(Clone, Debug)]
 enum Happening {
     Move(u8, usize),
     Relocate(u8, usize),
     Kill(usize),
+    Unused(u8, usize),
     Drain(usize, bool),
 }
 
@@ -254,6 +289,7 @@ fn any_happening() -> impl Strategy<Value = (Happening, u64)> {
         3 => (1u8..3, 0usize..3).prop_map(|(number, index)| Happening::Move(number, index)),
         6 => (1u8..3, 0usize..4).prop_map(|(number, which)| Happening::Relocate(number, which)),
         3 => (0usize..4).prop_map(Happening::Kill),
+        1 => (1u8..3, 0usize..4).prop_map(|(number, which)| Happening::Unused(number, which)),
         1 => (0usize..3, any::<bool>()).prop_map(|(index, on)| Happening::Drain(index, on)),
     ];
     (happening, prop_oneof![3 => 1u64..40, 1 => 40u64..3000])
@@ -308,6 +344,14 @@ proptest! {
                     let previous = binding.previous.get(which).map(|it| it.prefix);
                     if let Some(prefix) = previous {
                         let _ = domain.relocate(prefix, last[&number]);
+                    }
+                }
+                Happening::Unused(number, which) => {
+                    let binding = &domain.cmd.state().bindings[&node(number).0];
+                    let older = binding.adopted.iter().map(|it| it.prefix);
+                    let older = older.chain(binding.previous.iter().map(|it| it.prefix)).nth(which);
+                    if let Some(prefix) = older {
+                        domain.maar_input(last[&number], maar::Input::Unused(prefix));
                     }
                 }
                 Happening::Kill(3) => domain.kill(address(CMD)),

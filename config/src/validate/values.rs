@@ -134,6 +134,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
     if let Some(maar) = &config.maar {
         findings.range("maar.maximum_nodes", maar.maximum_nodes, 1, 10_000_000, "");
+        findings.range("maar.idle_prefix_s", maar.idle_prefix_s, 0, 31_536_000, "s");
         if let Some(limit) = maar.tunnel_encapsulation_limit {
             findings.range("maar.tunnel_encapsulation_limit", limit, 0, 255, "");
         }

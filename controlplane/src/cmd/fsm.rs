@@ -130,6 +130,7 @@ const COUNTERS: &[&str] = &[
     "previous_maars_over_limit",
     "releases_sent",
     "releases_given_up",
+    "prefixes_given_up",
     "relocations_started",
     "relocations_completed",
     "relocations_failed",

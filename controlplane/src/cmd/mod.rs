@@ -29,6 +29,7 @@ mod registration;
 mod relocation;
 mod state;
 mod timers;
+mod unused;
 
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,9 @@ impl Cmd {
         now: Time,
         outputs: &mut Vec<Output>,
     ) {
+        if update.options.anchor_relocation.is_some() {
+            return self.give_up_prefix(from, update, now, outputs);
+        }
         let checked = match self.check(from, update, now) {
             Ok(checked) => checked,
             Err(status) => return self.refuse(from, update, status, now, outputs),
@@ -422,7 +425,7 @@ impl Cmd {
         });
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         from: Ipv6Addr,
         update: &ProxyBindingUpdate,

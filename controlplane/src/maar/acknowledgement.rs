@@ -32,11 +32,17 @@ impl Maar {
             .mobile_node_identifier
             .as_ref()
             .and_then(|identifier| self.state.nodes.get_key_value(identifier));
-        let Some((identifier, node)) = known else {
+        let Some((identifier, _)) = known else {
             self.counters.add("acknowledgements_unmatched");
             return;
         };
         let identifier = identifier.clone();
+        if self.given_up(&identifier, acknowledgement, now, outputs) {
+            return;
+        }
+        let Some(node) = self.state.nodes.get(&identifier) else {
+            return;
+        };
         let Some(exchange) = node
             .exchange
             .clone()

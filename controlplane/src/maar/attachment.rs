@@ -121,6 +121,7 @@ impl Maar {
             last_serving: None,
             previous: Vec::new(),
             adopted: Vec::new(),
+            giving_up: Vec::new(),
             leaving: Vec::new(),
             leaving_until: None,
             release_at: None,

@@ -17,6 +17,7 @@ mod filters;
 mod interfaces;
 mod path_ends;
 mod routes;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -31,6 +32,7 @@ use tokio::sync::{mpsc, watch};
 use self::interfaces::Interfaces;
 use self::path_ends::{PathEnd, PathEnds, TunnelSockets};
 use self::routes::Announcing;
+use self::usage::Usage;
 use super::{DelegatedPool, Input, Maar, Output, Settings, State};
 use crate::access::{AccessLink, Advertiser, Policy, Solicitation, advertisement};
 use crate::binding::{FileStore, Saver, StoreError};
@@ -112,6 +114,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let (desired, mut from_dataplane) =
         dataplane_sync::start(config.dataplane_socket(), tables, observer.clone());
     let (announcing, mut from_speaker) = Announcing::start(&config, machine.state(), observer.clock().now());
+    let (usage, mut last_used, mut ask_usage) = Usage::new(&config);
     let mut daemon = Daemon {
         advertiser: Advertiser::start(kernel),
         counters: Counters::new(COUNTERS),
@@ -137,6 +140,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         interfaces,
         desired,
         delegation,
+        usage,
     };
     // What was delegated once and is not any more is not used again.
     let held = delegated.as_mut().map(|it| pools(&it.borrow_and_update()));
@@ -180,6 +184,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
                 daemon.announce(input);
                 daemon.follow_routes();
             }
+            Some(last) = last_used.recv() => daemon.take_usage(last),
+            _ = ask_usage.tick() => daemon.ask_usage(),
             () = wait_until(deadline) => daemon.process(Input::Tick),
             () = std::future::ready(()), if daemon.unsettled > 0 => daemon.settle(),
             received = from_path(daemon.path_socket.as_ref()) => daemon.path_message(received),
@@ -273,6 +279,8 @@ struct Daemon {
     announcing: Option<Announcing>,
     /// What asks for delegated prefixes, where that is configured.
     delegation: Option<ClientHandle>,
+    /// Which older prefixes are in use.
+    usage: Usage,
 }
 
 impl Daemon {

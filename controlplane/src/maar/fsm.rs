@@ -73,6 +73,8 @@ pub enum Input {
     Announced(Ipv6Net),
     /// These pools are delegated to this MAAR now.
     Pools(Vec<DelegatedPool>),
+    /// An older prefix of a node here has carried nothing for `maar.idle_prefix_s`.
+    Unused(Ipv6Net),
     /// None of ours lead here any more for a prefix that was yielded.
     Withdrawn(Ipv6Net),
     /// It is [`Maar::next_deadline`], or later.
@@ -210,6 +212,7 @@ const COUNTERS: &[&str] = &[
     "prefixes_adopted",
     "prefixes_adopted_late",
     "prefixes_given_back",
+    "prefixes_unused",
     "prefixes_yielded",
     "prefixes_yielded_freed",
 ];
@@ -335,6 +338,7 @@ impl Maar {
             Input::EndMarker { from, teid } => self.end_marker(from, teid),
             Input::Announced(prefix) => self.announced(prefix, now, &mut outputs),
             Input::Pools(pools) => self.pools(pools, now, &mut outputs),
+            Input::Unused(prefix) => self.unused(prefix, now, &mut outputs),
             Input::Withdrawn(prefix) => self.withdrawn(prefix, now),
             Input::Tick => self.tick(now, &mut outputs),
         }

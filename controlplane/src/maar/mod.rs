@@ -34,6 +34,7 @@ mod state;
 mod teid;
 mod timers;
 mod tunnels;
+mod unused;
 mod update;
 
 #[cfg(test)]

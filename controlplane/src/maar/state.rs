@@ -76,6 +76,9 @@ pub struct Node {
     pub last_serving: Option<Ipv6Addr>,
     /// Prefixes anchored elsewhere, while attached here; oldest first.
     pub previous: Vec<Previous>,
+    /// Prefixes that it uses no more and that the CMD was told of, each with the number of the update.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub giving_up: Vec<(Ipv6Net, u16)>,
     /// Prefixes that other MAARs gave it and this one anchors now, besides `home_network_prefix`; oldest first.
     #[serde(default)]
     pub adopted: Vec<Adopted>,

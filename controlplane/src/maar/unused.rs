@@ -1,0 +1,116 @@
+//! An older prefix that a node uses no more is given up before its session ends (RFC 8818 FM:3-3: what was changed for a
+//! flow reverts when it is no longer needed).
+//!
+//! The serving MAAR sees that it carries nothing and tells the CMD, in an update of lifetime 0 for this prefix alone, with
+//! step *yield* and itself as the anchor. The CMD has whoever anchors it release it, and the MAAR of whose pool it is;
+//! its answer ends it here. An update that is lost is not repeated: the prefix is as unused the next time.
+
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+
+use super::fsm::{Maar, Output};
+use super::state::{Node, Phase};
+use crate::event::Event;
+use crate::identity::MobileNodeIdentifier;
+use crate::proxy_binding::{UPDATE_FLAGS, handoff_indicator};
+use crate::time::Time;
+use crate::wire::mobility::{
+    AnchorRelocation, MobilityMessage, MobilityOptions, ProxyBindingAcknowledgement, ProxyBindingUpdate,
+    RelocationStep, timestamp_from_time,
+};
+
+impl Maar {
+    /// A prefix of a node here has carried nothing for `maar.idle_prefix_s`.
+    pub(super) fn unused(&mut self, prefix: Ipv6Net, now: Time, outputs: &mut Vec<Output>) {
+        let own = self.settings.address;
+        let access_technology_type = self.settings.access.access_technology_type;
+        let Some(to) = self.settings.cmds.first().copied() else {
+            return;
+        };
+        let found = self.state.nodes.iter_mut().find(|(_, node)| {
+            node.phase == Phase::Attached && node.exchange.is_none() && node.older(own).any(|it| it == prefix)
+        });
+        let Some((identifier, node)) = found else {
+            return;
+        };
+        node.sequence = node.sequence.wrapping_add(1);
+        node.giving_up.retain(|(it, _)| *it != prefix);
+        node.giving_up.push((prefix, node.sequence));
+        let update = ProxyBindingUpdate {
+            sequence: node.sequence,
+            flags: UPDATE_FLAGS,
+            lifetime: 0,
+            options: MobilityOptions {
+                mobile_node_identifier: Some(identifier.clone()),
+                home_network_prefixes: vec![prefix],
+                handoff_indicator: Some(handoff_indicator::UNKNOWN),
+                access_technology_type: Some(access_technology_type),
+                timestamp: Some(timestamp_from_time(now)),
+                anchor_relocation: Some(AnchorRelocation {
+                    step: RelocationStep::Yield,
+                    anchor: own,
+                }),
+                ..MobilityOptions::default()
+            },
+        };
+        let text = format!("{identifier} has not used {prefix} for long: it is given up");
+        outputs.push(told(identifier, prefix, "prefix_unused", text));
+        self.counters.add("prefixes_unused");
+        self.counters.add("updates_sent");
+        outputs.push(Output::Send {
+            to,
+            message: MobilityMessage::ProxyBindingUpdate(update),
+        });
+    }
+
+    /// Whether this answers such an update; then it is done.
+    pub(super) fn given_up(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        acknowledgement: &ProxyBindingAcknowledgement,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) -> bool {
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return false;
+        };
+        let answered = |(_, sequence): &(Ipv6Net, u16)| *sequence == acknowledgement.sequence;
+        let Some(at) = node.giving_up.iter().position(answered) else {
+            return false;
+        };
+        let (prefix, _) = node.giving_up.remove(at);
+        if !acknowledgement.status.is_accepted() {
+            // It is tried again as long as nobody uses it.
+            return true;
+        }
+        node.previous.retain(|it| it.prefix != prefix);
+        let before = node.adopted.len();
+        node.adopted.retain(|it| it.prefix != prefix);
+        if node.adopted.len() < before {
+            self.free_prefix(prefix);
+        }
+        let text = format!("{prefix} of {identifier} has ended");
+        outputs.push(told(identifier, prefix, "prefix_ended", text));
+        self.forget_tunnels(identifier);
+        self.advertise(identifier, false, now, outputs);
+        true
+    }
+}
+
+impl Node {
+    /// Its prefixes besides the newest, which new flows use: of those that are anchored by `own`, what was relocated there for good.
+    fn older(&self, own: Ipv6Addr) -> impl Iterator<Item = Ipv6Net> + '_ {
+        let previous = self.previous.iter().filter(move |it| it.address != own);
+        let adopted = self.adopted.iter().filter(|it| it.asked.is_none());
+        previous.map(|it| it.prefix).chain(adopted.map(|it| it.prefix))
+    }
+}
+
+fn told(identifier: &MobileNodeIdentifier, prefix: Ipv6Net, kind: &'static str, text: String) -> Output {
+    Output::Event(
+        Event::new(kind, text)
+            .with("identifier", identifier)
+            .with("prefix", prefix),
+    )
+}
