@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain_support::*;
+use kedge_config::Config;
+use kedge_controlplane::announce;
 use kedge_controlplane::cmd::{self, Outcome, RelocationError};
 use kedge_controlplane::maar::{self, Phase};
 use kedge_dataplane_api::model::{NextHop, SourcePath};
@@ -146,7 +148,7 @@ fn a_maar_that_announces_nothing_takes_nothing() {
     let prefix = domain.prefix(1, 0);
     domain.relocate(prefix, 1).unwrap();
     domain.run(SECOND);
-    assert!(matches!(&domain.outcomes[0].1, Outcome::Failed(why) if why.contains("129")));
+    assert!(matches!(&domain.outcomes[0].1, Outcome::Failed { why, .. } if why.contains("129")));
     domain.assert_settled(1, 1);
 }
 
@@ -157,7 +159,7 @@ fn a_new_anchor_that_is_silent_changes_nothing() {
     domain.lost = Box::new(|| true);
     domain.relocate(prefix, 1).unwrap();
     domain.run(60 * SECOND);
-    assert!(matches!(&domain.outcomes[0].1, Outcome::Failed(why) if why.contains("does not answer")));
+    assert!(matches!(&domain.outcomes[0].1, Outcome::Failed { why, .. } if why.contains("does not answer")));
     domain.lost = Box::new(|| false);
     domain.run(60 * SECOND);
     domain.assert_settled(1, 1);
@@ -272,6 +274,33 @@ fn what_a_node_uses_no_more_goes_home() {
     domain.assert_settled(1, 2);
     assert_eq!(domain.phase(1, 1), None);
     assert_eq!(domain.heard[&node(1).0].len(), 1);
+}
+
+#[test]
+fn a_relocated_prefix_is_announced_though_the_anchor_s_own_has_gone_on() {
+    let mut domain = moved();
+    let (first, second) = (domain.prefix(1, 0), domain.prefix(1, 1));
+    domain.relocate(first, 1).unwrap();
+    domain.run(30 * SECOND);
+    domain.attach(1, 2);
+    domain.run(SECOND);
+    // What maar2 gave the node goes on, what was relocated there stays.
+    domain.relocate(second, 2).unwrap();
+    domain.run(30 * SECOND);
+    domain.assert_settled(1, 2);
+    assert_eq!(domain.anchored(1, 1), [first]);
+    let announcing = maar_config(1, PLAIN);
+    let text = "[announce]\ndaemon = \"gobgp\"\nwhat = \"pools\"\n";
+    let announce = Config::parse(&format!("{}\n{text}", maar_text(1, PLAIN)), "test")
+        .unwrap()
+        .announce;
+    let config = Config {
+        announce,
+        ..announcing
+    };
+    let routes = announce::desired(&config, domain.maars[1].state());
+    assert!(routes.contains_key(&first), "{routes:?}");
+    assert!(!routes.contains_key(&second));
 }
 
 /// One thing that happens to a domain.

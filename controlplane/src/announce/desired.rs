@@ -6,7 +6,7 @@ use ipnet::Ipv6Net;
 use kedge_config::{Announce, Announced, Config, RoutingDaemon};
 
 use super::{Route, Routes};
-use crate::maar::{Node, State};
+use crate::maar::State;
 
 /// Every route that this MAAR should have in its routing daemon; none without `[announce]`.
 #[must_use]
@@ -25,7 +25,7 @@ pub fn desired(config: &Config, state: &State) -> Routes {
             registered.flat_map(|node| state.anchored(node)).collect()
         }
     };
-    prefixes.extend(adopted(state));
+    prefixes.extend(adopted(state, &maar.prefix_pools));
     prefixes
         .into_iter()
         .map(|prefix| (prefix, route.clone()))
@@ -35,10 +35,9 @@ pub fn desired(config: &Config, state: &State) -> Routes {
 /// Prefixes that were relocated here, or are being taken: each is announced by itself. For one of another MAAR's pool
 /// there is no aggregate; one of our own that comes home is elsewhere by a longer prefix until its old anchor has
 /// withdrawn it.
-fn adopted(state: &State) -> impl Iterator<Item = Ipv6Net> {
-    let prefixes = |node: &'_ Node| node.adopted.iter().map(|it| it.prefix).collect::<Vec<_>>();
-    let all = state.nodes.values().flat_map(prefixes);
-    all.filter(|prefix| !state.yielded.contains_key(prefix))
+fn adopted<'a>(state: &'a State, pools: &'a [Ipv6Net]) -> impl Iterator<Item = Ipv6Net> + 'a {
+    let nodes = state.nodes.values();
+    nodes.flat_map(move |node| state.relocated(node, pools))
 }
 
 fn route(config: &Config, announce: &Announce) -> Route {

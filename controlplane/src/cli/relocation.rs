@@ -60,8 +60,8 @@ pub(super) async fn drain(node: &Node, maar: String, until: Until, output: Outpu
         bar.show(&maar, progress)?;
         let over = match until {
             Until::Begun => true,
-            Until::PrefixesGone => progress.to_relocate == 0,
-            Until::NodesGone => progress.to_relocate + progress.attached == 0,
+            Until::PrefixesGone => progress.to_relocate + progress.under_way == 0,
+            Until::NodesGone => progress.to_relocate + progress.under_way + progress.attached == 0,
         };
         if over {
             bar.end()?;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use self::relocation::Relocations;
-use super::{BindingPhase, Cmd, Input, Output, PreviousPhase, Settings, State};
+use super::{BindingPhase, Cmd, Input, Outcome, Output, PreviousPhase, Settings, State};
 use crate::binding::{FileStore, Saver, StoreError};
 use crate::delegation::changed;
 use crate::delegation::server::{self, ServerHandle};
@@ -118,7 +118,12 @@ impl Daemon {
                     self.durable.add(change, to, message);
                     self.saver.urgent();
                 }
-                Output::Relocation { prefix, outcome } => self.relocations.ended(prefix, &outcome),
+                Output::Relocation { prefix, outcome } => {
+                    if let Outcome::Failed { from, .. } = outcome {
+                        self.delegate(prefix, from);
+                    }
+                    self.relocations.ended(prefix, &outcome);
+                }
                 Output::Event(event) => self.observer.tell(&event),
             }
         }

@@ -7,7 +7,7 @@ use kedge_config::TunnelType;
 
 use super::check::Checked;
 use super::fsm::{Anchor, Cmd, Output};
-use super::relocation::with_step;
+use super::relocation::{when_saved, with_step};
 use super::state::{AdoptedPrefix, AgreedTunnel, Binding, BindingPhase, Previous, PreviousPhase, Release};
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
@@ -157,7 +157,8 @@ impl Cmd {
         let Some(binding) = self.state.bindings.get_mut(identifier) else {
             return Vec::new();
         };
-        if before.serving != binding.serving {
+        let serving = binding.serving;
+        if before.serving != serving {
             // Choice G8: a MAAR that the node returns to is no previous one any more. What was relocated to it
             // is still there.
             for previous in &binding.previous {
@@ -187,17 +188,25 @@ impl Cmd {
                 previous.phase = updating.clone();
                 previous.relocate_at = None;
             }
-        } else {
-            // The serving MAAR has had its answer about those who refused; they are of no more use.
-            binding
-                .previous
-                .retain(|previous| previous.phase != PreviousPhase::Refused);
         }
+        // The serving MAAR has had its answer about those who refused; they are of no more use. At home they are free.
+        let useless = |it: &mut Previous| before.serving == serving && it.phase == PreviousPhase::Refused;
+        let refused = binding.previous.extract_if(.., useless);
+        let at_home = refused.filter_map(|it| {
+            let address = it.home?;
+            Some(Previous {
+                address,
+                home: None,
+                ..it
+            })
+        });
+        let at_home: Vec<_> = at_home.collect();
         let excess = binding.previous.len().saturating_sub(maximum);
-        let released: Vec<_> = binding.previous.drain(..excess).collect();
+        let mut released: Vec<_> = binding.previous.drain(..excess).collect();
         for _ in &released {
             self.counters.add("previous_maars_over_limit");
         }
+        released.extend(at_home);
         released
     }
 
@@ -364,7 +373,8 @@ impl Cmd {
             stays_at: None,
             exchange: self.new_exchange(now),
         };
-        outputs.push(self.update_of_release(&mut release, now));
+        let update = self.update_of_release(&mut release, now);
+        outputs.push(when_saved(update));
         self.state.releases.push(release);
     }
 

@@ -31,6 +31,8 @@ use crate::wire::mobility::{
 
 /// Transmissions to a new anchor before a relocation is given up. Nothing has changed then.
 const TAKE_TRANSMISSIONS: u32 = 5;
+/// A relocation that nobody has asked for in person and that has failed is tried again after this.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
 /// Relocations of a drain that are under way together.
 const DRAIN_AT_ONCE: usize = 64;
 
@@ -104,7 +106,12 @@ pub enum Outcome {
         took: Duration,
     },
     /// Not at all: the prefix is where it was.
-    Failed(String),
+    Failed {
+        /// Where that is.
+        from: Ipv6Addr,
+        /// Why.
+        why: String,
+    },
 }
 
 /// How far a drain is.
@@ -232,10 +239,8 @@ impl Cmd {
         let identifier = relocation.identifier.clone();
         let update = self.update_for(&identifier, target, Some(serving), &mut relocation.exchange, now);
         let output = with_step(update, step, anchor);
-        if let Output::Send { to, message } = output {
-            // A CMD that forgot what it has begun would leave two anchors.
-            outputs.push(Output::SendWhenSaved { to, message });
-        }
+        // A CMD that forgot what it has begun would leave two anchors.
+        outputs.push(when_saved(output));
         self.put_relocation(prefix, Some(relocation));
     }
 
@@ -290,12 +295,13 @@ impl Cmd {
             return self.give_up(prefix, "its node has moved", now, outputs);
         };
         let position = binding.previous.iter().position(|it| it.prefix == prefix);
-        if let Some(previous) = position.map(|at| binding.previous.remove(at)) {
-            binding.adopted.push(AdoptedPrefix {
-                prefix,
-                home: previous.home.unwrap_or(previous.address),
-            });
-        }
+        let Some(previous) = position.map(|at| binding.previous.remove(at)) else {
+            return self.give_up(prefix, "it is none of its node's any more", now, outputs);
+        };
+        binding.adopted.push(AdoptedPrefix {
+            prefix,
+            home: previous.home.unwrap_or(previous.address),
+        });
         relocation.phase = RelocationPhase::Yielding;
         relocation.exchange = self.new_exchange(now);
         self.reindex(&relocation.identifier, before.as_ref());
@@ -335,7 +341,7 @@ impl Cmd {
             relocation.to,
         );
         outputs.push(Output::Event(event));
-        let outcome = Outcome::Failed(text);
+        let outcome = failed(&relocation, text);
         outputs.push(Output::Relocation { prefix, outcome });
         // It may have it nevertheless, its answer being lost.
         let binding = self.state.bindings.get(&relocation.identifier);
@@ -348,9 +354,26 @@ impl Cmd {
             stays_at: Some(relocation.from),
             exchange: self.new_exchange(now),
         };
-        outputs.push(self.update_of_release(&mut release, now));
+        let update = self.update_of_release(&mut release, now);
+        // Not before the step that it undoes, which waits for the same.
+        outputs.push(when_saved(update));
         self.state.releases.push(release);
+        self.try_again(&relocation, prefix, now);
         self.drain_more(now, outputs);
+    }
+
+    /// What is to go by policy, or because its anchor is drained, is tried again a while later.
+    fn try_again(&mut self, relocation: &Relocation, prefix: Ipv6Net, now: Time) {
+        let wanted = self.settings.relocate_after.is_some() || self.state.draining.contains(&relocation.from);
+        if let Some(binding) = self
+            .state
+            .bindings
+            .get_mut(&relocation.identifier)
+            .filter(|_| wanted)
+        {
+            binding.relocate_after(prefix, Some(TRY_AGAIN), now);
+            self.reindex(&relocation.identifier, None);
+        }
     }
 
     /// The old anchor goes on as one: it was not told before the node came back to it.
@@ -369,7 +392,7 @@ impl Cmd {
             to,
         );
         outputs.push(Output::Event(event));
-        let outcome = Outcome::Failed(text);
+        let outcome = failed(&relocation, text);
         outputs.push(Output::Relocation { prefix, outcome });
         self.drain_more(now, outputs);
     }
@@ -404,15 +427,43 @@ impl Cmd {
             if !self.state.bindings.contains_key(&relocation.identifier) {
                 // Whoever had it has been told to release it.
                 self.put_relocation(prefix, None);
+                let outcome = failed(
+                    &relocation,
+                    format!("the session of {} is over", relocation.identifier),
+                );
+                outputs.push(Output::Relocation { prefix, outcome });
             } else if relocation.phase == RelocationPhase::Taking && unanswered >= TAKE_TRANSMISSIONS {
                 let why = format!("{} does not answer", relocation.to);
                 self.give_up(prefix, &why, now, outputs);
             } else {
                 self.counters.add("relocations_retransmitted");
+                if unanswered == TAKE_TRANSMISSIONS {
+                    self.old_anchor_silent(prefix, &relocation, now, outputs);
+                }
                 self.wait_longer(&mut relocation.exchange, now);
                 self.send_step(prefix, relocation, now, outputs);
             }
         }
+    }
+
+    /// The prefix is where it was to go, and whoever asked for that shall not wait for ever. The old anchor goes on being
+    /// told.
+    fn old_anchor_silent(
+        &self,
+        prefix: Ipv6Net,
+        relocation: &Relocation,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let (from, to) = (relocation.from, relocation.to);
+        let text = format!(
+            "{prefix} is anchored at {to}, but {from} does not answer: it may tunnel or announce it still"
+        );
+        let event = about("old_anchor_silent", text, &relocation.identifier, prefix, to);
+        outputs.push(Output::Event(event.with("from", from)));
+        let took = now.since(relocation.started_at);
+        let outcome = Outcome::Relocated { from, to, took };
+        outputs.push(Output::Relocation { prefix, outcome });
     }
 
     /// The only way in which relocations change. What there was before.
@@ -521,7 +572,9 @@ impl Cmd {
     }
 
     fn drain_more(&mut self, now: Time, outputs: &mut Vec<Output>) {
-        while self.state.relocations.len() < DRAIN_AT_ONCE {
+        // Those of which only the old anchor is to hear take nothing that others could use.
+        let taking = |it: &&Relocation| it.phase != RelocationPhase::Yielding;
+        while self.state.relocations.values().filter(taking).count() < DRAIN_AT_ONCE {
             let Some(prefix) = self.to_drain.pop_first() else {
                 return;
             };
@@ -567,6 +620,19 @@ impl Binding {
         for previous in self.previous.iter_mut().filter(|it| it.prefix == prefix) {
             previous.relocate_at = after.map(|after| now.after(after));
         }
+    }
+}
+
+fn failed(relocation: &Relocation, why: String) -> Outcome {
+    let from = relocation.from;
+    Outcome::Failed { from, why }
+}
+
+/// A message that others build upon.
+pub(super) fn when_saved(output: Output) -> Output {
+    match output {
+        Output::Send { to, message } => Output::SendWhenSaved { to, message },
+        other => other,
     }
 }
 

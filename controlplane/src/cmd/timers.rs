@@ -9,7 +9,8 @@ use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::back_off;
 use crate::time::Time;
 
-/// Transmissions of a release before it is given up: the MAAR is gone, and its memory with it.
+/// Transmissions of a release before it is given up. One after which the prefix is free elsewhere, or which says that it is
+/// anchored elsewhere, is never: a MAAR that comes back would have it still.
 const RELEASE_TRANSMISSIONS: u32 = 10;
 
 impl Cmd {
@@ -90,12 +91,14 @@ impl Cmd {
 
     fn retransmit_releases(&mut self, now: Time, outputs: &mut Vec<Output>) {
         let mut releases = std::mem::take(&mut self.state.releases);
-        let mut gone = Vec::new();
         releases.retain_mut(|release| {
             if release.exchange.retransmit_at > now {
                 return true;
             }
-            if release.exchange.transmissions >= RELEASE_TRANSMISSIONS {
+            let elsewhere = release
+                .stays_at
+                .or(release.home.filter(|home| *home != release.address));
+            if elsewhere.is_none() && release.exchange.transmissions >= RELEASE_TRANSMISSIONS {
                 self.counters.add("releases_given_up");
                 let text = format!(
                     "{} does not answer: {} may still be bound there",
@@ -104,7 +107,6 @@ impl Cmd {
                 outputs.push(Output::Event(
                     Event::new("release_given_up", text).with("maar", release.address),
                 ));
-                gone.push(release.clone());
                 return false;
             }
             self.wait_longer(&mut release.exchange, now);
@@ -112,9 +114,6 @@ impl Cmd {
             true
         });
         self.state.releases = releases;
-        for release in gone {
-            self.release_at_home(release, now, outputs);
-        }
     }
 
     /// The anchor of a relocated prefix has let it go: so may the MAAR of whose pool it is.

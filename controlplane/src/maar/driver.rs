@@ -375,8 +375,13 @@ impl Daemon {
         );
         self.ask_paths(path::Input::Peers(gtpu_peers(&tables)));
         if let Some(delegation) = &self.delegation {
-            let nodes = self.machine.state().nodes.values();
-            let adopted = nodes.flat_map(|node| node.adopted.iter().map(|it| it.prefix));
+            let state = self.machine.state();
+            let pools = self
+                .config
+                .maar
+                .as_ref()
+                .map_or(&[][..], |maar| &maar.prefix_pools);
+            let adopted = state.nodes.values().flat_map(|node| state.relocated(node, pools));
             delegation.keep(adopted.collect());
         }
         // Of GTP-U there are many tunnels to one peer.

@@ -320,7 +320,7 @@ impl Maar {
         let text = format!("{identifier} needs {prefix} no more: it is free again");
         outputs.push(told("anchor_released", text, identifier, prefix));
         let answer = acknowledge(update, Status::ACCEPTED, 0, now);
-        outputs.push(Output::Send {
+        outputs.push(Output::SendWhenSaved {
             to: from,
             message: MobilityMessage::ProxyBindingAcknowledgement(answer),
         });
@@ -425,8 +425,18 @@ impl Maar {
             return;
         };
         let told = prefixes.iter().filter(|it| **it != node.home_network_prefix);
-        let told: Vec<Ipv6Net> = told.copied().collect();
-        let forgotten = |it: &Adopted| !told.contains(&it.prefix) && it.since.after(FORGOTTEN_AFTER) <= now;
+        // What another node has is not this one's, whoever says so.
+        let in_use = &self.prefixes_in_use;
+        let yielded = &self.state.yielded;
+        let its = |it: &&Ipv6Net| {
+            let known = node.adopted.iter().any(|adopted| adopted.prefix == **it);
+            it.prefix_len() == 64 && (known || yielded.contains_key(*it) || !in_use.contains(*it))
+        };
+        let told: Vec<Ipv6Net> = told.filter(its).copied().collect();
+        // While it is being taken the CMD may not have said so yet.
+        let settled = |it: &Adopted| it.asked.is_none() && it.since.after(FORGOTTEN_AFTER) <= now;
+        let forgotten =
+            |it: &Adopted| !told.contains(&it.prefix) && settled(it) && it.arriving_until.is_none();
         let gone: Vec<_> = node.adopted.iter().filter(|it| forgotten(it)).cloned().collect();
         node.adopted.retain(|it| !forgotten(it));
         for adopted in &mut node.adopted {

@@ -129,6 +129,26 @@ impl State {
     }
 }
 
+impl State {
+    /// The prefixes of a node that this MAAR anchors though no pool of its own is announced for them, or leads here for
+    /// sure: what was relocated here. `pools` are those of the configuration.
+    pub fn relocated<'a>(
+        &'a self,
+        node: &'a Node,
+        pools: &'a [Ipv6Net],
+    ) -> impl Iterator<Item = Ipv6Net> + 'a {
+        let delegated = || self.delegated.iter().flatten().map(|pool| pool.prefix);
+        self.anchored(node).filter(move |prefix| {
+            let ours = pools
+                .iter()
+                .copied()
+                .chain(delegated())
+                .any(|pool| pool.contains(prefix));
+            !ours || node.adopted.iter().any(|it| it.prefix == *prefix)
+        })
+    }
+}
+
 impl Node {
     /// The prefix that it got here, and those that were relocated here.
     pub fn own_prefixes(&self) -> impl Iterator<Item = Ipv6Net> + '_ {

@@ -242,6 +242,10 @@ fn status_of(maar: &mut Maar, from: Ipv6Addr, update: ProxyBindingUpdate) -> Opt
             Output::Send {
                 message: MobilityMessage::ProxyBindingAcknowledgement(answer),
                 ..
+            }
+            | Output::SendWhenSaved {
+                message: MobilityMessage::ProxyBindingAcknowledgement(answer),
+                ..
             } => Some(answer.status),
             _ => None,
         })

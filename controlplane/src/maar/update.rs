@@ -36,7 +36,11 @@ impl Maar {
             Ok(identifier) => {
                 self.counters.add("updates_accepted");
                 match update.options.anchor_relocation {
-                    None => self.follow(&identifier, update, now, outputs),
+                    None => {
+                        // What is released may be another node's as soon as that is answered.
+                        durable = update.lifetime == 0;
+                        self.follow(&identifier, update, now, outputs);
+                    }
                     // Answered when routes lead here.
                     Some(it) if it.step == RelocationStep::Take => {
                         return self.take(&identifier, from, update, it.anchor, now, outputs);
@@ -140,7 +144,14 @@ impl Maar {
         };
         let here = matches!(node.phase, Phase::Attached | Phase::Registering);
         if let Some(relocation) = options.anchor_relocation {
-            check_relocation(node, prefix, relocation, self.settings.announces)?;
+            let checked = check_relocation(node, prefix, relocation, self.settings.announces);
+            if checked.is_err()
+                && let Some(node) = self.state.nodes.get_mut(&identifier)
+            {
+                // An older step that comes later must not win.
+                node.last_timestamp = timestamp;
+            }
+            checked?;
         } else if node.own_prefixes().all(|it| it != prefix) {
             return Err(Status::NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX);
         } else if update.lifetime == 0 {

@@ -39,13 +39,18 @@ pub fn maar_ipv4_address(index: usize) -> Ipv6Addr {
 }
 
 pub fn maar_config(index: usize, tunnel: &str) -> Config {
+    Config::parse(&maar_text(index, tunnel), "test").unwrap()
+}
+
+/// The same as a file.
+pub fn maar_text(index: usize, tunnel: &str) -> String {
     let over_ipv4 = if tunnel == GTPU_IPV4 {
         format!("gtpu_ipv4_address = \"192.0.2.{}\"", index + 1)
     } else {
         String::new()
     };
     let tunnel = tunnel.trim_end_matches("-ipv4");
-    let text = format!(
+    format!(
         r#"
         [node]
         name = "maar{number}"
@@ -75,8 +80,7 @@ pub fn maar_config(index: usize, tunnel: &str) -> Config {
         "#,
         number = index + 1,
         address = maar_address(index),
-    );
-    Config::parse(&text, "test").unwrap()
+    )
 }
 
 pub fn cmd_config(tunnel: &str) -> Config {

@@ -32,7 +32,7 @@ impl Relocations {
                     to: to.to_string(),
                     duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                 }),
-                Outcome::Failed(why) => Err(Status::aborted(why.clone())),
+                Outcome::Failed { why, .. } => Err(Status::aborted(why.clone())),
             }));
         }
     }

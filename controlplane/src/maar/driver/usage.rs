@@ -17,6 +17,9 @@ use crate::time::Time;
 /// It is asked no oftener.
 const OFTEN: Duration = Duration::from_secs(1);
 
+/// So many are given up together.
+const AT_ONCE: u32 = 64;
+
 /// When each prefix has carried its last packet; the beginning of time where it has carried none.
 pub(super) type Answer = Vec<(Ipv6Net, Time)>;
 
@@ -95,10 +98,16 @@ impl Daemon {
             return;
         };
         let now = self.observer.clock().now();
+        let mut given_up = 0;
         for (prefix, last) in last {
             let since = self.usage.since.get(&prefix).copied().unwrap_or(now);
             if last.max(since).after(idle) <= now {
                 self.process(Input::Unused(prefix));
+                given_up += 1;
+                // The others are as unused the next time.
+                if given_up == AT_ONCE {
+                    return;
+                }
             }
         }
     }
