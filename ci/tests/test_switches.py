@@ -12,6 +12,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -139,6 +140,25 @@ class Switches(unittest.TestCase):
         self.assertEqual({routes.get(prefix) for prefix in prefixes}, {"maar2"})
         domain.wait(lambda: not [node for node in domain.kedge("maar1", "show", "nodes") if node["identifier"].startswith("s")],
                     30, "maar1 remembers nodes that it has nothing to do with")
+
+
+class Demo(unittest.TestCase):
+    def test_the_anchor_follows_the_node(self):
+        """`ci/demo --switch relocate`, by its report."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = pathlib.Path(directory) / "report.json"
+            demo = subprocess.run([PYTHON, str(HERE.parent / "lib" / "demo.py"), "--switch", "relocate", "--seconds-per-stay", "4",
+                                   "--report", str(path)], text=True, capture_output=True)
+            self.assertEqual(demo.returncode, 0, demo.stdout[-6000:] + demo.stderr)
+            report = json.loads(path.read_text())
+        hands = [(it["from"], it["to"]) for it in report["relocations"]]
+        self.assertEqual(hands, [("maar1", "maar2"), ("maar2", "maar3"), ("maar3", "maar1")])
+        for relocation in report["relocations"]:
+            self.assertTrue(relocation["no_tunnel"])
+            for way, figures in relocation["directions"].items():
+                each = {name: figures[name] for name in ("lost", "reordered", "duplicated")}
+                self.assertEqual(each, {"lost": 0, "reordered": 0, "duplicated": 0}, (relocation, way))
+        self.assertTrue(report["tcp"]["ok"])
 
 
 class Idle(unittest.TestCase):
