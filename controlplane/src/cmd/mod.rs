@@ -23,6 +23,7 @@
 
 mod check;
 mod confirmation;
+mod drain;
 pub mod driver;
 mod fsm;
 mod registration;
@@ -34,8 +35,9 @@ mod unused;
 #[cfg(test)]
 mod tests;
 
+pub use drain::DrainProgress;
 pub use fsm::{Cmd, Counters, Input, Output, Settings};
-pub use relocation::{DrainProgress, Outcome, RelocationError};
+pub use relocation::{Outcome, RelocationError};
 pub use state::{
     AdoptedPrefix, AgreedTunnel, Binding, BindingPhase, Exchange, Previous, PreviousPhase, Release,
     Relocation, RelocationPhase, State,

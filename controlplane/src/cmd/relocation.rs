@@ -33,8 +33,6 @@ use crate::wire::mobility::{
 const TAKE_TRANSMISSIONS: u32 = 5;
 /// A relocation that nobody has asked for in person and that has failed is tried again after this.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
-/// Relocations of a drain that are under way together.
-const DRAIN_AT_ONCE: usize = 64;
 
 /// Why the anchor of a prefix is not relocated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,17 +112,6 @@ pub enum Outcome {
     },
 }
 
-/// How far a drain is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DrainProgress {
-    /// Prefixes anchored there whose nodes are served elsewhere: they can be relocated.
-    pub to_relocate: usize,
-    /// Of these, how many are under way.
-    pub under_way: usize,
-    /// Prefixes of nodes that are served there: they can go when their nodes have gone.
-    pub attached: usize,
-}
-
 impl Cmd {
     /// Begins to relocate the anchor of `prefix` to `to`.
     ///
@@ -146,7 +133,7 @@ impl Cmd {
     }
 
     /// Whose a prefix is, and its anchor, if it can be relocated; to the serving MAAR, which is `to` if given.
-    fn relocatable(
+    pub(super) fn relocatable(
         &self,
         prefix: Ipv6Net,
         to: Option<Ipv6Addr>,
@@ -181,7 +168,7 @@ impl Cmd {
         Ok((identifier, anchor))
     }
 
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         identifier: &MobileNodeIdentifier,
         prefix: Ipv6Net,
@@ -481,111 +468,6 @@ impl Cmd {
             self.relocation_deadlines.insert((at, prefix));
         }
         before
-    }
-
-    /// Relocates, one after the other, whatever `maar` anchors for nodes that are elsewhere, now and as long as
-    /// it is drained.
-    ///
-    /// # Errors
-    /// It is no MAAR of this domain.
-    pub fn drain(&mut self, maar: Ipv6Addr, now: Time) -> Result<Vec<Output>, RelocationError> {
-        if self.known_maar(maar).is_none() {
-            return Err(RelocationError::UnknownMaar(maar));
-        }
-        let mut outputs = Vec::new();
-        if self.state.draining.insert(maar) {
-            let text = format!("{maar} is being drained: what it anchors goes to where the nodes are");
-            outputs.push(Output::Event(
-                Event::new("drain_started", text).with("maar", maar),
-            ));
-        }
-        self.list_to_drain();
-        self.drain_more(now, &mut outputs);
-        Ok(outputs)
-    }
-
-    /// Ends that. What was relocated stays where it is.
-    ///
-    /// # Errors
-    /// It is no MAAR of this domain.
-    pub fn stop_draining(&mut self, maar: Ipv6Addr) -> Result<Vec<Output>, RelocationError> {
-        if self.known_maar(maar).is_none() {
-            return Err(RelocationError::UnknownMaar(maar));
-        }
-        let mut outputs = Vec::new();
-        if self.state.draining.remove(&maar) {
-            self.list_to_drain();
-            let text = format!("{maar} is not drained any more");
-            outputs.push(Output::Event(
-                Event::new("drain_stopped", text).with("maar", maar),
-            ));
-        }
-        Ok(outputs)
-    }
-
-    /// How far the drain of a MAAR is; `None` where none is wanted.
-    #[must_use]
-    pub fn drain_progress(&self, maar: Ipv6Addr) -> Option<DrainProgress> {
-        self.state.draining.get(&maar)?;
-        let mut progress = DrainProgress::default();
-        for binding in self.state.bindings.values() {
-            let there = binding.previous.iter().filter(|it| it.address == maar);
-            progress.to_relocate += there.count();
-            if binding.serving == maar {
-                progress.attached += binding.prefixes.len() + binding.adopted.len();
-            }
-        }
-        let relocations = self.state.relocations.values();
-        progress.under_way = relocations.filter(|it| it.from == maar).count();
-        Some(progress)
-    }
-
-    /// Finds what is to be drained; after a restart too.
-    pub(super) fn list_to_drain(&mut self) {
-        let draining = &self.state.draining;
-        let bindings = if draining.is_empty() {
-            None
-        } else {
-            Some(self.state.bindings.values())
-        };
-        self.to_drain = bindings
-            .into_iter()
-            .flatten()
-            .flat_map(|binding| &binding.previous)
-            .filter(|it| draining.contains(&it.address))
-            .map(|it| it.prefix)
-            .collect();
-    }
-
-    /// An anchor has confirmed where its node is, so the prefix can go there.
-    pub(super) fn confirmed_by(
-        &mut self,
-        maar: Ipv6Addr,
-        prefix: Ipv6Net,
-        now: Time,
-        outputs: &mut Vec<Output>,
-    ) {
-        if self.state.draining.contains(&maar) {
-            self.to_drain.insert(prefix);
-            self.drain_more(now, outputs);
-        }
-    }
-
-    fn drain_more(&mut self, now: Time, outputs: &mut Vec<Output>) {
-        // Those of which only the old anchor is to hear take nothing that others could use.
-        let taking = |it: &&Relocation| it.phase != RelocationPhase::Yielding;
-        while self.state.relocations.values().filter(taking).count() < DRAIN_AT_ONCE {
-            let Some(prefix) = self.to_drain.pop_first() else {
-                return;
-            };
-            // What cannot go now comes back into the list when its anchor confirms.
-            if let Ok((identifier, from)) = self.relocatable(prefix, None)
-                && self.state.draining.contains(&from)
-                && let Some(to) = self.state.bindings.get(&identifier).map(|it| it.serving)
-            {
-                self.begin(&identifier, prefix, from, to, now, outputs);
-            }
-        }
     }
 
     /// Relocates what has been tunnelled for longer than `cmd.relocate_after_s`.
