@@ -503,7 +503,7 @@ pub struct Timers {
     #[serde(rename = "release_delay_ms", deserialize_with = "milliseconds")]
     pub release_delay: Duration,
     /// How long an anchor that has withdrawn its routes to a relocated prefix waits before it says that nothing
-    /// more comes by it: at least what the routes take to follow, 1..=10000. Default 50.
+    /// more comes by it: at least what the routes take to follow, 1..=10000. Default 100.
     #[serde(rename = "route_settle_ms", deserialize_with = "milliseconds")]
     pub route_settle: Duration,
     /// How long a node's own packets wait between the last that leaves through the old anchor of a prefix and
@@ -546,7 +546,7 @@ impl Default for Timers {
             timestamp_validity_window: Duration::from_millis(300),
             min_delay_before_bce_delete: Duration::from_secs(10),
             release_delay: Duration::from_millis(3),
-            route_settle: Duration::from_millis(50),
+            route_settle: Duration::from_millis(100),
             uplink_settle: Duration::from_millis(20),
             gtpu_echo_interval: Duration::from_secs(60),
             gtpu_t3_response: Duration::from_secs(3),

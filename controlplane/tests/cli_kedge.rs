@@ -127,6 +127,39 @@ fn a_running_cmd() {
         assert_eq!(output.status.code(), Some(1));
         assert!(error(&output).contains("role cmd"), "{}", error(&output));
     }
+    for (arguments, reason) in [
+        (
+            &["relocate", "2001:db8:100::/64", "--to", "2001:db8:a::1"][..],
+            "2001:db8:100::/64 is no prefix of any node",
+        ),
+        (
+            &["relocate", "2001:db8:100::/64", "--to", "2001:db8:b::1"],
+            "2001:db8:b::1 is no MAAR of this domain",
+        ),
+        (
+            &["relocate", "nowhere", "--to", "2001:db8:a::1"],
+            "prefix = \"nowhere\" is no IPv6 prefix",
+        ),
+        (
+            &["relocate", "2001:db8:100::/64", "--to", "maar1"],
+            "maar = \"maar1\" is no IPv6 address",
+        ),
+        (
+            &["drain", "2001:db8:b::1"],
+            "2001:db8:b::1 is no MAAR of this domain",
+        ),
+        (&["drain", "x", "--stop"], "maar = \"x\" is no IPv6 address"),
+    ] {
+        let output = cmd.kedge(arguments);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(error(&output).contains(reason), "{}", error(&output));
+    }
+    let nothing =
+        serde_json::json!({"maar": "2001:db8:a::1", "to_relocate": 0, "under_way": 0, "attached": 0});
+    assert_eq!(cmd.json(&["drain", "2001:db8:a::1"]), nothing);
+    let shown = cmd.kedge(&["drain", "2001:db8:a::1", "--stop"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert_eq!(shown, "2001:db8:a::1: not drained any more\n");
     // A second daemon of the same node does not take the first one's place.
     let second = Command::new(env!("CARGO_BIN_EXE_kedge-controlplane"))
         .arg("--config")
