@@ -91,6 +91,11 @@ route_settle_ms = 15
 """
 
 
+def router_sessions():
+    """Of the core router's BIRD, one with each MAAR."""
+    return "".join(f"protocol bgp maar{index} from maar {{ neighbor 2001:db8:ca{index}::2 as {65000 + index}; }}\n" for index in MAARS)
+
+
 class Failure(Exception):
     """Something that the demo needs does not work; the text says what."""
 
@@ -367,9 +372,8 @@ tunnel = "{self.tunnel}"
 
     def start_routing(self):
         """BIRD at the core router, which puts what it hears into its kernel's table, and GoBGP at each MAAR."""
-        sessions = "".join(f"protocol bgp maar{index} from maar {{ neighbor 2001:db8:ca{index}::2 as {65000 + index}; }}\n" for index in MAARS)
         conf = self.directory / "core-bird.conf"
-        conf.write_text(ROUTER_BIRD.format(directory=self.directory, sessions=sessions))
+        conf.write_text(ROUTER_BIRD.format(directory=self.directory, sessions=router_sessions()))
         self.other_daemon("core", "bird", "bird", "-f", "-c", str(conf), "-s", str(self.bird_socket()))
         for index in MAARS:
             self.start_gobgp(index)

@@ -32,37 +32,6 @@ ANNOUNCE = {
     3: 'daemon = "kernel"',
 }
 
-ROUTER_BIRD = """
-router id 10.0.0.1;
-log "{directory}/core-bird.log" all;
-protocol device {{ scan time 60; }}
-protocol direct {{ ipv6; interface "to-maar*"; }}
-protocol kernel {{ ipv6 {{ import none; export where source = RTS_BGP; }}; }}
-template bgp maar {{
-  local as 65000;
-  connect retry time 1; connect delay time 1; error wait time 1, 1; hold time 9;
-  ipv6 {{ import all; export none; }};
-}}
-""" + "".join(f"protocol bgp maar{index} from maar {{{{ neighbor 2001:db8:ca{index}::2 as {65000 + index}; }}}}\n" for index in MAARS)
-
-GOBGP = """
-[global.config]
-as = 65001
-router-id = "10.0.1.1"
-local-address-list = ["2001:db8:ca1::2"]
-[[neighbors]]
-[neighbors.config]
-neighbor-address = "2001:db8:ca1::1"
-peer-as = 65000
-[neighbors.timers.config]
-connect-retry = 1
-hold-time = 9
-keepalive-interval = 3
-[[neighbors.afi-safis]]
-[neighbors.afi-safis.config]
-afi-safi-name = "ipv6-unicast"
-"""
-
 MAAR_BIRD = """
 router id 10.0.2.1;
 log "{directory}/maar2-bird.log" all;
@@ -120,9 +89,9 @@ class RoutedDomain(Domain):
     def start_daemons(self):
         """Three daemons at the MAARs, one at the router."""
         directory = self.directory
-        (directory / "core-bird.conf").write_text(ROUTER_BIRD.format(directory=directory))
+        (directory / "core-bird.conf").write_text(topology.ROUTER_BIRD.format(directory=directory, sessions=topology.router_sessions()))
         (directory / "maar2-bird.conf").write_text(MAAR_BIRD.format(directory=directory))
-        (directory / "gobgp.toml").write_text(GOBGP)
+        (directory / "gobgp.toml").write_text(topology.MAAR_GOBGP.format(number=65001, index=1, net="2001:db8:ca1"))
         bird = lambda host: ["bird", "-f", "-c", str(directory / f"{host}-bird.conf"), "-s", str(directory / f"{host}-bird.ctl")]
         self.start_daemon("core", "bird", *bird("core"))
         self.start_daemon("maar2", "bird", *bird("maar2"))
