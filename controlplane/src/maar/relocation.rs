@@ -16,8 +16,8 @@
 //!                 │                          │ P native                        │ forgets P after LINGER
 //! ```
 //!
-//! Before the first answer P is the old anchor's, after it the new one's. So there is never none,
-//! and two only as long as a message takes; both deliver it then.
+//! Before the first answer P is the old anchor's, after it the new one's; until the old one has heard so both have it,
+//! and both deliver. Each step is said until it is answered, so that ends with whatever kept the message away.
 //!
 //! **Order, to the node.** From the first step on, packets that come straight to the new anchor wait for the path
 //! end of the old one (`NextHop::After`); the old one says it when its routes have been gone for
@@ -503,12 +503,6 @@ impl Adopted {
             arriving_until: None,
             uplink_at: None,
         }
-    }
-
-    /// Packets of before the relocation may be on their way between here and the old anchor.
-    #[must_use]
-    pub fn is_arriving(&self) -> bool {
-        self.asked.is_some() || self.arriving_until.is_some() || self.uplink_at.is_some()
     }
 }
 
