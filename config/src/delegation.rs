@@ -78,6 +78,41 @@ pub struct DelegationPool {
     pub by_move_only: bool,
 }
 
+/// `[maar.mobile_routers]`: nodes that are routers get a prefix for the network behind them, which moves with them (RFC 7148).
+/// They ask by DHCPv6 on the access link (RFC 8415), of whichever MAAR serves them: all MAARs of a domain should have this.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MobileRouters {
+    /// Pools of which these prefixes are given out; routed to this node as `maar.prefix_pools` are, disjoint from those, and
+    /// known to the CMD as they are; /16..=/63.
+    pub pools: Vec<Ipv6Net>,
+    /// Length of each one, from those of the pools to 63, and at least 33. Default 56.
+    #[serde(default = "default_delegated_length")]
+    pub delegated_length: u8,
+    /// Seconds for which one is preferred, 1..=4294967295. Default 1800.
+    #[serde(default = "default_preferred_lifetime")]
+    pub preferred_lifetime: u32,
+    /// Seconds for which it is valid, `preferred_lifetime`..=4294967295, which is as long as the session. A router that
+    /// does not renew it in time loses it. Default 3600.
+    #[serde(default = "default_valid_lifetime")]
+    pub valid_lifetime: u32,
+    /// Whether two messages may do instead of four. Default true.
+    #[serde(default = "default_true")]
+    pub rapid_commit: bool,
+    /// DHCPv6 messages of one node that are answered in each second, twice as many at once, 1..=1000; the others are not heard.
+    /// Default 5.
+    #[serde(default = "default_messages_per_second")]
+    pub messages_per_second: u32,
+}
+
+fn default_messages_per_second() -> u32 {
+    5
+}
+
+fn default_delegated_length() -> u8 {
+    56
+}
+
 fn default_pools() -> u32 {
     1
 }

@@ -6,8 +6,9 @@ use std::ops::RangeInclusive;
 use ipnet::Ipv6Net;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::ConfigError;
+use crate::model::some_prefix;
 use crate::validate::{Findings, is_name};
+use crate::{ConfigError, shown};
 
 /// `[[filter]]`: a flow, and what is done with it (RFC 8818 FM:3). Of several that match, the one with the
 /// lowest priority number counts; of those with the same, one of a node's before one of the domain's.
@@ -28,11 +29,11 @@ pub struct FilterRule {
     /// Which way its packets go; absent = both.
     #[serde(default)]
     pub direction: Option<FlowDirection>,
-    /// A prefix of the source; absent = any.
-    #[serde(default)]
+    /// A prefix of the source, of IPv6 or IPv4; absent = any.
+    #[serde(default, deserialize_with = "some_prefix")]
     pub source: Option<Ipv6Net>,
     /// A prefix of the destination; absent = any.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_prefix")]
     pub destination: Option<Ipv6Net>,
     /// `"tcp"`, `"udp"`, `"icmpv6"`, `"sctp"`, `"dccp"`, `"udplite"` or a number 0..=255; absent = any.
     #[serde(default, deserialize_with = "protocol")]
@@ -66,6 +67,11 @@ pub struct FilterRule {
     /// Seconds after which it is forgotten; 0 = never. Only of filters that an operator adds.
     #[serde(default)]
     pub lifetime: u32,
+    /// With `action = "anchor"`: once such a flow of a prefix that is anchored elsewhere has lasted for so many seconds
+    /// at the MAAR that serves its node, that MAAR asks the CMD to have it anchored there, 0..=31536000; it is looked at
+    /// every few seconds, and a flow of which nothing was seen for 15 s has ended. Absent: however long.
+    #[serde(default)]
+    pub relocate_after_s: Option<u32>,
 }
 
 /// `filter.applies_to`.
@@ -101,6 +107,11 @@ pub enum FilterAction {
     LocalBreakout,
     /// Nowhere.
     Drop,
+    /// It waits at the data plane, in the bounds of `[dataplane.hold]`, until the filter is replaced or deleted, or until
+    /// `lifetime`, 1..=600, has passed: then it is dropped. Of nodes, and only of filters that an operator adds.
+    Hold,
+    /// As without a filter, but not by a tunnel: the flow ends when its node moves on from the anchor of its prefix.
+    NoMobility,
     /// By a meter of its own, for each node; of the domain, by one.
     Meter,
     /// By the node's meter, together with all others that such a filter of this name applies to.
@@ -116,6 +127,8 @@ impl FilterAction {
             Self::Tunnel => "tunnel",
             Self::LocalBreakout => "local-breakout",
             Self::Drop => "drop",
+            Self::Hold => "hold",
+            Self::NoMobility => "no-mobility",
             Self::Meter => "meter",
             Self::NodeMeter => "node-meter",
         }
@@ -132,7 +145,7 @@ pub struct Ports {
 }
 
 /// `[[meter]]`: rates, and what is done above them. Each flow or node that is metered has one of its own.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Meter {
     /// 1..=63 of `a-z A-Z 0-9 - _`; distinct.
@@ -183,6 +196,16 @@ impl Meter {
             ((None, None), (Some(rate), Some(burst))) => Some(SecondRate::Excess(rate / 8, burst)),
             _ => None,
         }
+    }
+
+    /// Whether a running gateway can have it.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn check_alone(&self) -> Result<(), ConfigError> {
+        let mut findings = Findings::default();
+        self.check("meter", &mut findings);
+        findings.first().map_or(Ok(()), Err)
     }
 
     pub(crate) fn check(&self, key: &str, findings: &mut Findings) {
@@ -250,7 +273,7 @@ impl FilterRule {
         findings.range(&at("priority"), self.priority, 1, u16::MAX, "");
         for (of, prefix) in [("source", self.source), ("destination", self.destination)] {
             if let Some(prefix) = prefix.filter(|prefix| prefix.trunc() != *prefix) {
-                findings.add(at(of), prefix, "has bits set behind its length");
+                findings.add(at(of), shown(prefix), "has bits set behind its length");
             }
         }
         if let Some(node) = &self.node {
@@ -305,6 +328,13 @@ impl FilterRule {
             }
             _ => {}
         }
+        if let Some(seconds) = self.relocate_after_s {
+            findings.range(&at("relocate_after_s"), seconds, 0, 31_536_000, "seconds");
+            if self.action != FilterAction::Anchor || self.applies_to == AppliesTo::Domain {
+                let reason = "goes with action = \"anchor\", of nodes and not of the domain";
+                findings.add(at("relocate_after_s"), seconds, reason);
+            }
+        }
         let metered = matches!(self.action, FilterAction::Meter | FilterAction::NodeMeter);
         match (metered, &self.meter) {
             (true, None) => {
@@ -331,7 +361,15 @@ impl FilterRule {
             }
             _ => {}
         }
-        if self.action == FilterAction::NodeMeter && self.applies_to == AppliesTo::Domain {
+        if self.action == FilterAction::Hold && !(1..=600).contains(&self.lifetime) {
+            let reason = "a filter with action = \"hold\" needs 1 to 600 seconds";
+            findings.add(at("lifetime"), self.lifetime, reason);
+        }
+        let of_nodes = matches!(
+            self.action,
+            FilterAction::NodeMeter | FilterAction::NoMobility | FilterAction::Hold
+        );
+        if of_nodes && self.applies_to == AppliesTo::Domain {
             findings.add(at("action"), action, "is of nodes, not of the domain");
         }
         if self.action == FilterAction::LocalBreakout && self.direction == Some(FlowDirection::ToNode) {
@@ -376,6 +414,10 @@ pub(crate) fn check(rules: &[FilterRule], meters: &[Meter], maar: bool, findings
                 let reason = "only a filter that an operator adds can end by itself";
                 findings.add(format!("{key}.{of}"), time, reason);
             }
+        }
+        if rule.action == FilterAction::Hold {
+            let reason = "is of a filter that an operator adds, for a while: kedge filter add";
+            findings.add(format!("{key}.action"), rule.action.name(), reason);
         }
     }
 }

@@ -35,16 +35,18 @@ mod delegation;
 mod error;
 mod flow;
 mod model;
+mod policy;
 mod validate;
 
 pub use announce::{Announce, Announced, Community, Gobgp, GobgpEndpoint, KernelTable, RoutingDaemon};
-pub use delegation::{CmdDelegation, DelegationPool, MaarDelegation};
+pub use delegation::{CmdDelegation, DelegationPool, MaarDelegation, MobileRouters};
 pub use error::{ConfigError, ConfigErrors};
 pub use flow::{
     AppliesTo, FilterAction, FilterRule, FlowDirection, Meter, Ports, SecondRate, protocol_number,
 };
 pub use model::{
-    Access, Address, Cmd, CmdMode, Config, Dataplane, Hold, HoldOverflow, HugePages, KnownMaar, Maar,
-    MeterShare, MssClamping, Node, Peer, PollMode, Port, Redistribute, Role, Route, Side, Timers, TunnelType,
-    UnknownNodes, ZeroChecksums, shown,
+    Access, Address, Cmd, CmdMode, Config, Dataplane, Dpn, Hold, HoldOverflow, HugePages, InnerIpv4,
+    Ipv4Binding, KnownDpn, KnownMaar, Maar, MeterShare, MssClamping, Node, Peer, PollMode, Port,
+    Redistribute, Role, Route, Side, Timers, TunnelType, UnknownNodes, ZeroChecksums, mapped, shown,
 };
+pub use policy::{Mobility, PolicyRule, previous_maars_that_fit};

@@ -2,6 +2,7 @@
 
 mod addressing;
 mod delegation;
+mod ipv4;
 mod node;
 mod ports;
 mod roles;
@@ -10,7 +11,7 @@ mod values;
 use std::path::Path;
 
 pub(crate) use self::node::is_global_unicast;
-use crate::{Config, ConfigError, ConfigErrors, Role, announce, flow};
+use crate::{Config, ConfigError, ConfigErrors, Role, announce, flow, policy};
 
 /// Collects what is wrong.
 #[derive(Default)]
@@ -101,6 +102,7 @@ impl Config {
         delegation::check(self, &mut findings);
         let maar = self.node.role == Role::Maar;
         flow::check(&self.filters, &self.meters, maar, &mut findings);
+        policy::check(&self.policies, !maar, &mut findings);
         findings.0
     }
 }

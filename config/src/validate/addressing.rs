@@ -4,8 +4,8 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 
-use super::Findings;
 use super::node::is_global_unicast;
+use super::{Findings, ipv4};
 use crate::{Config, Maar, TunnelType, shown};
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
@@ -33,7 +33,26 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
                 findings,
             );
         }
+        for (index, dpn) in maar.dpns.iter().enumerate() {
+            let key = format!("maar.dpn[{index}].address");
+            peer(&key, dpn.address, config.node.address, findings);
+            let mut earlier = maar.dpns.iter().take(index);
+            if earlier.any(|other| other.address == dpn.address) {
+                findings.add(&key, dpn.address, "another maar.dpn has this address");
+            }
+            if maar
+                .peers
+                .as_ref()
+                .is_some_and(|peers| peers.contains(&dpn.address))
+            {
+                findings.add(&key, dpn.address, "is one of maar.peers");
+            }
+            if maar.cmd.contains(&dpn.address) {
+                findings.add(&key, dpn.address, "is one of maar.cmd");
+            }
+        }
         gtpu_ipv4_address(config, maar, findings);
+        ipv4::check(config, maar, findings);
         gtpu_sequence_numbers(config, maar, findings);
         if maar.prefix_pools.is_empty() && maar.delegation.is_none() {
             findings.add(
@@ -44,6 +63,11 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         }
         let named = maar.prefix_pools.iter().enumerate();
         pools.extend(named.map(|(index, pool)| (format!("maar.prefix_pools[{index}]"), *pool)));
+        let networks = maar.mobile_routers.iter().flat_map(|it| &it.pools).enumerate();
+        pools.extend(networks.map(|(index, pool)| (format!("maar.mobile_routers.pools[{index}]"), *pool)));
+    }
+    if let Some(dpn) = &config.dpn {
+        peer("dpn.dpa", dpn.dpa, config.node.address, findings);
     }
     if let Some(cmd) = &config.cmd {
         if cmd.known_maars.is_empty() {

@@ -1,16 +1,48 @@
 //! Rules of prefix delegation.
 
 use super::Findings;
-use crate::delegation::{CmdDelegation, DelegationPool, MaarDelegation};
+use crate::delegation::{CmdDelegation, DelegationPool, MaarDelegation, MobileRouters};
 use crate::{Config, Side};
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     if let Some(delegation) = config.maar.as_ref().and_then(|maar| maar.delegation.as_ref()) {
         requesting(config, delegation, findings);
     }
+    if let Some(routers) = config.maar.as_ref().and_then(|maar| maar.mobile_routers.as_ref()) {
+        mobile_routers(routers, findings);
+    }
     if let Some(delegation) = config.cmd.as_ref().and_then(|cmd| cmd.delegation.as_ref()) {
         delegating(delegation, findings);
     }
+}
+
+fn mobile_routers(it: &MobileRouters, findings: &mut Findings) {
+    let at = |of: &str| format!("maar.mobile_routers.{of}");
+    if it.pools.is_empty() {
+        findings.add(at("pools"), "[]", "there has to be at least one");
+    }
+    findings.range(&at("delegated_length"), it.delegated_length, 33, 63, "");
+    for (index, pool) in it.pools.iter().enumerate() {
+        if pool.prefix_len() > it.delegated_length {
+            let reason = format!("is longer than delegated_length = {}", it.delegated_length);
+            findings.add(at(&format!("pools[{index}]")), pool, reason);
+        }
+    }
+    findings.range(
+        &at("preferred_lifetime"),
+        it.preferred_lifetime,
+        1,
+        u32::MAX,
+        "seconds",
+    );
+    if it.valid_lifetime < it.preferred_lifetime {
+        let reason = format!(
+            "must be at least maar.mobile_routers.preferred_lifetime = {}",
+            it.preferred_lifetime
+        );
+        findings.add(at("valid_lifetime"), it.valid_lifetime, reason);
+    }
+    findings.range(&at("messages_per_second"), it.messages_per_second, 1, 1000, "");
 }
 
 fn requesting(config: &Config, it: &MaarDelegation, findings: &mut Findings) {

@@ -16,8 +16,8 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             format!("there may be {MOST_PORTS} ports"),
         );
     }
-    if config.node.role == Role::Maar && !config.ports.iter().any(|port| port.side == Side::Core) {
-        findings.add("port", "", "a MAAR needs a port with side = \"core\"");
+    if config.node.role != Role::Cmd && !config.ports.iter().any(|port| port.side == Side::Core) {
+        findings.add("port", "", "a gateway needs a port with side = \"core\"");
     }
     let mut names = BTreeSet::new();
     let mut exceptions = BTreeSet::new();

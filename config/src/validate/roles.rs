@@ -7,6 +7,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     let role = match config.node.role {
         Role::Maar => "maar",
         Role::Cmd => "cmd",
+        Role::Dpn => "dpn",
     };
     let mut section = |name: &str, there: bool, wanted: bool| {
         if there != wanted {
@@ -14,13 +15,17 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             findings.add(name, "", format!("{what} with node.role = {role:?}"));
         }
     };
-    let maar = config.node.role == Role::Maar;
-    section("maar", config.maar.is_some(), maar);
-    section("dataplane", config.dataplane.is_some(), maar);
-    section("cmd", config.cmd.is_some(), !maar);
-    if !maar {
+    let is = |role| config.node.role == role;
+    let forwards = !is(Role::Cmd);
+    section("maar", config.maar.is_some(), is(Role::Maar));
+    section("dataplane", config.dataplane.is_some(), forwards);
+    section("cmd", config.cmd.is_some(), is(Role::Cmd));
+    section("dpn", config.dpn.is_some(), is(Role::Dpn));
+    if !forwards {
         section("port", !config.ports.is_empty(), false);
         section("route", !config.routes.is_empty(), false);
+    }
+    if !is(Role::Maar) {
         section("announce", config.announce.is_some(), false);
     }
     if let Some(cmd) = &config.cmd {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Findings, is_link_layer_address};
-use crate::Config;
+use crate::{Config, policy};
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     if let Some(dataplane) = &config.dataplane {
@@ -45,6 +45,13 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             dataplane.punts_per_second,
             1,
             1_000_000,
+            "",
+        );
+        findings.range(
+            "dataplane.neighbour_requests_per_second",
+            dataplane.neighbour_requests_per_second,
+            1,
+            100_000,
             "",
         );
         findings.range(
@@ -132,9 +139,14 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             );
         }
     }
+    if let Some(dpn) = &config.dpn {
+        findings.range("dpn.maximum_nodes", dpn.maximum_nodes, 1, 10_000_000, "");
+    }
     if let Some(maar) = &config.maar {
         findings.range("maar.maximum_nodes", maar.maximum_nodes, 1, 10_000_000, "");
         findings.range("maar.idle_prefix_s", maar.idle_prefix_s, 0, 31_536_000, "s");
+        let interval = maar.charging_interval_s;
+        findings.range("maar.charging_interval_s", interval, 1, 3600, "seconds");
         if let Some(limit) = maar.tunnel_encapsulation_limit {
             findings.range("maar.tunnel_encapsulation_limit", limit, 0, 255, "");
         }
@@ -144,11 +156,19 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             "cmd.maximum_previous_maars",
             cmd.maximum_previous_maars,
             1,
-            64,
+            22,
             "",
         );
+        let fit = policy::previous_maars_that_fit(cmd.tunnel, &config.policies);
+        if cmd.maximum_previous_maars > fit && cmd.maximum_previous_maars <= 22 {
+            let reason = format!(
+                "at most {fit} fit into an answer of 2048 octets, with this cmd.tunnel and these policies"
+            );
+            findings.add("cmd.maximum_previous_maars", cmd.maximum_previous_maars, reason);
+        }
         findings.range("cmd.maximum_bindings", cmd.maximum_bindings, 1, 100_000_000, "");
         findings.range("cmd.relocate_after_s", cmd.relocate_after_s, 0, 31_536_000, "s");
+        findings.range("cmd.maximum_relocations", cmd.maximum_relocations, 1, 65_536, "");
     }
     access(config, findings);
     timers(config, findings);

@@ -1,0 +1,259 @@
+//! `[dataplane]`: the user plane, and what waits in it.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+/// `[dataplane]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dataplane {
+    /// Cores of the workers, one thread each; distinct. Default `[0]`.
+    #[serde(default = "default_workers")]
+    pub workers: Vec<usize>,
+    /// How a worker waits. Default `adaptive`.
+    #[serde(default)]
+    pub poll: PollMode,
+    /// Whether the workers share tunnelled packets out among them, by the flow within the tunnel. A
+    /// device spreads packets over its receive queues by their outer addresses, which all packets of
+    /// one tunnel have in common. Without effect where one worker runs. Default `auto`.
+    #[serde(default)]
+    pub redistribute: Redistribute,
+    /// Default `auto`: used when there are some.
+    #[serde(default)]
+    pub huge_pages: HugePages,
+    /// Packet memory of the process in MiB, 64..=65536. Default 128.
+    #[serde(default = "default_memory_mib")]
+    pub memory_mib: u32,
+    /// Packet buffers, 1024..=16777215. Default 8192.
+    #[serde(default = "default_packet_buffers")]
+    pub packet_buffers: u32,
+    /// Where the data plane serves `/metrics`, e.g. `[::1]:9111`; absent = nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// ICMPv6 errors that one worker may send per second, 1..=100000 (RFC 4443 section 2.4 (f)). Default 100.
+    #[serde(default = "default_icmpv6_errors_per_second")]
+    pub icmpv6_errors_per_second: u32,
+    /// Packets that one worker may hand to the kernel per second, 1..=1000000. Default 10000.
+    #[serde(default = "default_punts_per_second")]
+    pub punts_per_second: u32,
+    /// Neighbours on the link of one port that are asked for per second because packets have their addresses,
+    /// 1..=100000 (RFC 6583 section 6.2); packets to others are dropped meanwhile. Routers and peers do not count. Default 100.
+    #[serde(default = "default_neighbour_requests_per_second")]
+    pub neighbour_requests_per_second: u32,
+    /// What becomes of G-PDUs without a UDP checksum (RFC 6936; our own always have one). Default `refuse`.
+    #[serde(default)]
+    pub gtpu_zero_checksums: ZeroChecksums,
+    /// What becomes of IPv4 packets in tunnels. Default `refuse`.
+    #[serde(default)]
+    pub inner_ipv4: InnerIpv4,
+    /// Most prefixes that the data plane takes, 1..=16777216; a transaction that would exceed it is
+    /// refused. Default 2097152.
+    #[serde(default = "default_maximum_prefixes")]
+    pub maximum_prefixes: u32,
+    /// Most tunnels that the data plane takes, 1..=1048576. Default 1048576.
+    #[serde(default = "default_maximum_tunnels")]
+    pub maximum_tunnels: u32,
+    /// Packets that wait while an anchor moves.
+    #[serde(default)]
+    pub hold: Hold,
+    /// Whether the MSS that TCP tells in SYNs is lowered to what fits the tunnel, where they pass one. Default `off`:
+    /// hosts learn it from Packet Too Big.
+    #[serde(default)]
+    pub tcp_mss_clamping: MssClamping,
+    /// Seconds for which the MTU of a path to a peer counts once a router has told it, 300..=86400; after that
+    /// larger packets are tried again. Default 600 (RFC 8201 section 4).
+    #[serde(default = "default_path_mtu_lifetime")]
+    pub path_mtu_lifetime: u32,
+    /// Most flow filters that the data plane takes, 0..=16777216; of one prefix, 64. Default 1048576.
+    #[serde(default = "default_maximum_filters")]
+    pub maximum_filters: u32,
+    /// Most filters of the whole domain, 0..=1048576; their classifier is in packet memory (`memory_mib`). Default
+    /// 16384.
+    #[serde(default = "default_maximum_domain_filters")]
+    pub maximum_domain_filters: u32,
+    /// Most meters that the data plane takes, 0..=16777215. Default 1048576.
+    #[serde(default = "default_maximum_meters")]
+    pub maximum_meters: u32,
+    /// What a meter's rate means where several workers run, each of which has buckets of its own. Default `divide`.
+    #[serde(default)]
+    pub meter_rates: MeterShare,
+    /// More EAL arguments, for devices that need them.
+    #[serde(default)]
+    pub eal_arguments: Vec<String>,
+}
+
+/// `[dataplane.hold]`: bounds of what waits while an anchor moves. Past them packets are dropped, each by name.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hold {
+    /// Packets on hold in all, which the workers share equally: at most half of `packet_buffers`. 0 is a
+    /// quarter of them. Default 0.
+    pub packets: u32,
+    /// Packets of one prefix at one worker, or of all flows that one filter holds there, 0..=16777215; 0 holds none.
+    /// Default 1024.
+    pub packets_per_prefix: u32,
+    /// Octets of one prefix at one worker, 1280..=4294967295. Default 1500000.
+    pub bytes_per_prefix: u32,
+    /// How long a packet may wait, 1..=600000 ms. Default 2000.
+    pub age_ms: u32,
+    /// How long a prefix may be on hold where the control plane does not say, 1..=600000 ms. Default 3000.
+    pub maximum_ms: u32,
+    /// How long packets wait for those that are still on the way of before, where the control plane does not
+    /// say, 1..=600000 ms. Default 50.
+    pub path_end_ms: u32,
+    /// How long a packet waits for its source on an access link, or its node at the end of a tunnel, to
+    /// become known here, 0..=1000 ms; 0: it is dropped at once. At most 512 wait at one worker, 128 of those
+    /// between two networks. Default 200.
+    pub unknown_ms: u32,
+    /// Which packet is dropped when one is too many. Default `drop-newest`.
+    pub overflow: HoldOverflow,
+    /// How many packets a worker releases per second, 1000..=100000000; twice as many as arrive meanwhile
+    /// come on top, so that a release ends. Default 1000000.
+    pub release_packets_per_second: u32,
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self {
+            packets: 0,
+            packets_per_prefix: 1024,
+            bytes_per_prefix: 1_500_000,
+            age_ms: 2000,
+            maximum_ms: 3000,
+            path_end_ms: 50,
+            unknown_ms: 200,
+            overflow: HoldOverflow::DropNewest,
+            release_packets_per_second: 1_000_000,
+        }
+    }
+}
+
+/// `dataplane.hold.overflow`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoldOverflow {
+    /// The one that has just come: what is held has no gaps.
+    #[default]
+    DropNewest,
+    /// The one that has waited longest: what is held is fresh.
+    DropOldest,
+}
+
+/// `dataplane.poll`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PollMode {
+    /// Spin: for cores of its own.
+    Busy,
+    /// Sleep when idle, for at most 0.8 ms: for shared cores and CI.
+    #[default]
+    Adaptive,
+}
+
+/// `dataplane.gtpu_zero_checksums`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ZeroChecksums {
+    /// They are dropped: over IPv6 a UDP packet has a checksum (RFC 8200 section 8.1).
+    #[default]
+    Refuse,
+    /// They are taken, from peers that leave it out.
+    Accept,
+}
+
+/// `dataplane.inner_ipv4`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InnerIpv4 {
+    /// They are dropped and counted, and nodes have no IPv4 prefixes.
+    #[default]
+    Refuse,
+    /// They are carried, in G-PDUs, GRE and IPv4 in IPv6, to and from the IPv4 prefixes of nodes.
+    Carry,
+}
+
+/// `dataplane.meter_rates`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MeterShare {
+    /// Each worker gets its part: together they never exceed the rate, but one flow, which is one worker's, gets
+    /// no more than a part of it.
+    #[default]
+    Divide,
+    /// Each worker gets all of it: one flow can have the whole rate, but flows on several workers have it as often.
+    Each,
+}
+
+/// `dataplane.tcp_mss_clamping`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MssClamping {
+    /// TCP headers stay as they are.
+    #[default]
+    Off,
+    /// For hosts behind firewalls that drop Packet Too Big.
+    On,
+}
+
+/// `dataplane.redistribute`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Redistribute {
+    /// On core ports, but for those of driver `net_af_packet` that have a receive queue for each
+    /// worker: to these Linux spreads by the flow within the tunnel already.
+    #[default]
+    Auto,
+    /// On all core ports.
+    Always,
+    /// Not at all: each tunnel is one worker's.
+    Never,
+}
+
+/// `dataplane.huge_pages`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HugePages {
+    /// Use them when the machine has free ones.
+    #[default]
+    Auto,
+    /// Do not use them.
+    Never,
+    /// Refuse to start without them.
+    Require,
+}
+fn default_workers() -> Vec<usize> {
+    vec![0]
+}
+fn default_memory_mib() -> u32 {
+    128
+}
+fn default_packet_buffers() -> u32 {
+    8192
+}
+fn default_icmpv6_errors_per_second() -> u32 {
+    100
+}
+fn default_punts_per_second() -> u32 {
+    10_000
+}
+fn default_neighbour_requests_per_second() -> u32 {
+    100
+}
+fn default_maximum_prefixes() -> u32 {
+    1 << 21
+}
+fn default_maximum_tunnels() -> u32 {
+    1 << 20
+}
+fn default_path_mtu_lifetime() -> u32 {
+    600
+}
+fn default_maximum_filters() -> u32 {
+    1 << 20
+}
+fn default_maximum_domain_filters() -> u32 {
+    1 << 14
+}
+fn default_maximum_meters() -> u32 {
+    1 << 20
+}
