@@ -8,9 +8,10 @@ mod flow;
 mod transaction;
 
 pub use flow::{
-    Direction, Filter, FilterAction, Meter, MeterRates, PortRange, Selector, TrafficClass, Yellow,
+    Direction, FILTER_NAME_OCTETS, Filter, FilterAction, Meter, MeterRates, PortRange, Selector,
+    TrafficClass, Yellow,
 };
-pub use transaction::Transaction;
+pub use transaction::{Before, Transaction};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
@@ -47,7 +48,8 @@ pub struct Tables {
 pub struct PrefixEntry {
     /// For packets to it.
     pub next_hop: NextHop,
-    /// For packets from it on the access side; `None`: refused there.
+    /// For packets from it, off an access link or out of a tunnel to who serves the node; `None`: refused on access links,
+    /// and out of tunnels only what comes by the next hop is taken.
     pub source: Option<Source>,
 }
 
@@ -108,12 +110,24 @@ pub enum DiscardReason {
 /// Who may send from a prefix, and where that goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Port name.
-    pub port: String,
-    /// The node's.
-    pub link_layer_address: LinkLayerAddress,
-    /// Where its packets go.
+    /// Where its packets come from.
+    pub sender: Sender,
+    /// Where they go.
     pub path: SourcePath,
+}
+
+/// Where packets from a prefix come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// From this node on an access link.
+    Node {
+        /// Port name.
+        port: String,
+        /// The node's.
+        link_layer_address: LinkLayerAddress,
+    },
+    /// Out of this tunnel: the node is behind the gateway at its other end.
+    Tunnel(u32),
 }
 
 /// Where packets from a prefix go.

@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{
     Direction, DiscardReason, Encapsulation, Filter, FilterAction, Gre, GtpU, LinkLayerAddress, Meter,
-    MeterRates, NextHop, PduSession, PortRange, PrefixEntry, Selector, Source, SourcePath, Tables,
+    MeterRates, NextHop, PduSession, PortRange, PrefixEntry, Selector, Sender, Source, SourcePath, Tables,
     TrafficClass, Transaction, Tunnel, Yellow,
 };
 use kedge_dataplane_api::proto;
@@ -61,11 +61,12 @@ fn source() -> impl Strategy<Value = Source> {
         Just(SourcePath::Native),
         (1..=u32::MAX).prop_map(SourcePath::Tunnel)
     ];
-    (port(), link_layer_address(), path).prop_map(|(port, link_layer_address, path)| Source {
+    let node = (port(), link_layer_address()).prop_map(|(port, link_layer_address)| Sender::Node {
         port,
         link_layer_address,
-        path,
-    })
+    });
+    let sender = prop_oneof![node, (1..=u32::MAX).prop_map(Sender::Tunnel)];
+    (sender, path).prop_map(|(sender, path)| Source { sender, path })
 }
 
 fn entry() -> impl Strategy<Value = PrefixEntry> {
@@ -166,12 +167,14 @@ fn filter() -> impl Strategy<Value = Filter> {
         (1..=u32::MAX).prop_map(FilterAction::Tunnel),
         Just(FilterAction::LocalBreakout),
         Just(FilterAction::Drop),
+        Just(FilterAction::Hold),
         (1..=u64::MAX).prop_map(FilterAction::Meter),
         (1..=u64::MAX).prop_map(FilterAction::NodeMeter),
     ];
-    let times = any::<(u32, u32)>();
-    (prop::option::of(prefix()), 1u16.., selector(), action, times).prop_map(
-        |(scope, priority, selector, action, (idle_timeout, lifetime))| Filter {
+    let rest = (any::<u32>(), any::<u32>(), "[a-z0-9-]{0,63}");
+    (prop::option::of(prefix()), 1u16.., selector(), action, rest).prop_map(
+        |(scope, priority, selector, action, (idle_timeout, lifetime, name))| Filter {
+            name,
             scope,
             priority,
             selector,
@@ -523,6 +526,21 @@ fn what_is_wrong_with_a_filter_or_a_meter_is_named() {
             ..whole.clone()
         }),
         "put_filters[0].id = 0: 0 is no filter id"
+    );
+    let name = "x".repeat(64);
+    assert_eq!(
+        refused(proto::Filter {
+            name: name.clone(),
+            ..whole.clone()
+        }),
+        format!("put_filters[0].name = {name}: is longer than 63 octets")
+    );
+    assert_eq!(
+        refused(proto::Filter {
+            action: Some(proto::filter::Action::Hold(false)),
+            ..whole.clone()
+        }),
+        "put_filters[0].hold = false: it is true or another action is given"
     );
     assert_eq!(
         refused(proto::Filter {

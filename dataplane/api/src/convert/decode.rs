@@ -8,8 +8,8 @@ use ipnet::Ipv6Net;
 
 use super::{ConversionError, MAPPED_LENGTH, flow};
 use crate::model::{
-    DiscardReason, Encapsulation, Gre, GtpU, LinkLayerAddress, NextHop, PduSession, PrefixEntry, Source,
-    SourcePath, Tables, Transaction, Tunnel,
+    DiscardReason, Encapsulation, Gre, GtpU, LinkLayerAddress, NextHop, PduSession, PrefixEntry, Sender,
+    Source, SourcePath, Tables, Transaction, Tunnel,
 };
 use crate::proto;
 
@@ -274,11 +274,21 @@ fn source(message: &proto::Source) -> Result<Source, ConversionError> {
             ));
         }
     };
-    Ok(Source {
-        port: port(&message.port)?,
-        link_layer_address: link_layer_address(&message.link_layer_address)?,
-        path,
-    })
+    let sender = match message.from_tunnel {
+        0 => Sender::Node {
+            port: port(&message.port)?,
+            link_layer_address: link_layer_address(&message.link_layer_address)?,
+        },
+        id if message.port.is_empty() && message.link_layer_address.is_empty() => Sender::Tunnel(id),
+        id => {
+            return Err(ConversionError::new(
+                "from_tunnel",
+                id.to_string(),
+                "goes without port and link_layer_address",
+            ));
+        }
+    };
+    Ok(Source { sender, path })
 }
 
 fn tunnel(message: &proto::Tunnel) -> Result<(u32, Tunnel), ConversionError> {

@@ -6,7 +6,7 @@ use ipnet::Ipv6Net;
 
 use super::{MAPPED_LENGTH, flow};
 use crate::model::{
-    DiscardReason, Encapsulation, LinkLayerAddress, NextHop, PrefixEntry, Source, SourcePath, Tables,
+    DiscardReason, Encapsulation, LinkLayerAddress, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables,
     Transaction, Tunnel,
 };
 use crate::proto;
@@ -176,9 +176,17 @@ fn next_hop(next_hop: &NextHop) -> proto::next_hop::Kind {
 }
 
 fn source(source: &Source) -> proto::Source {
+    let (port, link_layer_address, from_tunnel) = match &source.sender {
+        Sender::Node {
+            port,
+            link_layer_address,
+        } => (port.clone(), link_layer_address.to_vec(), 0),
+        Sender::Tunnel(id) => (String::new(), Vec::new(), *id),
+    };
     proto::Source {
-        port: source.port.clone(),
-        link_layer_address: source.link_layer_address.to_vec(),
+        port,
+        link_layer_address,
+        from_tunnel,
         path: Some(match source.path {
             SourcePath::Native => proto::source::Path::Native(true),
             SourcePath::Tunnel(id) => proto::source::Path::Tunnel(id),

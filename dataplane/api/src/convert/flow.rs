@@ -6,7 +6,8 @@ use super::ConversionError;
 use super::decode::{prefix_key, tunnel_id};
 use super::encode;
 use crate::model::{
-    Direction, Filter, FilterAction, Meter, MeterRates, PortRange, Selector, TrafficClass, Yellow,
+    Direction, FILTER_NAME_OCTETS, Filter, FilterAction, Meter, MeterRates, PortRange, Selector,
+    TrafficClass, Yellow,
 };
 use crate::proto;
 
@@ -37,9 +38,14 @@ pub(super) fn filter(message: &proto::Filter) -> Result<(u64, Filter), Conversio
         Some(it) => selector(it).map_err(|error| error.inside("selector"))?,
         None => Selector::default(),
     };
+    if message.name.len() > FILTER_NAME_OCTETS {
+        let value = message.name.clone();
+        return Err(ConversionError::new("name", value, "is longer than 63 octets"));
+    }
     Ok((
         id,
         Filter {
+            name: message.name.clone(),
             scope: key("scope", message.scope.as_ref())?,
             priority,
             selector,
@@ -70,6 +76,7 @@ fn action(action: Option<&proto::filter::Action>) -> Result<FilterAction, Conver
         Some(Action::Tunnel(id)) => Ok(FilterAction::Tunnel(tunnel_id("tunnel", *id)?)),
         Some(Action::LocalBreakout(is)) => chosen("local_breakout", FilterAction::LocalBreakout, *is),
         Some(Action::Drop(is)) => chosen("drop", FilterAction::Drop, *is),
+        Some(Action::Hold(is)) => chosen("hold", FilterAction::Hold, *is),
         Some(Action::Meter(id)) => Ok(FilterAction::Meter(meter_id("meter", *id)?)),
         Some(Action::NodeMeter(id)) => Ok(FilterAction::NodeMeter(meter_id("node_meter", *id)?)),
         None => Err(ConversionError::new(
@@ -190,6 +197,7 @@ pub(super) fn encode_filter(id: u64, filter: &Filter) -> proto::Filter {
     use proto::filter::Action;
     proto::Filter {
         id,
+        name: filter.name.clone(),
         scope: filter.scope.as_ref().map(encode::prefix_key),
         priority: u32::from(filter.priority),
         selector: Some(encode_selector(&filter.selector)),
@@ -198,6 +206,7 @@ pub(super) fn encode_filter(id: u64, filter: &Filter) -> proto::Filter {
             FilterAction::Tunnel(id) => Action::Tunnel(id),
             FilterAction::LocalBreakout => Action::LocalBreakout(true),
             FilterAction::Drop => Action::Drop(true),
+            FilterAction::Hold => Action::Hold(true),
             FilterAction::Meter(id) => Action::Meter(id),
             FilterAction::NodeMeter(id) => Action::NodeMeter(id),
         }),

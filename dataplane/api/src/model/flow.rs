@@ -2,10 +2,15 @@
 
 use ipnet::Ipv6Net;
 
+/// Longest name of a filter, in octets.
+pub const FILTER_NAME_OCTETS: usize = 63;
+
 /// A flow of packets, and what is done with it. Which of several filters counts for a packet is said at
 /// `Filter` in the contract.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
+    /// What its owner calls it, at most [`FILTER_NAME_OCTETS`]: it comes back with what was counted of it, be it long deleted.
+    pub name: String,
     /// The home network prefix whose packets it is asked about; `None`: those of every node.
     pub scope: Option<Ipv6Net>,
     /// 1..=65535; the lowest number comes first (as in RFC 6089 section 4.2).
@@ -79,6 +84,9 @@ pub enum FilterAction {
     LocalBreakout,
     /// They are dropped.
     Drop,
+    /// They wait, in bounds, until the filter says something else, is gone, or its `lifetime` has passed
+    /// (RFC 8818 FM:6-1). With a scope only, and a lifetime of 1..=600.
+    Hold,
     /// They are metered by this meter.
     Meter(u64),
     /// All packets of the node are metered by this meter.
@@ -112,6 +120,7 @@ impl FilterAction {
             Self::Tunnel(_) => "tunnel",
             Self::LocalBreakout => "local-breakout",
             Self::Drop => "drop",
+            Self::Hold => "hold",
             Self::Meter(_) => "meter",
             Self::NodeMeter(_) => "node-meter",
         }

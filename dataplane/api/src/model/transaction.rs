@@ -111,18 +111,64 @@ impl Transaction {
     }
 }
 
+/// What a transaction has touched of the largest tables, with what was there before: by key, each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    /// Of prefixes.
+    pub prefixes: Vec<(Ipv6Net, Option<PrefixEntry>)>,
+    /// Of tunnels.
+    pub tunnels: Vec<(u32, Option<Tunnel>)>,
+}
+
+/// Deletes and puts, and says what was there.
+fn change<K: Ord + Copy, V: Clone>(
+    table: &mut BTreeMap<K, V>,
+    replace: bool,
+    delete: &[K],
+    put: &[(K, V)],
+) -> Vec<(K, Option<V>)> {
+    let mut before = Vec::with_capacity(delete.len() + put.len());
+    if replace {
+        before.extend(
+            std::mem::take(table)
+                .into_iter()
+                .map(|(key, was)| (key, Some(was))),
+        );
+    }
+    before.extend(delete.iter().map(|key| (*key, table.remove(key))));
+    for (key, value) in put {
+        before.push((*key, table.insert(*key, value.clone())));
+    }
+    // What was there first counts: it is the first of its key.
+    before.sort_by_key(|(key, _)| *key);
+    before.dedup_by_key(|(key, _)| *key);
+    before
+}
+
 impl Tables {
-    /// Carries `transaction` out. Checks nothing: deleting what is absent has no
+    /// Carries `transaction` out, and gives what was there before. Checks nothing: deleting what is absent has no
     /// effect here, and `expected_generation` is the data plane's to compare.
-    pub fn apply(&mut self, transaction: &Transaction) {
-        if transaction.replace_all {
-            *self = Self::default();
-        }
-        for key in &transaction.delete_prefixes {
-            self.prefixes.remove(key);
-        }
-        for key in &transaction.delete_tunnels {
-            self.tunnels.remove(key);
+    pub fn apply(&mut self, transaction: &Transaction) -> Before {
+        let replace = transaction.replace_all;
+        let before = Before {
+            prefixes: change(
+                &mut self.prefixes,
+                replace,
+                &transaction.delete_prefixes,
+                &transaction.put_prefixes,
+            ),
+            tunnels: change(
+                &mut self.tunnels,
+                replace,
+                &transaction.delete_tunnels,
+                &transaction.put_tunnels,
+            ),
+        };
+        if replace {
+            let Self {
+                prefixes, tunnels, ..
+            } = std::mem::take(self);
+            (self.prefixes, self.tunnels) = (prefixes, tunnels);
         }
         for key in &transaction.delete_neighbours {
             self.neighbours.remove(key);
@@ -138,11 +184,10 @@ impl Tables {
         }
         self.filters.extend(transaction.put_filters.iter().cloned());
         self.meters.extend(transaction.put_meters.iter().copied());
-        self.prefixes.extend(transaction.put_prefixes.iter().cloned());
-        self.tunnels.extend(transaction.put_tunnels.iter().cloned());
         self.neighbours.extend(transaction.put_neighbours.iter().cloned());
         self.local_addresses
             .extend(transaction.put_local_addresses.iter().copied());
+        before
     }
 }
 
