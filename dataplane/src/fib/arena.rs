@@ -7,6 +7,11 @@
 //! one place that reads without atomics (the vector lookup) relies on it and
 //! says so.
 //!
+//! It is unsafe because no safe collection can be read while it grows: the region is mapped by hand, and a word of it is
+//! found from its number. That rests on one thing: `base` points to `lines` lines of a mapping that [`Memory`] made, owns, and
+//! gives out by borrows of itself. Who takes an address from here (the vector lookup, the chunks of slabs) argues what is
+//! done with it.
+//!
 //! The region is reserved whole at first and backed by the kernel as it is
 //! touched, in huge pages where it grants them: nothing is ever copied to grow.
 
@@ -15,10 +20,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Words of 64 bits in a line.
 pub(crate) const WORDS: usize = 8;
-/// Lines that are reserved: 16 GiB of addresses, of which only what is used has memory behind it.
-/// A descriptor has 28 bits for the number of a line.
+/// Lines that are reserved: 8 GiB of addresses, of which only what is used has memory behind it.
+/// A descriptor has 27 bits for the number of a line.
 #[cfg(not(miri))]
-const RESERVED: usize = 1 << 28;
+const RESERVED: usize = 1 << 27;
 #[cfg(miri)]
 const RESERVED: usize = 1 << 15;
 /// Where addresses are scarce (a limit on address space), less has to do.
@@ -35,7 +40,8 @@ pub(crate) struct Memory {
 // be shared between threads and the value may be dropped on any.
 #[allow(unsafe_code)]
 unsafe impl Send for Memory {}
-// SAFETY: as above.
+// SAFETY: what a shared reference gives is shared references to atomics, and addresses, with which nothing can be done but in
+// unsafe blocks of their own.
 #[allow(unsafe_code)]
 unsafe impl Sync for Memory {}
 
@@ -104,6 +110,11 @@ impl Memory {
             .store(value, Ordering::Relaxed);
     }
 
+    /// Where they begin: a page does.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.base.cast()
+    }
+
     /// Where the words are, for vector loads.
     #[cfg(target_arch = "x86_64")]
     #[inline]
@@ -155,7 +166,7 @@ fn map(lines: usize) -> Option<NonNull<AtomicU64>> {
 
 #[cfg(miri)]
 fn map(lines: usize) -> Option<NonNull<AtomicU64>> {
-    // SAFETY: the layout has a size.
+    // SAFETY: the layout has a size: it is of at least one line, or of one word.
     #[allow(unsafe_code)]
     NonNull::new(unsafe { std::alloc::alloc_zeroed(layout(lines)) }.cast())
 }
@@ -169,7 +180,7 @@ impl Drop for Memory {
             // It can only fail if the range were not mapped.
             let _ = nix::sys::mman::munmap(self.base.cast(), self.lines * WORDS * 8);
         }
-        // SAFETY: as above.
+        // SAFETY: `base` is from `alloc_zeroed` with the layout of as many lines; nobody refers to it, as above.
         #[allow(unsafe_code)]
         #[cfg(miri)]
         unsafe {
@@ -178,14 +189,29 @@ impl Drop for Memory {
     }
 }
 
-/// What is handed out in one piece: so many lines.
-pub(super) const SIZES: [u32; 8] = [1, 4, 8, 32, 64, 128, 256, 512];
+/// What is handed out in one piece: so many lines. Fans have any number up to [`ANY`].
+pub(super) const SIZES: [u32; ANY as usize + 4] = {
+    let mut sizes = [0; ANY as usize + 4];
+    let mut at = 0;
+    while at < ANY {
+        sizes[at as usize] = at + 1;
+        at += 1;
+    }
+    let mut wide = 64;
+    while wide <= 512 {
+        sizes[at as usize] = wide;
+        (at, wide) = (at + 1, wide * 2);
+    }
+    sizes
+};
+const ANY: u32 = 34;
 
 fn class(lines: u32) -> usize {
-    SIZES
-        .iter()
-        .position(|size| *size >= lines)
-        .unwrap_or(SIZES.len() - 1)
+    let class = match lines {
+        ..=ANY => lines.max(1) - 1,
+        _ => ANY + lines.div_ceil(64).next_power_of_two().ilog2(),
+    };
+    (class as usize).min(SIZES.len() - 1)
 }
 
 /// The writer's end: which lines are free.
@@ -226,13 +252,28 @@ impl Arena {
     /// Lines, zeroed. Whoever makes changes has asked for [`Arena::room`] before; that there is none
     /// after all ends the process, as an allocation that fails would.
     pub(super) fn take(&mut self, lines: u32, stamp: u64) -> u32 {
-        let Some(line) = self.allocate(lines, stamp) else {
+        let line = self.take_unwritten(lines);
+        for line in line..line + SIZES[class(lines)] {
+            for word in 0..WORDS {
+                self.memory.store(line, word, 0);
+            }
+            self.notes[line as usize] = Note {
+                stamp,
+                ..Note::default()
+            };
+        }
+        line
+    }
+
+    /// The same with whatever was in them, for [`Arena::copy`].
+    pub(super) fn take_unwritten(&mut self, lines: u32) -> u32 {
+        let Some(line) = self.allocate(lines) else {
             std::alloc::handle_alloc_error(layout(lines as usize));
         };
         line
     }
 
-    fn allocate(&mut self, lines: u32, stamp: u64) -> Option<u32> {
+    fn allocate(&mut self, lines: u32) -> Option<u32> {
         let class = class(lines);
         let size = SIZES[class];
         let line = match self.free[class].pop() {
@@ -249,15 +290,6 @@ impl Arena {
                 line
             }
         };
-        for line in line..line + size {
-            for word in 0..WORDS {
-                self.memory.store(line, word, 0);
-            }
-            self.notes[line as usize] = Note {
-                stamp,
-                ..Note::default()
-            };
-        }
         self.used += size as usize;
         Some(line)
     }

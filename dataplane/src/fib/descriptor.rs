@@ -1,14 +1,14 @@
 //! What a slot says of what is below it: 32 bits, of which 0 is nothing.
 //!
 //! ```text
-//!  31                                  4   3     2      1 0
-//! +-------------------------------------+-----+------+-------+
-//! |            number of a line         | LOW | KIND | WIDTH |
-//! +-------------------------------------+-----+------+-------+
+//!   31    30                            4   3     2      1 0
+//! +-----+-------------------------------+-----+------+-------+
+//! | FAN |       number of a line        | LOW | KIND | WIDTH |
+//! +-----+-------------------------------+-----+------+-------+
 //!  WIDTH 1, 2, 3: a node of 3, 6, 9 bits, 12 with WIDTH 3 and LOW;
 //!                 KIND set: its slots have 4 octets, results only; else 8
-//!  WIDTH 0:       KIND set: skipped bits; else a bucket;
-//!                 LOW set: bits 64 to 127 of the address begin here
+//!  WIDTH 0:       KIND set: skipped bits; else, with FAN, a fan, without, a bucket;
+//!                 LOW set: bits 64 to 127 of the address begin here; a fan is of short prefixes
 //! ```
 //!
 //! So that the step through a node, by far the most frequent, need not ask for
@@ -25,6 +25,8 @@ pub(super) const BUCKET: usize = 5;
 pub(super) const LOW: u32 = 8;
 const KIND: u32 = 4;
 const WIDTH: u32 = 3;
+/// Set in a fan. With KIND it is a bucket of short prefixes within one, said by a lookup on its way only.
+pub(super) const FAN: u32 = 1 << 31;
 
 /// Bits of a node, by the lower four bits of its descriptor.
 const BITS: [u8; 16] = [0, 3, 6, 9, 0, 3, 6, 9, 0, 0, 0, 12, 0, 0, 0, 12];
@@ -49,6 +51,13 @@ pub(super) enum Kind {
     Skip,
     /// Up to [`BUCKET`] prefixes.
     Bucket,
+    /// Buckets in order (see `fan`).
+    Fan {
+        /// Of short prefixes.
+        short: bool,
+    },
+    /// A bucket of prefixes of up to 31 bits, in a fan.
+    ShortBucket,
 }
 
 impl Descriptor {
@@ -65,6 +74,14 @@ impl Descriptor {
 
     pub(super) fn bucket(line: u32) -> Self {
         Self(line << 4)
+    }
+
+    pub(super) fn fan(line: u32, short: bool) -> Self {
+        Self(FAN | line << 4 | if short { LOW } else { 0 })
+    }
+
+    pub(super) fn short_bucket(line: u32) -> Self {
+        Self(FAN | line << 4 | KIND)
     }
 
     /// Marked as where the lower half of the address begins: a skip or a bucket.
@@ -84,32 +101,39 @@ impl Descriptor {
 
     #[inline]
     pub(super) fn is_low(self) -> bool {
-        self.0 & (LOW | WIDTH) == LOW
+        self.0 & (FAN | LOW | WIDTH) == LOW
     }
 
     #[inline]
     pub(super) fn line(self) -> u32 {
-        self.0 >> 4
+        (self.0 & !FAN) >> 4
     }
 
     #[inline]
     pub(super) fn kind(self) -> Kind {
-        match (self.0, self.0 & WIDTH, self.0 & KIND != 0) {
-            (0, ..) => Kind::None,
-            (_, 0, true) => Kind::Skip,
-            (_, 0, false) => Kind::Bucket,
-            (_, _, narrow) => Kind::Node {
+        let kind = self.0 & KIND != 0;
+        if self.0 & WIDTH != 0 {
+            return Kind::Node {
                 bits: u32::from(BITS[(self.0 & 15) as usize]),
-                narrow,
+                narrow: kind,
+            };
+        }
+        match (self.0, self.0 & FAN != 0, kind) {
+            (0, ..) => Kind::None,
+            (_, false, true) => Kind::Skip,
+            (_, false, false) => Kind::Bucket,
+            (_, true, true) => Kind::ShortBucket,
+            (_, true, false) => Kind::Fan {
+                short: self.0 & LOW != 0,
             },
         }
     }
 
-    /// Lines that it has.
+    /// Lines that it has; of a fan the first only.
     pub(super) fn lines(self) -> u32 {
         match self.kind() {
             Kind::None => 0,
-            Kind::Skip | Kind::Bucket => 1,
+            Kind::Skip | Kind::Bucket | Kind::Fan { .. } | Kind::ShortBucket => 1,
             Kind::Node { bits, narrow } => ((1 << bits) / if narrow { 16 } else { 8 }).max(1),
         }
     }

@@ -17,16 +17,20 @@
 //!   prefix that ends within the node there, and what is below. Where nothing is
 //!   below any slot, slots have 4 octets: a full pool of /64s costs 4 octets a prefix;
 //! - buckets: a line with up to five prefixes, compared at once;
+//! - fans: up to 33 full buckets in order, behind a line that says which one (`fan`): a hundred prefixes far
+//!   apart from each other, in two steps and few octets each;
 //! - skips: a line for bits that all below have in common, where they reach to bit 28 or beyond;
 //!   nearer the root nodes lead there.
 //!
-//! A bucket that overflows becomes a node; a node of which one slot in eight leads to
-//! nodes of one width swallows them (3 + 3 = 6, 6 + 3 = 9), as long as together
-//! they have no more than nine bits, twelve near the root. So dense parts get wide
-//! nodes, sparse ones buckets, and one pool has the same few steps wherever it
-//! lies. Nodes begin at bit 1 + 3n in the upper half of an address, and none reaches
-//! across bits 28, 37, 46, 55 and 64: so a /64 ends where a node ends, and wide nodes
-//! lie one above the other.
+//! A bucket that overflows becomes a fan, or a node where its prefixes lie close
+//! together, and a fan that overflows a node with fans below; a node of which one
+//! slot in eight leads to nodes of one width swallows them (3 + 3 = 6, 6 + 3 = 9),
+//! as long as together they have no more than nine bits, twelve near the root. So
+//! dense parts get wide nodes, sparse ones fans, and one pool has the same few
+//! steps wherever it lies. Nodes begin at bit 1 + 3n in the upper half of an
+//! address, and none reaches across bits 28, 37, 46, 55 and 64: so a /64 ends where
+//! a node ends, and wide nodes lie one above the other.
+//!
 //! No result is pushed down below its node: a change of `::/0` over a million
 //! prefixes changes one node, the root (and what is said of up to eight `jumps`,
 //! by which keys of the largest pools come past the upper steps).
@@ -43,6 +47,8 @@
 
 mod arena;
 mod descriptor;
+mod exact;
+mod fan;
 mod jumps;
 mod prefix;
 mod reference;

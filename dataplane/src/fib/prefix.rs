@@ -3,7 +3,7 @@
 use ipnet::Ipv6Net;
 
 /// A prefix, host bits zero. Ordered by address, then the shorter first: what is in a prefix follows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Prefix {
     pub(super) high: u64,
     pub(super) low: u64,
@@ -53,11 +53,6 @@ impl Prefix {
             u128::from(key) >> (depth - 64)
         };
         Self::new(self.bits() & mask(depth) | behind, depth + length)
-    }
-
-    /// The last prefix in order that begins with the first `depth` bits of this one.
-    pub(super) fn last_within(self, depth: u32) -> Self {
-        Self::new(self.bits() & mask(depth) | !mask(depth), 128)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::arena::{Memory, WORDS};
 use super::descriptor::{BUCKET, Descriptor, Kind};
+use super::fan::{self, SHORT_BUCKET};
 use super::jumps::Jumps;
 use super::{LANES, NO_MATCH, ROOT_BITS};
 
@@ -71,29 +72,63 @@ impl Lane {
                     self.at = Descriptor(slot as u32);
                     (slot >> 32) as u32
                 };
-                if result != NO_MATCH {
-                    self.best = result;
-                }
+                self.take(result);
                 self.key <<= bits;
+            }
+            Kind::Fan { .. } | Kind::ShortBucket | Kind::Bucket => self.leaf(memory),
+        }
+    }
+
+    /// A step through what has no slots. By itself, so that the steps through nodes stay short.
+    #[inline(never)]
+    fn leaf(&mut self, memory: &Memory) {
+        let line = self.at.line();
+        match self.at.kind() {
+            Kind::Fan { short } => {
+                let child = fan::child(memory, line, self.key, short);
+                self.at = if short {
+                    Descriptor::short_bucket(child)
+                } else {
+                    Descriptor::bucket(child)
+                };
+            }
+            // What is behind the lowest bit of an entry that is set may differ, and that bit itself. The longest is first.
+            // All are compared: where it ends is different each time.
+            Kind::ShortBucket => {
+                let key = (self.key >> 32) as u32;
+                let same = (0..SHORT_BUCKET).fold(0u32, |same, entry| {
+                    let bits = fan::half(memory, line, entry);
+                    same | u32::from(key ^ bits <= bits ^ bits.wrapping_sub(1)) << entry
+                });
+                if same != 0 {
+                    let entry = same.trailing_zeros() as usize;
+                    self.take(fan::half(memory, line, SHORT_BUCKET + entry));
+                }
+                self.at = Descriptor::NONE;
             }
             Kind::Bucket => {
                 if self.at.is_low() {
                     self.key = self.low;
                 }
-                for entry in 0..BUCKET {
-                    // What is behind the lowest bit that is set may differ, and that bit itself.
+                let same = (0..BUCKET).fold(0u32, |same, entry| {
                     let bits = memory.load(line, entry);
-                    if self.key ^ bits <= bits ^ bits.wrapping_sub(1) {
-                        let pair = memory.load(line, 5 + entry / 2);
-                        let result = (pair >> (32 * (entry & 1))) as u32;
-                        if result != NO_MATCH {
-                            self.best = result;
-                        }
-                        break;
-                    }
+                    same | u32::from(self.key ^ bits <= bits ^ bits.wrapping_sub(1)) << entry
+                });
+                if same != 0 {
+                    let entry = same.trailing_zeros() as usize;
+                    self.take(fan::half(memory, line, 2 * BUCKET + entry));
                 }
                 self.at = Descriptor::NONE;
             }
+            Kind::None | Kind::Skip | Kind::Node { .. } => {}
+        }
+    }
+
+    /// The result of a longer prefix than any before, if there is one.
+    #[inline]
+    fn take(&mut self, result: u32) {
+        if result != NO_MATCH {
+            self.best = result;
         }
     }
 

@@ -26,6 +26,24 @@ fn usual() -> impl Strategy<Value = Ipv6Net> {
     ]
 }
 
+/// As registries and their members have them: a few blocks, in each some prefixes of any length, few of them close
+/// together. Enough to fill fans, to split them and to bring them back.
+fn sparse() -> impl Strategy<Value = Ipv6Net> {
+    let block = prop::sample::select(vec![
+        0x2001_0db8u64,
+        0x2001_0db9,
+        0x2a10_0040,
+        0x2a10_7f00,
+        0xffff_ffff,
+    ]);
+    let length =
+        prop_oneof![6 => Just(48u8), 1 => 20u8..=32, 3 => 33u8..=56, 2 => Just(64u8), 1 => 57u8..=70];
+    (block, 0u64..400, length).prop_map(|(block, at, length)| {
+        let behind = scattered(at) as u32 >> (at % 24);
+        net(u128::from(block << 32 | u64::from(behind)) << 64, length)
+    })
+}
+
 fn net(bits: u128, length: u8) -> Ipv6Net {
     Ipv6Net::new(bits.into(), length).unwrap().trunc()
 }
@@ -112,6 +130,16 @@ proptest! {
     #[test]
     #[cfg_attr(miri, ignore = "too long: see versions::tests")]
     fn usual_prefixes(transactions in transactions(usual(), if cfg!(miri) { 5 } else { 120 })) {
+        the_fast_one_is_the_slow_one(transactions)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 32 }, ..ProptestConfig::default() })]
+
+    #[test]
+    #[cfg_attr(miri, ignore = "too long: see versions::tests")]
+    fn sparse_prefixes(transactions in transactions(sparse(), if cfg!(miri) { 5 } else { 400 })) {
         the_fast_one_is_the_slow_one(transactions)?;
     }
 }
@@ -431,4 +459,43 @@ fn addresses_in_one_link_are_told_apart_to_the_last_bit() {
         reference.set(net(link, 128), NO_MATCH);
         agree(&table.commit(), &reference, &keys).unwrap();
     }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "its memory is smaller")]
+fn twice_the_largest_table_fits_one_transaction() {
+    let limits = crate::snapshot::TableLimits::default();
+    // All that is there goes, and as much comes.
+    assert_eq!(Table::new().room_for(2 * limits.prefixes), Ok(()));
+    assert!(Table::new().room_for(1 << 27).is_err());
+}
+
+#[test]
+fn all_addresses_of_a_link_come_and_go() {
+    // The last node of all reaches beyond the address, and is made anew when few are left below it.
+    let link = 0x2001_0db8_0000_0001u128 << 64;
+    let count: u128 = if cfg!(miri) { 16 } else { 256 };
+    let prefixes = |host: u128| {
+        [(128, host), (127, host), (126, host)].map(|(length, host)| (net(link | host, length), length))
+    };
+    let mut table = Table::new();
+    let mut reference = Reference::default();
+    let keys: Vec<u128> = (0..count + 8).map(|host| link | host).collect();
+    // Each in an order of its own.
+    for host in (0..count).map(|it| it * 77 % count) {
+        for (prefix, length) in prefixes(host) {
+            let result = host as u32 * 3 + u32::from(length);
+            table.set(prefix, result).unwrap();
+            reference.set(prefix, result);
+        }
+    }
+    agree(&table.commit(), &reference, &keys).unwrap();
+    for host in (0..count).map(|it| it * 51 % count) {
+        for (prefix, _) in prefixes(host) {
+            table.set(prefix, NO_MATCH).unwrap();
+            reference.set(prefix, NO_MATCH);
+            agree(&table.commit(), &reference, &keys).unwrap();
+        }
+    }
+    assert!(table.is_empty());
 }

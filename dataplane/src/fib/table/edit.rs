@@ -1,6 +1,7 @@
 //! One change: down the path, copying it, and up again.
 
 use super::super::descriptor::{BUCKET, Descriptor, Kind};
+use super::super::fan::{self, Entry};
 use super::super::prefix::Prefix;
 use super::super::{NO_MATCH, ROOT_BITS};
 use super::Table;
@@ -103,12 +104,18 @@ impl Table {
         self.arena.note_mut(line).lengths[index as usize % 8] = slot.length;
     }
 
-    /// The entries of a bucket, the longest first: bits behind its beginning, how many, result.
-    pub(super) fn entries(&self, at: Descriptor) -> Vec<(u64, u32, u32)> {
-        let memory = &self.arena.memory;
-        let entry = |entry: usize| {
-            let result = (memory.load(at.line(), 5 + entry / 2) >> (32 * (entry & 1))) as u32;
-            let bits = memory.load(at.line(), entry);
+    /// The entries of a bucket or a fan, in no order: bits behind its beginning, how many, result.
+    pub(super) fn entries(&self, at: Descriptor) -> Vec<Entry> {
+        if let Kind::Fan { short } = at.kind() {
+            return self.fan_entries(at, short);
+        }
+        self.bucket_entries(at.line()).collect()
+    }
+
+    pub(super) fn bucket_entries(&self, line: u32) -> impl Iterator<Item = Entry> + '_ {
+        let entry = move |entry: usize| {
+            let result = fan::half(&self.arena.memory, line, 2 * BUCKET + entry);
+            let bits = self.arena.memory.load(line, entry);
             (
                 bits & bits.wrapping_sub(1),
                 63 - bits.trailing_zeros().min(63),
@@ -118,17 +125,30 @@ impl Table {
         (0..BUCKET)
             .map(entry)
             .take_while(|(_, _, result)| *result != NO_MATCH)
-            .collect()
+    }
+
+    /// A bucket or a fan that no version will have any more.
+    pub(super) fn give_up_leaf(&mut self, at: Descriptor) {
+        let lines = match at.kind() {
+            Kind::Fan { .. } => self.fan_lines(at),
+            _ => 1,
+        };
+        self.give_up(at.line(), lines);
     }
 
     /// A bucket of this change with these entries; nothing for none.
-    pub(super) fn bucket(&mut self, mut entries: Vec<(u64, u32, u32)>) -> Descriptor {
+    pub(super) fn bucket(&mut self, entries: Vec<Entry>) -> Descriptor {
         if entries.is_empty() {
             return Descriptor::NONE;
         }
+        let line = self.take(1);
+        self.fill_bucket(line, entries);
+        Descriptor::bucket(line)
+    }
+
+    pub(super) fn fill_bucket(&mut self, line: u32, mut entries: Vec<Entry>) {
         debug_assert!(entries.len() <= BUCKET, "{entries:?}");
         entries.sort_by_key(|(_, length, _)| std::cmp::Reverse(*length));
-        let line = self.take(1);
         let mut words = [0u64; 8];
         for (at, (bits, length, result)) in entries.into_iter().enumerate().take(BUCKET) {
             words[at] = bits | 1 << (63 - length.min(63));
@@ -137,7 +157,6 @@ impl Table {
         for (at, word) in words.into_iter().enumerate() {
             self.arena.memory.store(line, at, word);
         }
-        Descriptor::bucket(line)
     }
 
     /// Bits to skip, how many, and what is behind them.
@@ -175,6 +194,8 @@ impl Table {
         match at.kind() {
             Kind::None => at,
             Kind::Skip | Kind::Bucket => at.low(),
+            // A fan is in the upper half.
+            Kind::Fan { .. } | Kind::ShortBucket => at,
             Kind::Node { .. } => self.skip_line(0, 0, at).low(),
         }
     }
@@ -217,15 +238,8 @@ impl Table {
         let key = prefix.key(depth);
         let new = match at.kind() {
             Kind::None => self.build(vec![(prefix, result)], depth),
-            Kind::Bucket => {
-                let mut entries = self.entries(at);
-                self.give_up(at.line(), 1);
-                let rest = prefix.rest(depth);
-                entries.retain(|(bits, length, _)| (*bits, *length) != (key, rest));
-                let mut all: Vec<(Prefix, u32)> = entries
-                    .into_iter()
-                    .map(|(bits, length, result)| (prefix.extend(depth, bits, length), result))
-                    .collect();
+            Kind::Bucket | Kind::Fan { .. } | Kind::ShortBucket => {
+                let mut all = self.without(at, depth, prefix);
                 all.push((prefix, result));
                 self.build(all, depth)
             }
@@ -279,6 +293,18 @@ impl Table {
         self.at(new, depth)
     }
 
+    /// The prefixes of a bucket or a fan, which is given up, except `prefix`, which is or could be among them.
+    fn without(&mut self, at: Descriptor, depth: u32, prefix: Prefix) -> Vec<(Prefix, u32)> {
+        let entries = self.entries(at);
+        self.give_up_leaf(at);
+        let own = (prefix.key(depth), prefix.rest(depth));
+        entries
+            .into_iter()
+            .filter(|(bits, length, _)| (*bits, *length) != own)
+            .map(|(bits, length, result)| (prefix.extend(depth, bits, length), result))
+            .collect()
+    }
+
     pub(super) fn remove(&mut self, prefix: Prefix) {
         let root = self.root_node();
         if u32::from(prefix.length) <= ROOT_BITS {
@@ -301,7 +327,7 @@ impl Table {
             .take_while(|_| interior)
             .find_map(|shorter| {
                 let result = self.prefixes.get(&prefix.cut(depth + shorter))?;
-                Some((*result, shorter as u8))
+                Some((result, shorter as u8))
             });
         let (result, now) = next.unwrap_or((NO_MATCH, 0));
         for index in node.range(prefix.key(depth), length) {
@@ -325,12 +351,9 @@ impl Table {
         let key = prefix.key(depth);
         let new = match at.kind() {
             Kind::None => at,
-            Kind::Bucket => {
-                let mut entries = self.entries(at);
-                self.give_up(at.line(), 1);
-                let rest = prefix.rest(depth);
-                entries.retain(|(bits, length, _)| (*bits, *length) != (key, rest));
-                self.bucket(entries)
+            Kind::Bucket | Kind::Fan { .. } | Kind::ShortBucket => {
+                let left = self.without(at, depth, prefix);
+                self.build(left, depth)
             }
             Kind::Skip => {
                 let (bits, length, child) = self.skipped(at);

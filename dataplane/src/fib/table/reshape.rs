@@ -1,10 +1,14 @@
 //! Nodes that grow, merge and go.
 
+use std::collections::BTreeMap;
+
 use super::super::NO_MATCH;
 use super::super::descriptor::{BUCKET, Descriptor, Kind};
+use super::super::fan::{self, Entry};
 use super::super::prefix::Prefix;
 use super::Table;
 use super::edit::{Node, Slot};
+use super::fans::{are_dense, fan_of};
 
 /// Nodes do not reach across this bit, nor across every ninth one behind it: so a node grows to its full
 /// width, and meets others that did, instead of stopping where some of those below have grown first.
@@ -23,6 +27,21 @@ fn most(depth: u32) -> u32 {
 }
 /// A sparse node with no more prefixes below it than this is made anew.
 const FEW: usize = 48;
+
+/// Those of these prefixes that are longer than `bits`, by the first `bits`, and what they are behind them.
+fn by_slot(entries: Vec<Entry>, bits: u32) -> BTreeMap<usize, Vec<Entry>> {
+    let mut slots: BTreeMap<usize, Vec<Entry>> = BTreeMap::new();
+    for (key, length, result) in entries {
+        if length > bits {
+            let below = (key << bits, length - bits, result);
+            slots
+                .entry((key >> (64 - bits)) as usize)
+                .or_default()
+                .push(below);
+        }
+    }
+    slots
+}
 
 impl Table {
     /// An empty node of this change.
@@ -64,6 +83,17 @@ impl Table {
                 .collect();
             let bucket = self.bucket(entries);
             return self.at(bucket, depth);
+        }
+        if !short && entries.len() <= fan::MOST && depth < 64 && entries.iter().all(|(it, _)| fits(it)) {
+            let mut relative: Vec<Entry> = entries
+                .iter()
+                .map(|(it, result)| (it.key(depth), it.rest(depth), *result))
+                .collect();
+            if !are_dense(&relative)
+                && let Some(plan) = fan_of(&mut relative)
+            {
+                return self.fan(plan);
+            }
         }
         let key = first.key(depth);
         let differ = entries
@@ -144,6 +174,9 @@ impl Table {
     fn fits(&self, at: Descriptor, bits: u32) -> bool {
         match at.kind() {
             Kind::None | Kind::Bucket => true,
+            Kind::Fan { .. } | Kind::ShortBucket => by_slot(self.entries(at), bits)
+                .into_values()
+                .all(|mut below| below.len() <= BUCKET || fan_of(&mut below).is_some()),
             Kind::Skip => {
                 let (_, length, child) = self.skipped(at);
                 length >= bits || self.fits(child, bits - length)
@@ -192,28 +225,26 @@ impl Table {
         let mut slots = vec![Slot::default(); 1 << bits];
         match at.kind() {
             Kind::None => {}
-            Kind::Bucket => {
-                let entries = self.entries(at);
-                self.give_up(at.line(), 1);
-                let mut further: std::collections::BTreeMap<usize, Vec<(u64, u32, u32)>> = Default::default();
+            Kind::Bucket | Kind::Fan { .. } | Kind::ShortBucket => {
+                let mut entries = self.entries(at);
+                self.give_up_leaf(at);
                 // The shortest first, so that longer ones are put over them.
-                for (key, length, result) in entries.into_iter().rev() {
+                entries.sort_by_key(|(_, length, _)| *length);
+                for (key, length, result) in entries.iter().filter(|(_, length, _)| *length <= bits) {
                     let index = (key >> (64 - bits)) as usize;
-                    if length > bits {
-                        further
-                            .entry(index)
-                            .or_default()
-                            .push((key << bits, length - bits, result));
-                    } else {
-                        *interior |= length < bits;
-                        for slot in &mut slots[index..index + (1 << (bits - length))] {
-                            slot.result = result;
-                            slot.length = length as u8;
-                        }
+                    *interior |= *length < bits;
+                    for slot in &mut slots[index..index + (1 << (bits - length))] {
+                        slot.result = *result;
+                        slot.length = *length as u8;
                     }
                 }
-                for (index, entries) in further {
-                    slots[index].child = self.bucket(entries);
+                for (index, mut below) in by_slot(entries, bits) {
+                    slots[index].child = if below.len() <= BUCKET {
+                        self.bucket(below)
+                    } else {
+                        // There is one: see `fits`.
+                        fan_of(&mut below).map_or(Descriptor::NONE, |plan| self.fan(plan))
+                    };
                 }
             }
             Kind::Skip => {
@@ -278,30 +309,71 @@ impl Table {
         if taken >= node.slots() as usize / 8 + 3 {
             return at;
         }
-        // All that begin like the node and are longer than that.
-        let from = Prefix {
-            length: depth as u8 + 1,
-            ..within.cut(depth)
-        };
-        let entries: Vec<(Prefix, u32)> = self
-            .prefixes
-            .range(from..=within.last_within(depth))
-            .filter(|(prefix, _)| u32::from(prefix.length) > depth)
-            .map(|(prefix, result)| (*prefix, *result))
-            .take(FEW + 1)
-            .collect();
         let few = if node.bits == 3 { BUCKET - 2 } else { FEW };
-        if entries.len() > few {
+        let mut entries = Vec::with_capacity(few);
+        if !self.below(at, depth, within.cut(depth), few, &mut entries) {
             return at;
         }
         self.give_up_all(at);
         self.build(entries, depth)
     }
 
+    /// All prefixes at and below `at`, which begin with `within`; whether they are no more than `most`.
+    fn below(
+        &self,
+        at: Descriptor,
+        depth: u32,
+        within: Prefix,
+        most: usize,
+        found: &mut Vec<(Prefix, u32)>,
+    ) -> bool {
+        match at.kind() {
+            Kind::None => {}
+            Kind::Bucket | Kind::Fan { .. } | Kind::ShortBucket => {
+                let entries = self.entries(at).into_iter();
+                found.extend(
+                    entries.map(|(bits, length, result)| (within.extend(depth, bits, length), result)),
+                );
+            }
+            Kind::Skip => {
+                let (bits, length, child) = self.skipped(at);
+                let within = within.extend(depth, bits, length);
+                return self.below(child, depth + length, within, most, found);
+            }
+            Kind::Node { .. } => {
+                let Some(node) = Node::of(at) else { return false };
+                let interior = self.arena.note(node.line).interior;
+                // The last node of all may reach beyond the address.
+                let bits = node.bits.min(128 - depth);
+                for index in 0..node.slots() {
+                    let slot = self.slot(node, index);
+                    let here = within.extend(depth, u64::from(index) << (64 - node.bits), bits);
+                    let length = u32::from(slot.length) * u32::from(slot.result != NO_MATCH);
+                    // What a longer one hides here it may hide everywhere. Most nodes hide nothing.
+                    let shortest = if interior { 1 } else { node.bits };
+                    for length in shortest..=length {
+                        let prefix = here.cut(depth + length);
+                        let known = found.iter().any(|(it, _)| *it == prefix);
+                        found.extend(
+                            self.prefixes
+                                .get(&prefix)
+                                .filter(|_| !known)
+                                .map(|it| (prefix, it)),
+                        );
+                    }
+                    if found.len() > most || !self.below(slot.child, depth + node.bits, here, most, found) {
+                        return false;
+                    }
+                }
+            }
+        }
+        found.len() <= most
+    }
+
     fn give_up_all(&mut self, at: Descriptor) {
         match at.kind() {
             Kind::None => return,
-            Kind::Bucket => {}
+            Kind::Bucket | Kind::Fan { .. } | Kind::ShortBucket => return self.give_up_leaf(at),
             Kind::Skip => {
                 let (_, _, child) = self.skipped(at);
                 self.give_up_all(child);
