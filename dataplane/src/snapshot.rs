@@ -17,12 +17,15 @@ mod types;
 mod tests;
 
 pub use check::{ApplyError, TableLimits};
-pub use compile::{Carried, Compiler, Expiry, KnownHold, Maximums, Total, earlier};
+pub use compile::{
+    Carried, Compiler, CountedOf, Departed, Expiry, FlowHold, KnownHold, MOST_DEPARTED, Maximums, Named,
+    Total, earlier,
+};
 pub use routes::{Entry, Hop, Routes};
 pub use slab::Slab;
 pub use types::{
-    Adjacency, After, LinkLayerAddress, MAX_PORTS, NextHop, Path, PortDescription, Route, Snapshot,
-    SourceRule, TEID_OF_OTHERS, Tunnel,
+    Adjacency, After, EXCEPTION_MTU, LinkLayerAddress, MAX_PORTS, NextHop, Path, PortDescription, Route,
+    Snapshot, SourceRule, TEID_OF_OTHERS, Tunnel,
 };
 
 /// The writing end of publication.

@@ -42,9 +42,15 @@ impl<T> Versions<T> {
 
     /// Begins the next version, and gives back through `free` what no version refers to. The oldest
     /// first, and nothing younger than one that is held: it may refer to what a later one replaced.
-    pub(crate) fn commit(&mut self, mut free: impl FnMut(T)) -> Token {
+    pub(crate) fn commit(&mut self, free: impl FnMut(T)) -> Token {
         let last = std::mem::replace(&mut self.last, Token::new(()));
         self.older.push_back((last, std::mem::take(&mut self.garbage)));
+        self.release(free);
+        self.last.clone()
+    }
+
+    /// The same without a next version.
+    pub(crate) fn release(&mut self, mut free: impl FnMut(T)) {
         while let Some((held, garbage)) = self.older.front_mut() {
             // Not only counts: synchronises with the reader that let go last.
             if Token::get_mut(held).is_none() {
@@ -53,7 +59,6 @@ impl<T> Versions<T> {
             garbage.drain(..).for_each(&mut free);
             self.older.pop_front();
         }
-        self.last.clone()
     }
 
     /// Older versions that are still held, as far as is known.

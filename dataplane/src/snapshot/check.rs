@@ -8,12 +8,12 @@ use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{
-    Encapsulation, NextHop, PrefixEntry, Source, SourcePath, Tables, Transaction, Tunnel,
+    Encapsulation, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables, Transaction, Tunnel,
 };
 
 use super::PortDescription;
 use super::compile::{Filters, tunnels_named};
-use super::family::{MAPPED_LENGTH, is_global_unicast, is_ipv4, is_unicast, shown, shown_prefix};
+use super::family::{is_global_unicast, is_ipv4, is_ipv4_prefix, is_unicast, shown, shown_prefix};
 use crate::tunnel::{gre, gtpu};
 
 /// No prefix is held for longer: ten minutes.
@@ -143,9 +143,12 @@ pub enum ApplyError {
         /// How long.
         maximum_ms: u32,
     },
-    /// An IPv4 prefix of a node.
-    #[error("prefix {}: nodes have IPv6 prefixes only", shown_prefix(*.0))]
+    /// An IPv4 prefix of a node, where none is carried.
+    #[error("prefix {}: dataplane.inner_ipv4 = \"refuse\": no IPv4 is carried in tunnels", shown_prefix(*.0))]
     Ipv4Node(Ipv6Net),
+    /// An IPv4 prefix of a node on a link.
+    #[error("prefix {}: IPv4 is carried in tunnels, and not on access links", shown_prefix(*.0))]
+    Ipv4OnLink(Ipv6Net),
     /// A filter that cannot be.
     #[error("filter {filter}: {value}: {why}")]
     Filter {
@@ -188,6 +191,14 @@ pub enum ApplyError {
     /// A wait for something else than a link or a tunnel.
     #[error("prefix {0}: after.then must be deliver or tunnel")]
     Then(Ipv6Net),
+    /// Packets that would go back to where they come from.
+    #[error("prefix {prefix}: its packets come out of tunnel {tunnel} and cannot go into it")]
+    Back {
+        /// The prefix.
+        prefix: Ipv6Net,
+        /// Both ways.
+        tunnel: u32,
+    },
     /// A tunnel id that means none.
     #[error("0 is no tunnel id")]
     TunnelZero,
@@ -210,6 +221,8 @@ pub struct TableLimits {
     pub domain_filters: usize,
     /// Most meters.
     pub meters: usize,
+    /// Whether tunnels carry IPv4, and so nodes may have IPv4 prefixes.
+    pub inner_ipv4: bool,
 }
 
 impl Default for TableLimits {
@@ -221,6 +234,7 @@ impl Default for TableLimits {
             filters: 1 << 20,
             domain_filters: 1 << 14,
             meters: 1 << 20,
+            inner_ipv4: false,
         }
     }
 }
@@ -282,7 +296,7 @@ pub(super) fn check(
     sizes(transaction, have, limits)?;
     flows::entries(transaction, known, limits)?;
     for (prefix, entry) in &transaction.put_prefixes {
-        prefix_entry(*prefix, entry, ports)?;
+        prefix_entry(*prefix, entry, ports, limits.inner_ipv4)?;
     }
     for (id, tunnel) in &transaction.put_tunnels {
         self::tunnel(*id, tunnel)?;
@@ -404,32 +418,68 @@ fn deletions(transaction: &Transaction, have: &Tables) -> Result<(), ApplyError>
     Ok(())
 }
 
-fn prefix_entry(prefix: Ipv6Net, entry: &PrefixEntry, ports: &[PortDescription]) -> Result<(), ApplyError> {
+fn prefix_entry(
+    prefix: Ipv6Net,
+    entry: &PrefixEntry,
+    ports: &[PortDescription],
+    inner_ipv4: bool,
+) -> Result<(), ApplyError> {
     let name = || format!("prefix {}", shown_prefix(prefix));
-    if prefix.prefix_len() >= MAPPED_LENGTH
-        && is_ipv4(prefix.addr())
-        && (entry.source.is_some()
-            || matches!(
-                entry.next_hop,
-                NextHop::Deliver { .. } | NextHop::Tunnel(_) | NextHop::Hold { .. } | NextHop::After { .. }
-            ))
-    {
-        return Err(ApplyError::Ipv4Node(prefix));
+    if is_ipv4_prefix(prefix) {
+        ipv4_entry(prefix, entry, inner_ipv4)?;
     }
     if prefix.trunc() != prefix {
         return Err(ApplyError::HostBits(prefix));
     }
     next_hop(prefix, &entry.next_hop, ports)?;
-    if let Some(Source {
-        port,
-        link_layer_address,
-        ..
-    }) = &entry.source
-    {
-        side(port, true, ports, name)?;
-        unicast(*link_layer_address, name)?;
+    match &entry.source {
+        Some(Source {
+            sender: Sender::Node {
+                port,
+                link_layer_address,
+            },
+            ..
+        }) => {
+            side(port, true, ports, name)?;
+            unicast(*link_layer_address, name)
+        }
+        Some(Source {
+            sender: Sender::Tunnel(tunnel),
+            path: SourcePath::Tunnel(onward),
+        }) if tunnel == onward => Err(ApplyError::Back {
+            prefix,
+            tunnel: *tunnel,
+        }),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// What an IPv4 prefix may be, beside one that routers lead to.
+fn ipv4_entry(prefix: Ipv6Net, entry: &PrefixEntry, inner_ipv4: bool) -> Result<(), ApplyError> {
+    let next_hop = match &entry.next_hop {
+        NextHop::After { then, .. } => then,
+        next_hop => next_hop,
+    };
+    let of_node = entry.source.is_some()
+        || matches!(
+            entry.next_hop,
+            NextHop::Deliver { .. } | NextHop::Tunnel(_) | NextHop::Hold { .. } | NextHop::After { .. }
+        );
+    let on_link = matches!(next_hop, NextHop::Deliver { .. })
+        || matches!(
+            &entry.source,
+            Some(Source {
+                sender: Sender::Node { .. },
+                ..
+            })
+        );
+    if of_node && !inner_ipv4 {
+        Err(ApplyError::Ipv4Node(prefix))
+    } else if on_link {
+        Err(ApplyError::Ipv4OnLink(prefix))
+    } else {
+        Ok(())
+    }
 }
 
 fn tunnel(id: u32, tunnel: &Tunnel) -> Result<(), ApplyError> {
@@ -667,7 +717,11 @@ pub(super) fn tunnels_of(entry: &PrefixEntry) -> impl Iterator<Item = u32> + use
         Some(SourcePath::Tunnel(id)) => Some(id),
         _ => None,
     };
-    next_hop.into_iter().chain(first).chain(source)
+    let sender = match entry.source.as_ref().map(|it| &it.sender) {
+        Some(Sender::Tunnel(id)) => Some(*id),
+        _ => None,
+    };
+    next_hop.into_iter().chain(first).chain(source).chain(sender)
 }
 
 fn known_port(port: &str, ports: &[PortDescription], entry: impl Fn() -> String) -> Result<(), ApplyError> {

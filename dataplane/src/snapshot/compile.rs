@@ -8,21 +8,26 @@
 //! share that: a million of them need not be looked at when it changes.
 
 mod charging;
+mod departed;
+mod flow_holds;
 mod flows;
 mod holds;
 mod tunnels;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use ipnet::Ipv6Net;
-use kedge_dataplane_api::model::{self, DiscardReason, PrefixEntry, SourcePath, Tables, Transaction};
+use kedge_dataplane_api::model::{
+    self, Before, DiscardReason, PrefixEntry, Sender, SourcePath, Tables, Transaction,
+};
 
 use super::check::{ApplyError, Have, TableLimits, check, tunnels_of};
+use super::family::all_of_ipv4;
 use super::routes::RouteWriter;
 use super::slab::{Indexes, Slab};
 pub use holds::{KnownHold, Maximums};
@@ -32,10 +37,18 @@ use crate::counters::{Bank, Charge, TimedBank, Traffic};
 use crate::fib::{NO_MATCH, Table};
 use crate::flow::{self, Flows};
 use crate::path_mtu::PathMtus;
+use crate::stage::icmpv4_error::DUMMY_ADDRESS;
+use crate::stage::ipv4;
+use crate::versions::Token;
 
 pub use charging::{Carried, Total, earlier};
+pub use departed::{CountedOf, Departed, MOST_DEPARTED, Named};
+pub use flow_holds::FlowHold;
 pub use flows::Expiry;
 pub(super) use flows::{Filters, tunnels_named};
+
+/// Keys of peers that the change of one tunnel changes at most.
+const TUNNEL_KEYS: usize = 7;
 
 /// An index, and what its counters read when it was given out.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +87,9 @@ pub struct Compiler {
     counter_indexes: Indexes,
     /// By index of a counter: what it read when it was given out.
     counted_before: Vec<Charge>,
+    /// The same of what only passes through.
+    passed_before: Vec<Traffic>,
+    departures: departed::Departures,
     /// What came with prefixes from other anchors.
     carried: HashMap<Ipv6Net, Carried>,
     tunnels: BTreeMap<u32, Counted>,
@@ -118,8 +134,12 @@ impl Compiler {
             adjacencies: Slab::default(),
             ports: ports.into(),
             node_address: node_address.into(),
+            carries_ipv4: false,
+            ipv4_address: DUMMY_ADDRESS,
             endpoints: ArrayVec::new(),
             prefix_traffic: TimedBank::new(workers),
+            passing_traffic: Bank::new(workers),
+            counted: Token::new(()),
             tunnel_traffic: Bank::new(workers),
             flows: Flows {
                 any: false,
@@ -140,6 +160,8 @@ impl Compiler {
             routes,
             counter_indexes: Indexes::default(),
             counted_before: Vec::new(),
+            passed_before: Vec::new(),
+            departures: departed::Departures::default(),
             carried: HashMap::new(),
             tunnels: BTreeMap::new(),
             tunnel_indexes: Indexes::default(),
@@ -163,6 +185,11 @@ impl Compiler {
     #[must_use]
     pub fn with_limits(mut self, limits: TableLimits) -> Self {
         self.limits = limits;
+        self.snapshot.carries_ipv4 = limits.inner_ipv4;
+        if limits.inner_ipv4 {
+            self.compile_key(all_of_ipv4());
+            self.commit();
+        }
         self
     }
 
@@ -219,32 +246,42 @@ impl Compiler {
         self.room_for(transaction)?;
         let flows = self.touch_flows(transaction)?;
         let mut touched = Touched::by(transaction, &self.tables);
-        let before = touched.entries(&self.tables);
-        self.tables.apply(transaction);
-        self.count_users(&touched, &before);
-        self.compile_adjacencies(&touched, &before);
+        let before = self.tables.apply(transaction);
+        touched
+            .keys
+            .extend(before.prefixes.iter().map(|(prefix, _)| *prefix));
+        let holds = self.compile_users(&touched, &before);
         // Tunnels first: prefixes name them by index. The ways to their peers are found below, when the
         // routes are there.
         let mut unresolved: BTreeSet<Ipv6Addr> = BTreeSet::new();
-        for id in &touched.tunnels {
-            self.drop_peer(before.tunnels.get(id));
+        for (_, tunnel) in &before.tunnels {
+            self.drop_peer(tunnel.as_ref());
         }
-        for id in &touched.tunnels {
-            unresolved.extend(self.compile_tunnel(*id));
+        // Deleted ones first, so that a peer can pass from one to another.
+        let (gone, there) = before
+            .tunnels
+            .iter()
+            .map(|(id, _)| *id)
+            .partition::<Vec<_>, _>(|id| !self.tables.tunnels.contains_key(id));
+        for id in gone.into_iter().chain(there) {
+            unresolved.extend(self.compile_tunnel(id));
         }
         // Filters name tunnels too, and hang off the routes of prefixes.
         self.compile_flows(flows, &mut touched);
-        for tunnel in before.tunnels.values() {
+        let tunnels = || before.tunnels.iter().filter_map(|(_, tunnel)| tunnel.as_ref());
+        for tunnel in tunnels() {
             self.release_path(tunnel.remote);
         }
-        let remotes: BTreeSet<Ipv6Addr> = before.tunnels.values().map(|tunnel| tunnel.remote).collect();
+        let remotes: BTreeSet<Ipv6Addr> = tunnels().map(|tunnel| tunnel.remote).collect();
         for remote in remotes.union(&unresolved) {
             self.know_peer(*remote);
         }
         let now = Instant::now();
-        for prefix in &touched.prefixes {
-            self.follow_hold(*prefix, now);
+        for prefix in holds {
+            self.follow_hold(prefix, now);
         }
+        touched.keys.sort_unstable();
+        touched.keys.dedup();
         for prefix in &touched.keys {
             self.compile_key(*prefix);
         }
@@ -266,27 +303,43 @@ impl Compiler {
         self.snapshot.routes = self.routes.commit();
         let locals = self.tables.local_addresses.iter();
         self.snapshot.endpoints = locals.take(ENDPOINTS).map(|it| u128::from(*it)).collect();
+        self.snapshot.ipv4_address = self.ipv4_address();
         self.snapshot.serial += 1;
         self.snapshot.flows.lists = self.filters.commit();
+        self.snapshot.counted = self.commit_departures();
         self.snapshot.made_at = Instant::now();
         self.snapshot.clone()
     }
 
+    /// The first IPv4 address of this node.
+    fn ipv4_address(&self) -> [u8; 4] {
+        let all = all_of_ipv4();
+        let mut own = self.tables.local_addresses.range(all.network()..=all.broadcast());
+        own.next()
+            .map_or(DUMMY_ADDRESS, |address| ipv4::unmapped((*address).into()))
+    }
+
     /// Whether there is memory for whatever a transaction may come to, before any of it is carried out.
     fn room_for(&self, transaction: &Transaction) -> Result<(), ApplyError> {
-        let replaced = if transaction.replace_all {
-            self.fib.len()
-        } else {
-            0
+        let (replaced, replaced_tunnels) = match transaction.replace_all {
+            true => (self.fib.len(), self.tunnels.len()),
+            false => (0, 0),
         };
-        let changes = transaction.entries() + replaced;
+        let tunnels = transaction.put_tunnels.len() + transaction.delete_tunnels.len();
+        // What is there may be put anew: twice a change of one entry.
+        let changes = transaction.entries() - tunnels + replaced;
         let full = |full| ApplyError::Full { changes, full };
         self.fib.room_for(changes).map_err(full)?;
-        // A GTP-U tunnel has its TEID there, and its peer.
-        self.peer_table.room_for(2 * changes).map_err(full)?;
+        // As it was and as it is a GTP-U tunnel has its TEID there, that TEID with its peer, and its peer; another one's
+        // TEID gets its peer with it.
+        let peers = TUNNEL_KEYS * (tunnels + replaced_tunnels);
+        self.peer_table.room_for(peers).map_err(full)?;
         let counters = self.snapshot.prefix_traffic.cells();
         let flows = self.filters.room_for(transaction, &self.snapshot.flows);
-        if !flows || !self.routes.room_for(changes) || counters <= self.fib.len() + changes {
+        if !flows
+            || !self.routes.room_for(changes)
+            || counters <= self.fib.len() + self.departures.counters() + changes
+        {
             let octets = self.fib.octets();
             return Err(full(crate::fib::Full {
                 prefixes: self.fib.len(),
@@ -301,10 +354,13 @@ impl Compiler {
         u8::try_from(index).ok()
     }
 
-    /// Counts who names each tunnel.
-    fn count_users(&mut self, touched: &Touched, before: &Tables) {
-        for prefix in &touched.prefixes {
-            for tunnel in before.prefixes.get(prefix).into_iter().flat_map(tunnels_of) {
+    /// Counts who names each tunnel and each gateway, and brings touched adjacencies up to date. Gives those prefixes that
+    /// wait for something, or have waited.
+    fn compile_users(&mut self, touched: &Touched, before: &Before) -> Vec<Ipv6Net> {
+        let mut adjacencies = touched.neighbours.clone();
+        let mut holds = Vec::new();
+        for (prefix, before) in &before.prefixes {
+            for tunnel in before.iter().flat_map(tunnels_of) {
                 if let Entry::Occupied(mut users) = self.users.entry(tunnel) {
                     *users.get_mut() -= 1;
                     if *users.get() == 0 {
@@ -312,32 +368,29 @@ impl Compiler {
                     }
                 }
             }
-            for tunnel in self.tables.prefixes.get(prefix).into_iter().flat_map(tunnels_of) {
+            if let Some(key) = before.as_ref().and_then(gateway) {
+                if let Some(it) = self.adjacencies.get_mut(&key) {
+                    it.gateways = it.gateways.saturating_sub(1);
+                }
+                adjacencies.insert(key);
+            }
+            let after = self.tables.prefixes.get(prefix);
+            for tunnel in after.into_iter().flat_map(tunnels_of) {
                 *self.users.entry(tunnel).or_default() += 1;
             }
+            if [before.as_ref(), after].into_iter().flatten().any(waits) {
+                holds.push(*prefix);
+            }
+            if let Some(key) = after.and_then(gateway) {
+                self.assure_adjacency(&key).gateways += 1;
+                adjacencies.insert(key);
+            }
         }
+        self.compile_adjacencies(adjacencies);
+        holds
     }
 
-    /// Counts who names each gateway, and brings each touched adjacency up to date.
-    fn compile_adjacencies(&mut self, touched: &Touched, have: &Tables) {
-        let gateway = |entry: Option<&PrefixEntry>| match entry.map(|entry| &entry.next_hop) {
-            Some(model::NextHop::Gateway { port, address }) => Some((port.clone(), *address)),
-            _ => None,
-        };
-        let mut keys: BTreeSet<(String, Ipv6Addr)> = touched.neighbours.clone();
-        for prefix in &touched.prefixes {
-            let (before, after) = (
-                gateway(have.prefixes.get(prefix)),
-                gateway(self.tables.prefixes.get(prefix)),
-            );
-            if let Some(it) = before.as_ref().and_then(|key| self.adjacencies.get_mut(key)) {
-                it.gateways = it.gateways.saturating_sub(1);
-            }
-            if let Some(key) = &after {
-                self.assure_adjacency(key).gateways += 1;
-            }
-            keys.extend(before.into_iter().chain(after));
-        }
+    fn compile_adjacencies(&mut self, keys: BTreeSet<(String, Ipv6Addr)>) {
         for key in keys {
             let neighbour = self.tables.neighbours.get(&key).copied();
             let named = self.adjacencies.get(&key).is_some_and(|it| it.gateways > 0);
@@ -375,9 +428,8 @@ impl Compiler {
         let old = self.fib.get(key);
         let Some(mut route) = self.route(key) else {
             if let Some(old) = old {
-                self.counter_indexes.give(self.routes.get(old).counter);
+                self.depart_prefix(key, self.routes.get(old).counter);
                 self.routes.retire(old);
-                self.carried.remove(&key);
                 self.set(key, NO_MATCH);
             }
             return;
@@ -421,6 +473,10 @@ impl Compiler {
                 source: self.source(entry),
                 counter: 0,
             });
+        }
+        // Where IPv4 is carried, no entry of IPv6 is one for it.
+        if self.limits.inner_ipv4 && key == all_of_ipv4() {
+            return only(NextHop::None);
         }
         // Link-local addresses mean nothing without their port.
         if key.prefix_len() == 128 && !key.addr().is_unicast_link_local() {
@@ -466,19 +522,32 @@ impl Compiler {
         let Some(source) = &entry.source else {
             return SourceRule::Refused;
         };
-        let Some(port) = self.port_index(&source.port) else {
+        let onward = match source.path {
+            SourcePath::Native => None,
+            SourcePath::Tunnel(id) => Some(self.tunnel_index(id)),
+        };
+        let (port, link_layer_address) = match &source.sender {
+            Sender::Tunnel(id) => {
+                let tunnel = self.tunnel_index(*id);
+                return SourceRule::Behind { tunnel, onward };
+            }
+            Sender::Node {
+                port,
+                link_layer_address,
+            } => (port, *link_layer_address),
+        };
+        let Some(port) = self.port_index(port) else {
             return SourceRule::Refused;
         };
-        let link_layer_address = source.link_layer_address;
-        match source.path {
-            SourcePath::Native => SourceRule::Native {
+        match onward {
+            None => SourceRule::Native {
                 port,
                 link_layer_address,
             },
-            SourcePath::Tunnel(id) => SourceRule::Tunnel {
+            Some(tunnel) => SourceRule::Tunnel {
                 port,
                 link_layer_address,
-                tunnel: self.tunnel_index(id),
+                tunnel,
             },
         }
     }
@@ -488,67 +557,44 @@ impl Compiler {
     }
 }
 
-/// What a transaction touches.
+/// What a transaction touches, but for prefixes and tunnels.
 struct Touched {
-    /// Prefixes of the table of prefixes.
-    prefixes: BTreeSet<Ipv6Net>,
-    /// All keys of the forwarding table: those, neighbours and local addresses.
-    keys: BTreeSet<Ipv6Net>,
-    /// Deleted ones first, so that a peer can pass from one to another.
-    tunnels: Vec<u32>,
+    /// Keys of the forwarding table, each once or more.
+    keys: Vec<Ipv6Net>,
     neighbours: BTreeSet<(String, Ipv6Addr)>,
 }
 
 impl Touched {
     fn by(transaction: &Transaction, have: &Tables) -> Self {
-        let mut prefixes: BTreeSet<Ipv6Net> = transaction.delete_prefixes.iter().copied().collect();
-        prefixes.extend(transaction.put_prefixes.iter().map(|(prefix, _)| *prefix));
         let mut neighbours: BTreeSet<_> = transaction.delete_neighbours.iter().cloned().collect();
         neighbours.extend(transaction.put_neighbours.iter().map(|(key, _)| key.clone()));
-        let mut locals: BTreeSet<Ipv6Addr> = transaction.delete_local_addresses.iter().copied().collect();
-        locals.extend(transaction.put_local_addresses.iter().copied());
-        let mut tunnels = transaction.delete_tunnels.clone();
+        let locals = transaction.delete_local_addresses.iter();
+        let locals = locals.chain(&transaction.put_local_addresses);
+        let mut keys: Vec<Ipv6Net> = locals.map(|it| host(*it)).collect();
         if transaction.replace_all {
-            prefixes.extend(have.prefixes.keys());
             neighbours.extend(have.neighbours.keys().cloned());
-            locals.extend(&have.local_addresses);
-            tunnels.extend(have.tunnels.keys());
+            keys.extend(have.local_addresses.iter().map(|it| host(*it)));
         }
-        let deleted: HashSet<u32> = tunnels.iter().copied().collect();
-        tunnels.extend(
-            transaction
-                .put_tunnels
-                .iter()
-                .map(|(id, _)| *id)
-                .filter(|id| !deleted.contains(id)),
-        );
-        let mut keys = prefixes.clone();
         keys.extend(neighbours.iter().map(|(_, address)| host(*address)));
-        keys.extend(locals.into_iter().map(host));
-        Self {
-            prefixes,
-            keys,
-            tunnels,
-            neighbours,
-        }
+        Self { keys, neighbours }
     }
+}
 
-    /// The touched prefixes and tunnels, as they are in `tables`.
-    fn entries(&self, tables: &Tables) -> Tables {
-        let prefixes = self
-            .prefixes
-            .iter()
-            .filter_map(|it| tables.prefixes.get_key_value(it));
-        let tunnels = self
-            .tunnels
-            .iter()
-            .filter_map(|it| tables.tunnels.get_key_value(it));
-        Tables {
-            prefixes: prefixes.map(|(key, entry)| (*key, entry.clone())).collect(),
-            tunnels: tunnels.map(|(key, entry)| (*key, entry.clone())).collect(),
-            ..Tables::default()
-        }
+/// The adjacency that an entry names.
+fn gateway(entry: &PrefixEntry) -> Option<(String, Ipv6Addr)> {
+    match &entry.next_hop {
+        model::NextHop::Gateway { port, address } => Some((port.clone(), *address)),
+        _ => None,
     }
+}
+
+/// Whether packets of an entry wait for something.
+fn waits(entry: &PrefixEntry) -> bool {
+    let next_hop = &entry.next_hop;
+    matches!(
+        next_hop,
+        model::NextHop::Hold { .. } | model::NextHop::After { .. }
+    )
 }
 
 fn host(address: Ipv6Addr) -> Ipv6Net {

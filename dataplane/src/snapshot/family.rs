@@ -7,6 +7,17 @@ use ipnet::Ipv6Net;
 /// Bits in front of the IPv4 address in an IPv4-mapped one (RFC 4291 section 2.5.5.2).
 pub(super) const MAPPED_LENGTH: u8 = 96;
 
+/// ::ffff:0:0/96, in which all IPv4 addresses are.
+pub(super) fn all_of_ipv4() -> Ipv6Net {
+    // No mask is longer than 128 bits.
+    Ipv6Net::new(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), MAPPED_LENGTH).unwrap_or_default()
+}
+
+/// Whether all of a prefix is IPv4.
+pub(super) fn is_ipv4_prefix(prefix: Ipv6Net) -> bool {
+    prefix.prefix_len() >= MAPPED_LENGTH && is_ipv4(prefix.addr())
+}
+
 /// Whether this is an IPv4 address, which in the tables is its IPv4-mapped form.
 pub(super) fn is_ipv4(address: Ipv6Addr) -> bool {
     address.to_ipv4_mapped().is_some()

@@ -27,6 +27,12 @@
 //! back, a reader frees about one block for every two of them and makes one for
 //! every hundred. That is crossbeam's way, and cannot be turned off.
 //!
+//! # Why it is unsafe
+//!
+//! Crossbeam hands versions out as addresses. That an address is of a version that is still there is what this file is for:
+//! a reader's by its pin, the publisher's by being handed back once after the last of those, the last one's by there being
+//! nobody left. `Send` and `Sync` have to be argued because an address has neither.
+//!
 //! # How it is checked
 //!
 //! `ci/model` runs this very file under loom, and breaks it on purpose to see
@@ -56,7 +62,8 @@ struct Slot<T> {
 // whichever that is, frees (T: Send). The rest is Send and Sync by itself.
 #[allow(unsafe_code)]
 unsafe impl<T: Send + Sync> Send for Slot<T> {}
-// SAFETY: as above.
+// SAFETY: a shared slot gives the T to readers of any thread (T: Sync), and whoever has the last share of it frees the last
+// version (T: Send). The rest is Send and Sync by itself.
 #[allow(unsafe_code)]
 unsafe impl<T: Send + Sync> Sync for Slot<T> {}
 

@@ -92,6 +92,14 @@ impl Entry {
                 link_layer_address,
                 tunnel: self.numbers as u32,
             },
+            BEHIND => SourceRule::Behind {
+                tunnel: self.behind(),
+                onward: None,
+            },
+            BEHIND_BY_TUNNEL => SourceRule::Behind {
+                tunnel: self.behind(),
+                onward: Some(self.numbers as u32),
+            },
             _ => SourceRule::Refused,
         }
     }
@@ -100,7 +108,26 @@ impl Entry {
     #[inline]
     #[must_use]
     pub fn goes_by(self, tunnel: u32) -> bool {
-        self.source & 0xff == BY_TUNNEL && self.numbers as u32 == tunnel
+        matches!(self.source & 0xff, BY_TUNNEL | BEHIND_BY_TUNNEL) && self.numbers as u32 == tunnel
+    }
+
+    /// Whether packets from it may come out of this tunnel, its node being behind the gateway at the other end.
+    #[inline]
+    #[must_use]
+    pub fn comes_by(self, tunnel: u32) -> bool {
+        self.source & 0xff >= BEHIND && self.behind() == tunnel
+    }
+
+    /// The tunnel to the anchor that packets from it go into, which come out of another one.
+    #[inline]
+    #[must_use]
+    pub fn onward(self) -> Option<Hop> {
+        (self.source & 0xff == BEHIND_BY_TUNNEL).then(|| Hop::by_tunnel(self.numbers as u32))
+    }
+
+    #[inline]
+    fn behind(self) -> u32 {
+        (self.source >> 32) as u32
     }
 
     /// Whether no packets may come from it on the access side.
@@ -141,14 +168,20 @@ const LOCAL: u64 = 5;
 const NODE_ABSENT: u64 = 6;
 const UNALLOCATED: u64 = 7;
 const PROHIBITED: u64 = 8;
-const HOLD: u64 = 9;
-const HOLD_EXPIRED: u64 = 10;
+const HOLD_EXPIRED: u64 = 9;
+// From here on, packets may have to wait: `Hop::may_wait`.
+const HOLD: u64 = 10;
 const AFTER: u64 = 11;
+/// Of a packet, never of a route.
+const FLOW_HOLD: u64 = 12;
 
 // And in that of a source.
 const REFUSED: u64 = 0;
 const NATIVE: u64 = 1;
 const BY_TUNNEL: u64 = 2;
+// The last ones, as `Entry::comes_by` knows.
+const BEHIND: u64 = 3;
+const BEHIND_BY_TUNNEL: u64 = 4;
 
 impl Hop {
     /// An address of this node.
@@ -177,6 +210,20 @@ impl Hop {
         (self.0 & 0xff == AFTER).then_some((self.0 >> 32) as u32)
     }
 
+    /// Not yet anywhere, as the filter with these counters says.
+    #[inline]
+    #[must_use]
+    pub fn flow_hold(counter: u32) -> Self {
+        Self(FLOW_HOLD | u64::from(counter) << 32)
+    }
+
+    /// The counters of the filter that holds the packet, if one does.
+    #[inline]
+    #[must_use]
+    pub fn held_by(self) -> Option<u32> {
+        (self.0 & 0xff == FLOW_HOLD).then_some((self.0 >> 32) as u32)
+    }
+
     /// Whether packets leave by it, at once.
     #[inline]
     #[must_use]
@@ -188,7 +235,7 @@ impl Hop {
     #[inline]
     #[must_use]
     pub fn may_wait(self) -> bool {
-        matches!(self.0 & 0xff, HOLD | AFTER)
+        self.0 & 0xff >= HOLD
     }
 
     /// What it is.
@@ -263,6 +310,10 @@ impl From<Route> for Entry {
                 link_layer_address,
                 tunnel,
             } => (BY_TUNNEL | place(port, link_layer_address), tunnel),
+            SourceRule::Behind { tunnel, onward } => {
+                let kind = onward.map_or(BEHIND, |_| BEHIND_BY_TUNNEL);
+                (kind | u64::from(tunnel) << 32, onward.unwrap_or_default())
+            }
         };
         Self {
             next_hop: route.next_hop.into(),
@@ -387,6 +438,14 @@ mod tests {
                 link_layer_address,
                 tunnel: u32::MAX,
             },
+            SourceRule::Behind {
+                tunnel: u32::MAX - 1,
+                onward: None,
+            },
+            SourceRule::Behind {
+                tunnel: u32::MAX - 1,
+                onward: Some(u32::MAX),
+            },
         ];
         for next_hop in next_hops {
             let hop = Hop::from(next_hop);
@@ -417,6 +476,7 @@ mod tests {
             for (at, (is, should)) in kinds.into_iter().enumerate() {
                 assert_eq!(is, should, "{next_hop:?}, {at}");
             }
+            assert_eq!(hop.held_by(), None);
             for source in sources {
                 let route = Route {
                     next_hop,
@@ -424,10 +484,23 @@ mod tests {
                     counter: 0x8765_4321,
                 };
                 assert_eq!(Entry::from(route).route(), route);
-                assert_eq!(Entry::from(route).goes_by(u32::MAX), source == sources[2]);
+                let entry = Entry::from(route);
+                let goes = [sources[2], sources[4]].contains(&source);
+                assert_eq!(entry.goes_by(u32::MAX), goes);
+                assert_eq!(entry.comes_by(u32::MAX - 1), sources[3..].contains(&source));
+                assert!(!entry.comes_by(0));
+                assert_eq!(entry.onward().is_some(), source == sources[4]);
                 assert_eq!(Entry::from(route).is_refused(), source == sources[0]);
             }
         }
+    }
+
+    #[test]
+    fn a_hop_of_one_packet_is_no_route() {
+        let hop = Hop::flow_hold(u32::MAX);
+        assert_eq!(hop.held_by(), Some(u32::MAX));
+        assert!(hop.may_wait() && !hop.goes_on() && hop.tunnel().is_none() && hop.after().is_none());
+        assert_eq!(hop.unpack(), NextHop::None);
     }
 
     #[test]

@@ -1,27 +1,28 @@
 //! An array of which a new version costs little: parts are shared until one changes.
+//!
+//! A million entries lie in huge pages, where the kernel grants them (`chunks`): a worker that reads entries at random does
+//! not wait for the translation of their addresses.
+
+mod chunks;
 
 use std::sync::Arc;
 
-/// Entries in one chunk, and chunks in one block.
-const WIDTH: usize = 64;
-
-type Chunk<T> = Arc<[T; WIDTH]>;
-type Block<T> = Arc<[Chunk<T>; WIDTH]>;
+use chunks::{Chunks, Pool, WIDTH};
 
 /// Entries by index. Cheap to clone; a change copies one chunk, one block and the list of blocks, of
 /// which a million entries make 245.
 #[derive(Clone, Debug)]
 pub struct Slab<T> {
-    blocks: Arc<Vec<Block<T>>>,
-    /// What every chunk is until one of its entries is put.
-    empty: Chunk<T>,
+    blocks: Arc<[Arc<Chunks<T>>]>,
+    /// As every block is until one of its entries is put.
+    empty: Arc<Chunks<T>>,
 }
 
 impl<T: Copy + Default> Default for Slab<T> {
     fn default() -> Self {
         Self {
             blocks: Arc::default(),
-            empty: Arc::new([T::default(); WIDTH]),
+            empty: Arc::new(Chunks::new(&Pool::new(), T::default())),
         }
     }
 }
@@ -33,7 +34,7 @@ impl<T: Copy + Default> Slab<T> {
     pub fn at(&self, index: u32) -> Option<&T> {
         let index = index as usize;
         let block = self.blocks.get(index / (WIDTH * WIDTH))?;
-        block.get(index / WIDTH % WIDTH)?.get(index % WIDTH)
+        block.chunk(index / WIDTH % WIDTH).get(index % WIDTH)
     }
 
     /// The entry; a default one where nothing was ever put.
@@ -46,13 +47,16 @@ impl<T: Copy + Default> Slab<T> {
     /// Puts an entry, in this version only.
     pub fn set(&mut self, index: u32, value: T) {
         let index = index as usize;
-        let blocks = Arc::make_mut(&mut self.blocks);
-        while blocks.len() <= index / (WIDTH * WIDTH) {
-            blocks.push(Arc::new(std::array::from_fn(|_| self.empty.clone())));
+        let needed = index / (WIDTH * WIDTH) + 1;
+        if self.blocks.len() < needed {
+            let mut blocks = self.blocks.to_vec();
+            blocks.resize(needed, self.empty.clone());
+            self.blocks = blocks.into();
         }
-        if let Some(block) = blocks.get_mut(index / (WIDTH * WIDTH))
-            && let Some(chunk) = Arc::make_mut(block).get_mut(index / WIDTH % WIDTH)
-            && let Some(slot) = Arc::make_mut(chunk).get_mut(index % WIDTH)
+        if let Some(block) = Arc::make_mut(&mut self.blocks).get_mut(needed - 1)
+            && let Some(slot) = Arc::make_mut(block)
+                .chunk_mut(index / WIDTH % WIDTH)
+                .get_mut(index % WIDTH)
         {
             *slot = value;
         }
@@ -91,11 +95,14 @@ mod tests {
         let mut second = first.clone();
         second.set(1, 11);
         assert_eq!((first.get(1), first.get(30_000), first.get(99_999)), (10, 30, 0));
-        assert_eq!((second.get(1), second.get(30_000)), (11, 30));
+        assert_eq!((second.get(1), second.get(30_000), second.get(2)), (11, 30, 0));
         assert!(
             Arc::ptr_eq(&first.blocks[7], &second.blocks[7]),
             "what did not change is shared"
         );
-        assert!(Arc::ptr_eq(&first.blocks[0][1], &second.blocks[0][1]));
+        let chunk = |slab: &Slab<i32>, at| std::ptr::from_ref(slab.blocks[0].chunk(at));
+        assert_eq!(chunk(&first, 1), chunk(&second, 1));
+        assert_ne!(chunk(&first, 0), chunk(&second, 0));
+        assert_eq!(chunk(&first, 1), chunk(&first, 63), "what was never put is one");
     }
 }

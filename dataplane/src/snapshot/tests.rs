@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{
-    self, DiscardReason, Encapsulation, PrefixEntry, Source, SourcePath, Tables, Transaction,
+    self, DiscardReason, Encapsulation, PrefixEntry, Sender, Source, SourcePath, Tables, Transaction,
 };
 use proptest::prelude::*;
 
@@ -60,6 +60,10 @@ fn meaning(snapshot: &Snapshot, keys: &[Ipv6Addr]) -> Vec<String> {
             } => {
                 format!("{port} {link_layer_address:?} {}", tunnel(index))
             }
+            SourceRule::Behind {
+                tunnel: index,
+                onward,
+            } => format!("behind {} {:?}", tunnel(index), onward.map(tunnel)),
             other => format!("{other:?}"),
         };
         let peer = snapshot.peers.lookup(u128::from(*key));
@@ -111,11 +115,14 @@ fn entry() -> impl Strategy<Value = PrefixEntry> {
         Just(model::NextHop::Discard(DiscardReason::NodeAbsent)),
     ];
     let path = prop_oneof![Just(SourcePath::Native), (1u32..4).prop_map(SourcePath::Tunnel)];
-    let source = prop::option::of(path.prop_map(move |path| Source {
+    let node = Just(Sender::Node {
         port: "access".to_owned(),
         link_layer_address,
-        path,
-    }));
+    });
+    let sender = prop_oneof![node, (1u32..4).prop_map(Sender::Tunnel)];
+    let back = |it: &Source| matches!((&it.sender, it.path), (Sender::Tunnel(from), SourcePath::Tunnel(to)) if *from == to);
+    let source = (sender, path).prop_map(|(sender, path)| Source { sender, path });
+    let source = prop::option::of(source.prop_filter("back into its tunnel", move |it| !back(it)));
     (next_hop, source).prop_map(|(next_hop, source)| PrefixEntry { next_hop, source })
 }
 
@@ -427,6 +434,88 @@ fn traffic_is_counted_from_the_moment_an_entry_is_put() {
 }
 
 #[test]
+fn what_was_counted_of_what_goes_stays_until_it_is_had() {
+    let mut compiler = compiler();
+    let node: Ipv6Net = "2001:db8:100::/64".parse().unwrap();
+    let entry = PrefixEntry {
+        next_hop: model::NextHop::Deliver {
+            port: "access".to_owned(),
+            link_layer_address: [2; 6],
+        },
+        source: None,
+    };
+    let filter = model::Filter {
+        name: "web".to_owned(),
+        scope: Some(node),
+        priority: 1,
+        selector: model::Selector::default(),
+        action: model::FilterAction::Anchor,
+        idle_timeout: 0,
+        lifetime: 0,
+    };
+    let put = Transaction {
+        put_prefixes: vec![(node, entry)],
+        put_filters: vec![(9, filter)],
+        ..Transaction::default()
+    };
+    let delete = Transaction {
+        delete_prefixes: vec![node],
+        delete_filters: vec![9],
+        ..Transaction::default()
+    };
+    // Of what was never used there is nothing to tell.
+    drop(compiler.apply(&put).unwrap());
+    drop(compiler.apply(&delete).unwrap());
+    assert_eq!(compiler.departed(0).count(), 0);
+
+    let held = compiler.apply(&put).unwrap();
+    let counter = held.routes.get(held.fib.lookup(node.network().into())).counter();
+    let of_filter = compiler.filter_counter(9);
+    held.prefix_traffic.to(0, counter, 100, 7);
+    held.passing_traffic.to(0, counter, 1000);
+    drop(compiler.apply(&delete).unwrap());
+    // A worker may count still.
+    assert_eq!(compiler.departed(0).count(), 0);
+    held.prefix_traffic.from(0, counter, 50, 8);
+    held.flows.traffic.from(0, of_filter, 50, 8);
+    // Its counter is nobody else's.
+    drop(compiler.apply(&put).unwrap());
+    assert_eq!(compiler.prefix_total(node).unwrap(), Total::default());
+    assert_eq!(compiler.departed(0).count(), 0);
+    drop(held);
+    let departed: Vec<Departed> = compiler.departed(0).cloned().collect();
+    let of = |at: usize| {
+        (
+            departed[at].sequence,
+            departed[at].of,
+            departed[at].total.here.traffic,
+        )
+    };
+    let prefix = departed
+        .iter()
+        .position(|it| it.of == CountedOf::Prefix(node))
+        .unwrap();
+    assert_eq!(departed.len(), 2);
+    let traffic = of(prefix).2;
+    assert_eq!(
+        (traffic.to_bytes, traffic.from_bytes, traffic.to_packets),
+        (100, 50, 1)
+    );
+    assert_eq!(of(1 - prefix).1, CountedOf::Filter(9));
+    let named = departed[1 - prefix].filter.as_ref().unwrap();
+    assert_eq!((named.name.as_str(), named.scope), ("web", Some(node)));
+    assert_eq!(of(1 - prefix).2.from_packets, 1);
+    // What was had is told no more.
+    assert_eq!(
+        compiler.departed(1).map(|it| it.sequence).collect::<Vec<_>>(),
+        [2]
+    );
+    assert_eq!(compiler.departed(2).count(), 0);
+    assert_eq!(compiler.departed(0).count(), 0);
+    assert_eq!(compiler.departed_lost(), 0);
+}
+
+#[test]
 fn what_there_is_no_room_for_is_refused_whole() {
     let limits = TableLimits {
         prefixes: 3,
@@ -528,4 +617,46 @@ fn two_tunnels_cannot_have_one_teid_from_one_peer() {
     assert_eq!(lookup(2, 2), 0);
     assert_eq!(snapshot.tunnels.get(lookup(1, 2)).remote, address(2).octets());
     assert_eq!(snapshot.tunnels.get(lookup(1, 3)).remote, address(3).octets());
+}
+
+#[test]
+fn the_index_of_a_tunnel_is_nobody_elses_while_anyone_may_count_for_it() {
+    let mut compiler = compiler();
+    let put = |id: u32, delete: &[u32]| Transaction {
+        delete_tunnels: delete.to_vec(),
+        put_tunnels: vec![(id, gtpu_tunnel((id, 1)))],
+        put_local_addresses: vec![address(9)],
+        ..Transaction::default()
+    };
+    let index = |snapshot: &Snapshot, id: u32| {
+        let key = gtpu::key(id, address(1).into());
+        snapshot.peers.lookup(key)
+    };
+    let reader = compiler.apply(&put(1, &[])).unwrap();
+    let first = index(&reader, 1);
+    let second = index(&compiler.apply(&put(2, &[1])).unwrap(), 2);
+    assert_ne!(first, second, "a worker may count for the first one still");
+    drop(reader);
+    // What nobody reads any more is found when a version is made.
+    drop(compiler.apply(&put(3, &[2])).unwrap());
+    let fourth = index(&compiler.apply(&put(4, &[3])).unwrap(), 4);
+    assert!([first, second].contains(&fourth), "nobody can any more");
+}
+
+#[test]
+fn however_many_peers_have_one_teid_one_more_is_one_change() {
+    let mut compiler = compiler();
+    // The ninth is the gateway's own.
+    for number in 10..=200 {
+        let transaction = Transaction {
+            put_tunnels: vec![(u32::from(number), gtpu_tunnel((1, number)))],
+            put_local_addresses: vec![address(9)],
+            ..Transaction::default()
+        };
+        let snapshot = compiler.apply(&transaction).unwrap();
+        let of = |number: u8| snapshot.peers.lookup(gtpu::key(1, address(number).into()));
+        let indexes: std::collections::BTreeSet<u32> = (10..=number).map(of).collect();
+        assert_eq!(indexes.len(), usize::from(number) - 9, "each has its own");
+        assert!(!indexes.contains(&crate::fib::NO_MATCH));
+    }
 }

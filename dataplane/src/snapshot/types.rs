@@ -12,6 +12,7 @@ use crate::counters::{Bank, TimedBank};
 use crate::fib::Fib;
 use crate::flow::Flows;
 use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use crate::versions::Token;
 
 /// Most ports of one data plane.
 pub const MAX_PORTS: usize = 16;
@@ -57,16 +58,28 @@ pub struct Snapshot {
     pub ports: Arc<[PortDescription]>,
     /// Source of ICMPv6 errors.
     pub node_address: u128,
+    /// Whether tunnels carry IPv4.
+    pub carries_ipv4: bool,
+    /// Source of ICMPv4 errors about that.
+    pub ipv4_address: [u8; 4],
     /// Addresses of this node to which tunnelled packets are known to come without a look-up; of others they come
     /// all the same.
     pub endpoints: ArrayVec<u128, ENDPOINTS>,
-    /// Traffic by prefix: see [`Route::counter`].
+    /// Traffic by prefix, where its node is: see [`Route::counter`].
     pub prefix_traffic: TimedBank,
+    /// The same of what is in tunnels between the node's gateway and others.
+    pub passing_traffic: Bank,
+    /// Held as long as somebody may count for what is in this version.
+    pub(crate) counted: Token,
     /// Traffic by tunnel.
     pub tunnel_traffic: Bank,
     /// Filters and meters.
     pub flows: Flows,
 }
+
+/// Largest packet that the interface to the kernel takes, octets, however large those of its port are: DPDK's TAP driver
+/// takes no larger frames.
+pub const EXCEPTION_MTU: u16 = 1500;
 
 /// What a worker has to know of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +158,7 @@ pub struct After {
     pub over: bool,
 }
 
-/// For packets from a prefix on the access side.
+/// For packets from a prefix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SourceRule {
     /// None may come.
@@ -166,6 +179,13 @@ pub enum SourceRule {
         link_layer_address: LinkLayerAddress,
         /// Which tunnel.
         tunnel: u32,
+    },
+    /// From a node that is behind another gateway.
+    Behind {
+        /// The tunnel that its packets come out of.
+        tunnel: u32,
+        /// The one to the anchor that they go into; `None`: by their destination.
+        onward: Option<u32>,
     },
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{
-    Direction, Filter, FilterAction, Meter, MeterRates, Tables, Transaction, Yellow,
+    Direction, FILTER_NAME_OCTETS, Filter, FilterAction, Meter, MeterRates, Tables, Transaction, Yellow,
 };
 
 use super::{ApplyError, Have, TableLimits, size};
@@ -16,6 +16,9 @@ const LEAST_BURST: u64 = 1280;
 const MOST_RATE: u64 = 1 << 40;
 /// Octets.
 const MOST_BURST: u64 = 1 << 40;
+
+/// Seconds for which a filter may hold.
+const HOLD_LIFETIMES: std::ops::RangeInclusive<u32> = 1..=600;
 
 /// What is wrong with entries by themselves, and with how many they are.
 pub(super) fn entries(
@@ -72,6 +75,9 @@ fn filter(id: u64, filter: &Filter) -> Result<(), ApplyError> {
     if id == 0 {
         return wrong("0".to_owned(), "is no filter id");
     }
+    if filter.name.len() > FILTER_NAME_OCTETS {
+        return wrong(format!("name {:?}", filter.name), "is longer than 63 octets");
+    }
     if filter.priority == 0 {
         return wrong("priority 0".to_owned(), "a priority is 1 to 65535");
     }
@@ -95,6 +101,18 @@ fn filter(id: u64, filter: &Filter) -> Result<(), ApplyError> {
             "a node's meter without a scope".to_owned(),
             "whose meter it is has to be said",
         );
+    }
+    if filter.action == FilterAction::Hold {
+        if filter.scope.is_none() {
+            return wrong(
+                "hold without a scope".to_owned(),
+                "flows are held of a prefix, not of the whole domain",
+            );
+        }
+        if !HOLD_LIFETIMES.contains(&filter.lifetime) {
+            let value = format!("hold with a lifetime of {} s", filter.lifetime);
+            return wrong(value, "a hold ends by itself, after 1 to 600 s");
+        }
     }
     for range in [selector.source_ports, selector.destination_ports]
         .into_iter()

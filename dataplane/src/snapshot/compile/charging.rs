@@ -18,12 +18,18 @@ pub struct Carried {
 }
 
 /// All that was counted of a prefix, since it was put or reset.
+///
+/// A packet that comes from a node, or is delivered to it, is counted `here` at the gateway where the node is. The
+/// anchor of the prefix, where that is another one, has the same packet in a tunnel and counts it as `through`. So
+/// over all gateways what is `here` has each packet once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Total {
     /// Here.
     pub here: Charge,
     /// Before.
     pub carried: Carried,
+    /// Only passed through here, between the node's gateway and others. Not part of what is reset.
+    pub through: Traffic,
 }
 
 impl Compiler {
@@ -53,7 +59,14 @@ impl Compiler {
                 .read(counter)
                 .since(before.unwrap_or_default()),
             carried: self.carried.get(&prefix).copied().unwrap_or_default(),
+            through: self.passed(counter),
         })
+    }
+
+    fn passed(&self, counter: u32) -> Traffic {
+        let before = self.passed_before.get(counter as usize).copied();
+        let bank = &self.snapshot.passing_traffic;
+        bank.read(counter).since(before.unwrap_or_default())
     }
 
     /// The same, and counting begins anew: what is in this total will be in no later one, and what is not will.
@@ -68,6 +81,7 @@ impl Compiler {
         Some(Total {
             here,
             carried: self.carried.remove(&prefix).unwrap_or_default(),
+            through: self.passed(counter),
         })
     }
 
@@ -91,12 +105,23 @@ impl Compiler {
         Some(self.routes.get(self.fib.get(prefix)?).counter)
     }
 
+    /// The next version has no route for this any more.
+    pub(super) fn depart_prefix(&mut self, prefix: Ipv6Net, counter: u32) {
+        let before = self.counted_before.get(counter as usize).copied();
+        let carried = self.carried.remove(&prefix).unwrap_or_default();
+        self.depart(prefix, counter, before.unwrap_or_default(), carried);
+    }
+
     /// A counter for a new route.
     pub(super) fn take_counter(&mut self) -> u32 {
         let index = self.counter_indexes.take();
         let at = index as usize;
         if self.counted_before.len() <= at {
             self.counted_before.resize(at + 1, Charge::default());
+            self.passed_before.resize(at + 1, Traffic::default());
+        }
+        if let Some(before) = self.passed_before.get_mut(at) {
+            *before = self.snapshot.passing_traffic.read(index);
         }
         self.snapshot.prefix_traffic.forget_first(index);
         if let Some(before) = self.counted_before.get_mut(at) {

@@ -1,6 +1,6 @@
 //! Filters and meters: lists, the classifier, indexes, and which time has passed.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv6Net;
@@ -8,7 +8,7 @@ use kedge_dataplane_api::model::{Filter, FilterAction, Tables, Transaction};
 
 use super::super::check::ApplyError;
 use super::super::slab::Indexes;
-use super::{Compiler, Touched};
+use super::{Compiler, FlowHold, Touched};
 use crate::counters::Charge;
 use crate::flow::meter::{self, Colours};
 use crate::flow::{Act, Builder, Compiled, Draft, Flows, List, ListWriter, MOST_OF_A_PREFIX, Wide, is_wide};
@@ -64,6 +64,8 @@ pub(in super::super) struct Filters {
     meter_users: HashMap<u64, usize>,
     /// Those with a time.
     expiring: BTreeSet<u64>,
+    /// Those that hold flows.
+    pub(super) holding: BTreeMap<u64, FlowHold>,
     cycles_per_second: u64,
     divided: bool,
 }
@@ -83,6 +85,7 @@ impl Default for Filters {
             incarnations: 0,
             meter_users: HashMap::new(),
             expiring: BTreeSet::new(),
+            holding: BTreeMap::new(),
             cycles_per_second: 1_000_000_000,
             divided: true,
         }
@@ -122,6 +125,16 @@ impl Filters {
     /// How often a meter is named by a filter.
     pub(in super::super) fn meter_users(&self, meter: u64) -> usize {
         self.meter_users.get(&meter).copied().unwrap_or(0)
+    }
+
+    /// A counter may be another filter's.
+    pub(super) fn give_counter(&mut self, index: u32) {
+        self.counters.give(index);
+    }
+
+    /// The index of a meter that nobody counts for any more.
+    pub(super) fn give_meter(&mut self, index: u32) {
+        self.meter_indexes.give(index);
     }
 
     /// Whether there is memory for what a transaction may come to.
@@ -206,28 +219,28 @@ impl Compiler {
                 scopes.extend(before.scope);
             }
         }
-        for (id, _) in &flows.filters {
+        for (id, before) in &flows.filters {
             match self.tables.filters.get(id).cloned() {
                 Some(after) => {
                     self.know_filter(*id, &after);
                     scopes.extend(after.scope);
                 }
                 None => {
-                    if let Some(known) = self.filters.known.remove(id) {
-                        self.filters.counters.give(known.counter);
+                    if let Some((known, before)) = self.filters.known.remove(id).zip(before.as_ref()) {
+                        self.depart_filter(*id, before, known.counter, known.before);
                     }
                 }
             }
         }
         for scope in scopes {
             self.compile_list(scope);
-            touched.keys.insert(scope);
+            touched.keys.push(scope);
         }
         if let Some(draft) = flows.draft {
             let wide = Wide::new(draft, |id| {
                 let filter = self.tables.filters.get(&id);
                 let priority = filter.map_or(u16::MAX, |filter| filter.priority);
-                let act = filter.map_or(Act::Anchor, |filter| self.act(filter.action));
+                let act = filter.map_or(Act::Anchor, |filter| self.act(id, filter.action));
                 (priority, act, self.filter_counter(id))
             });
             self.snapshot.flows.wide = wide.into();
@@ -251,6 +264,7 @@ impl Compiler {
             }
         }
         filters.expiring.remove(&id);
+        filters.holding.remove(&id);
         count_down(&mut filters.meter_users, filter.action.meter());
         count_down(&mut self.users, filter.action.tunnel());
     }
@@ -273,6 +287,7 @@ impl Compiler {
         if filter.idle_timeout > 0 || filter.lifetime > 0 {
             filters.expiring.insert(id);
         }
+        filters.follow_flow_hold(id, filter, now);
         if let Some(meter) = filter.action.meter() {
             *filters.meter_users.entry(meter).or_default() += 1;
         }
@@ -302,7 +317,7 @@ impl Compiler {
         self.filters.known.get(&id).map_or(0, |known| known.counter)
     }
 
-    fn compile_list(&mut self, scope: Ipv6Net) {
+    pub(super) fn compile_list(&mut self, scope: Ipv6Net) {
         let compiled: Vec<Compiled> = self
             .filters
             .of_prefix(scope)
@@ -310,7 +325,7 @@ impl Compiler {
                 let filter = self.tables.filters.get(&id)?;
                 Some(Compiled::new(
                     filter,
-                    self.act(filter.action),
+                    self.act(id, filter.action),
                     self.filter_counter(id),
                 ))
             })
@@ -326,15 +341,16 @@ impl Compiler {
         filters.writer.retire(before.unwrap_or_default());
     }
 
-    fn act(&self, action: FilterAction) -> Act {
+    fn act(&self, id: u64, action: FilterAction) -> Act {
         let meter = |id| self.filters.meters.get(&id).map_or(0, |known| known.index);
         match action {
             FilterAction::Anchor => Act::Anchor,
-            FilterAction::Tunnel(id) => Act::Tunnel(self.tunnel_index(id)),
+            FilterAction::Tunnel(tunnel) => Act::Tunnel(self.tunnel_index(tunnel)),
             FilterAction::LocalBreakout => Act::LocalBreakout,
             FilterAction::Drop => Act::Drop,
-            FilterAction::Meter(id) => Act::Meter(meter(id)),
-            FilterAction::NodeMeter(id) => Act::NodeMeter(meter(id)),
+            FilterAction::Hold => self.filters.flow_hold(id),
+            FilterAction::Meter(it) => Act::Meter(meter(it)),
+            FilterAction::NodeMeter(it) => Act::NodeMeter(meter(it)),
         }
     }
 
@@ -343,7 +359,7 @@ impl Compiler {
         let Some(meter) = self.tables.meters.get(&id) else {
             if let Some(known) = filters.meters.remove(&id) {
                 flows.meters.set(known.index, meter::Compiled::default());
-                filters.meter_indexes.give(known.index);
+                self.depart_meter(known.index);
             }
             return;
         };

@@ -30,7 +30,7 @@ impl Compiler {
         let Some(tunnel) = self.tables.tunnels.get(&id).cloned() else {
             if let Some(counted) = self.tunnels.remove(&id) {
                 self.snapshot.tunnels.set(counted.index, Tunnel::default());
-                self.tunnel_indexes.give(counted.index);
+                self.depart_tunnel(counted.index);
             }
             return None;
         };
@@ -102,34 +102,38 @@ impl Compiler {
     }
 
     /// What comes in with a TEID is, most often, of one tunnel: its TEID alone leads there, whose peer is
-    /// compared afterwards anyway. Only where several peers use one TEID do they have keys of their own.
+    /// compared afterwards anyway. Only where several peers use one TEID do they have keys of their own: however many,
+    /// those of one or two of them change.
     fn set_teid(&mut self, teid: u32, remote: Ipv6Addr, index: u32) {
-        let before = self.teids.remove(&teid).unwrap_or_default();
-        let mut after = before.clone();
-        after.retain(|(other, _)| *other != remote);
-        if index != NO_MATCH {
-            after.push((remote, index));
+        let peers = self.teids.entry(teid).or_default();
+        let before = peers.len();
+        let at = peers.iter().position(|(other, _)| *other == remote);
+        match at.and_then(|at| Some((at, peers.get_mut(at)?))) {
+            Some((at, _)) if index == NO_MATCH => drop(peers.swap_remove(at)),
+            Some((_, known)) => known.1 = index,
+            None if index == NO_MATCH => {}
+            None => peers.push((remote, index)),
         }
-        let key = |remote: Ipv6Addr| host(Ipv6Addr::from(gtpu::key(teid, remote.into())));
-        if before.len() > 1 {
-            for (peer, _) in &before {
-                self.set_peer_key(key(*peer), NO_MATCH);
-            }
-        }
-        if after.len() > 1 {
-            for (peer, index) in &after {
-                self.set_peer_key(key(*peer), *index);
-            }
-        }
-        let any = match after.as_slice() {
+        let after = peers.len();
+        let other = peers.iter().copied().find(|(other, _)| *other != remote);
+        let any = match peers.as_slice() {
             [] => NO_MATCH,
             [(_, index)] => *index,
             _ => TEID_OF_OTHERS,
         };
-        self.set_peer_key(teid_prefix(teid), any);
-        if !after.is_empty() {
-            self.teids.insert(teid, after);
+        if after == 0 {
+            self.teids.remove(&teid);
         }
+        let key = |remote: Ipv6Addr| host(Ipv6Addr::from(gtpu::key(teid, remote.into())));
+        match (before, after, other) {
+            (1, 2, Some((other, index))) => self.set_peer_key(key(other), index),
+            (2, 1, Some((other, _))) => self.set_peer_key(key(other), NO_MATCH),
+            _ => {}
+        }
+        if before.max(after) > 1 {
+            self.set_peer_key(key(remote), if after > 1 { index } else { NO_MATCH });
+        }
+        self.set_peer_key(teid_prefix(teid), any);
     }
 
     fn set_peer_key(&mut self, key: Ipv6Net, index: u32) {

@@ -80,7 +80,14 @@ fn what_of_ipv4_is_refused() {
                     link_layer_address: [2, 0, 0, 0, 0, 9],
                 },
             )),
-            "prefix 192.0.2.0/24: nodes have IPv6 prefixes only",
+            "prefix 192.0.2.0/24: dataplane.inner_ipv4 = \"refuse\"",
+        ),
+        (
+            with_prefix(prefix(
+                "::ffff:c000:205/128",
+                model::NextHop::Hold { maximum_ms: 0 },
+            )),
+            "prefix 192.0.2.5/32: dataplane.inner_ipv4 = \"refuse\"",
         ),
         (
             Transaction {
@@ -95,4 +102,56 @@ fn what_of_ipv4_is_refused() {
     }
     let good = tunnel(gtpu, mapped(1), mapped(2));
     compiler().apply(&with_tunnel(good)).unwrap();
+}
+
+#[test]
+fn where_it_is_carried_nodes_may_have_it_behind_tunnels_and_not_on_links() {
+    let carrying = || {
+        let limits = TableLimits {
+            inner_ipv4: true,
+            ..TableLimits::default()
+        };
+        compiler().with_limits(limits)
+    };
+    let on_link = model::NextHop::Deliver {
+        port: "access".to_owned(),
+        link_layer_address: [2, 0, 0, 0, 0, 9],
+    };
+    let hold = || model::NextHop::Hold { maximum_ms: 0 };
+    let sender = |sender| {
+        Some(model::Source {
+            sender,
+            path: model::SourcePath::Native,
+        })
+    };
+    let node = model::Sender::Node {
+        port: "access".to_owned(),
+        link_layer_address: [2, 0, 0, 0, 0, 9],
+    };
+    let after = model::NextHop::After {
+        tunnel: 1,
+        maximum_ms: 0,
+        then: Box::new(on_link.clone()),
+    };
+    let put = |next_hop, source| Transaction {
+        put_prefixes: vec![(
+            "::ffff:c000:205/128".parse().unwrap(),
+            PrefixEntry { next_hop, source },
+        )],
+        ..Transaction::default()
+    };
+    let cases = [(on_link, None), (after, None), (hold(), sender(node))];
+    for (next_hop, source) in cases {
+        let error = carrying().apply(&put(next_hop, source)).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "prefix 192.0.2.5/32: IPv4 is carried in tunnels, and not on access links"
+        );
+    }
+    let error = carrying()
+        .apply(&put(model::NextHop::Tunnel(7), None))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("there is no tunnel 7"), "{error}");
+    carrying().apply(&put(hold(), None)).unwrap();
 }
