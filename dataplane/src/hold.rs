@@ -21,6 +21,13 @@
 //! that is deleted meanwhile loses nothing that its covering route can carry, and
 //! the restart of a control plane needs no procedure.
 //!
+//! A filter can hold single flows of a prefix (RFC 8818 FM:6-1 with FM:3). A flow is what has the same addresses,
+//! protocol and ports; each that some filter holds has a queue of its own, all those of one filter together the
+//! bounds of one prefix. What comes of a flow that has a queue joins it, whatever became of the filter, so that no
+//! change of filters reorders a flow; what leaves asks the filters again, but is not counted or metered twice.
+//! A flow that goes by its prefix waits while that is on hold, and until the queue of the prefix is empty: what is
+//! there came before.
+//!
 //! All memory is taken at the start: one slot for each packet that may be held,
 //! and as many queues, since each has at least one packet. Where nothing is held
 //! a burst costs one comparison.
@@ -32,6 +39,7 @@
 
 mod index;
 mod queues;
+mod shares;
 
 pub use queues::{Bounds, Full, Pushed, Queues, State};
 

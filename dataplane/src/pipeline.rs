@@ -20,6 +20,7 @@ mod filter;
 mod fragments;
 mod gre;
 mod hold;
+mod inner_ipv4;
 mod ipv4;
 mod local;
 mod open;
@@ -94,6 +95,9 @@ enum Origin {
     Own,
     /// It was on hold; whether it may go on was found out before that.
     Held,
+    /// So it was with its flow; filters have counted it, and are asked for its way only. The index of the tunnel
+    /// that it came out of; 0: it came in by its port.
+    Flow(u32),
 }
 
 /// What is known of a packet.
@@ -312,15 +316,21 @@ impl Pipeline {
         let mut local = false;
         for result in destinations {
             let route = snapshot.routes.get(*result);
-            snapshot.prefix_traffic.prefetch(self.worker, route.counter());
             local |= route.hop() == Hop::LOCAL;
             if let Some(tunnel) = route.hop().tunnel() {
+                snapshot.passing_traffic.prefetch(self.worker, route.counter());
                 self.prefetch_tunnel(snapshot, tunnel);
+            } else {
+                snapshot.prefix_traffic.prefetch(self.worker, route.counter());
             }
         }
         for result in sources {
-            let counter = snapshot.routes.get(*result).counter();
-            snapshot.prefix_traffic.prefetch(self.worker, counter);
+            let route = snapshot.routes.get(*result);
+            if route.hop().tunnel().is_some() {
+                snapshot.passing_traffic.prefetch(self.worker, route.counter());
+            } else {
+                snapshot.prefix_traffic.prefetch(self.worker, route.counter());
+            }
         }
         if local {
             self.look_peers_up(snapshot, frames, notes, destinations);
@@ -420,7 +430,7 @@ impl Pipeline {
 #[inline]
 fn peer_key<F: Frame>(frame: &F, note: &Note) -> Option<u128> {
     match note.packet.next_header {
-        ip6_in_ip6::NEXT_HEADER => Some(note.packet.source),
+        ip6_in_ip6::NEXT_HEADER | ip6_in_ip6::NEXT_HEADER_IPV4 => Some(note.packet.source),
         tunnel::gre::NEXT_HEADER => {
             let octets = frame.bytes().get(ETHERNET_HEADER + IPV6_HEADER..)?;
             gre::peer_key(octets, note.packet.source)

@@ -2,8 +2,10 @@
 
 pub mod checksum;
 pub mod fragment;
+pub mod icmpv4_error;
 pub mod icmpv6_error;
 pub mod ipv4;
+pub mod ipv4_fragment;
 pub mod limit;
 pub mod mss;
 pub mod parse;

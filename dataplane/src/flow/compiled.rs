@@ -23,6 +23,10 @@ pub enum Act {
     Meter(u32),
     /// By this meter, as all of the node's.
     NodeMeter(u32),
+    /// Nowhere yet.
+    Hold,
+    /// Nowhere, since it was held for too long.
+    HoldExpired,
 }
 
 /// Kinds of filters: of each, one counts for a packet.
@@ -55,6 +59,8 @@ impl Act {
             Self::Drop => (3, 0),
             Self::Meter(index) => (4, index),
             Self::NodeMeter(index) => (5, index),
+            Self::Hold => (6, 0),
+            Self::HoldExpired => (7, 0),
         }
     }
 
@@ -66,6 +72,8 @@ impl Act {
             3 => Self::Drop,
             4 => Self::Meter(index),
             5 => Self::NodeMeter(index),
+            6 => Self::Hold,
+            7 => Self::HoldExpired,
             _ => Self::Anchor,
         }
     }

@@ -1,5 +1,6 @@
 //! What filters look at in a packet.
 
+use crate::stage::ipv4;
 use crate::stage::parse::{IPV6_HEADER, Packet, upper_layer};
 
 /// Protocols whose headers begin with two ports: TCP, UDP, DCCP, SCTP, UDP-Lite.
@@ -14,7 +15,7 @@ pub struct Fields {
     pub destination: u128,
     /// Traffic class.
     pub traffic_class: u8,
-    /// 20 bits.
+    /// 20 bits; 0 in IPv4.
     pub flow_label: u32,
     /// Behind all extension headers; `None` where they cannot be read.
     pub protocol: Option<u8>,
@@ -37,6 +38,10 @@ impl Fields {
             flow_label: u32::from_be_bytes(first) & 0x000f_ffff,
             ..Self::default()
         };
+        if first[0] >> 4 == 4 {
+            fields.read_ipv4(octets, packet.next_header);
+            return fields;
+        }
         // Most packets have no extension header.
         let (protocol, offset) = if WITH_PORTS.contains(&packet.next_header) {
             (packet.next_header, IPV6_HEADER)
@@ -47,14 +52,27 @@ impl Fields {
             fields.later_fragment = upper.later_fragment;
             (upper.next_header, upper.offset)
         };
-        fields.protocol = Some(protocol);
-        if !fields.later_fragment
+        fields.upper_layer(octets, protocol, offset);
+        fields
+    }
+
+    /// The same of IPv4, which has no flow label.
+    #[inline(never)]
+    fn read_ipv4(&mut self, octets: &[u8], protocol: u8) {
+        self.flow_label = 0;
+        self.later_fragment = ipv4::fragment(octets).1;
+        self.upper_layer(octets, protocol, ipv4::header_length(octets));
+    }
+
+    #[inline]
+    fn upper_layer(&mut self, octets: &[u8], protocol: u8, offset: usize) {
+        self.protocol = Some(protocol);
+        if !self.later_fragment
             && WITH_PORTS.contains(&protocol)
             && let Some([s0, s1, d0, d1]) = octets.get(offset..offset + 4)
         {
-            fields.ports = Some((u16::from_be_bytes([*s0, *s1]), u16::from_be_bytes([*d0, *d1])));
+            self.ports = Some((u16::from_be_bytes([*s0, *s1]), u16::from_be_bytes([*d0, *d1])));
         }
-        fields
     }
 }
 
@@ -93,6 +111,33 @@ mod tests {
         assert_eq!(fields(60, &options), plain);
         let first_fragment = [[6, 0, 0, 1, 0, 0, 0, 9], tcp].concat();
         assert_eq!(fields(44, &first_fragment), plain);
+    }
+
+    #[test]
+    fn ports_are_found_behind_options_of_ipv4() {
+        let mut packet = vec![
+            0x46, 0xab, 0, 28, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 148, 4, 0, 0,
+        ];
+        packet.extend_from_slice(&[0x12, 0x34, 0x56, 0x78]);
+        let sum = crate::stage::checksum::Sum::default()
+            .octets(&packet[..24])
+            .checksum();
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        let read = |packet: &[u8]| Fields::read(packet, &ipv4::read(packet).unwrap());
+        let fields = read(&packet);
+        assert_eq!(
+            (
+                fields.traffic_class,
+                fields.flow_label,
+                fields.protocol,
+                fields.ports
+            ),
+            (0xab, 0, Some(6), Some((0x1234, 0x5678)))
+        );
+        assert_eq!(fields.source, ipv4::mapped([10, 0, 0, 1]));
+        ipv4::set_word(&mut packet, 6, 1);
+        let later = read(&packet);
+        assert!(later.later_fragment && later.protocol == Some(6) && later.ports.is_none());
     }
 
     #[test]

@@ -18,6 +18,10 @@ pub enum Way {
     LocalBreakout,
     /// Nowhere.
     Drop,
+    /// Nowhere yet: it waits.
+    Hold,
+    /// Nowhere: it would have waited, but that has lasted for too long.
+    HoldExpired,
 }
 
 /// A filter that counts: where its traffic is counted, and as what.
@@ -132,6 +136,8 @@ impl Firsts {
                 Act::Tunnel(index) => Way::Tunnel(index),
                 Act::LocalBreakout => Way::LocalBreakout,
                 Act::Drop => Way::Drop,
+                Act::Hold => Way::Hold,
+                Act::HoldExpired => Way::HoldExpired,
                 Act::Anchor | Act::Meter(_) | Act::NodeMeter(_) => Way::Tables,
             }),
             by: way.map(|found| found.hit),

@@ -1,4 +1,4 @@
-//! From the number of a prefix's counters to its queue: open addressing in one array that never grows.
+//! From the key of a queue to its number: open addressing in one array that never grows.
 
 /// No queue.
 const NONE: u32 = u32::MAX;
@@ -7,7 +7,7 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Index {
     /// Key and queue. A power of two of them, or none.
-    cells: Box<[(u32, u32)]>,
+    cells: Box<[(u64, u32)]>,
 }
 
 impl Index {
@@ -23,9 +23,9 @@ impl Index {
         }
     }
 
-    fn home(&self, key: u32) -> usize {
-        // Fibonacci hashing: keys are small and dense, whoever gives them out.
-        let spread = u64::from(key).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    fn home(&self, key: u64) -> usize {
+        // Fibonacci hashing: those of prefixes are small and dense, whoever gives them out.
+        let spread = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         spread as usize & self.cells.len().wrapping_sub(1)
     }
 
@@ -34,7 +34,7 @@ impl Index {
     }
 
     #[inline]
-    pub(super) fn get(&self, key: u32) -> Option<u32> {
+    pub(super) fn get(&self, key: u64) -> Option<u32> {
         let mut at = self.home(key);
         loop {
             match self.cells.get(at)? {
@@ -46,7 +46,7 @@ impl Index {
     }
 
     /// Of a key that is not there yet.
-    pub(super) fn insert(&mut self, key: u32, queue: u32) {
+    pub(super) fn insert(&mut self, key: u64, queue: u32) {
         let mut at = self.home(key);
         while let Some(cell) = self.cells.get_mut(at) {
             if cell.1 == NONE {
@@ -57,7 +57,7 @@ impl Index {
         }
     }
 
-    pub(super) fn remove(&mut self, key: u32) {
+    pub(super) fn remove(&mut self, key: u64) {
         let mut at = self.home(key);
         loop {
             match self.cells.get(at) {
@@ -102,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_map(steps in prop::collection::vec((0u32..40, any::<bool>()), 0..400)) {
+        fn it_is_a_map(steps in prop::collection::vec((0u64..40, any::<bool>()), 0..400)) {
             let (mut index, mut reference) = (Index::for_entries(16), BTreeMap::new());
             for (number, (key, put)) in steps.into_iter().enumerate() {
                 let queue = u32::try_from(number).unwrap();

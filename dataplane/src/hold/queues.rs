@@ -1,6 +1,7 @@
 //! The queues of one worker: lists through one array of slots.
 
 use super::index::Index;
+use super::shares::Shares;
 use super::{LOOKS, Overflow};
 
 /// The end of a list.
@@ -11,11 +12,11 @@ const END: u32 = u32::MAX;
 pub struct Bounds {
     /// Packets in all queues together.
     pub packets: usize,
-    /// Packets of one prefix.
+    /// Packets of one prefix, or of all flows that one filter holds.
     pub packets_per_prefix: usize,
-    /// Octets of one prefix, counted from the IPv6 header on.
+    /// Octets of these, counted from the IPv6 header on.
     pub octets_per_prefix: usize,
-    /// Cycles that a packet may wait while its prefix is on hold.
+    /// Cycles that a packet may wait while its prefix or its flow is on hold.
     pub age: u64,
     /// Which packet goes when one is too many.
     pub overflow: Overflow,
@@ -42,6 +43,8 @@ impl Default for Bounds {
 pub enum Full {
     /// Those of its prefix.
     Prefix,
+    /// Those of the filter that holds its flow.
+    Flow,
     /// That of all queues together.
     All,
 }
@@ -76,7 +79,9 @@ struct Slot<T> {
 
 #[derive(Clone, Copy, Debug)]
 struct Queue {
-    key: u32,
+    key: u64,
+    /// What it counts toward together with others; if nothing, it has the bounds of a prefix by itself.
+    share: Option<u64>,
     head: u32,
     tail: u32,
     packets: usize,
@@ -92,6 +97,7 @@ struct Queue {
 
 const UNUSED: Queue = Queue {
     key: 0,
+    share: None,
     head: END,
     tail: END,
     packets: 0,
@@ -113,6 +119,9 @@ pub struct Queues<T> {
     /// Those in use, in no order.
     used: Vec<u32>,
     index: Index,
+    shares: Shares,
+    /// Queues with a share.
+    shared: usize,
     packets: usize,
     octets: usize,
     /// Those that are emptied, in no order.
@@ -151,6 +160,8 @@ impl<T> Queues<T> {
             free_queues: (0..count).rev().map(number).collect(),
             used: Vec::with_capacity(count),
             index: Index::for_entries(count),
+            shares: Shares::new(count),
+            shared: 0,
             packets: 0,
             octets: 0,
             releasing: Vec::with_capacity(count),
@@ -192,31 +203,59 @@ impl<T> Queues<T> {
         !self.releasing.is_empty()
     }
 
-    /// Whether packets of this prefix are held, so that no other may overtake them.
+    /// Whether packets of this key are held, so that no other may overtake them.
     #[inline]
     #[must_use]
-    pub fn contains(&self, key: u32) -> bool {
+    pub fn contains(&self, key: u64) -> bool {
         !self.is_empty() && self.index.get(key).is_some()
     }
 
-    /// Puts a packet behind those of its prefix; a first one founds a queue that holds, as of `generation`.
-    pub fn push(&mut self, key: u32, item: T, octets: usize, now: u64, generation: u64) -> Pushed<T> {
+    /// Whether some queue has a share: see [`Queues::push`].
+    #[inline]
+    #[must_use]
+    pub fn has_shares(&self) -> bool {
+        self.shared > 0
+    }
+
+    /// Whether this queue has a share.
+    #[must_use]
+    pub fn is_shared(&self, number: u32) -> bool {
+        self.queues
+            .get(number as usize)
+            .is_some_and(|it| it.share.is_some())
+    }
+
+    /// Puts a packet behind those of its key; a first one founds a queue that holds, as of `generation`.
+    ///
+    /// A queue that is founded with a share has the bounds of one prefix together with all others of the same
+    /// share; one without has them by itself.
+    pub fn push(
+        &mut self,
+        key: u64,
+        share: Option<u64>,
+        item: T,
+        octets: usize,
+        now: u64,
+        generation: u64,
+    ) -> Pushed<T> {
         let known = self.index.get(key);
-        let full = known
-            .and_then(|queue| self.queues.get(queue as usize))
-            .filter(|it| {
-                it.packets >= self.bounds.packets_per_prefix
-                    || it.octets.saturating_add(octets) > self.bounds.octets_per_prefix
-            })
-            .map(|_| Full::Prefix)
+        let queue = known.and_then(|queue| self.queues.get(queue as usize));
+        let share = queue.map_or(share, |it| it.share);
+        let (packets, held_octets) = self.counted(queue, share);
+        let Bounds {
+            packets_per_prefix,
+            octets_per_prefix,
+            ..
+        } = self.bounds;
+        let beyond = packets >= packets_per_prefix || held_octets.saturating_add(octets) > octets_per_prefix;
+        let its_own = beyond.then_some(if share.is_some() { Full::Flow } else { Full::Prefix });
+        // A bound that the first packet already breaks comes last.
+        let full = its_own
+            .filter(|_| packets > 0)
             .or_else(|| (self.free_slot == END).then_some(Full::All))
-            .or_else(|| {
-                // A bound that the first packet already breaks.
-                let never = self.bounds.packets_per_prefix == 0 || octets > self.bounds.octets_per_prefix;
-                (known.is_none() && never).then_some(Full::Prefix)
-            });
+            .or(its_own);
         let Some(full) = full else {
-            self.append(known, key, item, octets, now, generation);
+            self.append(known, key, share, item, octets, now, generation);
             return Pushed::Held;
         };
         let oldest = match self.bounds.overflow {
@@ -232,11 +271,22 @@ impl<T> Queues<T> {
         let Some(gone) = self.pop(queue) else {
             return Pushed::Refused(item, full);
         };
-        self.append(self.index.get(key), key, item, octets, now, generation);
+        self.append(self.index.get(key), key, share, item, octets, now, generation);
         if let (Some(queue), Some((state, decided))) = (self.index.get(key), state) {
             self.decide(queue, state, decided);
         }
         Pushed::Instead(gone, full)
+    }
+
+    /// Packets and octets that count toward the same bounds.
+    fn counted(&self, queue: Option<&Queue>, share: Option<u64>) -> (usize, usize) {
+        match share {
+            None => queue.map_or((0, 0), |it| (it.packets, it.octets)),
+            Some(share) => {
+                let share = self.shares.get(share);
+                (share.packets, share.octets)
+            }
+        }
     }
 
     fn fits_instead(&self, queue: u32, octets: usize) -> bool {
@@ -244,10 +294,21 @@ impl<T> Queues<T> {
             return false;
         };
         let oldest = self.slots.get(it.head as usize).map_or(0, |slot| slot.octets);
-        it.octets - oldest + octets <= self.bounds.octets_per_prefix
+        let (_, counted) = self.counted(Some(it), it.share);
+        counted - oldest + octets <= self.bounds.octets_per_prefix
     }
 
-    fn append(&mut self, known: Option<u32>, key: u32, item: T, octets: usize, now: u64, generation: u64) {
+    #[allow(clippy::too_many_arguments, reason = "it is one line of `push`, twice")]
+    fn append(
+        &mut self,
+        known: Option<u32>,
+        key: u64,
+        share: Option<u64>,
+        item: T,
+        octets: usize,
+        now: u64,
+        generation: u64,
+    ) {
         let slot = self.free_slot;
         let Some(place) = self.slots.get_mut(slot as usize) else {
             return;
@@ -261,7 +322,10 @@ impl<T> Queues<T> {
         };
         self.packets += 1;
         self.octets += octets;
-        let Some(number) = known.or_else(|| self.found(key, generation)) else {
+        if let Some(share) = share {
+            self.shares.add(share, octets);
+        }
+        let Some(number) = known.or_else(|| self.found(key, share, generation)) else {
             return;
         };
         let Some(queue) = self.queues.get_mut(number as usize) else {
@@ -283,14 +347,16 @@ impl<T> Queues<T> {
     }
 
     /// A queue of this key, empty.
-    fn found(&mut self, key: u32, generation: u64) -> Option<u32> {
+    fn found(&mut self, key: u64, share: Option<u64>, generation: u64) -> Option<u32> {
         // There are as many queues as slots.
         let number = self.free_queues.pop()?;
         let place = self.used.len();
         self.used.push(number);
         self.index.insert(key, number);
+        self.shared += usize::from(share.is_some());
         *self.queues.get_mut(number as usize)? = Queue {
             key,
+            share,
             decided: generation,
             place,
             ..UNUSED
@@ -311,6 +377,9 @@ impl<T> Queues<T> {
         queue.octets -= slot.octets;
         self.packets -= 1;
         self.octets -= slot.octets;
+        if let Some(share) = queue.share {
+            self.shares.take(share, slot.octets);
+        }
         if queue.packets == 0 {
             self.close(number);
         }
@@ -321,10 +390,11 @@ impl<T> Queues<T> {
         let Some(queue) = self.queues.get(number as usize) else {
             return;
         };
-        let (key, place) = (queue.key, queue.place);
+        let (key, place, shared) = (queue.key, queue.place, queue.share.is_some());
         if queue.state == State::Releasing {
             self.no_longer_releasing(number);
         }
+        self.shared -= usize::from(shared);
         if let Some(queue) = self.queues.get_mut(number as usize) {
             *queue = UNUSED;
         }

@@ -4,14 +4,15 @@ use kedge_dataplane_api::path_end;
 
 use super::decide::{Refusal, Step};
 use super::filter::leads_into;
+use super::inner_ipv4::{has_addresses_of_nodes, is_nested};
 use super::{Lane, Pipeline};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::frame::Frame;
 use crate::snapshot::{Entry, Hop, LinkLayerAddress, Snapshot, SourceRule};
 use crate::stage::parse::{
-    self, ETHERNET_HEADER, ETHERTYPE_IPV6, is_link_local, is_link_scope_multicast, is_multicast,
-    is_never_on_the_wire, is_plain,
+    self, ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, is_link_local, is_link_scope_multicast,
+    is_multicast, is_never_on_the_wire, is_plain,
 };
 use crate::tunnel::{gre, gtpu, ip6_in_ip6};
 impl Pipeline {
@@ -127,8 +128,15 @@ impl Pipeline {
             is_multicast(address) || is_link_local(address) || is_never_on_the_wire(address) || address == 0
         };
         let plain = is_plain(packet.source) && is_plain(packet.destination);
-        if !plain && (invalid(packet.source) || invalid(packet.destination)) {
-            return Err(DropReason::TunnelInnerSourceInvalid.into());
+        if !plain {
+            let valid = if lane.ethertype == ETHERTYPE_IPV4 {
+                has_addresses_of_nodes(packet)
+            } else {
+                !invalid(packet.source) && !invalid(packet.destination)
+            };
+            if !valid {
+                return Err(DropReason::TunnelInnerSourceInvalid.into());
+            }
         }
         let InnerPacket {
             for_served,
@@ -137,6 +145,7 @@ impl Pipeline {
         } = InnerPacket::of(snapshot, route, source, tunnel);
         if for_arrived
             && packet.next_header == path_end::NO_NEXT_HEADER
+            && lane.ethertype == ETHERTYPE_IPV6
             && path_end::read(lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default()).is_some()
         {
             return Ok(Step::EndPath { tunnel });
@@ -149,19 +158,33 @@ impl Pipeline {
             }
             return Err(DropReason::TunnelInnerSourceInvalid.into());
         }
+        let mut hop = route.hop();
         if from_anchored {
-            snapshot
-                .prefix_traffic
-                .from(self.worker, source.counter(), packet.length, self.now);
+            // Where the node is it was counted for it.
+            let traffic = &snapshot.passing_traffic;
+            traffic.from(self.worker, source.counter(), packet.length);
+            // We serve the node, which is behind the peer, and another gateway anchors the prefix.
+            if let Some(onward) = source.onward()
+                && hop != Hop::LOCAL
+            {
+                hop = onward;
+            }
         }
-        if route.hop() != Hop::LOCAL {
-            return Ok(Step::Forward(route.hop()));
+        if hop != Hop::LOCAL {
+            return Ok(Step::Forward(hop));
         }
         let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+        if lane.ethertype == ETHERTYPE_IPV4 {
+            return if is_nested(octets) {
+                Err(DropReason::TunnelNested.into())
+            } else {
+                Ok(Step::Punt)
+            };
+        }
         let upper = parse::upper_layer(octets, packet.next_header)?;
         let inner = octets.get(upper.offset..).unwrap_or_default();
         let nested = match upper.next_header {
-            ip6_in_ip6::NEXT_HEADER | gre::NEXT_HEADER => true,
+            ip6_in_ip6::NEXT_HEADER | ip6_in_ip6::NEXT_HEADER_IPV4 | gre::NEXT_HEADER => true,
             gtpu::UDP => inner.get(2..4) == Some(&gtpu::PORT.to_be_bytes()),
             _ => false,
         };
@@ -199,7 +222,7 @@ pub(super) struct InnerPacket {
     for_served: bool,
     /// Its peer served the node of the destination before us, and still has packets of its.
     for_arrived: bool,
-    /// Its peer serves the node that sent it, from a prefix that we anchor.
+    /// Its peer serves the node that sent it, from a prefix that we anchor; or the node is behind its peer, and we serve it.
     pub(super) from_anchored: bool,
 }
 
@@ -218,7 +241,9 @@ impl InnerPacket {
                 // The node is between two gateways: what it sent by the old one is on its way.
                 || hop == Hop::HOLD && source.is_refused()
                 // Or has come home.
-                || is_old_way(hop),
+                || is_old_way(hop)
+                // Or what is sent to it waits, or goes another way meanwhile.
+                || source.comes_by(tunnel),
         }
     }
 

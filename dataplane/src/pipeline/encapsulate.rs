@@ -7,6 +7,7 @@
 use kedge_dataplane_api::model::{Encapsulation, GtpU};
 
 use super::decide::Refusal;
+use super::inner_ipv4::unresolved;
 use super::{Lane, Note, Output, Pipeline};
 use crate::counters::Stage;
 use crate::drops::DropReason;
@@ -34,11 +35,7 @@ impl Pipeline {
             return Err(DropReason::NoRoute.into());
         };
         if path.adjacency == 0 {
-            if path.on_link == u8::MAX {
-                return Err(DropReason::NoRoute.into());
-            }
-            output.missing(usize::from(path.on_link), u128::from_be_bytes(tunnel.remote));
-            return Err(DropReason::NeighbourUnresolved.into());
+            return Err(unresolved(tunnel, path, output).into());
         }
         let inner_length = lane.packet.length;
         if inner_length > usize::from(room(tunnel, path, tunnel.overhead))
@@ -67,7 +64,7 @@ impl Pipeline {
     /// Number of the next packet into this tunnel; of the first one 0. It is asked for only where packets are numbered,
     /// and there this worker counts all of them.
     #[inline]
-    fn sequence(&self, snapshot: &Snapshot, index: u32) -> u16 {
+    pub(super) fn sequence(&self, snapshot: &Snapshot, index: u32) -> u16 {
         let counted = snapshot.tunnel_traffic.counted_to(self.worker, index) as u16;
         counted.wrapping_sub(snapshot.tunnels.get(index).first_sequence)
     }
@@ -138,7 +135,7 @@ impl Pipeline {
 
 /// Largest inner packet that goes in whole with so many octets of headers in front, octets.
 #[inline]
-fn room(tunnel: &Tunnel, path: &Path, front: u16) -> u16 {
+pub(super) fn room(tunnel: &Tunnel, path: &Path, front: u16) -> u16 {
     tunnel.mtu.min(path.mtu.saturating_sub(front))
 }
 
@@ -170,7 +167,6 @@ fn write_outer<F: Frame>(frame: &mut F, tunnel: &Tunnel, sequence: impl Fn() -> 
         return false;
     };
     let number = |it: &GtpU| if it.sequence_numbers { sequence() } else { 0 };
-    let (local, remote) = (tunnel.local, tunnel.remote);
     match &tunnel.encapsulation {
         Encapsulation::Ipv6InIpv6 => {
             let Some((place, inner)) = packet.split_first_chunk_mut::<IPV6_HEADER>() else {
@@ -183,10 +179,14 @@ fn write_outer<F: Frame>(frame: &mut F, tunnel: &Tunnel, sequence: impl Fn() -> 
             })
         }
         Encapsulation::GtpU(it) if tunnel.is_over_ipv4() => {
+            let (local, remote) = (tunnel.local, tunnel.remote);
             gtpu::encapsulate_in_ipv4(packet, local, remote, tunnel.hop_limit, it, number(it))
         }
         Encapsulation::Gre(it) => gre::encapsulate(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, it),
-        Encapsulation::GtpU(it) => gtpu::encapsulate(packet, local, remote, tunnel.hop_limit, it, number(it)),
+        Encapsulation::GtpU(it) => {
+            let (local, remote) = (tunnel.local, tunnel.remote);
+            gtpu::encapsulate(packet, local, remote, tunnel.hop_limit, it, number(it))
+        }
     }
 }
 

@@ -4,14 +4,15 @@ use arrayvec::ArrayVec;
 use dpdk::meter::Colour;
 use kedge_dataplane_api::model::Direction;
 
-use super::{BURST, Frames, Lane, Notes, Origin, Pipeline, Verdicts};
+use super::{BURST, Frames, Lane, Note, Notes, Origin, Pipeline, Verdicts};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::fib::prefetch;
 use crate::flow::{Asked, Flows, Hit, List, Question, Verdict, Way};
 use crate::frame::Frame;
 use crate::snapshot::{Entry, Hop, NextHop, Snapshot};
-use crate::stage::parse::{ETHERNET_HEADER, ETHERTYPE_IPV6};
+use crate::stage::ipv4;
+use crate::stage::parse::{ETHERNET_HEADER, ETHERTYPE_ARP, ETHERTYPE_IPV4};
 
 impl Pipeline {
     /// Asks the filters about all packets of a pass. `results` are the indexes of the destinations' routes,
@@ -29,24 +30,12 @@ impl Pipeline {
         let mut sources = sources.iter();
         let mut questions: ArrayVec<Question, BURST> = ArrayVec::new();
         for (note, result) in notes.iter().zip(destinations) {
-            let mut question = Question::default();
-            if note.checked
-                && let Some(source) = sources.next()
-                && from_node(note.origin, snapshot.routes.get(*source))
-            {
-                question.from = Some(snapshot.routes.filters(*source));
-            }
-            let hop = snapshot.routes.get(*result).hop();
-            if matches!(
-                hop.unpack(),
-                NextHop::Deliver { .. } | NextHop::Tunnel(_) | NextHop::Hold
-            ) {
-                question.to = Some(snapshot.routes.filters(*result));
-            }
-            // What is ours, or for us, meets no filter, as all of IPv4 is; what was held has met them.
-            question.transit = note.ethertype == ETHERTYPE_IPV6
-                && matches!(note.origin, Origin::Wire | Origin::Tunnel(_))
-                && hop != Hop::LOCAL;
+            let source = if note.checked {
+                sources.next().copied()
+            } else {
+                None
+            };
+            let question = question(snapshot, note, *result, source);
             flows.lists.prefetch(question.from.unwrap_or_default());
             flows.lists.prefetch(question.to.unwrap_or_default());
             questions.push(question);
@@ -93,25 +82,28 @@ impl Pipeline {
     ) -> Result<Hop, DropReason> {
         let flows = &snapshot.flows;
         let length = lane.packet.length;
-        if verdict.way == Way::Drop {
-            if let Some(by) = verdict.by {
+        // What has waited with its flow was counted when it came.
+        let anew = !matches!(lane.origin, Origin::Flow(_));
+        if let Way::Drop | Way::HoldExpired = verdict.way {
+            if let Some(by) = verdict.by.filter(|_| anew) {
                 self.hit(flows, by, length);
             }
-            return Err(DropReason::FlowFiltered);
+            return Err(match verdict.way {
+                Way::Drop => DropReason::FlowFiltered,
+                _ => DropReason::HoldExpired,
+            });
         }
-        for (index, hit) in verdict.meters.iter().flatten() {
-            self.hit(flows, *hit, length);
-            self.meter(flows, *index, lane)?;
+        if anew {
+            for (index, hit) in verdict.meters.iter().flatten() {
+                self.hit(flows, *hit, length);
+                self.meter(flows, *index, lane)?;
+            }
+            if let Some(by) = verdict.by {
+                self.hit(flows, by, length);
+                self.counters.stage(Stage::Filtered, 1);
+            }
         }
-        if let Some(by) = verdict.by {
-            self.hit(flows, by, length);
-            self.counters.stage(Stage::Filtered, 1);
-        }
-        Ok(match verdict.way {
-            Way::Tables | Way::Drop => hop,
-            Way::Tunnel(tunnel) => Hop::by_tunnel(tunnel),
-            Way::LocalBreakout => route.hop(),
-        })
+        Ok(verdict.hop(route, hop))
     }
 
     #[inline]
@@ -147,9 +139,10 @@ impl Pipeline {
                 self.counters.stage(Stage::MeteredYellow, 1);
                 if let Some(dscp) = meter.yellow {
                     packet.traffic_class = dscp << 2 | packet.traffic_class & 3;
-                    if let Some([first, second]) =
-                        frame.bytes_mut().get_mut(ETHERNET_HEADER..ETHERNET_HEADER + 2)
-                    {
+                    let octets = frame.bytes_mut().get_mut(ETHERNET_HEADER..).unwrap_or_default();
+                    if note.ethertype == ETHERTYPE_IPV4 {
+                        ipv4::set_traffic_class(octets, packet.traffic_class);
+                    } else if let Some([first, second]) = octets.first_chunk_mut() {
                         *first = *first & 0xf0 | packet.traffic_class >> 4;
                         *second = *second & 0x0f | packet.traffic_class << 4;
                     }
@@ -162,16 +155,56 @@ impl Pipeline {
     }
 }
 
+impl Verdict {
+    /// By which next hop a packet goes that goes by `hop` without filters, and whose destination has this route.
+    #[inline]
+    pub(super) fn hop(&self, route: Entry, hop: Hop) -> Hop {
+        match self.way {
+            Way::Tables | Way::Drop | Way::HoldExpired => hop,
+            Way::Tunnel(tunnel) => Hop::by_tunnel(tunnel),
+            Way::LocalBreakout => route.hop(),
+            Way::Hold => Hop::flow_hold(self.by.map_or(0, |by| by.counter)),
+        }
+    }
+}
+
+/// Which filters a packet meets: with the indexes of the route of its destination, and of that of its source if
+/// that counts.
+#[inline(always)]
+pub(super) fn question(snapshot: &Snapshot, note: &Note, destination: u32, source: Option<u32>) -> Question {
+    let mut question = Question::default();
+    if let Some(source) = source
+        && from_node(note.origin, snapshot.routes.get(source))
+    {
+        question.from = Some(snapshot.routes.filters(source));
+    }
+    let hop = snapshot.routes.get(destination).hop();
+    if is_of_node(hop) {
+        question.to = Some(snapshot.routes.filters(destination));
+    }
+    // What is ours, or for us, meets no filter, as all of ARP is; what was held with its prefix has met them.
+    question.transit = note.ethertype != ETHERTYPE_ARP
+        && matches!(note.origin, Origin::Wire | Origin::Tunnel(_) | Origin::Flow(_))
+        && hop != Hop::LOCAL;
+    question
+}
+
+/// Whether this is the next hop of a node's prefix.
+#[inline]
+fn is_of_node(hop: Hop) -> bool {
+    matches!(
+        hop.unpack(),
+        NextHop::Deliver { .. } | NextHop::Tunnel(_) | NextHop::Hold | NextHop::After(_)
+    )
+}
+
 /// Whether a packet with this source comes from a node, so far as the tables know. Whether it may is
 /// decided later; if not, no filter is asked for anything.
 #[inline]
 fn from_node(origin: Origin, source: Entry) -> bool {
     match origin {
-        Origin::Wire => !source.is_refused(),
-        Origin::Tunnel(_) => matches!(
-            source.hop().unpack(),
-            NextHop::Tunnel(_) | NextHop::Deliver { .. } | NextHop::Hold
-        ),
+        Origin::Wire | Origin::Flow(0) => !source.is_refused(),
+        Origin::Tunnel(_) | Origin::Flow(_) => is_of_node(source.hop()),
         Origin::Own | Origin::Held => false,
     }
 }

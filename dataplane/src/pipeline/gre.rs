@@ -6,7 +6,7 @@ use super::{Pipeline, View};
 use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
 use crate::snapshot::Snapshot;
-use crate::stage::parse::{ETHERTYPE_IPV6, UpperLayer};
+use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, UpperLayer};
 use crate::tunnel::gre;
 
 /// By what the tunnel of a GRE packet to us is looked up, with the others of its burst; `octets` begin with its header.
@@ -50,12 +50,11 @@ impl Pipeline {
         if !is_from_peer(snapshot, view.note, tunnel) {
             return Err(DropReason::GreTunnelUnknown.into());
         }
-        if message.protocol != ETHERTYPE_IPV6.to_be_bytes() {
-            return Err(DropReason::GreProtocolUnsupported.into());
+        let inner = Inner::new(upper.offset + message.offset..packet.len());
+        match u16::from_be_bytes(message.protocol) {
+            ETHERTYPE_IPV6 => Ok(Step::Decapsulate { tunnel, inner }),
+            ETHERTYPE_IPV4 => Self::carry(snapshot, tunnel, inner),
+            _ => Err(DropReason::GreProtocolUnsupported.into()),
         }
-        Ok(Step::Decapsulate {
-            tunnel,
-            inner: Inner::new(upper.offset + message.offset..packet.len()),
-        })
     }
 }

@@ -3,18 +3,46 @@
 use arrayvec::ArrayVec;
 
 use super::admit::{InnerPacket, filtered_into};
-use super::{BURST, Frames, Lane, NoProbe, Note, Notes, Origin, Output, PASSES, Pipeline, Waiting, peer_key};
+use super::filter::question;
+use super::{
+    BURST, Frames, Lane, NoProbe, Note, Notes, Origin, Output, PASSES, Pipeline, View, Waiting, peer_key,
+};
 use crate::counters::Stage;
 use crate::drops::DropReason;
+use crate::flow::{Asked, Fields, Way};
 use crate::frame::Frame;
 use crate::hold::{Full, LOOKS, Pushed, Queues, State};
 use crate::snapshot::{Entry, Hop, NextHop, Snapshot, SourceRule};
+use crate::stage::ipv4;
 
 /// Packets that one look frees for their age; those behind them are freed by the next.
 const FREED: usize = 16;
 
+/// In the number of a queue: it is a flow's. In others are the number of a prefix's counters.
+const OF_FLOW: u64 = 1 << 63;
+
+/// With which others a packet waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// With those of its prefix, which has these counters.
+    Prefix(u32),
+    /// With those of its flow, which has this number, for the filter with these counters.
+    Flow(u64, u32),
+}
+
+/// What becomes of a packet that has waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// It waits on, as long as the tables are as they are.
+    Holds,
+    /// It waits for others that came before it.
+    Behind,
+    /// It goes.
+    Goes,
+}
+
 impl Pipeline {
-    /// Keeps a packet until its prefix, that of `counter`, has another next hop.
+    /// Keeps a packet until its prefix has another next hop, or filters say something else of its flow.
     #[cold]
     #[inline(never)]
     pub(super) fn hold<F: Frame>(
@@ -22,23 +50,33 @@ impl Pipeline {
         snapshot: &Snapshot,
         now: u64,
         lane: Lane<'_, F>,
-        counter: u32,
+        wait: Wait,
         output: &mut Output<F>,
     ) {
+        let origin = lane.origin;
+        let (key, share, origin) = match wait {
+            Wait::Flow(flow, filter) => (flow, Some(u64::from(filter)), with_flow(origin)),
+            Wait::Prefix(counter) => (u64::from(counter), None, origin),
+        };
         // What it waits for now is something else.
         let waiting = Waiting {
             note: Note {
                 late: false,
+                origin,
                 ..*lane.note
             },
             frame: lane.frame,
         };
         let reason = |full| match full {
             Full::Prefix => DropReason::HoldPrefixFull,
+            Full::Flow => DropReason::HoldFlowFull,
             Full::All => DropReason::HoldFull,
         };
         let octets = waiting.note.packet.length;
-        match output.held.push(counter, waiting, octets, now, snapshot.serial) {
+        match output
+            .held
+            .push(key, share, waiting, octets, now, snapshot.serial)
+        {
             Pushed::Held => self.counters.stage(Stage::Held, 1),
             Pushed::Instead(_, full) => {
                 self.counters.stage(Stage::Held, 1);
@@ -67,7 +105,10 @@ impl Pipeline {
         note.late = true;
         let (key, octets) = (flow(note), note.packet.length);
         let waiting = Waiting { frame, note: *note };
-        let gone = match output.unknown.push(key, waiting, octets, now, snapshot.serial) {
+        let gone = match output
+            .unknown
+            .push(key, None, waiting, octets, now, snapshot.serial)
+        {
             Pushed::Held => {
                 self.counters.stage(Stage::Held, 1);
                 return None;
@@ -92,15 +133,28 @@ impl Pipeline {
         let (mut frames, mut notes) = (Frames::new(), Notes::new());
         let mut lanes = (&mut frames, &mut notes);
         let Output { held, unknown, .. } = output;
-        self.take(held, snapshot.serial, now, &mut lanes, |note, _| {
-            must_go_on_waiting(snapshot, note)
+        self.take(held, snapshot.serial, now, &mut lanes, |queues, note, frame| {
+            if let Origin::Flow(_) = note.origin {
+                return turn_of_flow(snapshot, queues, note, frame);
+            }
+            if must_go_on_waiting(snapshot, note) {
+                Turn::Holds
+            } else {
+                Turn::Goes
+            }
         });
-        for note in lanes.1.iter_mut().filter(|note| note.origin != Origin::Own) {
-            note.origin = Origin::Held;
-            note.checked = false;
+        for note in lanes.1.iter_mut() {
+            if !matches!(note.origin, Origin::Own | Origin::Flow(_)) {
+                note.origin = Origin::Held;
+                note.checked = false;
+            }
         }
-        self.take(unknown, snapshot.serial, now, &mut lanes, |note, frame| {
-            !is_known(snapshot, note, frame)
+        self.take(unknown, snapshot.serial, now, &mut lanes, |_, note, frame| {
+            if is_known(snapshot, note, frame) {
+                Turn::Goes
+            } else {
+                Turn::Holds
+            }
         });
         self.counters.stage(Stage::Released, notes.len() as u64);
         let some = !frames.is_empty();
@@ -120,26 +174,31 @@ impl Pipeline {
         serial: u64,
         now: u64,
         (frames, notes): &mut (&mut Frames<F>, &mut Notes),
-        waits: impl Fn(&Note, &F) -> bool,
+        turn: impl Fn(&Queues<Waiting<F>>, &Note, &F) -> Turn,
     ) {
         if queues.is_empty() {
             return;
         }
-        // All of a queue are of one prefix, or of one node.
+        // All of a queue are of one prefix, of one node, or of one flow.
         let decide = |queues: &mut Queues<Waiting<F>>, queue| {
             let oldest = queues.oldest(queue, now);
-            let waits = oldest.is_some_and(|(it, _)| waits(&it.note, &it.frame));
-            let state = if waits { State::Holding } else { State::Releasing };
+            let turn = oldest.map_or(Turn::Goes, |(it, _)| turn(queues, &it.note, &it.frame));
+            let state = match turn {
+                Turn::Holds => State::Holding,
+                Turn::Behind | Turn::Goes => State::Releasing,
+            };
             queues.decide(queue, state, serial);
-            state
+            turn
         };
         let mut looks: ArrayVec<u32, LOOKS> = ArrayVec::new();
         queues.looks(&mut looks);
         for queue in looks {
+            let mut freed = false;
             for _ in 0..FREED {
                 if !queues.oldest(queue, now).is_some_and(|(_, old)| old) {
                     break;
                 }
+                freed = true;
                 match queues.pop(queue) {
                     // It has had its time: now it is dropped, or not, for what is known by now.
                     Some(Waiting { frame, note }) if note.late && !notes.is_full() => {
@@ -149,7 +208,8 @@ impl Pipeline {
                     _ => self.counters.add_drops(DropReason::HoldTooOld, 1),
                 }
             }
-            if queues.is_undecided(queue, serial) {
+            // Two of a flow may differ in what filters look at: each says for itself what becomes of it.
+            if queues.is_undecided(queue, serial) || freed && queues.is_shared(queue) {
                 decide(queues, queue);
             }
         }
@@ -162,7 +222,8 @@ impl Pipeline {
             };
             // A prefix may be held again before its turn comes: nothing of it goes out, or it would come
             // in again behind what is still there.
-            if queues.is_undecided(queue, serial) && decide(queues, queue) == State::Holding {
+            let undecided = queues.is_undecided(queue, serial) || queues.is_shared(queue);
+            if undecided && decide(queues, queue) != Turn::Goes {
                 continue;
             }
             match queues.release(queue) {
@@ -176,41 +237,117 @@ impl Pipeline {
     }
 }
 
-/// Where a packet goes that need not wait, for its next hop or behind others of its prefix; `None` if it has
-/// to.
+/// Where a packet goes that need not wait, for its next hop, or behind others of its flow or of its prefix; else with
+/// whom it waits.
 ///
-/// `route` is that of its destination, `hop` where it is to go: elsewhere, where its source decides
+/// `route` is that of its destination, `hop` where it is to go: elsewhere, where its source or a filter decides
 /// that.
 #[cold]
 #[inline(never)]
-pub(super) fn must_wait<F>(
+pub(super) fn must_wait<F: Frame>(
     snapshot: &Snapshot,
     lane: &Lane<'_, F>,
     route: Entry,
     hop: Hop,
     output: &Output<F>,
-) -> Option<Hop> {
-    let mut then = hop;
+) -> Result<Hop, Wait> {
+    let came = matches!(lane.origin, Origin::Wire | Origin::Tunnel(_));
+    let filter = hop.held_by();
+    if filter.is_some() || came && output.held.has_shares() {
+        let flow = flow_number(lane.view());
+        // What waits of it was first, whatever filters say by now.
+        if filter.is_some() || output.held.contains(flow) {
+            return Err(Wait::Flow(flow, filter.unwrap_or(0)));
+        }
+    }
+    let prefix = Wait::Prefix(route.counter());
+    let then = after_waiting(snapshot, lane.origin, hop).ok_or(prefix)?;
+    // What comes by the old way is older than all that waits. What is not held any more must not be overtaken, until
+    // it has gone. It does not overtake itself.
+    if came && !is_by_old_way(snapshot, lane.origin, hop) && is_behind_prefix(&output.held, route, hop) {
+        return Err(prefix);
+    }
+    Ok(then)
+}
+
+/// By which next hop a packet goes that goes by this one; `None`: it is on hold.
+fn after_waiting(snapshot: &Snapshot, origin: Origin, hop: Hop) -> Option<Hop> {
     match hop.unpack() {
-        NextHop::Hold => return None,
+        NextHop::Hold => None,
         NextHop::After(index) => {
             let after = snapshot.afters.get(index);
-            // What comes by the old way is older than all that waits.
-            if lane.origin == Origin::Tunnel(after.first) {
-                return Some(after.then.into());
-            }
-            if !after.over {
-                return None;
-            }
-            then = after.then.into();
+            (after.over || origin == Origin::Tunnel(after.first)).then(|| after.then.into())
         }
-        _ => {}
+        _ if hop.held_by().is_some() => None,
+        _ => Some(hop),
     }
-    // What is not held any more must not be overtaken, until it has gone. It does not overtake itself.
-    let behind_others = matches!(lane.origin, Origin::Wire | Origin::Tunnel(_))
-        && hop == route.hop()
-        && output.held.contains(route.counter());
-    (!behind_others).then_some(then)
+}
+
+/// Whether a packet comes by the way whose end others wait for.
+fn is_by_old_way(snapshot: &Snapshot, origin: Origin, hop: Hop) -> bool {
+    hop.after()
+        .is_some_and(|index| origin == Origin::Tunnel(snapshot.afters.get(index).first))
+}
+
+/// Whether others wait that go to the same prefix by the same way.
+fn is_behind_prefix<T>(held: &Queues<T>, route: Entry, hop: Hop) -> bool {
+    hop == route.hop() && held.contains(u64::from(route.counter()))
+}
+
+/// Where the tables send a packet that was let through before it waited.
+#[cold]
+#[inline(never)]
+pub(super) fn by_tables(snapshot: &Snapshot, origin: Origin, route: Entry, source: u32) -> Hop {
+    let here = route.hop();
+    let source = snapshot.routes.get(source);
+    let elsewhere = match (origin, source.source()) {
+        _ if here == Hop::LOCAL => None,
+        (Origin::Flow(0), SourceRule::Tunnel { tunnel, .. }) => Some(Hop::by_tunnel(tunnel)),
+        (Origin::Flow(tunnel), _) if source.comes_by(tunnel) => source.onward(),
+        _ => None,
+    };
+    elsewhere.unwrap_or(here)
+}
+
+/// Where a packet came from that waits with its flow.
+fn with_flow(origin: Origin) -> Origin {
+    match origin {
+        Origin::Wire => Origin::Flow(0),
+        Origin::Tunnel(tunnel) => Origin::Flow(tunnel),
+        other => other,
+    }
+}
+
+/// What becomes of a packet that waits with its flow: filters are asked about it as when it came.
+fn turn_of_flow<F: Frame>(snapshot: &Snapshot, queues: &Queues<Waiting<F>>, note: &Note, frame: &F) -> Turn {
+    let destination = snapshot.fib.lookup(note.packet.destination);
+    let source = if note.checked {
+        Some(snapshot.fib.lookup(note.packet.source))
+    } else {
+        None
+    };
+    let route = snapshot.routes.get(destination);
+    let mut hop = by_tables(snapshot, note.origin, route, source.unwrap_or_default());
+    if snapshot.flows.any {
+        let question = question(snapshot, note, destination, source);
+        let octets = View::new(frame, note).octets;
+        let Asked { verdicts, .. } = snapshot
+            .flows
+            .ask(std::iter::once((octets, &note.packet)), &[question]);
+        if let Some(verdict) = verdicts.first() {
+            if let Way::Drop | Way::HoldExpired = verdict.way {
+                return Turn::Goes;
+            }
+            hop = verdict.hop(route, hop);
+        }
+    }
+    if after_waiting(snapshot, note.origin, hop).is_none() {
+        Turn::Holds
+    } else if is_behind_prefix(queues, route, hop) {
+        Turn::Behind
+    } else {
+        Turn::Goes
+    }
 }
 
 /// Whether the prefix of a packet is on hold.
@@ -237,7 +374,7 @@ fn is_known<F: Frame>(snapshot: &Snapshot, note: &Note, frame: &F) -> bool {
         return tunnel.is_some_and(|it| u128::from_be_bytes(it.remote) == note.packet.source);
     }
     match source.source() {
-        SourceRule::Refused => false,
+        SourceRule::Refused | SourceRule::Behind { .. } => false,
         SourceRule::Native {
             port,
             link_layer_address,
@@ -254,12 +391,28 @@ fn is_known<F: Frame>(snapshot: &Snapshot, note: &Note, frame: &F) -> bool {
 #[cold]
 #[inline(never)]
 pub(super) fn is_behind_unknown<F>(lane: &Lane<'_, F>, output: &Output<F>) -> bool {
-    !lane.late && !matches!(lane.origin, Origin::Own | Origin::Held) && output.unknown.contains(flow(lane))
+    let came = matches!(lane.origin, Origin::Wire | Origin::Tunnel(_));
+    came && !lane.late && output.unknown.contains(flow(lane))
+}
+
+/// The number of the queue of a flow: what has the same addresses, protocol and ports. That of another may be the
+/// same: then they wait for each other.
+fn flow_number(packet: View<'_>) -> u64 {
+    let fields = Fields::read(packet.octets, &packet.packet);
+    let (from, to) = fields.ports.unwrap_or_default();
+    let kind = u64::from(fields.protocol.unwrap_or(u8::MAX)) << 32 | u64::from(from) << 16 | u64::from(to);
+    let words = |address: u128| [(address >> 64) as u64, address as u64];
+    let parts = words(fields.source).into_iter().chain(words(fields.destination));
+    parts.fold(kind, mix) | OF_FLOW
+}
+
+fn mix(sum: u64, part: u64) -> u64 {
+    (sum ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
 }
 
 /// The number of the queue of what comes from one network to another by one way. That of others may be the
 /// same: then they wait for each other.
-fn flow(note: &Note) -> u32 {
+fn flow(note: &Note) -> u64 {
     let way = match note.origin {
         Origin::Tunnel(tunnel) => u64::from(tunnel) | 1 << 63,
         _ => {
@@ -267,10 +420,10 @@ fn flow(note: &Note) -> u32 {
             u64::from_be_bytes([0, note.port as u8, a, b, c, d, e, f])
         }
     };
-    let networks = [
-        (note.packet.source >> 64) as u64,
-        (note.packet.destination >> 64) as u64,
-    ];
-    let mix = |sum: u64, part: u64| (sum ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-    (networks.into_iter().fold(way, mix) >> 32) as u32
+    let network = |address: u128| match ipv4::is_mapped(address) {
+        true => address as u64,
+        false => (address >> 64) as u64,
+    };
+    let networks = [note.packet.source, note.packet.destination].map(network);
+    networks.into_iter().fold(way, mix)
 }

@@ -1,12 +1,15 @@
-//! IPv4 off the wire: tunnelled packets for us, and what the kernel needs to be a neighbour. Nothing else is taken.
+//! IPv4 off the wire: tunnelled packets for us, what the kernel needs to be a neighbour, and what is for a prefix that is
+//! carried in tunnels ([`super::inner_ipv4`]). Nothing else is taken.
 //!
 //! ```text
 //!  ARP about us ─────────────► kernel          IPv4 to us ─► UDP port 2152 ─► GTP-U, as over IPv6
 //!  ARP about others ─► dropped                            └► the rest ──────► kernel
-//!                                              IPv4 to others ─► dropped: this is no IPv4 router
+//!                                              IPv4 to a carried prefix ─► by its next hop
+//!                                              IPv4 to others ─► dropped: this is no other IPv4 router
 //! ```
 
 use super::decide::{Refusal, Step};
+use super::inner_ipv4::{has_addresses_of_nodes, is_carried};
 use super::{Note, Pipeline, View};
 use crate::drops::DropReason;
 use crate::frame::Frame;
@@ -76,7 +79,7 @@ pub(super) fn leaves_by(snapshot: &Snapshot, hop: Hop) -> bool {
     match hop.unpack() {
         NextHop::Adjacency(index) => ipv4::is_mapped(snapshot.adjacencies.get(index).address),
         NextHop::OnLink { .. } => true,
-        _ => false,
+        _ => snapshot.carries_ipv4 && is_carried(hop),
     }
 }
 
@@ -103,8 +106,15 @@ impl Pipeline {
                 Err(DropReason::MulticastUnsupported.into())
             };
         }
-        if route.hop() != Hop::LOCAL {
-            return Err(DropReason::Ipv4NotForUs.into());
+        let hop = route.hop();
+        if hop != Hop::LOCAL {
+            return if !(snapshot.carries_ipv4 && is_carried(hop)) {
+                Err(DropReason::Ipv4NotForUs.into())
+            } else if has_addresses_of_nodes(packet) {
+                Ok(Step::Forward(hop))
+            } else {
+                Err(DropReason::SourceInvalid.into())
+            };
         }
         let octets = view.octets;
         let (is_fragment, is_later) = ipv4::fragment(octets);

@@ -18,7 +18,7 @@ impl Pipeline {
             return self.local_fragment(snapshot, view, upper);
         }
         match upper.next_header {
-            ip6_in_ip6::NEXT_HEADER => {}
+            ip6_in_ip6::NEXT_HEADER | ip6_in_ip6::NEXT_HEADER_IPV4 => {}
             gtpu::UDP => return self.local_udp(snapshot, view, upper),
             gre::NEXT_HEADER => return self.local_gre(snapshot, view, upper),
             error::ICMPV6 => return self.local_icmpv6(snapshot, view, upper),
@@ -34,10 +34,11 @@ impl Pipeline {
         if access || !is_from_peer(snapshot, view.note, tunnel) {
             return Err(DropReason::TunnelUnknownPeer.into());
         }
-        Ok(Step::Decapsulate {
-            tunnel,
-            inner: Inner::new(upper.offset..octets.len()),
-        })
+        let inner = Inner::new(upper.offset..octets.len());
+        if upper.next_header == ip6_in_ip6::NEXT_HEADER_IPV4 {
+            return Self::carry(snapshot, tunnel, inner);
+        }
+        Ok(Step::Decapsulate { tunnel, inner })
     }
 
     /// A fragment to an address of this node: what may be of a tunnel is put together here, all else in the kernel.
@@ -50,8 +51,14 @@ impl Pipeline {
         let access = snapshot.ports.get(view.port).is_none_or(|port| port.access);
         let from_peer = || !access && snapshot.peers.lookup(view.packet.source) != NO_MATCH;
         match upper.next_header {
-            ip6_in_ip6::NEXT_HEADER | gre::NEXT_HEADER | gtpu::UDP if from_peer() => Ok(Step::Reassemble),
-            ip6_in_ip6::NEXT_HEADER | gre::NEXT_HEADER => Err(DropReason::TunnelUnknownPeer.into()),
+            ip6_in_ip6::NEXT_HEADER | ip6_in_ip6::NEXT_HEADER_IPV4 | gre::NEXT_HEADER | gtpu::UDP
+                if from_peer() =>
+            {
+                Ok(Step::Reassemble)
+            }
+            ip6_in_ip6::NEXT_HEADER | ip6_in_ip6::NEXT_HEADER_IPV4 | gre::NEXT_HEADER => {
+                Err(DropReason::TunnelUnknownPeer.into())
+            }
             // Later fragments do not say for which port they are.
             gtpu::UDP if access => Err(DropReason::TunnelUnknownPeer.into()),
             _ => Ok(Step::Punt),
@@ -125,13 +132,12 @@ impl Pipeline {
         if tunnel == TEID_OF_OTHERS || !is_from_peer(snapshot, view.note, tunnel) {
             return Err(DropReason::GtpuPeerMismatch.into());
         }
+        let inner = Inner::new(offset + message.offset..offset + message.end);
+        // A G-PDU does not say which version of IP is inside (section 5.1): the packet does.
         if udp.get(message.offset).is_some_and(|first| first >> 4 == 4) {
-            return Err(DropReason::GtpuInnerIpv4.into());
+            return Self::carry(snapshot, tunnel, inner);
         }
-        Ok(Step::Decapsulate {
-            tunnel,
-            inner: Inner::new(offset + message.offset..offset + message.end),
-        })
+        Ok(Step::Decapsulate { tunnel, inner })
     }
 
     /// The checksum of a UDP packet (RFC 8200 section 8.1).
@@ -168,12 +174,14 @@ impl Pipeline {
     }
 }
 
-/// Whether a packet that came in is from the peer of this tunnel, and for our end of it.
+/// Whether a packet that came in is from the peer of this tunnel, and for our end of it. One of IPv6 that names IPv4 addresses
+/// is from nobody.
 #[inline]
 pub(super) fn is_from_peer(snapshot: &Snapshot, note: &Note, tunnel: u32) -> bool {
     let ends = |it: &Tunnel| {
         u128::from_be_bytes(it.local) == note.packet.destination
             && u128::from_be_bytes(it.remote) == note.packet.source
+            && it.ethertype == note.ethertype
     };
     tunnel != NO_MATCH && snapshot.tunnels.at(tunnel).is_some_and(ends)
 }

@@ -101,6 +101,9 @@ impl Pipeline {
                 tunnel,
                 inner: Inner::new(IPV6_HEADER..view.octets.len()),
             }),
+            (ETHERTYPE_IPV6, ip6_in_ip6::NEXT_HEADER_IPV4) => {
+                Self::carry(snapshot, tunnel, Inner::new(IPV6_HEADER..view.octets.len()))
+            }
             (ETHERTYPE_IPV6, gtpu::UDP) => self.local_udp(snapshot, view, upper),
             (ETHERTYPE_IPV6, gre::NEXT_HEADER) => self.local_gre(snapshot, view, upper),
             (ETHERTYPE_IPV4, gtpu::UDP) => self.admit_ipv4(snapshot, view, Entry::LOCAL),
@@ -108,6 +111,9 @@ impl Pipeline {
         };
         match step {
             Ok(Step::Decapsulate { tunnel, inner }) => self.decapsulate(snapshot, frame, note, tunnel, inner),
+            Ok(Step::DecapsulateIpv4 { tunnel, inner }) => {
+                self.decapsulate_ipv4(snapshot, frame, note, tunnel, inner)
+            }
             _ => Ok(()),
         }
     }

@@ -57,6 +57,8 @@ pub struct MissingNeighbour {
     pub port: usize,
     /// Its address.
     pub address: Ipv6Addr,
+    /// It is a packet's destination, and no router or peer of anybody's configuration.
+    pub on_link: bool,
 }
 
 /// A router on the path to a peer said that a packet was too big for it.
@@ -145,15 +147,22 @@ impl<F> Output<F> {
         let _ = self.ended.try_push(PathEnd { tunnel, address });
     }
 
-    /// Notes a missing neighbour, once for each burst.
-    pub(super) fn missing(&mut self, port: usize, address: u128) {
+    /// Notes a missing neighbour, once for each burst. `on_link`: it is so since a packet has its address, not since
+    /// somebody has configured a way by it.
+    pub(super) fn missing(&mut self, port: usize, address: u128, on_link: bool) {
         let it = MissingNeighbour {
             port,
             address: address.into(),
+            on_link,
         };
-        if !self.events.contains(&it) {
-            // When many are missing at once, the rest is noted with later packets.
-            let _ = self.events.try_push(it);
+        if !self.events.contains(&it)
+            // When many are missing at once, the rest is noted with later packets; but no addresses that
+            // somebody makes up may stand in the way of a router.
+            && self.events.try_push(it).is_err()
+            && !on_link
+            && let Some(other) = self.events.iter_mut().find(|other| other.on_link)
+        {
+            *other = it;
         }
     }
 }

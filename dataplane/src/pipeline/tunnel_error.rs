@@ -15,6 +15,7 @@ use crate::frame::Frame;
 use crate::snapshot::{Snapshot, SourceRule, Tunnel};
 use crate::stage::checksum::Sum;
 use crate::stage::icmpv6_error;
+use crate::stage::ipv4;
 use crate::stage::parse::{self, ETHERNET_HEADER, IPV6_HEADER, UpperLayer};
 use crate::tunnel::error::{self, Carried, MINIMUM_MTU, TunnelError};
 use kedge_dataplane_api::model::Encapsulation;
@@ -63,6 +64,28 @@ impl Pipeline {
         let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
         let message = packet.get(offset..).unwrap_or_default();
         let inner = message.get(error.offset..).unwrap_or_default();
+        if snapshot.carries_ipv4
+            && let Some(inner_packet) = ipv4::read_quoted(inner)
+        {
+            let Some(tell) = error.translated_to_ipv4(message, inner, room) else {
+                self.counters.stage(Stage::TunnelErrorTaken, 1);
+                return None;
+            };
+            // It becomes the packet that the error is about, as much of it as was quoted.
+            if lane.frame.strip(offset + error.offset).is_err() {
+                self.counters.add_drops(DropReason::NoHeadroom, 1);
+                return None;
+            }
+            lane.packet = inner_packet;
+            let told = self.tell_icmpv4(snapshot, now, lane, tell);
+            let stage = if told.is_some() {
+                Stage::TunnelErrorTranslated
+            } else {
+                Stage::TunnelErrorTaken
+            };
+            self.counters.stage(stage, 1);
+            return told;
+        }
         let Some((inner_packet, tell)) = parse::ipv6_header(inner).ok().and_then(|packet| {
             let tell = error.translated(message, packet.length, room)?;
             let (from, to) = (packet.source, packet.destination);
@@ -129,18 +152,22 @@ fn tunnel_of(snapshot: &Snapshot, error: &TunnelError, message: &[u8]) -> Option
             .is_some_and(|tunnel| fits(tunnel, error))
     };
     match error.carried {
-        Carried::Ipv6 => Some(snapshot.peers.lookup(error.destination))
+        Carried::Ip => Some(snapshot.peers.lookup(error.destination))
             .filter(|index| *index != NO_MATCH)
             .filter(is_its),
         // TEIDs and keys of peers have no table of their own; the inner packet leads where it was sent.
         Carried::GPdu { .. } | Carried::Gre { .. } => {
             let inner = message.get(error.offset..)?;
-            let packet = parse::ipv6_header(inner).ok()?;
+            let packet = match ipv4::read_quoted(inner) {
+                Some(packet) => packet,
+                None => parse::ipv6_header(inner).ok()?,
+            };
             let route = |address| snapshot.routes.get(snapshot.fib.lookup(address));
             let by_destination = route(packet.destination).hop().tunnel();
             let by_source = match route(packet.source).source() {
                 SourceRule::Tunnel { tunnel, .. } => Some(tunnel),
-                _ => None,
+                SourceRule::Behind { onward, .. } => onward,
+                SourceRule::Refused | SourceRule::Native { .. } => None,
             };
             let mut either = by_destination.into_iter().chain(by_source);
             either.find(is_its).filter(|_| error.is_of(inner))
@@ -155,7 +182,7 @@ fn fits(tunnel: &Tunnel, error: &TunnelError) -> bool {
         u128::from_be_bytes(tunnel.remote),
     );
     let carried = match (&tunnel.encapsulation, error.carried) {
-        (Encapsulation::Ipv6InIpv6, Carried::Ipv6) => true,
+        (Encapsulation::Ipv6InIpv6, Carried::Ip) => true,
         (Encapsulation::GtpU(it), Carried::GPdu { teid, .. }) => it.remote_teid.get() == teid,
         (Encapsulation::Gre(it), Carried::Gre { key }) => it.remote_key == key,
         _ => false,

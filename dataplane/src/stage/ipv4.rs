@@ -1,9 +1,9 @@
-//! IPv4 headers (RFC 791): what tunnels may go over, besides IPv6.
+//! IPv4 headers (RFC 791): what tunnels may go over, besides IPv6, and what they may carry.
 //!
 //! In all tables, and in [`Packet`], an IPv4 address is its IPv4-mapped IPv6 form (RFC 4291 section 2.5.5.2). No
 //! IPv6 packet with such an address comes past the first checks, so the two never meet.
 
-use super::checksum::Sum;
+use super::checksum::{Sum, updated};
 use super::parse::Packet;
 use crate::drops::DropReason;
 
@@ -59,15 +59,31 @@ pub fn read(octets: &[u8]) -> Result<Packet, DropReason> {
     if !Sum::default().octets(all).is_right() {
         return Err(DropReason::Ipv4ChecksumWrong);
     }
+    Ok(told(fixed))
+}
+
+#[inline]
+fn told(fixed: &[u8; HEADER]) -> Packet {
     let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *fixed;
-    Ok(Packet {
+    Packet {
         source: mapped([s0, s1, s2, s3]),
         destination: mapped([d0, d1, d2, d3]),
-        length,
+        length: usize::from(u16::from_be_bytes([fixed[2], fixed[3]])),
         hop_limit: fixed[8],
         traffic_class: fixed[1],
         next_header: fixed[9],
-    })
+    }
+}
+
+/// What the header says that `octets` begin with, as an error quotes it: what follows may be cut short, and its checksum was
+/// verified before the packet was sent on. `None`: it is none.
+#[must_use]
+pub fn read_quoted(octets: &[u8]) -> Option<Packet> {
+    let fixed = octets.first_chunk::<HEADER>()?;
+    if fixed[0] >> 4 != 4 || header_length(octets) < HEADER || octets.len() < header_length(octets) {
+        return None;
+    }
+    Some(told(fixed))
 }
 
 /// Octets of the header with its options, by its own word; 0 of nothing.
@@ -86,6 +102,45 @@ pub fn fragment(octets: &[u8]) -> (bool, bool) {
     };
     let bits = u16::from_be_bytes([*high, *low]) & 0x3fff;
     (bits != 0, bits & 0x1fff != 0)
+}
+
+/// Whether no router may cut the packet into fragments.
+#[must_use]
+#[inline]
+pub fn dont_fragment(octets: &[u8]) -> bool {
+    octets.get(6).is_some_and(|flags| flags & DONT_FRAGMENT != 0)
+}
+
+/// Writes the 16 bits that begin at octet `at`, an even number below 20, of the header that `octets` begins with, and
+/// changes its checksum by as much (RFC 1624): a header that was damaged before stays so.
+#[inline]
+pub fn set_word(octets: &mut [u8], at: usize, word: u16) {
+    let Some(header) = octets.first_chunk_mut::<HEADER>() else {
+        return;
+    };
+    let Some(place) = header.get_mut(at..at + 2) else {
+        return;
+    };
+    let mut before = [0; 2];
+    before.copy_from_slice(place);
+    place.copy_from_slice(&word.to_be_bytes());
+    let checksum = u16::from_be_bytes([header[10], header[11]]);
+    let checksum = updated(checksum, u16::from_be_bytes(before), word);
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// Writes the time to live, in the same way.
+#[inline]
+pub fn set_time_to_live(octets: &mut [u8], time_to_live: u8) {
+    let protocol = octets.get(9).copied().unwrap_or_default();
+    set_word(octets, 8, u16::from_be_bytes([time_to_live, protocol]));
+}
+
+/// Writes what of IPv6 is the traffic class, in the same way.
+#[inline]
+pub fn set_traffic_class(octets: &mut [u8], traffic_class: u8) {
+    let first = octets.first().copied().unwrap_or_default();
+    set_word(octets, 0, u16::from_be_bytes([first, traffic_class]));
 }
 
 /// A header without options, never to be fragmented: so its identification may be any (RFC 6864 section 4.1).
@@ -152,6 +207,13 @@ pub fn is_invalid_source(address: u128) -> bool {
     first == 0 || first == 127 || first >= 224
 }
 
+/// 169.254.0.0/16: no router passes on what is from there, or to there (RFC 3927 section 7).
+#[must_use]
+#[inline]
+pub fn is_link_local(address: u128) -> bool {
+    is_mapped(address) && address as u32 >> 16 == 0xa9fe
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -212,6 +274,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_into_a_header_is_in_its_checksum() {
+        for value in 0..=255 {
+            let mut packet = KNOWN;
+            set_time_to_live(&mut packet, value);
+            assert!(Sum::default().octets(&packet).is_right(), "{value}");
+            set_traffic_class(&mut packet, value);
+            assert!(Sum::default().octets(&packet).is_right(), "{value}");
+            assert_eq!(
+                (packet[8], packet[1], packet[9], packet[0]),
+                (value, value, 17, 0x45)
+            );
+            // And what was damaged stays so.
+            packet[4] ^= 1;
+            set_time_to_live(&mut packet, 9);
+            assert!(!Sum::default().octets(&packet).is_right(), "{value}");
+        }
+        set_word(&mut [1; 19], 0, 0);
+        set_word(&mut [1; 20], 20, 0);
+    }
+
+    #[test]
     fn kinds_of_addresses_and_fragments() {
         assert!(is_mapped(of("1.2.3.4")) && !is_mapped(1) && !is_mapped(u128::MAX));
         assert_eq!(unmapped(of("1.2.3.4")), [1, 2, 3, 4]);
@@ -221,6 +304,8 @@ mod tests {
             assert!(is_invalid_source(of(invalid)), "{invalid}");
         }
         assert!(!is_invalid_source(of("192.0.2.1")));
+        assert!(is_link_local(of("169.254.9.9")) && !is_link_local(of("169.253.9.9")) && !is_link_local(0));
+        assert!(dont_fragment(&[0, 0, 0, 0, 0, 0, 0x40]) && !dont_fragment(&[0, 0, 0, 0, 0, 0, 0x20]));
         let with = |high, low| fragment(&[0, 0, 0, 0, 0, 0, high, low]);
         assert_eq!(with(0x40, 0), (false, false));
         assert_eq!(with(0x20, 0), (true, false));

@@ -4,12 +4,16 @@
 //! gateway lower that, so that neither side ever sends what has to be answered with Packet Too Big: for hosts behind
 //! firewalls that drop those. Off unless configured, as it changes what others wrote.
 
+use crate::stage::checksum::updated;
+use crate::stage::ipv4;
 use crate::stage::parse::{self, IPV6_HEADER};
 
 /// Next header value of TCP.
 pub const TCP: u8 = 6;
 /// Octets of headers in a segment without options: IPv6 and TCP.
 pub const HEADERS: u16 = IPV6_HEADER as u16 + TCP_HEADER as u16;
+/// The same with IPv4.
+pub const HEADERS_IPV4: u16 = ipv4::HEADER as u16 + TCP_HEADER as u16;
 const TCP_HEADER: usize = 20;
 const FLAGS: usize = 13;
 const SYN: u8 = 2;
@@ -41,9 +45,25 @@ pub fn clamp(packet: &mut [u8], most: u16) -> bool {
     if upper.next_header != TCP || upper.fragment {
         return false;
     }
-    let Some(segment) = packet.get_mut(upper.offset..) else {
+    packet
+        .get_mut(upper.offset..)
+        .is_some_and(|segment| clamp_segment(segment, most))
+}
+
+/// [`clamp`] for the IPv4 packet in `packet`; one without the option permits no more than 536 octets.
+pub fn clamp_ipv4(packet: &mut [u8], most: u16) -> bool {
+    let (is_fragment, _) = ipv4::fragment(packet);
+    if packet.get(9) != Some(&TCP) || is_fragment {
         return false;
-    };
+    }
+    let header = ipv4::header_length(packet);
+    packet
+        .get_mut(header..)
+        .is_some_and(|segment| clamp_segment(segment, most))
+}
+
+/// The same of the TCP segment in `segment`.
+fn clamp_segment(segment: &mut [u8], most: u16) -> bool {
     let Some((at, said)) = maximum(segment) else {
         return false;
     };
@@ -88,13 +108,6 @@ fn maximum(segment: &[u8]) -> Option<(usize, u16)> {
             }
         }
     }
-}
-
-/// A checksum after one word has changed (RFC 1624 section 3, equation 3).
-fn updated(checksum: u16, before: u16, after: u16) -> u16 {
-    let sum = u32::from(!checksum) + u32::from(!before) + u32::from(after);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    !((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 #[cfg(test)]
@@ -155,6 +168,28 @@ mod tests {
                 assert_eq!(packet, before);
             }
         }
+    }
+
+    #[test]
+    fn so_it_is_of_ipv4() {
+        let tcp = syn(SYN, &[2, 4, 0x05, 0xb4], &[])[40..].to_vec();
+        let header = [
+            0x46, 0, 0, 48, 0, 1, 0, 0, 64, TCP, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 148, 4, 0, 0,
+        ];
+        let before = [&header[..], &tcp].concat();
+        let mut packet = before.clone();
+        assert!(clamp_ipv4(&mut packet, 1400) && !clamp_ipv4(&mut packet, 1400));
+        assert_eq!(packet[46..48], 1400u16.to_be_bytes());
+        assert_eq!(packet[..40], before[..40]);
+        // Sums differ by the same as before: by what the other pseudo-header says.
+        let sum = |packet: &[u8]| Sum::default().octets(&packet[24..]).checksum();
+        assert_eq!(sum(&packet), sum(&before));
+        for (at, value) in [(9, 17), (6, 0x20), (7, 1)] {
+            let mut other = before.clone();
+            other[at] = value;
+            assert!(!clamp_ipv4(&mut other, 1400), "{at}");
+        }
+        assert!(!clamp_ipv4(&mut [], 1400) && !clamp_ipv4(&mut before[..30].to_vec(), 1400));
     }
 
     #[test]

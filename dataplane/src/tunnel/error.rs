@@ -9,6 +9,7 @@
 //! not held against it.
 
 use crate::stage::icmpv6_error::Icmpv6Error;
+use crate::stage::ipv4;
 use crate::stage::parse::{self, IPV6_HEADER};
 use crate::tunnel::{gre, gtpu, ip6_in_ip6, outer};
 
@@ -49,8 +50,8 @@ pub struct TunnelError {
 /// What an outer packet carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carried {
-    /// IPv6 in IPv6.
-    Ipv6,
+    /// A packet of either version of IP, right behind the outer headers.
+    Ip,
     /// A G-PDU.
     GPdu {
         /// Of the receiver.
@@ -88,7 +89,7 @@ pub fn read(message: &[u8]) -> Option<TunnelError> {
     }
     let behind = quoted.get(upper.offset..)?;
     let (carried, front) = match upper.next_header {
-        ip6_in_ip6::NEXT_HEADER => (Carried::Ipv6, 0),
+        ip6_in_ip6::NEXT_HEADER | ip6_in_ip6::NEXT_HEADER_IPV4 => (Carried::Ip, 0),
         gtpu::UDP => {
             let (teid, source_port, front) = gtpu::peek_g_pdu(behind)?;
             (Carried::GPdu { teid, source_port }, front)
@@ -129,10 +130,14 @@ impl TunnelError {
     #[must_use]
     pub fn is_of(&self, inner: &[u8]) -> bool {
         match self.carried {
-            Carried::Ipv6 | Carried::Gre { .. } => true,
+            Carried::Ip | Carried::Gre { .. } => true,
             Carried::GPdu { .. } if inner.len() < IPV6_HEADER + 4 => true,
             Carried::GPdu { source_port, .. } => {
-                outer::flow(inner).is_none_or(|flow| outer::source_port(flow) == source_port)
+                let flow = match inner.first().map(|first| first >> 4) {
+                    Some(4) => outer::flow_ipv4(inner),
+                    _ => outer::flow(inner),
+                };
+                flow.is_none_or(|flow| outer::source_port(flow) == source_port)
             }
         }
     }
@@ -153,6 +158,16 @@ impl TunnelError {
             }
             _ => None,
         }
+    }
+
+    /// The same where the inner packet is IPv4, as much of it as is quoted (RFC 2473 section 8.3). It is told an MTU only if
+    /// it may not be cut: else we cut it ourselves.
+    #[must_use]
+    pub fn translated_to_ipv4(&self, message: &[u8], inner: &[u8], mtu: u16) -> Option<Icmpv6Error> {
+        if self.kind == PACKET_TOO_BIG {
+            return ipv4::dont_fragment(inner).then_some(Icmpv6Error::PacketTooBig(mtu));
+        }
+        self.translated(message, 0, mtu)
     }
 
     /// Whether the pointer is to the value of a tunnel encapsulation limit option, where we put it: first in

@@ -14,9 +14,9 @@
 
 use kedge_dataplane_api::model::Gre;
 
-use super::outer;
+use super::outer::{self, Shown};
 use crate::stage::checksum::Sum;
-use crate::stage::parse::{ETHERTYPE_IPV6, IPV6_HEADER};
+use crate::stage::parse::IPV6_HEADER;
 
 /// Next header value of GRE.
 pub const NEXT_HEADER: u8 = 47;
@@ -153,11 +153,25 @@ pub fn encapsulate(
     hop_limit: u8,
     tunnel: &Gre,
 ) -> bool {
+    encapsulate_any(packet, local, remote, hop_limit, tunnel, Shown::of_ipv6)
+}
+
+/// [`encapsulate`] for an inner packet of either version of IP, of which `shown` tells.
+#[must_use]
+#[inline(always)]
+pub fn encapsulate_any(
+    packet: &mut [u8],
+    local: [u8; 16],
+    remote: [u8; 16],
+    hop_limit: u8,
+    tunnel: &Gre,
+    shown: impl FnOnce(&[u8]) -> Option<Shown>,
+) -> bool {
     let front = overhead(tunnel);
     let Some((header, inner)) = packet.split_at_mut_checked(front) else {
         return false;
     };
-    let (Some(flow), Some(ecn)) = (outer::flow(inner), outer::ecn(inner)) else {
+    let Some(Shown { flow, ecn, ethertype }) = shown(inner) else {
         return false;
     };
     let Ok(length) = u16::try_from(front - IPV6_HEADER + inner.len()) else {
@@ -170,7 +184,7 @@ pub fn encapsulate(
     let Some((fixed, field)) = gre.split_first_chunk_mut::<HEADER>() else {
         return false;
     };
-    let [p0, p1] = ETHERTYPE_IPV6.to_be_bytes();
+    let [p0, p1] = ethertype.to_be_bytes();
     *fixed = [0, 0, p0, p1];
     if let (Some(key), Some(field)) = (tunnel.remote_key, field.first_chunk_mut::<FIELD>()) {
         fixed[0] = KEY;
@@ -184,6 +198,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::stage::parse::ETHERTYPE_IPV6;
 
     const LOCAL: [u8; 16] = [0x20; 16];
     const REMOTE: [u8; 16] = [0x30; 16];

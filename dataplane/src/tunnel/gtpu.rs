@@ -11,7 +11,7 @@ use kedge_dataplane_api::model::GtpU;
 pub use answer::{Answer, answer};
 pub use message::{Message, Problem, message_type, peek_g_pdu, peek_teid, read};
 
-use super::outer;
+use super::outer::{self, Shown};
 use crate::stage::checksum::Sum;
 use crate::stage::ipv4;
 use crate::stage::parse::IPV6_HEADER;
@@ -88,11 +88,26 @@ pub fn encapsulate(
     tunnel: &GtpU,
     sequence: u16,
 ) -> bool {
+    encapsulate_any(packet, local, remote, hop_limit, tunnel, sequence, Shown::of_ipv6)
+}
+
+/// [`encapsulate`] for an inner packet of either version of IP, of which `shown` tells.
+#[must_use]
+#[inline(always)]
+pub fn encapsulate_any(
+    packet: &mut [u8],
+    local: [u8; 16],
+    remote: [u8; 16],
+    hop_limit: u8,
+    tunnel: &GtpU,
+    sequence: u16,
+    shown: impl FnOnce(&[u8]) -> Option<Shown>,
+) -> bool {
     let front = overhead(tunnel);
     let Some((header, inner)) = packet.split_at_mut_checked(front) else {
         return false;
     };
-    let (Some(flow), Some(ecn)) = (outer::flow(inner), outer::ecn(inner)) else {
+    let Some(Shown { flow, ecn, .. }) = shown(inner) else {
         return false;
     };
     let udp_length = front - IPV6_HEADER + inner.len();
@@ -131,11 +146,26 @@ pub fn encapsulate_in_ipv4(
     tunnel: &GtpU,
     sequence: u16,
 ) -> bool {
+    encapsulate_any_in_ipv4(packet, local, remote, hop_limit, tunnel, sequence, Shown::of_ipv6)
+}
+
+/// [`encapsulate_in_ipv4`] for an inner packet of either version of IP, of which `shown` tells.
+#[must_use]
+#[inline(always)]
+pub fn encapsulate_any_in_ipv4(
+    packet: &mut [u8],
+    local: [u8; 16],
+    remote: [u8; 16],
+    hop_limit: u8,
+    tunnel: &GtpU,
+    sequence: u16,
+    shown: impl FnOnce(&[u8]) -> Option<Shown>,
+) -> bool {
     let front = overhead_in_ipv4(tunnel);
     let Some((header, inner)) = packet.split_at_mut_checked(front) else {
         return false;
     };
-    let (Some(flow), Some(ecn)) = (outer::flow(inner), outer::ecn(inner)) else {
+    let Some(Shown { flow, ecn, .. }) = shown(inner) else {
         return false;
     };
     let udp_length = front - ipv4::HEADER + inner.len();

@@ -1,6 +1,7 @@
 //! What the outer headers of all tunnels have in common.
 
-use crate::stage::parse::IPV6_HEADER;
+use crate::stage::ipv4;
+use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV6_HEADER};
 
 /// The lower two bits of a traffic class.
 pub(crate) const ECN: u8 = 3;
@@ -37,6 +38,65 @@ pub fn ipv6(
 #[inline]
 pub fn ecn(inner: &[u8]) -> Option<u8> {
     Some((inner.get(1)? >> 4) & ECN)
+}
+
+/// What of an inner packet shows outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// As [`flow`].
+    pub flow: u32,
+    /// As [`ecn`].
+    pub ecn: u8,
+    /// Which version of IP it is.
+    pub ethertype: u16,
+}
+
+impl Shown {
+    /// Of the IPv6 packet in `inner`; `None` if that is too short to be one.
+    #[must_use]
+    #[inline(always)]
+    pub fn of_ipv6(inner: &[u8]) -> Option<Self> {
+        let (flow, ecn) = (flow(inner)?, ecn(inner)?);
+        Some(Self {
+            flow,
+            ecn,
+            ethertype: ETHERTYPE_IPV6,
+        })
+    }
+
+    /// Of the IPv4 packet in `inner`; `None` if that is too short to be one.
+    #[must_use]
+    #[inline]
+    pub fn of_ipv4(inner: &[u8]) -> Option<Self> {
+        Some(Self {
+            flow: flow_ipv4(inner)?,
+            ecn: inner.get(1)? & ECN,
+            ethertype: ETHERTYPE_IPV4,
+        })
+    }
+}
+
+/// [`flow`] for an IPv4 packet: of source, destination, protocol and, in what is no fragment, ports. So all fragments of a
+/// datagram have one.
+#[must_use]
+#[inline]
+pub fn flow_ipv4(inner: &[u8]) -> Option<u32> {
+    const FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xa076_1d64_78bd_642f];
+    const UDP: u8 = 17;
+    const TCP: u8 = 6;
+    let addresses = u64::from_be_bytes(inner.get(12..20)?.try_into().ok()?);
+    let protocol = *inner.get(9)?;
+    let (is_fragment, _) = ipv4::fragment(inner);
+    let behind = inner.get(ipv4::header_length(inner)..).unwrap_or_default();
+    let ports = match behind.first_chunk::<4>() {
+        Some(ports) if !is_fragment && (protocol == UDP || protocol == TCP) => u32::from_be_bytes(*ports),
+        _ => 0,
+    };
+    let last = u64::from(ports) << 8 | u64::from(protocol);
+    let hash = addresses.wrapping_mul(FACTORS[0]) ^ last.wrapping_mul(FACTORS[1]).rotate_left(32);
+    let hash = (hash ^ hash >> 32).wrapping_mul(FACTORS[1]);
+    let label = (hash >> 44) as u32;
+    Some(if label == 0 { 1 } else { label })
 }
 
 /// A hash of source, destination, flow label and, where they follow at once, ports of an IPv6 packet:
@@ -119,6 +179,38 @@ mod tests {
                 assert!((3277..=4915).contains(&part), "octets {at}: {parts:?}");
             }
         }
+    }
+
+    #[test]
+    fn so_does_every_bit_of_one_of_ipv4() {
+        let mut packet = [0u8; 40];
+        packet[0] = 0x45;
+        packet[9] = 17;
+        packet[12] = 192;
+        packet[16] = 203;
+        let before = flow_ipv4(&packet).unwrap();
+        for bit in 12 * 8..24 * 8 {
+            packet[bit / 8] ^= 0x80 >> (bit % 8);
+            assert_ne!(flow_ipv4(&packet).unwrap(), before, "bit {bit}");
+            packet[bit / 8] ^= 0x80 >> (bit % 8);
+        }
+        for at in [14, 18, 20, 22] {
+            let mut parts = [0u32; 16];
+            for number in 0..=u16::MAX {
+                packet[at..at + 2].copy_from_slice(&number.to_be_bytes());
+                parts[flow_ipv4(&packet).unwrap() as usize >> 16] += 1;
+            }
+            packet[at..at + 2].fill(0);
+            for part in parts {
+                assert!((3277..=4915).contains(&part), "octets {at}: {parts:?}");
+            }
+        }
+        // A fragment has no ports, the first one neither.
+        packet[6] = 0x20;
+        let fragment = flow_ipv4(&packet);
+        packet[20] ^= 0xff;
+        assert_eq!(flow_ipv4(&packet), fragment);
+        assert_eq!(flow_ipv4(&packet[..19]), None);
     }
 
     #[test]

@@ -16,10 +16,15 @@ const BOUNDS: Bounds = Bounds {
     cycles_per_release: 10,
 };
 
+/// Four of six queues have a share, two each the same.
+fn share(key: u64) -> Option<u64> {
+    (key >= 2).then_some(key / 2)
+}
+
 /// What the queues are, said plainly.
 #[derive(Default)]
 struct Reference {
-    queues: BTreeMap<u32, VecDeque<(u32, usize)>>,
+    queues: BTreeMap<u64, VecDeque<(u32, usize)>>,
 }
 
 impl Reference {
@@ -27,16 +32,20 @@ impl Reference {
         self.queues.values().map(VecDeque::len).sum()
     }
 
-    fn push(&mut self, bounds: &Bounds, key: u32, item: u32, octets: usize) -> Pushed<u32> {
+    fn push(&mut self, bounds: &Bounds, key: u64, item: u32, octets: usize) -> Pushed<u32> {
         let all = self.packets();
+        let together = |other: u64| other == key || share(key).is_some() && share(other) == share(key);
+        let same = self.queues.iter().filter(|(other, _)| together(**other));
+        let counted: Vec<usize> = same.flat_map(|(_, queue)| queue.iter().map(|it| it.1)).collect();
+        let octets_held: usize = counted.iter().sum();
         let queue = self.queues.entry(key).or_default();
-        let sum = |queue: &VecDeque<(u32, usize)>| queue.iter().map(|it| it.1).sum::<usize>();
-        let full =
-            if queue.len() >= bounds.packets_per_prefix || sum(queue) + octets > bounds.octets_per_prefix {
-                Some(Full::Prefix)
-            } else {
-                (all >= bounds.packets).then_some(Full::All)
-            };
+        let full = if counted.len() >= bounds.packets_per_prefix
+            || octets_held + octets > bounds.octets_per_prefix
+        {
+            Some(share(key).map_or(Full::Prefix, |_| Full::Flow))
+        } else {
+            (all >= bounds.packets).then_some(Full::All)
+        };
         let result = match full {
             None => {
                 queue.push_back((item, octets));
@@ -45,7 +54,7 @@ impl Reference {
             Some(full) => {
                 let fits = queue
                     .front()
-                    .is_some_and(|first| sum(queue) - first.1 + octets <= bounds.octets_per_prefix);
+                    .is_some_and(|first| octets_held - first.1 + octets <= bounds.octets_per_prefix);
                 if bounds.overflow == Overflow::DropOldest && fits {
                     queue.push_back((item, octets));
                     Pushed::Instead(queue.pop_front().unwrap().0, full)
@@ -66,17 +75,17 @@ fn release<T>(queues: &mut Queues<T>) -> Option<T> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Push(u32, usize),
-    Release(u32),
-    Hold(u32),
+    Push(u64, usize),
+    Release(u64),
+    Hold(u64),
     TakeReleased,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        4 => (0u32..6, 1usize..180).prop_map(|(key, octets)| Step::Push(key, octets)),
-        1 => (0u32..6).prop_map(Step::Release),
-        1 => (0u32..6).prop_map(Step::Hold),
+        4 => (0u64..6, 1usize..180).prop_map(|(key, octets)| Step::Push(key, octets)),
+        1 => (0u64..6).prop_map(Step::Release),
+        1 => (0u64..6).prop_map(Step::Hold),
         2 => Just(Step::TakeReleased),
     ];
     prop::collection::vec(step, 0..200)
@@ -88,13 +97,13 @@ proptest! {
         let overflow = if oldest { Overflow::DropOldest } else { Overflow::DropNewest };
         let bounds = Bounds { overflow, ..BOUNDS };
         let (mut queues, mut reference) = (Queues::new(bounds), Reference::default());
-        let mut releasing: BTreeMap<u32, bool> = BTreeMap::new();
+        let mut releasing: BTreeMap<u64, bool> = BTreeMap::new();
         for (number, step) in steps.into_iter().enumerate() {
             let item = u32::try_from(number).unwrap();
             match step {
                 Step::Push(key, octets) => {
                     let expected = reference.push(&bounds, key, item, octets);
-                    prop_assert_eq!(queues.push(key, (key, item), octets, 0, 1), match expected {
+                    prop_assert_eq!(queues.push(key, share(key), (key, item), octets, 0, 1), match expected {
                         Pushed::Held => Pushed::Held,
                         Pushed::Instead(it, full) => Pushed::Instead((key, it), full),
                         Pushed::Refused(it, full) => Pushed::Refused((key, it), full),
@@ -137,7 +146,7 @@ fn every_queue_has_its_turn() {
     };
     let mut queues = Queues::new(bounds);
     for key in 0..100 {
-        assert_eq!(queues.push(key, key, 1, 0, 1), Pushed::Held);
+        assert_eq!(queues.push(key, None, key, 1, 0, 1), Pushed::Held);
     }
     let mut seen = Vec::new();
     for _ in 0..100usize.div_ceil(LOOKS) {
@@ -151,16 +160,16 @@ fn every_queue_has_its_turn() {
     for queue in seen {
         queues.decide(queue, State::Releasing, 2);
     }
-    let mut released: Vec<u32> = std::iter::from_fn(|| release(&mut queues)).collect();
+    let mut released: Vec<u64> = std::iter::from_fn(|| release(&mut queues)).collect();
     released.sort_unstable();
-    assert_eq!(released, (0..100).collect::<Vec<u32>>());
+    assert_eq!(released, (0..100).collect::<Vec<u64>>());
     assert!(queues.is_empty());
 }
 
 #[test]
 fn a_packet_is_old_only_while_it_is_held() {
     let mut queues = Queues::new(BOUNDS);
-    assert_eq!(queues.push(7, 'a', 1, 1000, 1), Pushed::Held);
+    assert_eq!(queues.push(7, None, 'a', 1, 1000, 1), Pushed::Held);
     let queue = queues.index.get(7).unwrap();
     assert_eq!(queues.oldest(queue, 1100), Some((&'a', false)));
     assert_eq!(queues.oldest(queue, 1101), Some((&'a', true)));
@@ -179,7 +188,7 @@ fn a_release_is_paced_and_ends() {
         ..BOUNDS
     });
     for item in 0..200 {
-        queues.push(1, item, 1, 0, 1);
+        queues.push(1, None, item, 1, 0, 1);
     }
     queues.decide(queues.index.get(1).unwrap(), State::Releasing, 2);
     // Without arrivals: one in ten cycles.
@@ -197,7 +206,7 @@ fn a_release_is_paced_and_ends() {
         if queues.is_empty() {
             break;
         }
-        queues.push(1, now, 1, now, 1);
+        queues.push(1, None, now, 1, now, 1);
         for _ in 0..queues.allowance(now, 64) {
             out.extend(release(&mut queues));
         }

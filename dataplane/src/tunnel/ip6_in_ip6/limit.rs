@@ -3,11 +3,12 @@
 //! It is for the entry points of tunnels within tunnels, which look for it from left to right; what takes a packet
 //! out again takes no notice. It stands in front of a Fragment header, so that every fragment has it.
 
-use super::{LIMIT_OPTION, LIMIT_OVERHEAD, NEXT_HEADER};
+use super::{LIMIT_OPTION, LIMIT_OVERHEAD, NEXT_HEADER, NEXT_HEADER_IPV4};
 use crate::stage::parse::{
-    AUTHENTICATION, DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, IPV6_HEADER, MOST_EXTENSION_HEADERS, ROUTING,
+    AUTHENTICATION, DESTINATION_OPTIONS, ETHERTYPE_IPV4, FRAGMENT, HOP_BY_HOP, IPV6_HEADER,
+    MOST_EXTENSION_HEADERS, ROUTING,
 };
-use crate::tunnel::outer;
+use crate::tunnel::outer::{self, Shown};
 
 const PAD1: u8 = 0;
 const PADN: u8 = 1;
@@ -64,18 +65,36 @@ pub fn encapsulate_limited(
     hop_limit: u8,
     limit: u8,
 ) -> bool {
+    encapsulate_any_limited(packet, local, remote, hop_limit, limit, Shown::of_ipv6)
+}
+
+/// The same for an inner packet of either version of IP, of which `shown` tells.
+#[must_use]
+pub fn encapsulate_any_limited(
+    packet: &mut [u8],
+    local: [u8; 16],
+    remote: [u8; 16],
+    hop_limit: u8,
+    limit: u8,
+    shown: impl FnOnce(&[u8]) -> Option<Shown>,
+) -> bool {
     let Some((front, inner)) = packet.split_first_chunk_mut::<FRONT>() else {
         return false;
     };
-    let (Some(ecn), Some(flow)) = (outer::ecn(inner), outer::flow(inner)) else {
+    let Some(Shown { flow, ecn, ethertype }) = shown(inner) else {
         return false;
+    };
+    let inner_kind = if ethertype == ETHERTYPE_IPV4 {
+        NEXT_HEADER_IPV4
+    } else {
+        NEXT_HEADER
     };
     let Ok(length) = u16::try_from(inner.len() + usize::from(LIMIT_OVERHEAD)) else {
         return false;
     };
     let header = outer::ipv6(local, remote, hop_limit, DESTINATION_OPTIONS, ecn, flow, length);
     front[..IPV6_HEADER].copy_from_slice(&header);
-    front[IPV6_HEADER..].copy_from_slice(&[NEXT_HEADER, 0, LIMIT_OPTION, 1, limit, PADN, 1, 0]);
+    front[IPV6_HEADER..].copy_from_slice(&[inner_kind, 0, LIMIT_OPTION, 1, limit, PADN, 1, 0]);
     true
 }
 
