@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use dpdk::{Eal, Mempool};
 use ipnet::Ipv6Net;
 use kedge_config::{
-    Config, Dataplane, HoldOverflow, MeterShare, MssClamping, Redistribute, Side, ZeroChecksums,
+    Config, Dataplane, HoldOverflow, InnerIpv4, MeterShare, MssClamping, Redistribute, Side, ZeroChecksums,
 };
 use kedge_dataplane_api::proto;
 
@@ -22,7 +22,9 @@ use crate::hold::{Bounds, Overflow};
 use crate::pipeline::{Limits, Pipeline};
 use crate::port::{OpenPort, Opened};
 use crate::reassembly;
-use crate::snapshot::{Compiler, Maximums, PortDescription, Publisher, TableLimits, Total, earlier};
+use crate::snapshot::{
+    Compiler, CountedOf, Departed, Maximums, PortDescription, Publisher, TableLimits, Total, earlier,
+};
 use crate::worker::{Handover, Worker, WorkerCounters, WorkerShared};
 
 /// Packets of which nothing is known yet that one worker holds.
@@ -51,6 +53,7 @@ pub(crate) fn assemble(
         filters: dataplane.maximum_filters as usize,
         domain_filters: dataplane.maximum_domain_filters as usize,
         meters: dataplane.maximum_meters as usize,
+        inner_ipv4: dataplane.inner_ipv4 == InnerIpv4::Carry,
     };
     let divided = dataplane.meter_rates == MeterShare::Divide;
     let compiler = Compiler::new(ports.collect(), config.node.address, opened.workers.len())
@@ -251,29 +254,42 @@ pub(crate) fn entry_counts(compiler: &Compiler, clock: Clock, status: &mut proto
         .collect();
     status.prefixes = compiler
         .prefix_traffic()
-        .map(|(prefix, total)| prefix_count(prefix, &total, clock))
+        .map(|(prefix, total)| {
+            let count = prefix_count(prefix, &total, clock);
+            // Charged where the node is; shown wherever it goes through.
+            let through = total.through;
+            proto::PrefixCount {
+                to_packets: count.to_packets.wrapping_add(through.to_packets),
+                to_bytes: count.to_bytes.wrapping_add(through.to_bytes),
+                from_packets: count.from_packets.wrapping_add(through.from_packets),
+                from_bytes: count.from_bytes.wrapping_add(through.from_bytes),
+                ..count
+            }
+        })
         .collect();
     status.filters = compiler
         .filter_traffic()
         .map(|(id, charge)| filter_count(id, charge, clock))
         .collect();
-    let meter = |(id, colours): (u64, Colours)| {
-        let ([green_packets, yellow_packets, red_packets], [green_bytes, yellow_bytes, red_bytes]) =
-            (colours.packets, colours.bytes);
-        proto::MeterCount {
-            id,
-            green_packets,
-            green_bytes,
-            yellow_packets,
-            yellow_bytes,
-            red_packets,
-            red_bytes,
-        }
-    };
-    status.meters = compiler.meter_colours().map(meter).collect();
+    status.meters = compiler.meter_colours().map(meter_count).collect();
 }
 
-/// What was counted of a prefix, as it travels.
+/// What a meter counted.
+pub(crate) fn meter_count((id, colours): (u64, Colours)) -> proto::MeterCount {
+    let ([green_packets, yellow_packets, red_packets], [green_bytes, yellow_bytes, red_bytes]) =
+        (colours.packets, colours.bytes);
+    proto::MeterCount {
+        id,
+        green_packets,
+        green_bytes,
+        yellow_packets,
+        yellow_bytes,
+        red_packets,
+        red_bytes,
+    }
+}
+
+/// What is charged of a prefix, as it travels.
 pub(crate) fn prefix_count(prefix: Ipv6Net, total: &Total, clock: Clock) -> proto::PrefixCount {
     let traffic = total.here.traffic.plus(total.carried.traffic);
     proto::PrefixCount {
@@ -285,6 +301,31 @@ pub(crate) fn prefix_count(prefix: Ipv6Net, total: &Total, clock: Clock) -> prot
         from_bytes: traffic.from_bytes,
         first_unix_ms: earlier(clock.unix_ms(total.here.first), total.carried.first_unix_ms),
         last_unix_ms: clock.unix_ms(total.here.last).max(total.carried.last_unix_ms),
+    }
+}
+
+/// A last reading.
+pub(crate) fn departed_count(departed: &Departed, clock: Clock) -> proto::DepartedCount {
+    let (prefix, filter) = match departed.of {
+        CountedOf::Prefix(prefix) => (Some(prefix_count(prefix, &departed.total, clock)), None),
+        CountedOf::Filter(id) => (None, Some(filter_count(id, departed.total.here, clock))),
+    };
+    proto::DepartedCount {
+        sequence: departed.sequence,
+        prefix,
+        filter,
+        filter_name: departed
+            .filter
+            .as_ref()
+            .map_or_else(String::new, |it| it.name.clone()),
+        filter_scope: departed
+            .filter
+            .as_ref()
+            .and_then(|it| it.scope)
+            .map(|scope| proto::PrefixKey {
+                address: scope.network().octets().to_vec(),
+                length: u32::from(scope.prefix_len()),
+            }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use dpdk::Mempool;
 use ipnet::Ipv6Net;
@@ -11,7 +11,9 @@ use kedge_dataplane_api::model::Transaction;
 use kedge_dataplane_api::proto;
 use parking_lot::Mutex;
 
-use crate::assemble::{Clock, entry_counts, filter_count, path_status, prefix_count, totals};
+use crate::assemble::{
+    Clock, departed_count, entry_counts, filter_count, meter_count, path_status, prefix_count, totals,
+};
 use crate::counters::Counters;
 use crate::drops::DropReason;
 use crate::events::{EventHub, PATHS};
@@ -37,7 +39,12 @@ pub(crate) struct ReadCounters {
     pub(crate) prefixes: Vec<Ipv6Net>,
     pub(crate) filters: Vec<u64>,
     pub(crate) reset: bool,
+    /// Last readings after this number, if it is of this process; those up to it are had.
+    pub(crate) departed: Option<u64>,
 }
+
+/// Last readings in one answer.
+const DEPARTED_AT_ONCE: usize = 8192;
 
 /// Counters that are not there; none was changed.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +59,8 @@ pub(crate) enum CounterRefusal {
 pub(crate) struct Control {
     name: String,
     started: Instant,
+    /// What tells this process from those before it, never 0.
+    incarnation: u64,
     tables: Mutex<TableState>,
     ports: Vec<OpenPort>,
     links: Vec<AtomicBool>,
@@ -66,8 +75,9 @@ pub(crate) struct Control {
 }
 
 /// Packets that were on hold, or should have been.
-const HELD_DROPS: [DropReason; 4] = [
+const HELD_DROPS: [DropReason; 5] = [
     DropReason::HoldPrefixFull,
+    DropReason::HoldFlowFull,
     DropReason::HoldFull,
     DropReason::HoldTooOld,
     DropReason::HoldExpired,
@@ -118,6 +128,7 @@ impl Control {
         Self {
             name: name.to_owned(),
             started: now,
+            incarnation: incarnation(),
             tables: Mutex::new(TableState {
                 compiler,
                 publisher,
@@ -133,6 +144,10 @@ impl Control {
             refused: AtomicU64::new(0),
             held_drops: Mutex::default(),
         }
+    }
+
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation
     }
 
     pub(crate) fn events(&self) -> &EventHub {
@@ -205,16 +220,26 @@ impl Control {
             newest = Some(snapshot);
             ended.extend(prefixes.into_iter().map(|it| (it, true)));
         }
+        let flows = state.compiler.expire_flow_holds(now);
+        let flows = flows.map_or_else(Vec::new, |(flows, snapshot)| {
+            newest = Some(snapshot);
+            flows
+        });
         // Of many that end together, what is between them concerns nobody.
         if let Some(snapshot) = newest {
             state.publisher.publish(snapshot);
         }
         let more = state.compiler.awaits_path_ends();
         drop(guard);
+        for (filter, hold) in flows {
+            let prefix = hold.scope;
+            tracing::info!(filter, %prefix, "nobody has ended the hold of these flows in its time");
+            self.events.hold_expired(prefix, filter);
+        }
         for ((prefix, hold), by_itself) in ended {
             let Some(tunnel) = hold.after else {
                 tracing::info!(%prefix, "nobody has ended the hold of this prefix in its time");
-                self.events.hold_expired(prefix);
+                self.events.hold_expired(prefix, 0);
                 continue;
             };
             let waited = now.saturating_duration_since(hold.since).as_micros();
@@ -291,6 +316,8 @@ impl Control {
         let mut state = self.tables.lock();
         let clock = self.clock();
         let compiler = &mut state.compiler;
+        let meters = request.all.then(|| compiler.meter_colours().map(meter_count));
+        let meters = meters.into_iter().flatten().collect();
         let (prefixes, filters) = if request.all {
             let prefixes = compiler.prefix_traffic().map(|(prefix, _)| prefix).collect();
             (prefixes, compiler.tables().filters.keys().copied().collect())
@@ -304,7 +331,19 @@ impl Control {
         if let Some(filter) = filters.iter().find(|it| compiler.filter_charge(**it).is_none()) {
             return Err(CounterRefusal::Filter(*filter));
         }
-        let mut reading = proto::CounterReading::default();
+        let mut reading = proto::CounterReading {
+            incarnation: self.incarnation,
+            meters,
+            ..proto::CounterReading::default()
+        };
+        if let Some(had) = request.departed {
+            let mut departed = compiler.departed(had);
+            let some = departed.by_ref().take(DEPARTED_AT_ONCE);
+            reading.departed = some.map(|it| departed_count(it, clock)).collect();
+            reading.departed_more = departed.next().is_some();
+            drop(departed);
+            reading.departed_lost = compiler.departed_lost();
+        }
         for prefix in prefixes {
             let total = if request.reset {
                 compiler.reset_prefix(prefix)
@@ -429,21 +468,7 @@ impl Control {
             ("filters", tables.filters.len()),
             ("meters", tables.meters.len()),
         ];
-        let now = Instant::now();
-        status.holds = state
-            .compiler
-            .holds()
-            // An old way that has ended leaves nothing that waits.
-            .filter(|(_, hold)| hold.after.is_none() || !hold.over)
-            .map(|(prefix, hold)| proto::HoldStatus {
-                address: prefix.network().octets().to_vec(),
-                length: u32::from(prefix.prefix_len()),
-                age_ms: u64::try_from(now.saturating_duration_since(hold.since).as_millis())
-                    .unwrap_or(u64::MAX),
-                expired: hold.over,
-                after_tunnel: hold.after.unwrap_or(0),
-            })
-            .collect();
+        status.holds = hold_status(&state.compiler, Instant::now());
         if entries {
             entry_counts(&state.compiler, self.clock(), &mut status);
         }
@@ -471,6 +496,35 @@ impl Control {
             events: self.events.counts().to_vec(),
         }
     }
+}
+
+fn incarnation() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).max(1)
+}
+
+/// Prefixes that wait, and filters whose flows do.
+fn hold_status(compiler: &Compiler, now: Instant) -> Vec<proto::HoldStatus> {
+    let status = |prefix: Ipv6Net, since, expired| proto::HoldStatus {
+        address: prefix.network().octets().to_vec(),
+        length: u32::from(prefix.prefix_len()),
+        age_ms: u64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(u64::MAX),
+        expired,
+        ..proto::HoldStatus::default()
+    };
+    let prefixes = compiler
+        .holds()
+        // An old way that has ended leaves nothing that waits.
+        .filter(|(_, hold)| hold.after.is_none() || !hold.over)
+        .map(|(prefix, hold)| proto::HoldStatus {
+            after_tunnel: hold.after.unwrap_or(0),
+            ..status(prefix, hold.since, hold.over)
+        });
+    let flows = compiler.flow_holds().map(|(filter, hold)| proto::HoldStatus {
+        filter,
+        ..status(hold.scope, hold.since, hold.over)
+    });
+    prefixes.chain(flows).collect()
 }
 
 fn milliseconds(since: Instant) -> u64 {

@@ -46,11 +46,13 @@ pub enum Stage {
     FragmentReceived,
     Reassembled,
     PathEnded,
+    Icmpv4ErrorSent,
+    Icmpv4ErrorSuppressed,
 }
 
 impl Stage {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Stage; 28] = [
+    pub const ALL: [Stage; 30] = [
         Stage::Parsed,
         Stage::Decapsulated,
         Stage::SourceChecked,
@@ -79,6 +81,8 @@ impl Stage {
         Stage::FragmentReceived,
         Stage::Reassembled,
         Stage::PathEnded,
+        Stage::Icmpv4ErrorSent,
+        Stage::Icmpv4ErrorSuppressed,
     ];
 
     /// Its name in metrics.
@@ -115,6 +119,8 @@ impl Stage {
             Stage::FragmentReceived => "fragment_received",
             Stage::Reassembled => "reassembled",
             Stage::PathEnded => "path_ended",
+            Stage::Icmpv4ErrorSent => "icmpv4_error_sent",
+            Stage::Icmpv4ErrorSuppressed => "icmpv4_error_suppressed",
         }
     }
 }

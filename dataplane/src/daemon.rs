@@ -161,6 +161,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         metrics,
         &watches,
         &threads,
+        EventCollector::new(dataplane.neighbour_requests_per_second),
     ));
     drop(runtime);
     drop(threads);
@@ -199,6 +200,7 @@ async fn serve(
     metrics: Option<std::net::TcpListener>,
     watches: &[LinkWatch],
     threads: &Threads,
+    collector: EventCollector,
 ) -> Result<(), DaemonError> {
     let system = |what| move |error| DaemonError::System { what, error };
     let mut terminate = signal(SignalKind::terminate()).map_err(system("SIGTERM cannot be waited for"))?;
@@ -237,7 +239,7 @@ async fn serve(
     let mut server = tokio::spawn(server::serve(Arc::clone(&control), listener, stopped));
     tracing::info!("serving");
 
-    let chores = chores(&control, watches, threads);
+    let chores = chores(&control, watches, threads, collector);
     let result = tokio::select! {
         _ = terminate.recv() => { tracing::info!("SIGTERM"); Ok(()) }
         _ = interrupt.recv() => { tracing::info!("SIGINT"); Ok(()) }
@@ -259,9 +261,13 @@ async fn serve(
 }
 
 /// What is to be done now and then; ends when a worker has ended.
-async fn chores(control: &Control, watches: &[LinkWatch], threads: &Threads) -> usize {
+async fn chores(
+    control: &Control,
+    watches: &[LinkWatch],
+    threads: &Threads,
+    mut collector: EventCollector,
+) -> usize {
     let ports: Vec<String> = control.ports().iter().map(|port| port.name.clone()).collect();
-    let mut collector = EventCollector::default();
     let mut ticks = tokio::time::interval(VISIT);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut soon = false;

@@ -34,6 +34,8 @@ const ENDS: usize = 4096;
 pub(crate) const PATHS: usize = 64;
 /// A neighbour is reported once in this time, however many packets ask for it.
 const REPETITION: Duration = Duration::from_millis(100);
+/// What is lost, or not asked for, is told once in this time.
+const TOLD: Duration = Duration::from_secs(1);
 /// Neighbours remembered for that; past it, events are reported as lost.
 const REMEMBERED: usize = 16_384;
 
@@ -44,12 +46,16 @@ pub(crate) struct MissingNeighbour {
     pub(crate) port: usize,
     /// Whose link-layer address is not known.
     pub(crate) address: Ipv6Addr,
+    /// A packet's destination on the link, which anybody may have made up; else a router or a peer that is configured.
+    pub(crate) on_link: bool,
 }
 
 /// One worker's way to the control thread.
 #[derive(Debug)]
 pub(crate) struct EventRing {
     missing: ArrayQueue<MissingNeighbour>,
+    /// Those on the link by themselves: a flood of them leaves the others room.
+    on_link: ArrayQueue<MissingNeighbour>,
     /// Not counted where they are lost: the next packet of the same size brings the same error.
     too_big: ArrayQueue<PathTooBig>,
     ended: ArrayQueue<PathEnd>,
@@ -60,6 +66,7 @@ impl EventRing {
     pub(crate) fn new() -> Self {
         Self {
             missing: ArrayQueue::new(RING),
+            on_link: ArrayQueue::new(RING),
             too_big: ArrayQueue::new(PATHS),
             ended: ArrayQueue::new(ENDS),
             lost: AtomicU64::new(0),
@@ -88,7 +95,12 @@ impl EventRing {
 
     /// Called by the worker; never waits.
     pub(crate) fn push(&self, event: MissingNeighbour) {
-        if self.missing.push(event).is_err() {
+        let ring = if event.on_link {
+            &self.on_link
+        } else {
+            &self.missing
+        };
+        if ring.push(event).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -104,6 +116,7 @@ pub(crate) struct EventHub {
     sender: Mutex<Option<broadcast::Sender<proto::Event>>>,
     link_changed: AtomicU64,
     unknown_neighbour: AtomicU64,
+    neighbour_limited: AtomicU64,
     hold_expired: AtomicU64,
     held_dropped: AtomicU64,
     filter_expired: AtomicU64,
@@ -118,6 +131,7 @@ impl EventHub {
             sender: Mutex::new(Some(broadcast::Sender::new(WATCHER_BACKLOG))),
             link_changed: AtomicU64::new(0),
             unknown_neighbour: AtomicU64::new(0),
+            neighbour_limited: AtomicU64::new(0),
             hold_expired: AtomicU64::new(0),
             held_dropped: AtomicU64::new(0),
             filter_expired: AtomicU64::new(0),
@@ -159,11 +173,22 @@ impl EventHub {
         }));
     }
 
-    pub(crate) fn hold_expired(&self, prefix: Ipv6Net) {
+    /// So many were not asked for since others were.
+    fn neighbour_limited(&self, limited: u64) {
+        self.neighbour_limited.fetch_add(limited, Ordering::Relaxed);
+        self.send(proto::event::Kind::Overflow(proto::Overflow {
+            what: "neighbour_requests_per_second".to_owned(),
+            lost: limited,
+        }));
+    }
+
+    /// `filter`: the one that held flows of the prefix; 0: all of it was on hold.
+    pub(crate) fn hold_expired(&self, prefix: Ipv6Net, filter: u64) {
         self.hold_expired.fetch_add(1, Ordering::Relaxed);
         self.send(proto::event::Kind::HoldExpired(proto::HoldExpired {
             address: prefix.network().octets().to_vec(),
             length: u32::from(prefix.prefix_len()),
+            filter,
         }));
     }
 
@@ -216,12 +241,16 @@ impl EventHub {
     }
 
     /// Events so far by kind; `overflow` is of events lost.
-    pub(crate) fn counts(&self) -> [(&'static str, u64); 8] {
+    pub(crate) fn counts(&self) -> [(&'static str, u64); 9] {
         [
             ("link_changed", self.link_changed.load(Ordering::Relaxed)),
             (
                 "unknown_neighbour",
                 self.unknown_neighbour.load(Ordering::Relaxed),
+            ),
+            (
+                "neighbour_limited",
+                self.neighbour_limited.load(Ordering::Relaxed),
             ),
             ("hold_expired", self.hold_expired.load(Ordering::Relaxed)),
             ("held_dropped", self.held_dropped.load(Ordering::Relaxed)),
@@ -251,13 +280,49 @@ fn event(kind: proto::event::Kind) -> proto::Event {
 }
 
 /// Empties the rings into the hub, without repetitions. The control thread's.
-#[derive(Debug, Default)]
+///
+/// Of neighbours on a link, whose addresses a scan of its prefix makes up, only so many are asked for in a second on each
+/// port: the kernel's table has room for some hundred, and a router has to find room in it (RFC 6583 section 6.2).
+#[derive(Debug)]
 pub(crate) struct EventCollector {
     reported: HashMap<MissingNeighbour, Instant>,
+    /// By port: when the present second began, and how many were asked for in it.
+    asked: Vec<(Instant, u32)>,
+    /// Neighbours on a link to ask for in a second.
+    per_second: u32,
     lost_before: Vec<u64>,
+    /// Lost, and not asked for, since it was told last, and when that was: a scan goes on for long.
+    untold: (u64, u64),
+    told: Option<Instant>,
 }
 
 impl EventCollector {
+    pub(crate) fn new(per_second: u32) -> Self {
+        Self {
+            reported: HashMap::new(),
+            asked: Vec::new(),
+            per_second,
+            lost_before: Vec::new(),
+            untold: (0, 0),
+            told: None,
+        }
+    }
+
+    /// Whether one more on the link of this port may be asked for.
+    fn may_ask(&mut self, port: usize, now: Instant) -> bool {
+        if self.asked.len() <= port {
+            self.asked.resize(port + 1, (now, 0));
+        }
+        let Some((since, asked)) = self.asked.get_mut(port) else {
+            return false;
+        };
+        if now.saturating_duration_since(*since) >= Duration::from_secs(1) {
+            (*since, *asked) = (now, 0);
+        }
+        *asked += u32::from(*asked < self.per_second + 1);
+        *asked <= self.per_second
+    }
+
     /// `ports` are names by index.
     pub(crate) fn collect<'a>(
         &mut self,
@@ -268,16 +333,21 @@ impl EventCollector {
     ) {
         self.reported
             .retain(|_, at| now.saturating_duration_since(*at) < REPETITION);
-        let mut lost = 0;
+        let (mut lost, mut limited) = (0, 0);
         for (index, ring) in rings.enumerate() {
             // At most one ring's content for each visit: a worker that fills it meanwhile waits for the next.
-            for _ in 0..RING {
-                let Some(missing) = ring.missing.pop() else { break };
+            let configured = (0..RING).map_while(|_| ring.missing.pop());
+            let on_link = (0..RING).map_while(|_| ring.on_link.pop());
+            for missing in configured.chain(on_link) {
                 if self.reported.contains_key(&missing) {
                     continue;
                 }
                 if self.reported.len() >= REMEMBERED {
                     lost += 1;
+                    continue;
+                }
+                if missing.on_link && !self.may_ask(missing.port, now) {
+                    limited += 1;
                     continue;
                 }
                 self.reported.insert(missing, now);
@@ -294,8 +364,20 @@ impl EventCollector {
                 *before = total;
             }
         }
-        if lost > 0 {
-            hub.overflow("unknown_neighbour", lost);
+        self.untold = (self.untold.0 + lost, self.untold.1 + limited);
+        if self
+            .told
+            .is_none_or(|at| now.saturating_duration_since(at) >= TOLD)
+            && self.untold != (0, 0)
+        {
+            self.told = Some(now);
+            let (lost, limited) = std::mem::take(&mut self.untold);
+            if lost > 0 {
+                hub.overflow("unknown_neighbour", lost);
+            }
+            if limited > 0 {
+                hub.neighbour_limited(limited);
+            }
         }
     }
 }
@@ -309,6 +391,7 @@ mod tests {
         MissingNeighbour {
             port: 0,
             address: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host),
+            on_link: false,
         }
     }
 
@@ -321,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_neighbour_is_reported_once_in_a_while() {
-        let (hub, ring, mut collector) = (EventHub::new(), EventRing::new(), EventCollector::default());
+        let (hub, ring, mut collector) = (EventHub::new(), EventRing::new(), EventCollector::new(100));
         let ports = ["core".to_owned()];
         let mut watcher = hub.watch();
         let start = Instant::now();
@@ -351,7 +434,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_counted() {
-        let (hub, ring, mut collector) = (EventHub::new(), EventRing::new(), EventCollector::default());
+        let (hub, ring, mut collector) = (EventHub::new(), EventRing::new(), EventCollector::new(100));
         let mut watcher = hub.watch();
         for host in 0..300 {
             ring.push(missing(host));
@@ -370,6 +453,45 @@ mod tests {
             hub.counts().contains(&("overflow", 44)),
             "a loss is reported once"
         );
+    }
+
+    #[test]
+    fn a_scan_of_a_link_asks_for_few_and_leaves_routers_room() {
+        let (hub, ring, mut collector) = (EventHub::new(), EventRing::new(), EventCollector::new(100));
+        let ports = ["core".to_owned(), "other".to_owned()];
+        let start = Instant::now();
+        let on_link = |port, host| MissingNeighbour {
+            port,
+            on_link: true,
+            ..missing(host)
+        };
+        // More than there is room for; the router comes last, and another link is another matter.
+        for host in 0..1000 {
+            ring.push(on_link(0, host));
+        }
+        ring.push(missing(1));
+        collector.collect([&ring].into_iter(), &ports, &hub, start);
+        let count = |kind| hub.counts().into_iter().find(|(it, _)| *it == kind).unwrap().1;
+        assert_eq!(count("unknown_neighbour"), 101);
+        assert_eq!(count("neighbour_limited"), RING as u64 - 100);
+        assert_eq!(count("overflow"), 1000 - RING as u64, "what did not fit");
+        ring.push(on_link(1, 1));
+        collector.collect(
+            [&ring].into_iter(),
+            &ports,
+            &hub,
+            start + Duration::from_millis(500),
+        );
+        assert_eq!(count("unknown_neighbour"), 102);
+        // A second later there is room again.
+        ring.push(on_link(0, 2000));
+        collector.collect(
+            [&ring].into_iter(),
+            &ports,
+            &hub,
+            start + Duration::from_millis(1000),
+        );
+        assert_eq!(count("unknown_neighbour"), 103);
     }
 
     #[test]

@@ -247,6 +247,10 @@ fn tables(readings: &Readings) -> Vec<MetricFamily> {
         })
         .collect();
     let one = |value: f64| vec![gauge(&[], value)];
+    let on_hold = |which: fn(&kedge_dataplane_api::proto::HoldStatus) -> bool| {
+        let holds = status.holds.iter();
+        holds.filter(|hold| !hold.expired && which(hold)).count() as f64
+    };
     let build = vec![gauge(&[("version", &status.version)], 1.0)];
     vec![
         family("drops_total", "Packets dropped, by reason.", COUNTER, drops),
@@ -321,7 +325,13 @@ fn tables(readings: &Readings) -> Vec<MetricFamily> {
             "prefixes_on_hold",
             "Prefixes whose packets wait for a node that moves.",
             GAUGE,
-            one(status.holds.iter().filter(|hold| !hold.expired).count() as f64),
+            one(on_hold(|hold| hold.filter == 0)),
+        ),
+        family(
+            "filters_on_hold",
+            "Filters whose flows wait.",
+            GAUGE,
+            one(on_hold(|hold| hold.filter != 0)),
         ),
         family(
             "mempool_size",

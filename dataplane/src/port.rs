@@ -17,6 +17,7 @@ pub use layout::QueueError;
 use layout::{Offer, layout};
 pub(crate) use link::{LinkWatch, links};
 
+use crate::snapshot::EXCEPTION_MTU;
 use crate::worker::Handover;
 
 /// Descriptors of one queue of a port.
@@ -280,7 +281,7 @@ fn start(
 
 type ExceptionQueues = std::iter::Zip<std::vec::IntoIter<RxQueue>, std::vec::IntoIter<TxQueue>>;
 
-/// Makes the TAP interface by which the kernel sees `port`: same address, same MTU but at most 1,500, a queue pair for
+/// Makes the TAP interface by which the kernel sees `port`: same address, same MTU but at most [`EXCEPTION_MTU`], a queue pair for
 /// each worker.
 fn open_exception(
     eal: &Eal,
@@ -304,8 +305,8 @@ fn open_exception(
         tx_queues: queues,
         rx_descriptors: EXCEPTION_DESCRIPTORS,
         tx_descriptors: EXCEPTION_DESCRIPTORS,
-        // DPDK's TAP driver takes no more. What the kernel has to say is shorter.
-        mtu: Some(port.mtu.min(ETHERNET_MTU)),
+        // What is larger, and for the kernel, is answered with Packet Too Big; so the kernel's own packets are small enough.
+        mtu: Some(port.mtu.min(EXCEPTION_MTU)),
         mac: None,
         promiscuous: false,
         rss: false,

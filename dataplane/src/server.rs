@@ -105,6 +105,10 @@ impl Dataplane for Service {
             prefixes: prefix_keys("prefixes", &request.prefixes).map_err(invalid)?,
             filters: request.filters,
             reset: request.reset,
+            departed: request.departed.then(|| {
+                let known = request.incarnation == self.control.incarnation();
+                if known { request.departed_had } else { 0 }
+            }),
         };
         self.control
             .read_counters(&request)

@@ -136,13 +136,13 @@ fn tunnelled(octets: &[u8]) -> Option<(u128, &[u8])> {
         // packet, and all fragments of a flow, to one worker.
         let of_tunnel = matches!(
             upper.next_header,
-            ip6_in_ip6::NEXT_HEADER | gre::NEXT_HEADER | gtpu::UDP
+            ip6_in_ip6::NEXT_HEADER | ip6_in_ip6::NEXT_HEADER_IPV4 | gre::NEXT_HEADER | gtpu::UDP
         );
         return of_tunnel.then_some((destination, octets));
     }
     let inner = octets.get(upper.offset..)?;
     match upper.next_header {
-        ip6_in_ip6::NEXT_HEADER => Some((destination, inner)),
+        ip6_in_ip6::NEXT_HEADER | ip6_in_ip6::NEXT_HEADER_IPV4 => Some((destination, inner)),
         gtpu::UDP => Some((destination, in_g_pdu(inner)?)),
         gre::NEXT_HEADER => Some((destination, inner.get(gre::peek(inner).ok()?.offset..)?)),
         _ => None,
@@ -166,12 +166,15 @@ fn in_g_pdu(octets: &[u8]) -> Option<&[u8]> {
     (message.kind == gtpu::message_type::G_PDU).then_some(inner)
 }
 
-/// A hash of the flow that the packet in `inner` is of; `None` if that is no IPv6 packet.
+/// A hash of the flow that the packet in `inner` is of; `None` if that is no packet.
 ///
 /// The same for all packets of a flow, their fragments included: see above.
 #[must_use]
 #[inline]
 pub fn flow_hash(inner: &[u8], seed: u64) -> Option<u64> {
+    if inner.first().is_some_and(|first| first >> 4 == 4) {
+        return flow_hash_ipv4(inner, seed);
+    }
     let (header, rest) = inner.split_first_chunk::<IPV6_HEADER>()?;
     if header[0] >> 4 != 6 {
         return None;
@@ -187,9 +190,33 @@ pub fn flow_hash(inner: &[u8], seed: u64) -> Option<u64> {
         mix(u64::from_be_bytes(word.try_into().ok()?));
     }
     mix(told_apart);
-    // The product's upper half depends on all bits; mixed down, both halves do.
-    hash = (hash ^ (hash >> 32)).wrapping_mul(MULTIPLIERS[1]);
-    Some(hash ^ (hash >> 32))
+    Some(mixed_down(hash))
+}
+
+/// The same of an IPv4 packet, which has no flow label: the ports of TCP tell flows apart where the packet may not be cut
+/// into fragments, and so all packets of its flow have them.
+#[inline(never)]
+fn flow_hash_ipv4(inner: &[u8], seed: u64) -> Option<u64> {
+    let (header, _) = inner.split_first_chunk::<{ ipv4::HEADER }>()?;
+    let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+    let whole = ipv4::dont_fragment(inner) && !ipv4::fragment(inner).0;
+    let behind = inner.get(ipv4::header_length(inner)..).unwrap_or_default();
+    let ports = match behind.first_chunk::<4>() {
+        Some(ports) if whole && header[9] == TCP => u64::from(u32::from_be_bytes(*ports)),
+        _ => 0,
+    };
+    let mut hash = seed;
+    for word in [u64::from_be_bytes([s0, s1, s2, s3, d0, d1, d2, d3]), ports] {
+        hash = (hash ^ word).wrapping_mul(MULTIPLIERS[0]).rotate_left(29);
+    }
+    Some(mixed_down(hash))
+}
+
+/// The product's upper half depends on all bits; mixed down, both halves do.
+#[inline]
+fn mixed_down(hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 32)).wrapping_mul(MULTIPLIERS[1]);
+    hash ^ (hash >> 32)
 }
 
 /// Shares hashes out evenly: 0 to `workers` - 1.

@@ -297,6 +297,7 @@ impl Worker {
             self.shared.events.push(MissingNeighbour {
                 port: missing.port,
                 address: missing.address,
+                on_link: missing.on_link,
             });
         }
     }

@@ -7,6 +7,7 @@ mod core_support;
 use std::time::{Duration, Instant};
 
 use core_support::*;
+use ipnet::Ipv6Net;
 use kedge_dataplane::counters::Stage;
 use kedge_dataplane::drops::DropReason;
 use kedge_dataplane::snapshot::{Carried, Expiry};
@@ -22,6 +23,7 @@ const ANCHORED_NET: &str = "2001:db8:100:3::/64";
 
 fn filter(scope: &str, priority: u16, selector: Selector, action: FilterAction) -> Filter {
     Filter {
+        name: String::new(),
         scope: (!scope.is_empty()).then(|| scope.parse().unwrap()),
         priority,
         selector,
@@ -370,6 +372,60 @@ fn traffic_class_and_flow_label_are_looked_at() {
 }
 
 #[test]
+fn filters_act_on_a_prefix_that_waits_for_the_end_of_an_old_way() {
+    let to_node = Selector {
+        direction: Some(Direction::ToNode),
+        ..discard_port()
+    };
+    let mut gateway = gateway(vec![filter(NODE_NET, 1, to_node, FilterAction::Drop)]);
+    let net: Ipv6Net = NODE_NET.parse().unwrap();
+    let mut entry = gateway.compiler.tables().prefixes[&net].clone();
+    entry.next_hop = NextHop::After {
+        tunnel: 1,
+        maximum_ms: 1000,
+        then: Box::new(entry.next_hop),
+    };
+    gateway.apply(&Transaction {
+        put_prefixes: vec![(net, entry)],
+        ..Transaction::default()
+    });
+    // Straight, and by the old way.
+    for packet in [
+        udp(REMOTE, NODE, 64),
+        tunnelled(PEER, OWN, &udp(REMOTE, NODE, 64)),
+    ] {
+        assert_eq!(gateway.one(CORE, &packet).drops, [(DropReason::FlowFiltered, 1)]);
+    }
+    assert_eq!(gateway.compiler.filter_charge(1).unwrap().traffic.to_packets, 2);
+}
+
+#[test]
+fn a_packet_is_charged_where_its_node_is() {
+    let mut gateway = Gateway::new();
+    let counts = |gateway: &Gateway, address: &str| {
+        let prefix = Ipv6Net::new(address.parse().unwrap(), 64).unwrap().trunc();
+        let total = gateway.compiler.prefix_total(prefix).unwrap();
+        let (here, through) = (total.here.traffic, total.through);
+        [
+            (here.to_packets, here.from_packets),
+            (through.to_packets, through.from_packets),
+        ]
+    };
+    // We anchor the prefix; its node is at the peer.
+    let _ = gateway.one(CORE, &udp(REMOTE, ANCHORED, 64));
+    let _ = gateway.one(CORE, &tunnelled(PEER, OWN, &udp(ANCHORED, REMOTE, 64)));
+    assert_eq!(counts(&gateway, ANCHORED), [(0, 0), (1, 1)]);
+    // The peer anchors the prefix; its node is here.
+    let _ = gateway.one(CORE, &tunnelled(PEER, OWN, &udp(REMOTE, OLD, 64)));
+    let _ = gateway.one_from(ACCESS, NODE_MAC, &udp(OLD, REMOTE, 64));
+    assert_eq!(counts(&gateway, OLD), [(1, 1), (0, 0)]);
+    // What leaves through the peer comes back before it is delivered.
+    let _ = gateway.one_from(ACCESS, NODE_MAC, &udp(OLD, NODE, 64));
+    assert_eq!(counts(&gateway, OLD), [(1, 2), (0, 0)]);
+    assert_eq!(counts(&gateway, NODE)[0], (0, 0));
+}
+
+#[test]
 fn a_reading_that_resets_has_each_packet_once() {
     let mut gateway = Gateway::new();
     let net = NODE_NET.parse().unwrap();
@@ -429,6 +485,7 @@ fn a_reading_that_resets_has_each_packet_once() {
 fn a_filter_whose_time_has_passed_is_reported_until_it_is_gone() {
     let mut gateway = Gateway::new();
     let put = |idle_timeout, lifetime| Filter {
+        name: String::new(),
         idle_timeout,
         lifetime,
         ..filter(NODE_NET, 1, any(), FilterAction::Anchor)

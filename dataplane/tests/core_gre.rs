@@ -153,7 +153,12 @@ fn each_drop_has_its_name() {
             keyed(PEER, OTHER_OWN, LOCAL_KEY, &inner),
             D::GreTunnelUnknown,
         ),
-        ("IPv4 within", CORE, changed(42, 0x08), D::GreProtocolUnsupported),
+        (
+            "Ethernet within",
+            CORE,
+            changed(42, 0x65),
+            D::GreProtocolUnsupported,
+        ),
         (
             "from a node",
             ACCESS,

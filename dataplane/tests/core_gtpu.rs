@@ -229,7 +229,7 @@ fn each_drop_has_its_name() {
             g_pdu(PEER, OTHER_OWN, LOCAL_TEID, &inner),
             D::GtpuPeerMismatch,
         ),
-        ("IPv4 within", CORE, own(&[0x45; 40]), D::GtpuInnerIpv4),
+        ("IPv4 within", CORE, own(&[0x45; 40]), D::TunnelInnerIpv4),
         (
             "nothing within",
             CORE,

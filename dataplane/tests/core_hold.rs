@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod core_support;
+#[path = "core_support/moving.rs"]
+mod moving;
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -15,155 +17,11 @@ use kedge_dataplane::counters::Stage;
 use kedge_dataplane::drops::DropReason;
 use kedge_dataplane::frame::{Frame, HeapFrame};
 use kedge_dataplane::hold::{Bounds, Overflow};
-use kedge_dataplane::pipeline::{BURST, Output, Pipeline};
-use kedge_dataplane::snapshot::{Compiler, Snapshot};
-use kedge_dataplane_api::model::{NextHop, PrefixEntry, Source, SourcePath};
+use kedge_dataplane::pipeline::BURST;
+use kedge_dataplane_api::model::{NextHop, PrefixEntry, Sender, Source, SourcePath};
 use kedge_dataplane_api::{Transaction, path_end};
+use moving::*;
 use proptest::prelude::*;
-
-const BOUNDS: Bounds = Bounds {
-    packets: 64,
-    packets_per_prefix: 40,
-    octets_per_prefix: 40 * 60,
-    age: 10_000,
-    overflow: Overflow::DropNewest,
-    cycles_per_release: 100,
-};
-
-const UNKNOWN: Bounds = Bounds {
-    packets: 8,
-    packets_per_prefix: 4,
-    octets_per_prefix: usize::MAX,
-    age: 5_000,
-    ..BOUNDS
-};
-
-/// A gateway whose prefixes change.
-struct Moving {
-    compiler: Compiler,
-    snapshot: Snapshot,
-    pipeline: Pipeline,
-    output: Output<HeapFrame>,
-    now: u64,
-    number: u32,
-}
-
-fn prefix(address: &str) -> Ipv6Net {
-    let address: Ipv6Addr = address.parse().unwrap();
-    Ipv6Net::new(address, 64).unwrap().trunc()
-}
-
-fn deliver() -> NextHop {
-    NextHop::Deliver {
-        port: "access".to_owned(),
-        link_layer_address: NODE_MAC,
-    }
-}
-
-const HOLD: NextHop = NextHop::Hold { maximum_ms: 0 };
-
-impl Moving {
-    fn new(bounds: Bounds) -> Self {
-        let gateway = Gateway::new();
-        let compiler = compiler();
-        Self {
-            snapshot: compiler.snapshot(),
-            compiler,
-            pipeline: gateway.pipeline,
-            output: Output::holding(bounds, UNKNOWN),
-            now: 1,
-            number: 0,
-        }
-    }
-
-    fn apply(&mut self, transaction: &Transaction) {
-        self.snapshot = self.compiler.apply(transaction).unwrap();
-    }
-
-    /// A prefix that was there gets another next hop.
-    fn turn(&mut self, address: &str, next_hop: NextHop) {
-        let key = prefix(address);
-        let before = self.compiler.tables().prefixes.get(&key).cloned();
-        let entry = PrefixEntry {
-            next_hop,
-            source: before.and_then(|it| it.source),
-        };
-        self.apply(&Transaction {
-            put_prefixes: vec![(key, entry)],
-            ..Transaction::default()
-        });
-    }
-
-    /// A packet comes in by this port.
-    fn comes(&mut self, port: usize, from: [u8; 6], packet: &[u8]) {
-        let to = self.snapshot.ports[port].link_layer_address;
-        let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
-        burst.push(HeapFrame::new(&ethernet(to, from, packet)));
-        let Self {
-            pipeline,
-            snapshot,
-            output,
-            ..
-        } = self;
-        pipeline.process(snapshot, port, self.now, &mut burst, output);
-    }
-
-    /// The payload of a UDP packet with the next number.
-    fn numbered(&mut self) -> Vec<u8> {
-        self.number += 1;
-        [&[0x30, 0x39, 0, 9, 0, 12, 0, 0][..], &self.number.to_be_bytes()].concat()
-    }
-
-    /// A packet with the next number, from the core; its number.
-    fn arrives(&mut self, to: &str) -> u32 {
-        let payload = self.numbered();
-        let packet = ipv6(REMOTE, to, 17, 64, &payload);
-        self.comes(CORE, ROUTER_MAC, &packet);
-        self.number
-    }
-
-    fn tend(&mut self) -> bool {
-        self.pipeline.tend(&self.snapshot, self.now, &mut self.output)
-    }
-
-    /// What has gone out: port, inner destination, hop limit, number.
-    fn sent(&mut self) -> Vec<(usize, Ipv6Addr, u8, u32)> {
-        let mut sent = Vec::new();
-        for (port, burst) in self.output.transmit.iter_mut().enumerate() {
-            for frame in burst.drain(..) {
-                let packet = &frame.bytes()[14..];
-                let inner = &packet[packet.len() - 52..];
-                let number = u32::from_be_bytes(inner[48..].try_into().unwrap());
-                let to = Ipv6Addr::from(<[u8; 16]>::try_from(&inner[24..40]).unwrap());
-                sent.push((port, to, inner[7], number));
-            }
-        }
-        sent
-    }
-
-    fn drops(&self, reason: DropReason) -> u64 {
-        self.pipeline.counters.drops(reason)
-    }
-
-    fn all_drops(&self) -> u64 {
-        DropReason::ALL.iter().map(|reason| self.drops(*reason)).sum()
-    }
-
-    /// Sends all that may go, in time.
-    fn run_dry(&mut self) -> Vec<(usize, Ipv6Addr, u8, u32)> {
-        let mut sent = Vec::new();
-        for _ in 0..500 {
-            self.now += 100;
-            self.tend();
-            sent.extend(self.sent());
-        }
-        sent
-    }
-}
-
-fn numbers(sent: &[(usize, Ipv6Addr, u8, u32)]) -> Vec<u32> {
-    sent.iter().map(|it| it.3).collect()
-}
 
 #[test]
 fn what_is_held_goes_out_in_order_and_what_comes_meanwhile_behind_it() {
@@ -367,8 +225,10 @@ fn a_hold_that_is_too_long_is_refused() {
     let entry = PrefixEntry {
         next_hop: NextHop::Hold { maximum_ms: 600_001 },
         source: Some(Source {
-            port: "access".to_owned(),
-            link_layer_address: NODE_MAC,
+            sender: Sender::Node {
+                port: "access".to_owned(),
+                link_layer_address: NODE_MAC,
+            },
             path: SourcePath::Native,
         }),
     };
@@ -670,8 +530,10 @@ impl Moving {
         let entry = PrefixEntry {
             next_hop: deliver(),
             source: Some(Source {
-                port: "access".to_owned(),
-                link_layer_address: to,
+                sender: Sender::Node {
+                    port: "access".to_owned(),
+                    link_layer_address: to,
+                },
                 path: SourcePath::Native,
             }),
         };
@@ -745,8 +607,10 @@ fn what_comes_out_of_a_tunnel_may_come_too_early() {
     let entry = PrefixEntry {
         next_hop: deliver(),
         source: Some(Source {
-            port: "access".to_owned(),
-            link_layer_address: NODE_MAC,
+            sender: Sender::Node {
+                port: "access".to_owned(),
+                link_layer_address: NODE_MAC,
+            },
             path: SourcePath::Tunnel(1),
         }),
     };

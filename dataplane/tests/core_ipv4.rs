@@ -274,7 +274,7 @@ fn each_drop_has_its_name() {
         (
             "IPv4 within",
             core(&g_pdu4(PEER4, OWN4, IPV4_LOCAL_TEID, &[0x45; 40])),
-            D::GtpuInnerIpv4,
+            D::TunnelInnerIpv4,
         ),
         (
             "GTP'",

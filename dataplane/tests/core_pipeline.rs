@@ -311,7 +311,7 @@ fn each_drop_has_its_name() {
     ];
     for reason in DropReason::ALL {
         // Those of GTP-U are in core_gtpu, those of what waits in core_hold, those of errors
-        // in core_tunnel_errors, those of IPv4 in core_ipv4, of GRE in core_gre, those of filters and meters in core_flows,
+        // in core_tunnel_errors, those of IPv4 in core_ipv4 and core_inner_ipv4, of GRE in core_gre, those of filters and meters in core_flows,
         // those of fragments in core_fragments and reassembly/tests.rs.
         let name = reason.name();
         if [
@@ -321,6 +321,7 @@ fn each_drop_has_its_name() {
             "path_end_",
             "icmpv6_",
             "ipv4_",
+            "tunnel_inner_ipv4",
             "arp_",
             "gre_",
             "tunnel_fragment",
@@ -407,6 +408,12 @@ fn errors_are_told_to_the_source_with_a_right_checksum() {
         ),
         (
             sized(REMOTE, NODE, 1501),
+            Icmpv6Error::PacketTooBig(1500),
+            [2, 0, 0x05, 0xdc],
+        ),
+        // The interface to the kernel takes no more, whatever the port does.
+        (
+            sized(REMOTE, OWN, 1501),
             Icmpv6Error::PacketTooBig(1500),
             [2, 0, 0x05, 0xdc],
         ),

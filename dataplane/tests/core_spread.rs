@@ -107,8 +107,8 @@ fn what_is_not_tunnelled_to_this_node_stays_where_it_came_in() {
             64,
             &[&[135, 0, 0, 8, 0, 0, 0, 1], &inner(1)[..]].concat(),
         ),
-        // No IPv6 within.
-        tunnelled(PEER, OWN, &[0x45; 40]),
+        // No IP within.
+        tunnelled(PEER, OWN, &[0x55; 40]),
         tunnelled(PEER, OWN, &inner(1)[..39]),
     ];
     for packet in packets {
@@ -185,6 +185,39 @@ struct Workers {
     rings: Vec<Vec<VecDeque<HeapFrame>>>,
     /// What each worker has processed: flow and number.
     processed: Vec<Vec<(u16, u32)>>,
+}
+
+#[test]
+fn flows_of_ipv4_are_shared_out_too_and_their_fragments_stay_together() {
+    let snapshot = snapshot();
+    let packet = |protocol, host: u8, port: u8, word: [u8; 2]| {
+        let to = format!("198.51.100.{host}");
+        let packet = ipv4("203.0.113.1", &to, protocol, &[], &[0, 80, 0, port, 0, 0, 0, 0]);
+        ipv4_changed(&packet, 6, &word)
+    };
+    // By addresses, whatever the tunnel.
+    let mut counts = [0u32; WORKERS];
+    for host in 0..=255 {
+        let inner = packet(UDP, host, 9, [0, 0]);
+        let worker = of(&snapshot, &ipv6(PEER, OWN, 4, 64, &inner));
+        assert_eq!(of(&snapshot, &g_pdu(PEER, OWN, LOCAL_TEID, &inner)), worker);
+        assert_eq!(of(&snapshot, &gre(PEER, OWN, &[0, 0, 8, 0], &inner)), worker);
+        counts[worker] += 1;
+    }
+    assert!(counts.iter().all(|count| (32..=96).contains(count)), "{counts:?}");
+    // By the ports of TCP that is not cut, and of nothing else.
+    let hash = |protocol, port, word| flow_hash(&packet(protocol, 1, port, word), 7).unwrap();
+    assert_ne!(hash(TCP, 1, [0x40, 0]), hash(TCP, 2, [0x40, 0]));
+    for (protocol, word) in [
+        (TCP, [0, 0]),
+        (TCP, [0x20, 0]),
+        (TCP, [0, 9]),
+        (UDP, [0x40, 0]),
+        (UDP, [0, 0]),
+    ] {
+        assert_eq!(hash(protocol, 1, word), hash(protocol, 2, word));
+    }
+    assert_eq!(flow_hash(&packet(UDP, 1, 9, [0, 0])[..19], 7), None);
 }
 
 fn mark(frame: &HeapFrame) -> (u16, u32) {

@@ -222,3 +222,76 @@ fn gre_packets_have_the_key() {
         ["47,17", "0x86dd", "", "0", "0", "9", ""].map(str::to_owned)
     );
 }
+
+#[test]
+fn carried_ipv4_is_ipv4_in_every_kind_of_tunnel() {
+    let payload = [0x30, 0x39, 0, 9, 0, 12, 0, 0, b'k', b'e', b'd', b'g'];
+    let frames: Vec<Vec<u8>> = CARRIED
+        .map(|to| {
+            let packet = ipv4(REMOTE4, to, 17, &[], &payload);
+            let out = Gateway::carrying_ipv4().frame(CORE, &ethernet4(CORE_MAC, ROUTER_MAC, &packet));
+            out.transmit[0].1.clone()
+        })
+        .to_vec();
+    let fields = [
+        "ip.dst",
+        "ip.ttl",
+        "ip.checksum.status",
+        "ipv6.nxt",
+        "gre.proto",
+        "gtp.teid",
+        "udp.dstport",
+        "_ws.malformed",
+    ];
+    let read = dissect_with(&frames, &["-o", "ip.check_checksum:TRUE"], &fields);
+    let key = "0xdeadbeef";
+    // Inner and outer, where both are IPv4; 1 is a good checksum, 61 less one the time to live.
+    let expected = [
+        [CARRIED[0], "60", "1", "4", "", "", "9", ""],
+        [CARRIED[1], "60", "1", "4", "", "", "9", ""],
+        [CARRIED[2], "60", "1", "17", "", key, "2152,9", ""],
+        [
+            "198.51.100.2,203.0.113.4",
+            "64,60",
+            "1,1",
+            "",
+            "",
+            key,
+            "2152,9",
+            "",
+        ],
+        [CARRIED[4], "60", "1", "47", "0x0800", "", "9", ""],
+        [CARRIED[5], "60", "1", "47", "0x0800", "", "9", ""],
+    ];
+    assert_eq!(read, expected.map(|line| line.map(str::to_owned).to_vec()));
+}
+
+#[test]
+fn errors_about_carried_ipv4_and_its_fragments_are_right() {
+    let large = |flags| {
+        let packet = ipv4(REMOTE4, CARRIED[1], 17, &[], &[0x4b; 1480]);
+        ethernet4(CORE_MAC, ROUTER_MAC, &ipv4_changed(&packet, 6, &[flags]))
+    };
+    let mut gateway = Gateway::carrying_ipv4();
+    let mut frames = vec![gateway.frame(CORE, &large(0x40)).transmit[0].1.clone()];
+    let late = ipv4_changed(&ipv4(REMOTE4, CARRIED[0], 17, &[], &[0x4b; 40]), 8, &[1]);
+    let late = ethernet4(CORE_MAC, ROUTER_MAC, &late);
+    frames.push(gateway.frame(CORE, &late).transmit[0].1.clone());
+    let fields = [
+        "icmp.type",
+        "icmp.code",
+        "icmp.mtu",
+        "icmp.checksum.status",
+        "_ws.malformed",
+    ];
+    let read = dissect_with(&frames, &["-o", "ip.check_checksum:TRUE"], &fields);
+    assert_eq!(read[0], ["3", "4", "1260", "1", ""].map(str::to_owned));
+    assert_eq!(read[1], ["11", "0", "", "1", ""].map(str::to_owned));
+    // Both fragments together are one datagram for a reader that puts them together.
+    let out = gateway.frame(CORE, &large(0));
+    let frames: Vec<_> = out.transmit.into_iter().map(|it| it.1).collect();
+    let fields = ["ip.flags.mf", "ip.reassembled.length", "ip.fragment.error"];
+    let read = dissect_with(&frames, &["-o", "ip.defragment:TRUE"], &fields);
+    assert_eq!(read[0][0], "1");
+    assert_eq!(read[1], ["0", "1480", ""].map(str::to_owned));
+}

@@ -88,6 +88,7 @@ fn filter() -> impl Strategy<Value = Filter> {
         Just(FilterAction::NodeMeter(2))
     ];
     (scope, 1u16..4, selector, action).prop_map(|(scope, priority, selector, action)| Filter {
+        name: String::new(),
         scope: scope.map(|it| it.parse().unwrap()),
         priority,
         selector,

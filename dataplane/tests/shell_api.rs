@@ -10,7 +10,7 @@ use std::path::Path;
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{
     Encapsulation, Filter, FilterAction, Meter, MeterRates, NextHop, PortRange, PrefixEntry, Selector,
-    Source, SourcePath, Tables, Transaction, Tunnel, Yellow,
+    Sender, Source, SourcePath, Tables, Transaction, Tunnel, Yellow,
 };
 use kedge_dataplane_api::{Client, ClientError, proto};
 use shell_support::{BINARY, Daemon, block_on, eventually, free_address, http_get, node};
@@ -79,8 +79,10 @@ fn some_tables() -> Tables {
                 link_layer_address: node,
             },
             source: Some(Source {
-                port: "access".into(),
-                link_layer_address: node,
+                sender: Sender::Node {
+                    port: "access".into(),
+                    link_layer_address: node,
+                },
                 path: SourcePath::Tunnel(7),
             }),
         },
@@ -444,6 +446,7 @@ fn filters_meters_and_counters_go_in_and_come_back() {
         let mut want = some_tables();
         let net: Ipv6Net = "2001:db8:100::/64".parse().unwrap();
         let filter = |scope, action| Filter {
+            name: String::new(),
             scope,
             priority: 10,
             selector: Selector {

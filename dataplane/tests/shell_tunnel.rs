@@ -13,7 +13,7 @@ use std::net::Ipv6Addr;
 use std::process::Stdio;
 
 use kedge_dataplane_api::model::{
-    Encapsulation, NextHop, PrefixEntry, Source, SourcePath, Tables, Transaction, Tunnel,
+    Encapsulation, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables, Transaction, Tunnel,
 };
 use shell_support::namespace::{Namespace, need_root, octets, veth};
 use shell_support::{Daemon, block_on, eventually, node};
@@ -70,8 +70,10 @@ fn visited() -> Tables {
                 link_layer_address,
             },
             source: Some(Source {
-                port,
-                link_layer_address,
+                sender: Sender::Node {
+                    port,
+                    link_layer_address,
+                },
                 path: SourcePath::Tunnel(1),
             }),
         },

@@ -9,11 +9,11 @@ use kedge_dataplane::counters::Stage;
 use kedge_dataplane::drops::DropReason;
 use kedge_dataplane::frame::{Frame, HeapFrame};
 use kedge_dataplane::pipeline::{BURST, FRAMES, Limits, Output, Pipeline};
-use kedge_dataplane::snapshot::{Compiler, PortDescription, Snapshot};
+use kedge_dataplane::snapshot::{Compiler, PortDescription, Snapshot, TableLimits};
 use kedge_dataplane::stage::checksum::Sum;
 use kedge_dataplane_api::Transaction;
 use kedge_dataplane_api::model::{
-    DiscardReason, Encapsulation, Gre, GtpU, NextHop, PrefixEntry, Source, SourcePath, Tables, Tunnel,
+    DiscardReason, Encapsulation, Gre, GtpU, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables, Tunnel,
 };
 
 pub const CORE: usize = 0;
@@ -85,8 +85,10 @@ pub fn tables() -> Tables {
             link_layer_address: NODE_MAC,
         },
         source: Some(Source {
-            port: "access".to_owned(),
-            link_layer_address: NODE_MAC,
+            sender: Sender::Node {
+                port: "access".to_owned(),
+                link_layer_address: NODE_MAC,
+            },
             path,
         }),
     };
@@ -248,6 +250,84 @@ pub fn compiler() -> Compiler {
     compiler
 }
 
+/// Somebody out there who has IPv4.
+pub const REMOTE4: &str = "198.51.100.77";
+/// Of nodes behind tunnels 1 to 6, of 203.0.113.0/24.
+pub const CARRIED: [&str; 6] = [
+    "203.0.113.1",
+    "203.0.113.2",
+    "203.0.113.3",
+    "203.0.113.4",
+    "203.0.113.5",
+    "203.0.113.6",
+];
+/// Of a node behind tunnel 3 whose prefix is anchored behind tunnel 1.
+pub const CARRIED_BETWEEN: &str = "203.0.113.31";
+/// Of one that is not anywhere now.
+pub const CARRIED_HELD: &str = "203.0.113.40";
+
+/// An IPv4 prefix as the tables have it.
+pub fn mapped_net(prefix: &str) -> ipnet::Ipv6Net {
+    let net: ipnet::Ipv4Net = prefix.parse().unwrap();
+    ipnet::Ipv6Net::new(net.addr().to_ipv6_mapped(), 96 + net.prefix_len()).unwrap()
+}
+
+/// [`tables`], and nodes with IPv4 behind each of the tunnels.
+pub fn tables_with_ipv4() -> Tables {
+    let mut tables = tables();
+    let mut put = |prefix: &str, next_hop, source| {
+        let entry = PrefixEntry { next_hop, source };
+        tables.prefixes.insert(mapped_net(prefix), entry);
+    };
+    put(
+        "203.0.113.0/24",
+        NextHop::Discard(DiscardReason::Unallocated),
+        None,
+    );
+    put(
+        "203.0.113.41/32",
+        NextHop::Discard(DiscardReason::NodeAbsent),
+        None,
+    );
+    put(
+        "203.0.113.42/32",
+        NextHop::Discard(DiscardReason::Prohibited),
+        None,
+    );
+    for (tunnel, address) in (1..).zip(CARRIED) {
+        let source = Source {
+            sender: Sender::Tunnel(tunnel),
+            path: SourcePath::Native,
+        };
+        put(&format!("{address}/32"), NextHop::Tunnel(tunnel), Some(source));
+    }
+    let source = Source {
+        sender: Sender::Tunnel(3),
+        path: SourcePath::Tunnel(1),
+    };
+    put(&format!("{CARRIED_BETWEEN}/32"), NextHop::Tunnel(3), Some(source));
+    put(
+        &format!("{CARRIED_HELD}/32"),
+        NextHop::Hold { maximum_ms: 0 },
+        None,
+    );
+    tables
+}
+
+/// With [`tables_with_ipv4`].
+pub fn compiler_with_ipv4() -> Compiler {
+    let limits = TableLimits {
+        inner_ipv4: true,
+        ..TableLimits::default()
+    };
+    let compiler = Compiler::new(ports(), OWN.parse().unwrap(), 1).with_limits(limits);
+    let mut compiler = compiler.with_meters(CYCLES, true);
+    compiler
+        .apply(&Transaction::between(&Tables::default(), &tables_with_ipv4()))
+        .unwrap();
+    compiler
+}
+
 pub struct Gateway {
     /// What the snapshot is of; for those who change it.
     pub compiler: Compiler,
@@ -299,6 +379,24 @@ impl Gateway {
             },
         );
         gateway
+    }
+
+    /// With [`tables_with_ipv4`].
+    pub fn carrying_ipv4() -> Self {
+        let compiler = compiler_with_ipv4();
+        Self {
+            snapshot: compiler.snapshot(),
+            compiler,
+            ..Self::new()
+        }
+    }
+
+    /// The same, and TCP is told what fits.
+    pub fn carrying_and_clamping() -> Self {
+        Self {
+            pipeline: Self::clamping_mss().pipeline,
+            ..Self::carrying_ipv4()
+        }
     }
 
     fn with(accept_zero_checksums: bool) -> Self {
