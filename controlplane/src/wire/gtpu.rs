@@ -344,8 +344,13 @@ mod tests {
             said(&[0x4f, 1, 0, 0, 0, 0, 0, 0]),
             error("flags 0x4f: neither version 1 nor GTP")
         );
-        let other = error("message type 99: not one that is for the control plane");
-        assert_eq!(said(&[0x30, 99, 0, 0, 0, 0, 0, 0]), other);
+        // 253 is Tunnel Status.
+        for kind in [99, 253] {
+            let other = error(&format!(
+                "message type {kind}: not one that is for the control plane"
+            ));
+            assert_eq!(said(&[0x30, kind, 0, 0, 0, 0, 0, 0]), other);
+        }
         let bare = [0x32, 26, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(said(&bare), error("information element 16 is missing"));
         let short = [0x32, 26, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 1, 133, 0, 4];

@@ -6,13 +6,20 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
+use kedge_config::{FilterRule, Meter};
 use serde::{Deserialize, Serialize};
 
+use crate::charging::Count;
 use crate::identity::MobileNodeIdentifier;
 
+mod attachment_time;
+mod context;
 mod emit;
+mod notification;
 mod options;
 mod parse;
+mod prefix_lifetimes;
+mod prefix_mobility;
 mod registry;
 mod relocation;
 mod status;
@@ -23,7 +30,12 @@ mod tunnel_endpoint;
 mod vendor;
 
 pub use emit::{EmitError, emit};
+pub use notification::{
+    UpdateNotification, UpdateNotificationAcknowledgement, notification_flags, notification_reason,
+    notification_status,
+};
 pub use parse::parse;
+pub use prefix_lifetimes::PrefixLifetimes;
 pub use registry::{MAXIMUM_OCTETS, NEXT_HEADER, binding_error_status, mh_type, mh_type_name};
 pub use timestamp::{time_from_timestamp, timestamp_from_time};
 
@@ -36,6 +48,10 @@ pub enum MobilityMessage {
     ProxyBindingAcknowledgement(ProxyBindingAcknowledgement),
     /// MH type 7.
     BindingError(BindingError),
+    /// MH type 19.
+    UpdateNotification(UpdateNotification),
+    /// MH type 20.
+    UpdateNotificationAcknowledgement(UpdateNotificationAcknowledgement),
     /// Any other type: its number. Answered with a Binding Error of status 2 (RFC 6275 section 9.2).
     Other(u8),
 }
@@ -48,6 +64,8 @@ impl MobilityMessage {
             Self::ProxyBindingUpdate(_) => mh_type::BINDING_UPDATE,
             Self::ProxyBindingAcknowledgement(_) => mh_type::BINDING_ACKNOWLEDGEMENT,
             Self::BindingError(_) => mh_type::BINDING_ERROR,
+            Self::UpdateNotification(_) => mh_type::UPDATE_NOTIFICATION,
+            Self::UpdateNotificationAcknowledgement(_) => mh_type::UPDATE_NOTIFICATION_ACKNOWLEDGEMENT,
             Self::Other(mh_type) => *mh_type,
         }
     }
@@ -58,7 +76,10 @@ impl MobilityMessage {
         match self {
             Self::ProxyBindingUpdate(_) => "Proxy Binding Update",
             Self::ProxyBindingAcknowledgement(_) => "Proxy Binding Acknowledgement",
-            Self::BindingError(_) | Self::Other(_) => mh_type_name(self.mh_type()),
+            Self::BindingError(_)
+            | Self::UpdateNotification(_)
+            | Self::UpdateNotificationAcknowledgement(_)
+            | Self::Other(_) => mh_type_name(self.mh_type()),
         }
     }
 }
@@ -137,6 +158,8 @@ impl Status {
     pub const MAG_NOT_AUTHORIZED_FOR_PROXY_REG: Status = Status(154);
     pub const NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX: Status = Status(155);
     pub const TIMESTAMP_MISMATCH: Status = Status(156);
+    pub const NOT_AUTHORIZED_FOR_DELEGATED_MNP: Status = Status(177);
+    pub const REQUESTED_DMNP_IN_USE: Status = Status(178);
     pub const TIMESTAMP_LOWER_THAN_PREV_ACCEPTED: Status = Status(157);
     pub const MISSING_HOME_NETWORK_PREFIX_OPTION: Status = Status(158);
     pub const BCE_PBU_PREFIX_SET_DO_NOT_MATCH: Status = Status(159);
@@ -197,6 +220,10 @@ pub struct MobilityOptions {
     pub link_local_address: Option<Ipv6Addr>,
     /// Type 33 (RFC 5845 section 6.1): the sender takes the node's packets by GRE.
     pub gre_key: Option<GreKey>,
+    /// Type 55, repeatable (RFC 7148 section 4.1): prefixes of the networks behind the node, a mobile router. Those of
+    /// IPv4 are skipped. See [`MobilityOptions::session_prefixes`].
+    #[serde(default)]
+    pub delegated_prefixes: Vec<Ipv6Net>,
     /// Type 65, repeatable (RFC 8885 section 4.3). See [`MobilityOptions::session_prefixes`].
     pub anchored_prefixes: Vec<Ipv6Net>,
     /// Type 66, repeatable (RFC 8885 section 4.4).
@@ -212,6 +239,21 @@ pub struct MobilityOptions {
     /// Type 19 of Kedge's own (RFC 5094): the prefix of the message is to be anchored elsewhere.
     #[serde(default)]
     pub anchor_relocation: Option<AnchorRelocation>,
+    /// Type 19 of Kedge's own (RFC 5094), repeatable: what more is to be known of a prefix than where it is.
+    #[serde(default)]
+    pub prefix_mobilities: Vec<PrefixMobility>,
+    /// Type 19 of Kedge's own (RFC 5094): what goes to the next anchor with a prefix.
+    #[serde(default)]
+    pub context_transfer: Option<ContextTransfer>,
+    /// Type 19 of Kedge's own (RFC 5094): the meter that a filter of `context_transfer` names.
+    #[serde(default)]
+    pub transferred_meter: Option<Meter>,
+    /// Type 19 of Kedge's own (RFC 5094): when the node attached, in the form of the timestamp.
+    #[serde(default)]
+    pub attachment_time: Option<u64>,
+    /// Type 19 of Kedge's own (RFC 5094), repeatable: how long each prefix may be used.
+    #[serde(default)]
+    pub prefix_lifetimes: Vec<PrefixLifetimes>,
     /// Type 3: replaces the IPv6 source as Proxy-CoA.
     pub alternate_care_of_address: Option<Ipv6Addr>,
     /// How many options of unknown type, and of other vendors, were skipped; never sent.
@@ -220,16 +262,30 @@ pub struct MobilityOptions {
 
 impl MobilityOptions {
     /// The prefixes that the message is about: the Home Network Prefixes, and where
-    /// there are none the Anchored Prefixes.
+    /// there are none the Anchored Prefixes, and where there are none of those the delegated ones.
     ///
     /// RFC 8885 shows its flows with the former and gives the latter no part in
     /// them (choice G5): Kedge sends the former and reads both.
     #[must_use]
     pub fn session_prefixes(&self) -> &[Ipv6Net] {
-        if self.home_network_prefixes.is_empty() {
-            &self.anchored_prefixes
+        let [home, anchored, delegated] = [
+            &self.home_network_prefixes,
+            &self.anchored_prefixes,
+            &self.delegated_prefixes,
+        ];
+        match (home.is_empty(), anchored.is_empty()) {
+            (false, _) => home,
+            (true, false) => anchored,
+            (true, true) => delegated,
+        }
+    }
+
+    /// Makes the message one about this prefix alone.
+    pub fn about(&mut self, prefix: Ipv6Net) {
+        if is_mobile_network(prefix) {
+            self.delegated_prefixes = vec![prefix];
         } else {
-            &self.home_network_prefixes
+            self.home_network_prefixes = vec![prefix];
         }
     }
 
@@ -266,6 +322,13 @@ impl MobilityOptions {
     }
 }
 
+/// Whether a prefix is that of a network behind a mobile router, and no home network prefix: these are all of 64 bits,
+/// and those are all shorter.
+#[must_use]
+pub fn is_mobile_network(prefix: Ipv6Net) -> bool {
+    prefix.prefix_len() < 64
+}
+
 /// GRE Key option (RFC 5845 section 6.1): the key that packets to the sender have; `None`: they have none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GreKey(pub Option<u32>);
@@ -291,6 +354,16 @@ impl TunnelType {
             Self::Ipv6InIpv6 => "ipv6-in-ipv6",
             Self::GtpU { .. } => "gtpu",
             Self::Gre { .. } => "gre",
+        }
+    }
+
+    /// Whether the configuration calls it so.
+    #[must_use]
+    pub fn is_of(self, kind: kedge_config::TunnelType) -> bool {
+        match self {
+            Self::Ipv6InIpv6 => kind == kedge_config::TunnelType::Ipv6InIpv6,
+            Self::GtpU { .. } => kind == kedge_config::TunnelType::GtpU,
+            Self::Gre { .. } => kind == kedge_config::TunnelType::Gre,
         }
     }
 }
@@ -348,6 +421,66 @@ pub enum RelocationStep {
     Take,
     /// 2 on the wire: anchor it no more.
     Yield,
+}
+
+/// Prefix Mobility option, by which a CMD tells a serving MAAR of the mobility that a prefix of a node has by policy:
+/// sub-type 5, version 0 of Kedge's Vendor-Specific Mobility Options (RFC 5094). Who does not know it tunnels what it is
+/// told to, and tells the node of no prefix that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrefixMobility {
+    /// Which prefix.
+    pub prefix: Ipv6Net,
+    /// What is to be known of it.
+    pub kind: PrefixMobilityKind,
+}
+
+/// What a Prefix Mobility option says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrefixMobilityKind {
+    /// 1 on the wire: the node had it, and has it no more.
+    Ended,
+    /// 2 on the wire: a detour that has carried so many octets is too long.
+    DetourLimit {
+        /// So many, both ways together.
+        octets: u64,
+    },
+    /// 3 on the wire: it is the node's for so long (RFC 8653, Graceful-Replacement).
+    EndsAfter {
+        /// Seconds from now.
+        seconds: u64,
+    },
+}
+
+/// Context Transfer option (RFC 8818 FM:2): sub-types 3 and 4, version 0 of Kedge's Vendor-Specific Mobility Options
+/// (RFC 5094).
+///
+/// Who does not know the option refuses the update that has it, for it names no prefix. An answer has what it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextTransfer {
+    /// What tells it from every other of this sender to this receiver; of those the sender makes, each is larger than the last.
+    pub id: u64,
+    /// The smallest that the sender still waits for: those before it never come again.
+    pub oldest: u64,
+    /// What it is of.
+    pub prefix: Ipv6Net,
+    /// What it is.
+    pub context: Context,
+}
+
+/// What goes to the next anchor with a prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Context {
+    /// Sub-type 3: what was counted, to be added to what is counted there.
+    Usage {
+        /// Of this filter; `None`: of the prefix.
+        filter: Option<String>,
+        /// How much, and when.
+        count: Count,
+    },
+    /// Sub-type 4: a filter that an operator added, for this prefix from now on. It names no node.
+    Filter(Box<FilterRule>),
 }
 
 /// Previous MAAR option (RFC 8885 section 4.5).

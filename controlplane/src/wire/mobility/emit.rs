@@ -7,7 +7,8 @@ use ipnet::Ipv6Net;
 use super::registry::{Alignment, CHECKSUM_AT, MAXIMUM_OCTETS, NEXT_HEADER, NO_NEXT_HEADER, mh_type, option};
 use super::{
     BindingError, GreKey, LogicalInterface, MobilityMessage, MobilityOptions, ProxyBindingAcknowledgement,
-    ProxyBindingUpdate, acknowledgement_flags, relocation, tunnel_endpoint, update_flags,
+    ProxyBindingUpdate, UpdateNotification, UpdateNotificationAcknowledgement, acknowledgement_flags,
+    attachment_time, context, prefix_lifetimes, prefix_mobility, relocation, tunnel_endpoint, update_flags,
 };
 use crate::wire::checksum::PseudoHeader;
 
@@ -65,6 +66,10 @@ pub fn emit(
             acknowledgement_octets(acknowledgement)?
         }
         MobilityMessage::BindingError(error) => binding_error_octets(error),
+        MobilityMessage::UpdateNotification(notification) => notification_octets(notification)?,
+        MobilityMessage::UpdateNotificationAcknowledgement(acknowledgement) => {
+            notification_acknowledgement_octets(acknowledgement)?
+        }
         MobilityMessage::Other(mh_type) => return Err(EmitError::Type(*mh_type)),
     };
     writer.align(Alignment::END);
@@ -116,6 +121,25 @@ fn acknowledgement_octets(acknowledgement: &ProxyBindingAcknowledgement) -> Resu
     Ok(writer)
 }
 
+fn notification_octets(notification: &UpdateNotification) -> Result<Writer, EmitError> {
+    let mut writer = Writer::new(mh_type::UPDATE_NOTIFICATION);
+    for field in [notification.sequence, notification.reason, notification.flags] {
+        writer.octets.extend(field.to_be_bytes());
+    }
+    writer.options(&notification.options)?;
+    Ok(writer)
+}
+
+fn notification_acknowledgement_octets(
+    acknowledgement: &UpdateNotificationAcknowledgement,
+) -> Result<Writer, EmitError> {
+    let mut writer = Writer::new(mh_type::UPDATE_NOTIFICATION_ACKNOWLEDGEMENT);
+    writer.octets.extend(acknowledgement.sequence.to_be_bytes());
+    writer.octets.extend([acknowledgement.status, 0, 0, 0]);
+    writer.options(&acknowledgement.options)?;
+    Ok(writer)
+}
+
 fn binding_error_octets(error: &BindingError) -> Writer {
     let mut writer = Writer::new(mh_type::BINDING_ERROR);
     writer.octets.extend([error.status, 0]);
@@ -163,6 +187,10 @@ impl Writer {
                 None => self.option(option::GRE_KEY, &[&[0, 0]])?,
             }
         }
+        self.prefixes(
+            option::DELEGATED_MOBILE_NETWORK_PREFIX,
+            &options.delegated_prefixes,
+        )?;
         self.prefixes(option::ANCHORED_PREFIX, &options.anchored_prefixes)?;
         self.prefixes(option::LOCAL_PREFIX, &options.local_prefixes)?;
         self.address(option::SERVING_MAAR, options.serving_maar)?;
@@ -180,6 +208,24 @@ impl Writer {
         }
         if let Some(relocation) = &options.anchor_relocation {
             self.option(option::VENDOR_SPECIFIC, &[&relocation::data(relocation)])?;
+        }
+        for mobility in &options.prefix_mobilities {
+            checked_prefix(option::VENDOR_SPECIFIC, mobility.prefix)?;
+            self.option(option::VENDOR_SPECIFIC, &[&prefix_mobility::data(mobility)])?;
+        }
+        if let Some(transfer) = &options.context_transfer {
+            checked_prefix(option::VENDOR_SPECIFIC, transfer.prefix)?;
+            self.option(option::VENDOR_SPECIFIC, &[&context::data(transfer)])?;
+        }
+        if let Some(meter) = &options.transferred_meter {
+            self.option(option::VENDOR_SPECIFIC, &[&context::meter_data(meter)])?;
+        }
+        if let Some(time) = options.attachment_time {
+            self.option(option::VENDOR_SPECIFIC, &[&attachment_time::data(time)])?;
+        }
+        for lifetimes in &options.prefix_lifetimes {
+            checked_prefix(option::VENDOR_SPECIFIC, lifetimes.prefix)?;
+            self.option(option::VENDOR_SPECIFIC, &[&prefix_lifetimes::data(lifetimes)])?;
         }
         self.address(
             option::ALTERNATE_CARE_OF_ADDRESS,

@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 
+use super::context;
 use super::registry::option;
 use super::vendor::{self, Vendor};
 use super::{GreKey, LogicalInterface, MobilityError, MobilityOptions, PreviousMaarOption};
@@ -150,6 +151,19 @@ impl RawOption<'_> {
         })
     }
 
+    /// V and seven reserved bits, prefix length, prefix; with V an IPv4 prefix: `None` (RFC 7148 section 4.1).
+    fn delegated_prefix(self) -> Result<Option<Ipv6Net>, MobilityError> {
+        const IPV4: u8 = 0x80;
+        match self.data {
+            [flags, length, _, _, _, _] if flags & IPV4 != 0 => match length {
+                0..=32 => Ok(None),
+                _ => Err(self.invalid("prefix length", u64::from(*length))),
+            },
+            [flags, ..] if flags & IPV4 != 0 => Err(self.invalid_length()),
+            _ => self.prefix().map(Some),
+        }
+    }
+
     /// `None`: an option of another vendor, or one of ours that is newer than this program.
     fn vendor(self) -> Result<Option<Vendor>, MobilityError> {
         vendor::parse(self.data).map_err(|malformed| self.invalid(malformed.what, malformed.value))
@@ -183,6 +197,11 @@ impl MobilityOptions {
             option::LINK_LOCAL_ADDRESS => keep_first(&mut self.link_local_address, option.address()?),
             option::GRE_KEY => keep_first(&mut self.gre_key, option.gre_key()?),
             option::TIMESTAMP => keep_first(&mut self.timestamp, u64::from_be_bytes(option.array()?)),
+            option::DELEGATED_MOBILE_NETWORK_PREFIX => match option.delegated_prefix()? {
+                Some(prefix) => self.delegated_prefixes.push(prefix),
+                // Of IPv4, which no node has here.
+                None => self.unknown = self.unknown.saturating_add(1),
+            },
             option::ANCHORED_PREFIX => self.anchored_prefixes.push(option.prefix()?),
             option::LOCAL_PREFIX => self.local_prefixes.push(option.prefix()?),
             option::PREVIOUS_MAAR => self.previous_maars.push(option.previous_maar()?),
@@ -204,6 +223,15 @@ impl MobilityOptions {
                 Some(Vendor::AnchorRelocation(relocation)) => {
                     keep_first(&mut self.anchor_relocation, relocation);
                 }
+                Some(Vendor::PrefixMobility(mobility)) => self.prefix_mobilities.push(mobility),
+                Some(Vendor::Context(context::Parsed::Transfer(transfer))) => {
+                    keep_first(&mut self.context_transfer, *transfer);
+                }
+                Some(Vendor::Context(context::Parsed::Meter(meter))) => {
+                    keep_first(&mut self.transferred_meter, meter);
+                }
+                Some(Vendor::AttachmentTime(time)) => keep_first(&mut self.attachment_time, time),
+                Some(Vendor::PrefixLifetimes(lifetimes)) => self.prefix_lifetimes.push(lifetimes),
                 None => self.unknown = self.unknown.saturating_add(1),
             },
             _ => self.unknown = self.unknown.saturating_add(1),

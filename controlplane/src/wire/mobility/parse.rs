@@ -8,7 +8,7 @@ use super::registry::{
 };
 use super::{
     BindingError, MobilityError, MobilityMessage, ProxyBindingAcknowledgement, ProxyBindingUpdate, Status,
-    acknowledgement_flags, update_flags,
+    UpdateNotification, UpdateNotificationAcknowledgement, acknowledgement_flags, update_flags,
 };
 use crate::wire::checksum::PseudoHeader;
 
@@ -51,7 +51,10 @@ pub fn parse(
         expected: mismatch.expected,
     })?;
     let minimum = match mh_type {
-        mh_type::BINDING_UPDATE | mh_type::BINDING_ACKNOWLEDGEMENT => 1,
+        mh_type::BINDING_UPDATE
+        | mh_type::BINDING_ACKNOWLEDGEMENT
+        | mh_type::UPDATE_NOTIFICATION
+        | mh_type::UPDATE_NOTIFICATION_ACKNOWLEDGEMENT => 1,
         mh_type::BINDING_ERROR => 2,
         other => return Ok(MobilityMessage::Other(other)),
     };
@@ -85,6 +88,10 @@ pub fn parse(
     match mh_type {
         mh_type::BINDING_UPDATE => update(octets).unwrap_or(Err(truncated)),
         mh_type::BINDING_ACKNOWLEDGEMENT => acknowledgement(octets).unwrap_or(Err(truncated)),
+        mh_type::UPDATE_NOTIFICATION => notification(octets).unwrap_or(Err(truncated)),
+        mh_type::UPDATE_NOTIFICATION_ACKNOWLEDGEMENT => {
+            notification_acknowledgement(octets).unwrap_or(Err(truncated))
+        }
         _ => binding_error(octets).unwrap_or(Err(truncated)),
     }
 }
@@ -147,6 +154,31 @@ fn acknowledgement(octets: &[u8]) -> Parsed {
             flags,
             sequence: u16::from_be_bytes([sequence_0, sequence_1]),
             lifetime: u16::from_be_bytes([lifetime_0, lifetime_1]),
+            options,
+        })
+    }))
+}
+
+fn notification(octets: &[u8]) -> Parsed {
+    let (fixed, _) = octets.split_first_chunk::<BINDING_OCTETS>()?;
+    let &[_, _, _, _, _, _, s0, s1, r0, r1, f0, f1] = fixed;
+    Some(options(octets, BINDING_OCTETS).map(|options| {
+        MobilityMessage::UpdateNotification(UpdateNotification {
+            sequence: u16::from_be_bytes([s0, s1]),
+            reason: u16::from_be_bytes([r0, r1]),
+            flags: u16::from_be_bytes([f0, f1]),
+            options,
+        })
+    }))
+}
+
+fn notification_acknowledgement(octets: &[u8]) -> Parsed {
+    let (fixed, _) = octets.split_first_chunk::<BINDING_OCTETS>()?;
+    let &[_, _, _, _, _, _, s0, s1, status, _, _, _] = fixed;
+    Some(options(octets, BINDING_OCTETS).map(|options| {
+        MobilityMessage::UpdateNotificationAcknowledgement(UpdateNotificationAcknowledgement {
+            sequence: u16::from_be_bytes([s0, s1]),
+            status,
             options,
         })
     }))

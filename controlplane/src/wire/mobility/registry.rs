@@ -10,7 +10,7 @@ pub const MAXIMUM_OCTETS: usize = 2048;
 pub(super) const NO_NEXT_HEADER: u8 = 59;
 /// Octets that every message has.
 pub(super) const HEADER_OCTETS: usize = 8;
-/// The fixed part of an update and of an acknowledgement: where their options begin.
+/// The fixed part of an update, of a notification, and of their acknowledgements: where their options begin.
 pub(super) const BINDING_OCTETS: usize = 12;
 /// The fixed part of a Binding Error.
 pub(super) const BINDING_ERROR_OCTETS: usize = 24;
@@ -25,6 +25,10 @@ pub mod mh_type {
     pub const BINDING_ACKNOWLEDGEMENT: u8 = 6;
     /// Binding Error.
     pub const BINDING_ERROR: u8 = 7;
+    /// Update Notification (RFC 7077).
+    pub const UPDATE_NOTIFICATION: u8 = 19;
+    /// Update Notification Acknowledgement (RFC 7077).
+    pub const UPDATE_NOTIFICATION_ACKNOWLEDGEMENT: u8 = 20;
 }
 
 /// Status values of a Binding Error (RFC 6275 section 6.1.9).
@@ -49,6 +53,7 @@ pub(super) mod option {
     pub(crate) const LINK_LOCAL_ADDRESS: u8 = 26;
     pub(crate) const TIMESTAMP: u8 = 27;
     pub(crate) const GRE_KEY: u8 = 33;
+    pub(crate) const DELEGATED_MOBILE_NETWORK_PREFIX: u8 = 55;
     pub(crate) const ANCHORED_PREFIX: u8 = 65;
     pub(crate) const LOCAL_PREFIX: u8 = 66;
     pub(crate) const PREVIOUS_MAAR: u8 = 67;
@@ -81,7 +86,8 @@ impl Alignment {
             | option::ANCHORED_PREFIX
             | option::LOCAL_PREFIX
             | option::PREVIOUS_MAAR => (8, 4),
-            option::TIMESTAMP => (8, 2),
+            // As RFC 7148 section 4.1 says, though its prefix is then at 6.
+            option::TIMESTAMP | option::DELEGATED_MOBILE_NETWORK_PREFIX => (8, 2),
             option::VENDOR_SPECIFIC => (4, 2),
             // "On a natural boundary": the address, which is at +4, begins a 32-bit word.
             option::LINK_LAYER_IDENTIFIER | option::DLIF_LINK_LAYER_ADDRESS | option::GRE_KEY => (4, 0),
@@ -119,8 +125,8 @@ pub fn mh_type_name(mh_type: u8) -> &'static str {
         16 => "Binding Revocation",
         17 => "Localized Routing Initiation",
         18 => "Localized Routing Acknowledgement",
-        19 => "Update Notification",
-        20 => "Update Notification Acknowledgement",
+        mh_type::UPDATE_NOTIFICATION => "Update Notification",
+        mh_type::UPDATE_NOTIFICATION_ACKNOWLEDGEMENT => "Update Notification Acknowledgement",
         21 => "Flow Binding",
         22 => "Subscription Query",
         23 => "Subscription Response",

@@ -8,6 +8,7 @@ mod round_trip;
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
+use kedge_config::{AppliesTo, FilterAction, FlowDirection, Ports};
 
 use super::registry::{CHECKSUM_AT, NEXT_HEADER};
 use super::*;

@@ -64,6 +64,68 @@ fn acknowledgement_of_first_attachment() {
     assert_eq!(message.name(), "Proxy Binding Acknowledgement");
 }
 
+/// RFC 7077 sections 4.1, 4.2.
+#[test]
+fn notification_and_its_acknowledgement() {
+    let options = MobilityOptions {
+        mobile_node_identifier: Some(MobileNodeIdentifier::nai("mn1@example.net")),
+        ..MobilityOptions::default()
+    };
+    let message = MobilityMessage::UpdateNotification(UpdateNotification {
+        sequence: 0x0102,
+        reason: notification_reason::FORCE_RE_REGISTRATION,
+        flags: notification_flags::RETRANSMISSION,
+        options: options.clone(),
+    });
+    check(
+        &message,
+        maar_1(),
+        maar_2(),
+        "3b031300759b0102000140000810016d6e31406578616d706c652e6e65740100",
+    );
+    let message = MobilityMessage::UpdateNotificationAcknowledgement(UpdateNotificationAcknowledgement {
+        sequence: 0x0102,
+        status: notification_status::NODE_NOT_ATTACHED,
+        options,
+    });
+    check(
+        &message,
+        maar_2(),
+        maar_1(),
+        "3b031400309c0102840000000810016d6e31406578616d706c652e6e65740100",
+    );
+}
+
+/// How long each prefix may be used, as a DPA tells a DPN.
+#[test]
+fn acknowledgement_with_lifetimes_of_prefixes() {
+    let lifetimes = |text: &str, preferred, valid| PrefixLifetimes {
+        prefix: prefix(text),
+        preferred,
+        valid,
+    };
+    let message = MobilityMessage::ProxyBindingAcknowledgement(ProxyBindingAcknowledgement {
+        status: Status::ACCEPTED,
+        flags: acknowledgement_flags::PROXY,
+        sequence: 1,
+        lifetime: 150,
+        options: MobilityOptions {
+            home_network_prefixes: vec![prefix("2001:db8:200:1::/64"), prefix("2001:db8:100:1::/64")],
+            prefix_lifetimes: vec![
+                lifetimes("2001:db8:200:1::/64", 1800, u32::MAX),
+                lifetimes("2001:db8:100:1::/64", 0, 7200),
+            ],
+            ..common("::/0", 4)
+        },
+    });
+    check(
+        &message,
+        maar_1(),
+        maar_2(),
+        "3b160600ba190020000100960810016d6e31406578616d706c652e6e65740104000000001612004020010db8020000010000000000000000010200001612004020010db8010000010000000000000000170200041802000401001b0800006553f100800019080000020000000a01132000007ed90700400000000708ffffffff20010db80200000100000000000000000100132000007ed9070040000000000000001c2020010db801000001000000000000000001020000",
+    );
+}
+
 #[test]
 fn update_to_a_previous_maar() {
     let message = MobilityMessage::ProxyBindingUpdate(ProxyBindingUpdate {
@@ -200,6 +262,92 @@ fn acknowledgement_with_tunnel_endpoints() {
 }
 
 #[test]
+fn update_with_what_was_counted() {
+    let message = MobilityMessage::ProxyBindingUpdate(ProxyBindingUpdate {
+        sequence: 0x0708,
+        flags: 0x8210,
+        lifetime: 0,
+        options: MobilityOptions {
+            mobile_node_identifier: Some(MobileNodeIdentifier::nai("mn1@example.net")),
+            context_transfer: Some(ContextTransfer {
+                id: 0x0102_0304_0506_0708,
+                oldest: 0x0102_0304_0506_0707,
+                prefix: prefix("2001:db8:100:1::/64"),
+                context: Context::Usage {
+                    filter: Some("web".to_owned()),
+                    count: [1, 2, 3, 4, 5, 6].into(),
+                },
+            }),
+            ..MobilityOptions::default()
+        },
+    });
+    check(
+        &message,
+        maar_1(),
+        cmd(),
+        "3b0f0500ecd10708821000000810016d6e31406578616d706c652e6e6574135c00007ed9030001400102030405060708010203040506070720010db80100000100000000000000000000000000000001000000000000000200000000000000030000000000000004000000000000000500000000000000060377656201020000",
+    );
+}
+
+#[test]
+fn update_with_a_filter_and_its_meter() {
+    let rule = FilterRule {
+        name: "web".to_owned(),
+        applies_to: AppliesTo::EveryNode,
+        node: None,
+        priority: 1000,
+        direction: Some(FlowDirection::ToNode),
+        source: Some(prefix("2001:db8:f::/48")),
+        destination: None,
+        protocol: Some(6),
+        source_ports: Some(Ports { first: 80, last: 90 }),
+        destination_ports: None,
+        traffic_class: Some(8),
+        traffic_class_mask: 252,
+        flow_label: Some(7),
+        action: FilterAction::Meter,
+        maar: None,
+        meter: Some("gold".to_owned()),
+        idle_timeout: 60,
+        lifetime: 3600,
+        relocate_after_s: None,
+    };
+    let meter = Meter {
+        name: "gold".to_owned(),
+        cir_bits_per_second: 8000,
+        cbs_bytes: 1500,
+        pir_bits_per_second: None,
+        pbs_bytes: None,
+        eir_bits_per_second: Some(16000),
+        ebs_bytes: Some(3000),
+        colour_aware: true,
+        yellow_dscp: Some(12),
+    };
+    let message = MobilityMessage::ProxyBindingUpdate(ProxyBindingUpdate {
+        sequence: 1,
+        flags: 0x8210,
+        lifetime: 0,
+        options: MobilityOptions {
+            mobile_node_identifier: Some(MobileNodeIdentifier::nai("mn1@example.net")),
+            context_transfer: Some(ContextTransfer {
+                id: 1,
+                oldest: 1,
+                prefix: prefix("2001:db8:100:1::/64"),
+                context: Context::Filter(Box::new(rule)),
+            }),
+            transferred_meter: Some(meter),
+            ..MobilityOptions::default()
+        },
+    });
+    check(
+        &message,
+        cmd(),
+        maar_2(),
+        "3b150500f0930001821000000810016d6e31406578616d706c652e6e6574135b00007ed9040001400000000000000001000000000000000120010db801000001000000000000000003e80402016d0000003c00000e10fc037765623020010db8000f00000000000000000000060050005a080000000704676f6c64010100132e00007ed9040002070c04676f6c640000000000001f4000000000000005dc0000000000003e800000000000000bb80100",
+    );
+}
+
+#[test]
 fn update_that_has_a_prefix_taken() {
     let message = MobilityMessage::ProxyBindingUpdate(ProxyBindingUpdate {
         sequence: 9,
@@ -219,5 +367,35 @@ fn update_that_has_a_prefix_taken() {
         cmd(),
         maar_2(),
         "3b1005007f690009821000960810016d6e31406578616d706c652e6e65740104000000001612004020010db8010000010000000000000000170200031802000401001b0800006553f100800019080000020000000a01441020010db8000b000000000000000000010100131800007ed90200010020010db8000a0000000000000000000101020000",
+    );
+}
+
+#[test]
+fn update_about_the_network_behind_a_router_and_the_mobility_of_prefixes() {
+    let mobility = |prefix: &str, kind| PrefixMobility {
+        prefix: prefix.parse().unwrap(),
+        kind,
+    };
+    let message = MobilityMessage::ProxyBindingUpdate(ProxyBindingUpdate {
+        sequence: 10,
+        flags: 0x8210,
+        lifetime: 150,
+        options: MobilityOptions {
+            delegated_prefixes: vec!["2001:db8:f100::/56".parse().unwrap()],
+            prefix_mobilities: vec![
+                mobility("2001:db8:100:2::/64", PrefixMobilityKind::Ended),
+                mobility(
+                    "2001:db8:100:3::/64",
+                    PrefixMobilityKind::DetourLimit { octets: 1000 },
+                ),
+            ],
+            ..common("2001:db8:100:1::/64", 5)
+        },
+    });
+    check(
+        &message,
+        maar_2(),
+        cmd(),
+        "3b160500c9e2000a821000960810016d6e31406578616d706c652e6e65740104000000001612004020010db8010000010000000000000000170200051802000401001b0800006553f100800019080000020000000a01010200003712003820010db8f10000000000000000000000132000007ed90500014020010db801000002000000000000000000000000000000000100132000007ed90500024020010db801000003000000000000000000000000000003e801020000",
     );
 }

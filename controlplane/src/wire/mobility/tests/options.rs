@@ -360,10 +360,160 @@ fn the_steps_of_a_relocation() {
     assert_eq!(parse_update_with(&octets).unwrap().unknown, 1);
 }
 
+/// Vendor 32473, sub-type 5, version 0, then these.
+fn mobility_option(kind: u8, prefix_length: u8) -> Vec<u8> {
+    let mut octets = vec![19, 32, 0, 0, 0x7e, 0xd9, 5, 0, kind, prefix_length];
+    octets.extend(address("2001:db8:100:1::").octets());
+    octets.extend(1000_u64.to_be_bytes());
+    octets
+}
+
+#[test]
+fn the_mobility_of_prefixes() {
+    let mut octets = mobility_option(2, 64);
+    octets.extend(mobility_option(1, 64));
+    let options = parse_update_with(&octets).unwrap();
+    let prefix = "2001:db8:100:1::/64".parse().unwrap();
+    let limit = PrefixMobilityKind::DetourLimit { octets: 1000 };
+    let expected = [limit, PrefixMobilityKind::Ended].map(|kind| PrefixMobility { prefix, kind });
+    assert_eq!(options.prefix_mobilities, expected);
+    let options = parse_update_with(&mobility_option(3, 64)).unwrap();
+    let ends = PrefixMobilityKind::EndsAfter { seconds: 1000 };
+    assert_eq!(options.prefix_mobilities[0].kind, ends);
+    for (kind, length, what, value) in [
+        (0, 64, "prefix mobility", 0),
+        (4, 64, "prefix mobility", 4),
+        (1, 129, "prefix length", 129),
+        (1, 63, "set bits behind prefix length", 63),
+    ] {
+        let refused = parse_update_with(&mobility_option(kind, length));
+        assert_eq!(refused, Err(invalid(19, 12, what, value)));
+    }
+    for length in (6..60_u8).filter(|length| *length != 32) {
+        let mut octets = mobility_option(1, 64);
+        octets.resize(2 + usize::from(length), 0);
+        octets[1] = length;
+        let refused = parse_update_with(&octets);
+        assert_eq!(refused, Err(invalid(19, 12, "length", length.into())), "{length}");
+    }
+}
+
+/// RFC 7148 section 4.1.
+#[test]
+fn delegated_mobile_network_prefixes() {
+    let with = |data: &[u8]| {
+        let mut octets = vec![55, u8::try_from(data.len()).unwrap()];
+        octets.extend_from_slice(data);
+        parse_update_with(&octets)
+    };
+    let prefix = address("2001:db8:f00::").octets();
+    // Reserved bits count for nothing.
+    let options = with(&[&[0x7f, 56], &prefix[..]].concat()).unwrap();
+    let expected: Ipv6Net = "2001:db8:f00::/56".parse().unwrap();
+    assert_eq!(options.delegated_prefixes, [expected]);
+    // Those of IPv4 are not for us.
+    let options = with(&[0x80, 24, 192, 0, 2, 0]).unwrap();
+    assert_eq!((options.delegated_prefixes.len(), options.unknown), (0, 1));
+    assert_eq!(
+        with(&[0x80, 33, 192, 0, 2, 0]),
+        Err(invalid(55, 12, "prefix length", 33))
+    );
+    let long = [&[0, 129], &prefix[..]].concat();
+    assert_eq!(with(&long), Err(invalid(55, 12, "prefix length", 129)));
+    let bits = [&[0, 32], &prefix[..]].concat();
+    assert_eq!(
+        with(&bits),
+        Err(invalid(55, 12, "set bits behind prefix length", 32))
+    );
+    for (flags, length) in [
+        (0, 6),
+        (0x80, 18),
+        (0, 17),
+        (0, 19),
+        (0, 1),
+        (0x80, 1),
+        (0x80, 5),
+        (0x80, 7),
+    ] {
+        let mut data = vec![0; length];
+        data[0] = flags;
+        assert_eq!(
+            with(&data),
+            Err(invalid(55, 12, "length", length as u64)),
+            "{flags} {length}"
+        );
+    }
+    assert_eq!(with(&[]), Err(invalid(55, 12, "length", 0)));
+}
+
+fn context_option(sub_type: u8, kind: u8, rest: &[u8]) -> Vec<u8> {
+    let mut octets = vec![19, 0, 0, 0, 0x7e, 0xd9, sub_type, 0, kind, 64];
+    octets.extend([0, 0, 0, 0, 0, 0, 0, 1].repeat(2));
+    octets.extend(prefix("2001:db8:100::/64").network().octets());
+    octets.extend(rest);
+    octets[1] = u8::try_from(octets.len() - 2).unwrap();
+    octets
+}
+
+#[test]
+fn what_cannot_be_of_a_context_is_named() {
+    let usage = |name: &[u8]| {
+        let mut rest = vec![0; 48];
+        rest.push(u8::try_from(name.len()).unwrap());
+        rest.extend(name);
+        context_option(3, 1, &rest)
+    };
+    let refused = |octets: &[u8]| match parse_update_with(octets) {
+        Err(MobilityError::OptionInvalid { what, value, .. }) => (what, value),
+        other => panic!("{other:?}"),
+    };
+    let options = parse_update_with(&usage(b"web")).unwrap();
+    assert!(matches!(
+        options.context_transfer.unwrap().context,
+        Context::Usage { filter: Some(name), .. } if name == "web"
+    ));
+    assert_eq!(refused(&usage(b"\xff")), ("name of octets", 1));
+    assert_eq!(refused(&context_option(3, 2, &[0; 49])), ("kind of context", 2));
+    assert_eq!(refused(&context_option(4, 3, &[0; 49])), ("kind of context", 3));
+    let mut wrong = usage(b"");
+    wrong[9] = 129;
+    assert_eq!(refused(&wrong), ("prefix length", 129));
+    wrong[9] = 16;
+    assert_eq!(refused(&wrong), ("set bits behind prefix length", 16));
+    // Each length but the right one.
+    let right = usage(b"web");
+    for length in 7..right.len() + 5 {
+        let mut octets = right.clone();
+        octets.resize(length + 2, 0);
+        octets[1] = u8::try_from(length).unwrap();
+        if octets.len() != right.len() {
+            assert_eq!(refused(&octets), ("length", length as u64));
+        }
+    }
+    let filter = |at: usize, value: u8| {
+        // Priority, action, direction, parts, times, mask, a name of one octet.
+        let mut rest = vec![0, 1, 0, 0, 0, 8 + 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, b'f'];
+        // Ports and flow label.
+        rest.extend([0, 80, 0, 90, 0, 0, 0, 7]);
+        rest[at] = value;
+        context_option(4, 1, &rest)
+    };
+    assert!(
+        parse_update_with(&filter(0, 0))
+            .unwrap()
+            .context_transfer
+            .is_some()
+    );
+    assert_eq!(refused(&filter(2, 7)), ("action of a filter", 7));
+    assert_eq!(refused(&filter(3, 3)), ("direction of a filter", 3));
+    assert_eq!(refused(&filter(20, 79)), ("last port before the first", 79));
+    assert_eq!(refused(&filter(22, 16)), ("flow label", 0x0010_0007));
+}
+
 #[test]
 fn options_of_other_vendors_and_newer_ones_are_skipped() {
     // Another vendor, sub-type and version, each with data that would be malformed in one of ours.
-    for (at, value) in [(2, 1), (5, 0xda), (6, 0), (6, 3), (7, 2)] {
+    for (at, value) in [(2, 1), (5, 0xda), (6, 0), (6, 200), (7, 2)] {
         let mut octets = endpoint_option(9, 0);
         octets[at] = value;
         let options = parse_update_with(&octets).unwrap();

@@ -15,6 +15,8 @@ pub(super) fn assert_survives(message: &MobilityMessage) {
     match &mut expected {
         MobilityMessage::ProxyBindingUpdate(update) => update.options.unknown = 0,
         MobilityMessage::ProxyBindingAcknowledgement(acknowledgement) => acknowledgement.options.unknown = 0,
+        MobilityMessage::UpdateNotification(it) => it.options.unknown = 0,
+        MobilityMessage::UpdateNotificationAcknowledgement(it) => it.options.unknown = 0,
         MobilityMessage::BindingError(_) => {}
         MobilityMessage::Other(mh_type) => {
             assert_eq!(emit(message, maar_1(), cmd()), Err(EmitError::Type(*mh_type)));
@@ -108,6 +110,121 @@ fn any_relocation() -> impl Strategy<Value = AnchorRelocation> {
     })
 }
 
+fn any_mobility() -> impl Strategy<Value = PrefixMobility> {
+    (any_prefix(), 0..3, any::<u64>()).prop_map(|(prefix, kind, bound)| PrefixMobility {
+        prefix,
+        kind: match kind {
+            0 => PrefixMobilityKind::Ended,
+            1 => PrefixMobilityKind::DetourLimit { octets: bound },
+            _ => PrefixMobilityKind::EndsAfter { seconds: bound },
+        },
+    })
+}
+
+fn any_name() -> impl Strategy<Value = String> {
+    "[a-zA-Z0-9_-]{1,63}"
+}
+
+fn any_ports() -> impl Strategy<Value = Ports> {
+    (any::<u16>(), any::<u16>()).prop_map(|(one, other)| Ports {
+        first: one.min(other),
+        last: one.max(other),
+    })
+}
+
+fn any_rule() -> impl Strategy<Value = FilterRule> {
+    let actions = [
+        FilterAction::Anchor,
+        FilterAction::Tunnel,
+        FilterAction::LocalBreakout,
+        FilterAction::Drop,
+        FilterAction::Meter,
+        FilterAction::NodeMeter,
+        FilterAction::NoMobility,
+    ];
+    let direction =
+        prop::sample::select(&[None, Some(FlowDirection::FromNode), Some(FlowDirection::ToNode)][..]);
+    let flow = (
+        of(any_prefix()),
+        of(any_prefix()),
+        of(any::<u8>()),
+        of(any_ports()),
+        of(any_ports()),
+    );
+    let header = (of(any::<u8>()), any::<u8>(), of(0_u32..=0xf_ffff));
+    let action = (
+        prop::sample::select(actions.to_vec()),
+        of(any_address()),
+        of(any_name()),
+    );
+    let times = (any::<u32>(), any::<u32>(), of(any::<u32>()));
+    (any_name(), any::<u16>(), direction, flow, header, action, times).prop_map(
+        |(name, priority, direction, flow, header, action, times)| FilterRule {
+            name,
+            applies_to: AppliesTo::EveryNode,
+            node: None,
+            priority,
+            direction,
+            source: flow.0,
+            destination: flow.1,
+            protocol: flow.2,
+            source_ports: flow.3,
+            destination_ports: flow.4,
+            traffic_class: header.0,
+            traffic_class_mask: header.1,
+            flow_label: header.2,
+            action: action.0,
+            maar: action.1,
+            meter: action.2,
+            idle_timeout: times.0,
+            lifetime: times.1,
+            relocate_after_s: times.2,
+        },
+    )
+}
+
+fn any_transfer() -> impl Strategy<Value = ContextTransfer> {
+    let usage = (of(any_name()), any::<[u64; 6]>()).prop_map(|(filter, count)| Context::Usage {
+        filter,
+        count: count.into(),
+    });
+    let filter = any_rule().prop_map(|rule| Context::Filter(Box::new(rule)));
+    let context = prop_oneof![usage, filter];
+    (any::<u64>(), any::<u64>(), any_prefix(), context).prop_map(|(id, oldest, prefix, context)| {
+        ContextTransfer {
+            id,
+            oldest,
+            prefix,
+            context,
+        }
+    })
+}
+
+fn any_meter() -> impl Strategy<Value = Meter> {
+    let numbers = any::<[u64; 4]>();
+    (any_name(), numbers, any::<bool>(), any::<bool>(), of(any::<u8>())).prop_map(
+        |(name, [cir, cbs, rate, burst], peak, colour_aware, yellow_dscp)| Meter {
+            name,
+            cir_bits_per_second: cir,
+            cbs_bytes: cbs,
+            pir_bits_per_second: peak.then_some(rate),
+            pbs_bytes: peak.then_some(burst),
+            eir_bits_per_second: (!peak).then_some(rate),
+            ebs_bytes: (!peak).then_some(burst),
+            colour_aware,
+            yellow_dscp,
+        },
+    )
+}
+
+fn any_lifetimes() -> impl Strategy<Value = PrefixLifetimes> {
+    (any_prefix(), any::<u32>(), any::<u32>()).prop_map(|(prefix, preferred, valid)| PrefixLifetimes {
+        prefix,
+        preferred,
+        valid,
+    })
+}
+
 fn any_identifier() -> impl Strategy<Value = MobileNodeIdentifier> {
     (any::<u8>(), vec(any::<u8>(), 0..=254))
         .prop_map(|(subtype, octets)| MobileNodeIdentifier { subtype, octets })
@@ -126,13 +243,20 @@ fn any_options() -> impl Strategy<Value = MobilityOptions> {
     );
     let distributed = (
         vec(any_prefix(), 0..4),
-        vec(any_prefix(), 0..4),
+        (vec(any_prefix(), 0..4), vec(any_prefix(), 0..3)),
         of(any_address()),
         any_interface(),
         vec(any_previous_maar(), 0..6),
         of(any_address()),
         vec(any_endpoint(), 0..4),
-        of(any_relocation()),
+        (
+            of(any_relocation()),
+            vec(any_mobility(), 0..4),
+            vec(any_lifetimes(), 0..4),
+            of(any::<u64>()),
+        ),
+        of(any_transfer()),
+        of(any_meter()),
     );
     (base, distributed).prop_map(|(base, distributed)| MobilityOptions {
         mobile_node_identifier: base.0,
@@ -144,13 +268,19 @@ fn any_options() -> impl Strategy<Value = MobilityOptions> {
         link_local_address: base.6,
         gre_key: base.7.map(GreKey),
         anchored_prefixes: distributed.0,
-        local_prefixes: distributed.1,
+        local_prefixes: distributed.1.0,
+        delegated_prefixes: distributed.1.1,
         serving_maar: distributed.2,
         logical_interface: distributed.3,
         previous_maars: distributed.4,
         alternate_care_of_address: distributed.5,
         tunnel_endpoints: distributed.6,
-        anchor_relocation: distributed.7,
+        anchor_relocation: distributed.7.0,
+        prefix_mobilities: distributed.7.1,
+        context_transfer: distributed.8,
+        transferred_meter: distributed.9,
+        prefix_lifetimes: distributed.7.2,
+        attachment_time: distributed.7.3,
         unknown: 0,
     })
 }
@@ -185,9 +315,17 @@ proptest! {
         assert_survives(&MobilityMessage::BindingError(BindingError { status, home_address }));
     }
 
+    #[test]
+    fn notifications_survive(sequence: u16, reason: u16, flags: u16, status: u8, options in any_options()) {
+        let notification = UpdateNotification { sequence, reason, flags, options: options.clone() };
+        assert_survives(&MobilityMessage::UpdateNotification(notification));
+        let acknowledgement = UpdateNotificationAcknowledgement { sequence, status, options };
+        assert_survives(&MobilityMessage::UpdateNotificationAcknowledgement(acknowledgement));
+    }
+
     /// Noise never panics, and what of it is a message can be sent.
     #[test]
-    fn noise_is_read_or_refused(mh_type in 4..9_u8, units in 0..32_u8, mut noise in vec(any::<u8>(), 256)) {
+    fn noise_is_read_or_refused(mh_type in prop_oneof![4..9_u8, 18..22_u8], units in 0..32_u8, mut noise in vec(any::<u8>(), 256)) {
         noise.truncate((usize::from(units) + 1) * 8);
         noise[..3].copy_from_slice(&[59, units, mh_type]);
         if let Ok(message) = parse_fixed_up(noise) {
