@@ -264,9 +264,16 @@ impl Task {
             }
             Some(proto::event::Kind::HoldExpired(hold)) => {
                 let prefix = prefix_text(&hold.address, hold.length);
-                let text = format!("packets to {prefix} waited for too long: they are dropped from now on");
-                self.observer
-                    .tell(&Event::new("hold_expired", text).with("prefix", prefix));
+                let what = match hold.filter {
+                    0 => format!("packets to {prefix}"),
+                    filter => format!("the flows of {prefix} that filter {filter} holds"),
+                };
+                let text = format!("{what} waited for too long: they are dropped from now on");
+                let mut event = Event::new("hold_expired", text).with("prefix", prefix);
+                if hold.filter != 0 {
+                    event = event.with("filter", hold.filter);
+                }
+                self.observer.tell(&event);
                 Ok(())
             }
             Some(proto::event::Kind::PathEnded(end)) => {

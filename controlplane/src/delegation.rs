@@ -14,7 +14,7 @@ pub mod delegating;
 pub mod reconfigure_key;
 pub mod requesting;
 pub mod server;
-mod socket;
+pub(crate) mod socket;
 pub mod wire;
 
 use std::sync::Arc;

@@ -5,23 +5,26 @@
 //! plane lacks of it is a difference of two values, so a restart of either
 //! process needs no procedure of its own.
 
+mod dpn;
 mod flows;
+mod ipv4;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 use kedge_config::{Config, Side};
 use kedge_dataplane_api::model::{
-    DiscardReason, Encapsulation, Gre, GtpU, LinkLayerAddress, NextHop, PrefixEntry, Source, SourcePath,
-    Tables, Tunnel,
+    DiscardReason, Encapsulation, Gre, GtpU, LinkLayerAddress, NextHop, PrefixEntry, Sender, Source,
+    SourcePath, Tables, Tunnel,
 };
 
 use crate::maar::{Adopted, Arriving, Node, NodeTunnel, Phase, State};
 use crate::wire::mobility::TunnelType;
 
+pub use dpn::desired_of_dpn;
 pub use flows::MOST_OF_A_PREFIX;
-pub(crate) use flows::{ids as filter_ids, rules, too_many};
+pub(crate) use flows::{ids as filter_ids, meters, on_detours, places_of as places, rules, too_many};
 
 /// Hop limit of the outer header (RFC 2473 section 6.3).
 const OUTER_HOP_LIMIT: u8 = 64;
@@ -40,16 +43,26 @@ pub fn desired(
         neighbours: neighbours.clone(),
         ..Tables::default()
     };
-    infrastructure(config, state, &mut tables);
+    infrastructure(config, &mut tables);
+    pools(config, state, &mut tables);
     for node in state.nodes.values().filter(|node| node.registered) {
         node_prefixes(config, state, node, &mut tables);
     }
+    ipv4::put_ipv4(config, state, &mut tables);
     flows::put(config, state, &mut tables);
     tables
 }
 
-/// What does not depend on any node: own addresses, connected prefixes, routes, and the pools as a whole.
-fn infrastructure(config: &Config, state: &State, tables: &mut Tables) {
+/// Every address that a GTP-U tunnel leads to.
+#[must_use]
+pub(crate) fn gtpu_peers(tables: &Tables) -> BTreeSet<Ipv6Addr> {
+    let gtpu = |tunnel: &&Tunnel| matches!(tunnel.encapsulation, Encapsulation::GtpU(_));
+    let tunnels = tables.tunnels.values().filter(gtpu);
+    tunnels.map(|tunnel| tunnel.remote).collect()
+}
+
+/// What does not depend on any node: own addresses, connected prefixes, routes.
+fn infrastructure(config: &Config, tables: &mut Tables) {
     tables.local_addresses.insert(config.node.address);
     let ipv4 = config.maar.as_ref().and_then(|maar| maar.gtpu_ipv4_address);
     tables
@@ -83,14 +96,18 @@ fn infrastructure(config: &Config, state: &State, tables: &mut Tables) {
             },
         );
     }
-    let delegated = state.delegated.iter().flatten().map(|pool| &pool.prefix);
+}
+
+/// The pools as a whole: what of them is no node's leads nowhere.
+fn pools(config: &Config, state: &State, tables: &mut Tables) {
+    let delegated = state.delegated.iter().flatten().map(|pool| pool.prefix);
     for pool in config
         .maar
         .iter()
-        .flat_map(|maar| &maar.prefix_pools)
+        .flat_map(kedge_config::Maar::pools)
         .chain(delegated)
     {
-        put(tables, *pool, NextHop::Discard(DiscardReason::Unallocated));
+        put(tables, pool, NextHop::Discard(DiscardReason::Unallocated));
     }
 }
 
@@ -102,25 +119,22 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
             let before = node
                 .arriving
                 .and_then(|it| Some((it, tunnel_to(config, state, node, it.from, tables)?)));
-            let deliver = || NextHop::Deliver {
-                port: node.port.clone(),
-                link_layer_address: node.link_layer_address.0,
+            let Some(reach) = Reach::of(config, state, node, tables) else {
+                return;
             };
             let after = |waits: &dyn Fn(&Arriving) -> bool| match &before {
                 Some((arriving, tunnel)) if waits(arriving) => NextHop::After {
                     tunnel: *tunnel,
                     maximum_ms: 0,
-                    then: Box::new(deliver()),
+                    then: Box::new(reach.next_hop.clone()),
                 },
-                _ => deliver(),
+                // They wait for its DPN to know of them.
+                _ if node.dpn.is_some() && node.release_at.is_some() && holds(config) => HOLD,
+                _ => reach.next_hop.clone(),
             };
             let entry = |path, next_hop| PrefixEntry {
                 next_hop,
-                source: Some(Source {
-                    port: node.port.clone(),
-                    link_layer_address: node.link_layer_address.0,
-                    path,
-                }),
+                source: reach.source(path),
             };
             tables.prefixes.insert(
                 node.home_network_prefix,
@@ -128,7 +142,7 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
             );
             for adopted in &node.adopted {
                 let old = tunnel_to(config, state, node, adopted.from, tables);
-                let entry = relocated(config, node, adopted, old, after(&|it| it.home));
+                let entry = relocated(config, &reach, adopted, old, after(&|it| it.home));
                 tables.prefixes.insert(adopted.prefix, entry);
             }
             // RFC 8885 section 3.3: what comes from an older prefix leaves through its anchor.
@@ -152,9 +166,10 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
                 for prefix in node.own_prefixes() {
                     put(tables, prefix, next_hop.clone());
                 }
+                let reach = Reach::past(node, tunnel);
                 for previous in &node.leaving {
                     if let Some(anchor) = tunnel_to(config, state, node, previous.address, tables) {
-                        let entry = from_anchor(node, anchor, next_hop.clone());
+                        let entry = reach.of_anchor(anchor, next_hop.clone());
                         tables.prefixes.insert(previous.prefix, entry);
                     }
                 }
@@ -162,25 +177,22 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
         }
         // RFC 8818 FM:6-1: the node is between two links, or not yet announced on this one.
         Phase::Detached | Phase::Registering => {
+            let Some(reach) = Reach::of(config, state, node, tables) else {
+                return;
+            };
             // It comes home: what was tunnelled to where it was before comes back from there, ahead of the rest.
             let before = node.last_serving.filter(|_| node.phase == Phase::Registering);
             let next_hop = match before.and_then(|it| tunnel_to(config, state, node, it, tables)) {
                 Some(tunnel) => NextHop::After {
                     tunnel,
                     maximum_ms: 0,
-                    then: Box::new(NextHop::Deliver {
-                        port: node.port.clone(),
-                        link_layer_address: node.link_layer_address.0,
-                    }),
+                    then: Box::new(reach.next_hop.clone()),
                 },
                 None => HOLD,
             };
             // What it sends until its link is really down is still its own.
-            let source = (node.phase == Phase::Detached).then(|| Source {
-                port: node.port.clone(),
-                link_layer_address: node.link_layer_address.0,
-                path: SourcePath::Native,
-            });
+            let detached = node.phase == Phase::Detached;
+            let source = reach.source(SourcePath::Native).filter(|_| detached);
             for prefix in node.own_prefixes() {
                 let (next_hop, source) = (next_hop.clone(), source.clone());
                 tables.prefixes.insert(prefix, PrefixEntry { next_hop, source });
@@ -190,7 +202,7 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
                 if let Some(tunnel) = tunnel_to(config, state, node, previous.address, tables) {
                     tables
                         .prefixes
-                        .insert(previous.prefix, from_anchor(node, tunnel, HOLD));
+                        .insert(previous.prefix, reach.of_anchor(tunnel, HOLD));
                 }
             }
         }
@@ -202,11 +214,69 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
     }
 }
 
-/// A prefix that was relocated here, for a node on the link; `old` is the tunnel to where it was anchored
+/// Where a node is, for its packets both ways: on a link, or behind the tunnel to its DPN.
+struct Reach {
+    next_hop: NextHop,
+    sender: Sender,
+}
+
+impl Reach {
+    /// Of a node that is here, or was until now. `None`: its DPN has no tunnel, which cannot be for long.
+    fn of(config: &Config, state: &State, node: &Node, tables: &mut Tables) -> Option<Self> {
+        let Some(dpn) = &node.dpn else {
+            let (port, link_layer_address) = (node.port.clone(), node.link_layer_address.0);
+            return Some(Self {
+                next_hop: NextHop::Deliver {
+                    port: port.clone(),
+                    link_layer_address,
+                },
+                sender: Sender::Node {
+                    port,
+                    link_layer_address,
+                },
+            });
+        };
+        let tunnel = tunnel_to(config, state, node, dpn.address, tables)?;
+        Some(Self {
+            next_hop: NextHop::Tunnel(tunnel),
+            sender: Sender::Tunnel(tunnel),
+        })
+    }
+
+    /// Of a node that is elsewhere now, to which `tunnel` leads.
+    fn past(node: &Node, tunnel: u32) -> Self {
+        let sender = match node.port.as_str() {
+            "" => Sender::Tunnel(tunnel),
+            port => Sender::Node {
+                port: port.to_owned(),
+                link_layer_address: node.link_layer_address.0,
+            },
+        };
+        let next_hop = NextHop::Tunnel(tunnel);
+        Self { next_hop, sender }
+    }
+
+    /// For packets from the node. Nothing goes back to where it comes from.
+    fn source(&self, path: SourcePath) -> Option<Source> {
+        let sender = self.sender.clone();
+        let back = matches!((&sender, path), (Sender::Tunnel(from), SourcePath::Tunnel(to)) if *from == to);
+        (!back).then_some(Source { sender, path })
+    }
+
+    /// A prefix whose anchor sends its packets here, for a node that is not here.
+    fn of_anchor(&self, anchor: u32, next_hop: NextHop) -> PrefixEntry {
+        PrefixEntry {
+            next_hop,
+            source: self.source(SourcePath::Tunnel(anchor)),
+        }
+    }
+}
+
+/// A prefix that was relocated here, for a node that is here; `old` is the tunnel to where it was anchored
 /// before, `settled` what becomes of its packets when nothing comes from there any more.
 fn relocated(
     config: &Config,
-    node: &Node,
+    reach: &Reach,
     adopted: &Adopted,
     old: Option<u32>,
     settled: NextHop,
@@ -215,7 +285,7 @@ fn relocated(
         adopted.asked.is_some(),
         adopted.uplink_at.is_some() && holds(config),
     );
-    let waits = (asked || adopted.arriving_until.is_some()) && matches!(settled, NextHop::Deliver { .. });
+    let waits = (asked || adopted.arriving_until.is_some()) && settled == reach.next_hop;
     let next_hop = match old.filter(|_| waits) {
         Some(tunnel) => NextHop::After {
             tunnel,
@@ -228,15 +298,10 @@ fn relocated(
         Some(tunnel) => SourcePath::Tunnel(tunnel),
         None => SourcePath::Native,
     };
-    let source = Source {
-        port: node.port.clone(),
-        link_layer_address: node.link_layer_address.0,
-        path,
-    };
     PrefixEntry {
         next_hop,
         // A packet whose source is not bound yet waits for that.
-        source: (asked || !held).then_some(source),
+        source: reach.source(path).filter(|_| asked || !held),
     }
 }
 
@@ -244,18 +309,6 @@ fn relocated(
 fn holds(config: &Config) -> bool {
     let hold = config.dataplane.as_ref().map(|dataplane| &dataplane.hold);
     hold.is_none_or(|hold| hold.packets_per_prefix > 0)
-}
-
-/// A prefix whose anchor sends its packets here, for a node that is not on the link.
-fn from_anchor(node: &Node, tunnel: u32, next_hop: NextHop) -> PrefixEntry {
-    PrefixEntry {
-        next_hop,
-        source: Some(Source {
-            port: node.port.clone(),
-            link_layer_address: node.link_layer_address.0,
-            path: SourcePath::Tunnel(tunnel),
-        }),
-    }
 }
 
 /// The id of the tunnel for a node's packets to and from `peer`, which is put into the tables: the one
@@ -316,16 +369,21 @@ fn tunnel_to(
             remote,
             hop_limit: OUTER_HOP_LIMIT,
             mtu: 0,
-            encapsulation_limit: match encapsulation {
-                Encapsulation::Ipv6InIpv6 => config
-                    .maar
-                    .as_ref()
-                    .and_then(|maar| u8::try_from(maar.tunnel_encapsulation_limit?).ok()),
-                Encapsulation::GtpU(_) | Encapsulation::Gre(_) => None,
-            },
+            encapsulation_limit: encapsulation_limit(config, encapsulation),
         },
     );
     Some(id)
+}
+
+/// Of what goes out by a tunnel of this type.
+fn encapsulation_limit(config: &Config, encapsulation: Encapsulation) -> Option<u8> {
+    match encapsulation {
+        Encapsulation::Ipv6InIpv6 => config
+            .maar
+            .as_ref()
+            .and_then(|maar| u8::try_from(maar.tunnel_encapsulation_limit?).ok()),
+        Encapsulation::GtpU(_) | Encapsulation::Gre(_) => None,
+    }
 }
 
 fn put(tables: &mut Tables, prefix: Ipv6Net, next_hop: NextHop) {

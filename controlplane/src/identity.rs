@@ -33,6 +33,12 @@ impl MobileNodeIdentifier {
         }
     }
 
+    /// That of a node of which nobody knows who it is: it has no octets.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self::nai("")
+    }
+
     /// The identifier of a node that is known by its link-layer address alone.
     #[must_use]
     pub fn eui_48(address: LinkLayerAddress) -> Self {
@@ -118,7 +124,7 @@ impl From<MobileNodeIdentifier> for String {
 }
 
 /// An EUI-48 link-layer address, shown as `02:00:00:00:0a:01`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LinkLayerAddress(pub [u8; 6]);
 

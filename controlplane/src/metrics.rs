@@ -35,7 +35,7 @@ pub struct Accumulated {
 pub struct Snapshot<'a> {
     /// `node.name`.
     pub node: &'a str,
-    /// `maar` or `cmd`.
+    /// `maar`, `cmd` or `dpn`.
     pub role: &'a str,
     /// Counters by name, of the state machine and of the driver.
     pub counters: Vec<(&'static str, u64)>,
@@ -51,6 +51,17 @@ pub struct Snapshot<'a> {
     pub paths: Vec<(Ipv6Addr, bool)>,
     /// What is announced; `None` where nothing is.
     pub routes: Option<RouteFigures>,
+    /// What the meters of each name have counted.
+    pub meters: Vec<MeterFigures>,
+}
+
+/// Of all meters of one name.
+#[derive(Clone, Debug, Default)]
+pub struct MeterFigures {
+    /// The name.
+    pub name: String,
+    /// Packets that were green, yellow and red, then octets of those.
+    pub colours: [u64; 6],
 }
 
 /// Of the routes that a MAAR announces.
@@ -176,6 +187,11 @@ impl Accumulated {
             }
             now.register(Box::new(up))?;
         }
+        if !snapshot.meters.is_empty() {
+            for registered in meters(&snapshot.meters)? {
+                now.register(Box::new(registered))?;
+            }
+        }
         if let Some(routes) = &snapshot.routes {
             let connected = IntGaugeVec::new(
                 Opts::new(
@@ -203,6 +219,31 @@ impl Accumulated {
         }
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
     }
+}
+
+/// Packets and octets by meter and colour.
+fn meters(figures: &[MeterFigures]) -> Result<[IntCounterVec; 2], prometheus::Error> {
+    let labels = &["meter", "colour"];
+    let packets = Opts::new(
+        "kedge_controlplane_meter_packets_total",
+        "Packets of all meters of a name, as of the last reading; red ones were dropped",
+    );
+    let bytes = Opts::new(
+        "kedge_controlplane_meter_bytes_total",
+        "Octets of those, IPv6 header included",
+    );
+    let (packets, bytes) = (
+        IntCounterVec::new(packets, labels)?,
+        IntCounterVec::new(bytes, labels)?,
+    );
+    for MeterFigures { name, colours } in figures {
+        let [a, b, c, d, e, f] = *colours;
+        for (colour, number, octets) in [("green", a, d), ("yellow", b, e), ("red", c, f)] {
+            packets.with_label_values(&[name, colour]).inc_by(number);
+            bytes.with_label_values(&[name, colour]).inc_by(octets);
+        }
+    }
+    Ok([packets, bytes])
 }
 
 /// Listens at `address` and serves `/metrics` until the returned task is aborted.
@@ -295,6 +336,10 @@ mod tests {
                     connected: true,
                     states: vec![("announced", 2)],
                 }),
+                meters: vec![MeterFigures {
+                    name: "gold".to_owned(),
+                    colours: [1, 2, 3, 4, 5, 6],
+                }],
             })
             .unwrap();
         for line in [
@@ -306,6 +351,8 @@ mod tests {
             "kedge_controlplane_gtpu_path_up{peer=\"2001:db8::1\"} 1",
             "kedge_controlplane_announcer_connected{daemon=\"gobgp\"} 1",
             "kedge_controlplane_routes{state=\"announced\"} 2",
+            "kedge_controlplane_meter_packets_total{colour=\"red\",meter=\"gold\"} 3",
+            "kedge_controlplane_meter_bytes_total{colour=\"yellow\",meter=\"gold\"} 5",
             "kedge_controlplane_route_announcement_duration_seconds_bucket{le=\"0.0025\"} 1",
             "kedge_controlplane_route_announcement_duration_seconds_bucket{le=\"0.001\"} 0",
             "kedge_controlplane_registration_duration_seconds_bucket{le=\"0.0025\"} 1",

@@ -45,6 +45,10 @@ pub enum Request {
     DeleteFilter(proto::DeleteFilterRequest, Reply<proto::DeleteFilterReply>),
     /// ListFilters.
     Filters(Reply<proto::FilterList>),
+    /// ListMeters.
+    Meters(Reply<proto::MeterList>),
+    /// ReadUsage.
+    Usage(proto::ReadUsageRequest, Reply<proto::UsageList>),
     /// ListPaths.
     Paths(Reply<proto::PathList>),
     /// Relocate.
@@ -53,6 +57,12 @@ pub enum Request {
     Drain(proto::DrainRequest, Reply<proto::DrainReply>),
     /// GetDrainProgress.
     DrainProgress(proto::DrainProgressRequest, Reply<proto::DrainProgress>),
+    /// SetPolicy.
+    SetPolicy(proto::PolicyRule, Reply<proto::SetPolicyReply>),
+    /// RemovePolicy.
+    RemovePolicy(proto::RemovePolicyRequest, Reply<proto::RemovePolicyReply>),
+    /// ListPolicies.
+    Policies(Reply<proto::PolicyList>),
     /// ListRoutes.
     Routes(Reply<proto::RouteList>),
     /// ListDelegations.

@@ -1,5 +1,7 @@
 //! What both ends of a proxy registration share (RFC 5213 sections 5.3, 5.5, 6.9; RFC 8885 section 3).
 
+mod exchange;
+
 use std::time::Duration;
 
 use ipnet::Ipv6Net;
@@ -9,6 +11,9 @@ use crate::wire::mobility::{
     MobilityOptions, ProxyBindingAcknowledgement, ProxyBindingUpdate, Status, acknowledgement_flags,
     timestamp_from_time, update_flags,
 };
+
+pub use exchange::Exchange;
+pub(crate) use exchange::OnLink;
 
 /// Handoff Indicator values (RFC 5213 section 8.4).
 pub mod handoff_indicator {
@@ -50,7 +55,12 @@ pub fn acknowledge(
 ) -> ProxyBindingAcknowledgement {
     let asked = &update.options;
     let mut home_network_prefixes = requested_prefixes(asked).to_vec();
-    if home_network_prefixes.is_empty() && !status.is_accepted() {
+    // A message about networks alone is answered so.
+    let networks_alone = home_network_prefixes == asked.delegated_prefixes;
+    if networks_alone {
+        home_network_prefixes.clear();
+    }
+    if home_network_prefixes.is_empty() && asked.delegated_prefixes.is_empty() && !status.is_accepted() {
         home_network_prefixes.push(Ipv6Net::default());
     }
     let by_clock =
@@ -74,6 +84,7 @@ pub fn acknowledge(
                 }
             })),
             home_network_prefixes,
+            delegated_prefixes: asked.delegated_prefixes.clone(),
             handoff_indicator: Some(asked.handoff_indicator.unwrap_or(0)),
             access_technology_type: Some(asked.access_technology_type.unwrap_or(0)),
             timestamp: if by_clock {
@@ -90,14 +101,11 @@ pub fn acknowledge(
 }
 
 /// The prefixes that a message is about. Choice G5: Home Network Prefix options
-/// count; Anchored Prefix options only where there are none.
+/// count; Anchored Prefix options only where there are none, and Delegated Mobile Network Prefix options only where
+/// there are none of those.
 #[must_use]
 pub fn requested_prefixes(options: &MobilityOptions) -> &[Ipv6Net] {
-    if options.home_network_prefixes.is_empty() {
-        &options.anchored_prefixes
-    } else {
-        &options.home_network_prefixes
-    }
+    options.session_prefixes()
 }
 
 /// Checks a Timestamp option (RFC 5213 section 5.5): within `window` of `now`,
@@ -126,6 +134,29 @@ pub fn check_timestamp(
     } else {
         Ok(timestamp)
     }
+}
+
+/// Whether an update of `options` tells late of an attachment, and the node has attached somewhere else since: `newest`
+/// is the time of the newest attachment that is known.
+///
+/// One that is told at once counts by when it comes, whatever the clocks of the others are (RFC 5213 section 5.5).
+#[must_use]
+pub fn is_stale(options: &MobilityOptions, newest: u64) -> bool {
+    is_late(options) && options.attachment_time.is_some_and(|at| at < newest)
+}
+
+/// Whether an update tells of an attachment that it, or another one, might have told of before.
+#[must_use]
+pub fn is_late(options: &MobilityOptions) -> bool {
+    options
+        .attachment_time
+        .is_some_and(|at| Some(at) < options.timestamp)
+}
+
+/// When the node of an update attached, as far as that tells.
+#[must_use]
+pub fn attachment_time(options: &MobilityOptions) -> u64 {
+    options.attachment_time.or(options.timestamp).unwrap_or_default()
 }
 
 /// Adds a transmission to those whose answers count, forgetting the oldest.
@@ -196,6 +227,22 @@ mod tests {
             check_timestamp(None, 0, now, window),
             Err(Status::TIMESTAMP_MISMATCH)
         );
+    }
+
+    #[test]
+    fn an_update_that_is_sent_again_does_not_bring_a_node_back() {
+        let at = |milliseconds: u64| timestamp_from_time(Time(Duration::from_millis(milliseconds)));
+        let told = |attached, sent| MobilityOptions {
+            attachment_time: Some(at(attached)),
+            timestamp: Some(at(sent)),
+            ..MobilityOptions::default()
+        };
+        // Told at once, it counts, whatever the clock elsewhere says.
+        assert!(!is_stale(&told(5000, 5000), at(5100)));
+        assert!(is_stale(&told(5000, 5001), at(5100)));
+        assert!(!is_stale(&told(5000, 6000), at(5000)));
+        assert!(!is_stale(&MobilityOptions::default(), at(5000)));
+        assert_eq!(attachment_time(&told(5000, 6000)), at(5000));
     }
 
     #[test]

@@ -36,6 +36,20 @@ fn pool(index: usize) -> Ipv6Net {
     format!("2001:db8:{}00::/48", index + 1).parse().unwrap()
 }
 
+/// Of which the prefixes for networks behind nodes are.
+fn network_pool(index: usize) -> Ipv6Net {
+    format!("2001:db8:f{}00::/40", index + 1).parse().unwrap()
+}
+
+/// The pools of each MAAR, with these prefixes besides.
+fn pools_and(more: [&[Ipv6Net]; 3]) -> [Vec<Ipv6Net>; 3] {
+    [0, 1, 2].map(|index| {
+        let mut all = [&[pool(index), network_pool(index)], more[index]].concat();
+        all.sort();
+        all
+    })
+}
+
 #[test]
 fn without_a_section_nothing_is_announced() {
     let mut domain = Domain::new();
@@ -76,7 +90,7 @@ fn each_prefix_is_announced_by_its_anchor_wherever_its_node_is() {
         prefixes(&domain, Announced::Prefixes),
         [vec![first], vec![second], vec![]]
     );
-    let pools = || [vec![pool(0)], vec![pool(1)], vec![pool(2)]];
+    let pools = || pools_and([&[], &[], &[]]);
     assert_eq!(prefixes(&domain, Announced::Pools), pools());
 
     // While it is relocated both announce it, and then the new anchor alone: by itself, for no pool of its covers it.
@@ -91,7 +105,7 @@ fn each_prefix_is_announced_by_its_anchor_wherever_its_node_is() {
         prefixes(&domain, Announced::Prefixes),
         [vec![], vec![first, second], vec![]]
     );
-    let relocated = || [vec![pool(0)], vec![first, pool(1)], vec![pool(2)]];
+    let relocated = || pools_and([&[], &[first], &[]]);
     assert_eq!(prefixes(&domain, Announced::Pools), relocated());
 
     // On to the third, and home again, where the pool alone would be beaten by the longer prefix elsewhere.
@@ -101,7 +115,7 @@ fn each_prefix_is_announced_by_its_anchor_wherever_its_node_is() {
     domain.run(20 * SECOND);
     assert_eq!(
         prefixes(&domain, Announced::Pools),
-        [vec![pool(0)], vec![pool(1)], vec![first, pool(2)]]
+        pools_and([&[], &[], &[first]])
     );
     domain.attach(1, 0);
     domain.run(SECOND);
@@ -109,7 +123,7 @@ fn each_prefix_is_announced_by_its_anchor_wherever_its_node_is() {
     domain.run(20 * SECOND);
     assert_eq!(
         prefixes(&domain, Announced::Pools),
-        [vec![pool(0), first], vec![pool(1)], vec![pool(2)]]
+        pools_and([&[first], &[], &[]])
     );
     domain.detach(1, 0, true);
     domain.run(60 * SECOND);

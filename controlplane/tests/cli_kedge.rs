@@ -149,6 +149,27 @@ fn a_running_cmd() {
             "2001:db8:b::1 is no MAAR of this domain",
         ),
         (&["drain", "x", "--stop"], "maar = \"x\" is no IPv6 address"),
+        (
+            &["policy", "set", "a", "--mobility", "some"],
+            "policy.mobility = some: must be one of none, tunnel, relocate",
+        ),
+        (
+            &["policy", "set", "a b", "--mobility", "none"],
+            "policy.name = \"a b\": must be 1 to 63 letters, digits, - or _",
+        ),
+        (
+            &[
+                "policy",
+                "set",
+                "a",
+                "--mobility",
+                "none",
+                "--relocate-after",
+                "5",
+            ],
+            "policy.relocate_after_s = 5: goes with mobility = \"relocate\"",
+        ),
+        (&["policy", "remove", "a"], "there is no policy a"),
     ] {
         let output = cmd.kedge(arguments);
         assert_eq!(output.status.code(), Some(1));
@@ -160,6 +181,36 @@ fn a_running_cmd() {
     let shown = cmd.kedge(&["drain", "2001:db8:a::1", "--stop"]);
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert_eq!(shown, "2001:db8:a::1: not drained any more\n");
+    let shown = cmd.kedge(&["policy", "show"]);
+    assert_eq!(String::from_utf8(shown.stdout).unwrap(), "no policies\n");
+    for (mobility, done) in [
+        ("none", "policy calls is set\n"),
+        ("relocate", "policy calls is replaced\n"),
+    ] {
+        let arguments = [
+            "policy",
+            "set",
+            "calls",
+            "--node-like",
+            "*@a",
+            "--mobility",
+            mobility,
+        ];
+        let shown = cmd.kedge(&arguments);
+        assert_eq!(String::from_utf8(shown.stdout).unwrap(), done);
+    }
+    let policies = cmd.json(&["policy", "show"]);
+    let policy = &policies[0];
+    assert_eq!(
+        (&policy["node"], &policy["mobility"]),
+        (&"*@a".into(), &"relocate".into())
+    );
+    let shown = cmd.kedge(&["policy", "remove", "calls"]);
+    assert_eq!(
+        String::from_utf8(shown.stdout).unwrap(),
+        "policy calls is removed\n"
+    );
+    assert_eq!(cmd.json(&["policy", "show"]), serde_json::json!([]));
     // A second daemon of the same node does not take the first one's place.
     let second = Command::new(env!("CARGO_BIN_EXE_kedge-controlplane"))
         .arg("--config")

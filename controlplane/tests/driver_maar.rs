@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use driver_support::{Daemon, Namespace, eventually};
 use fake::FakeDataplane;
 use ipnet::Ipv6Net;
-use kedge_dataplane_api::model::{NextHop, SourcePath};
+use kedge_dataplane_api::model::{NextHop, Sender, SourcePath};
 use socket2::{Domain, Protocol, Socket, Type};
 
 const NODE: [u8; 6] = [2, 0, 0, 0, 0x0a, 1];
@@ -159,10 +159,11 @@ impl Scene {
                 })
             .then(|| {
                 let source = entry.source.as_ref().unwrap();
-                assert_eq!(
-                    (source.link_layer_address, source.path),
-                    (NODE, SourcePath::Native)
-                );
+                let sender = Sender::Node {
+                    port: "access".to_owned(),
+                    link_layer_address: NODE,
+                };
+                assert_eq!((&source.sender, source.path), (&sender, SourcePath::Native));
             })
         });
         prefix

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain_support::*;
-use kedge_config::Config;
+use kedge_config::{Config, FilterRule, Meter, Mobility};
 use kedge_controlplane::announce;
 use kedge_controlplane::cmd::{self, Outcome, RelocationError};
+use kedge_controlplane::delegation::wire::MessageType;
 use kedge_controlplane::maar::{self, Phase};
 use kedge_dataplane_api::model::{NextHop, SourcePath};
 use proptest::prelude::*;
@@ -273,7 +274,10 @@ fn what_a_node_uses_no_more_goes_home() {
     domain.run(SECOND);
     domain.assert_settled(1, 2);
     assert_eq!(domain.phase(1, 1), None);
-    assert_eq!(domain.heard[&node(1).0].len(), 1);
+    // The node is told that they have ended.
+    let (heard, mut ended) = (&domain.heard[&node(1).0], domain.ended[&node(1).0].clone());
+    ended.sort();
+    assert_eq!((heard.len(), ended), (3, vec![prefix, newest]));
 }
 
 #[test]
@@ -303,25 +307,224 @@ fn a_relocated_prefix_is_announced_though_the_anchor_s_own_has_gone_on() {
     assert!(!routes.contains_key(&second));
 }
 
+/// The same with data planes that count.
+fn counting() -> Domain {
+    let mut domain = Domain::new();
+    domain.announce();
+    domain.counting = Some(Counting::new());
+    domain.attach(1, 0);
+    domain.run(20 * SECOND);
+    domain.attach(1, 1);
+    domain.run(20 * SECOND);
+    domain
+}
+
+fn carried(domain: &Domain, index: usize, key: &Key) -> u64 {
+    let charging = &domain.maars[index].state().charging;
+    charging.prefixes.get(&key.0).map_or(0, |charged| match &key.1 {
+        None => charged.all.carried.to_packets,
+        Some(name) => charged.filters[name].counted.carried.to_packets,
+    })
+}
+
+#[test]
+fn what_was_counted_goes_with_the_prefix() {
+    let mut domain = counting();
+    let prefix = domain.prefix(1, 0);
+    let key = (prefix, None);
+    // Counted where the node is, as long as it is anchored elsewhere.
+    let before = domain.maars[0].state().charging.prefixes[&prefix].all.total();
+    assert!(before.to_packets > 0);
+    assert!(
+        domain.maars[1].state().charging.prefixes[&prefix]
+            .all
+            .here
+            .to_packets
+            > 0
+    );
+    domain.relocate(prefix, 1).unwrap();
+    domain.run(30 * SECOND);
+    domain.assert_settled(1, 1);
+    assert!(!domain.maars[0].state().charging.prefixes.contains_key(&prefix));
+    assert_eq!(carried(&domain, 1, &key), before.to_packets);
+    assert_eq!(domain.records().count(), 0);
+    domain.read_counters();
+    assert_eq!(domain.charged(), domain.to_be_charged());
+    // The node goes on: what was counted where it was is the anchor's to know.
+    domain.attach(1, 2);
+    domain.run(30 * SECOND);
+    domain.attach(1, 0);
+    domain.run(30 * SECOND);
+    assert!(!domain.maars[2].state().charging.prefixes.contains_key(&prefix));
+    domain.read_counters();
+    assert_eq!(domain.charged(), domain.to_be_charged());
+    assert!(carried(&domain, 1, &key) > before.to_packets);
+    // And what is left at the end is told.
+    domain.detach(1, 0, true);
+    domain.run(60 * SECOND);
+    let counting = domain.counting.as_ref().unwrap();
+    assert_eq!(counting.closed, domain.to_be_charged());
+    for maar in &domain.maars {
+        assert!(maar.state().charging.prefixes.is_empty());
+    }
+}
+
+#[test]
+fn what_a_dead_data_plane_had_told_is_not_lost() {
+    let mut domain = counting();
+    let prefix = domain.prefix(1, 0);
+    domain.run(3 * SECOND);
+    domain.kill_dataplane(0);
+    domain.kill_dataplane(1);
+    domain.relocate(prefix, 1).unwrap();
+    domain.run(30 * SECOND);
+    domain.read_counters();
+    assert_eq!(domain.charged(), domain.to_be_charged());
+    assert!(domain.counting.as_ref().unwrap().lost.values().sum::<u64>() > 0);
+    assert_eq!(domain.maars[1].counters().get("charging_periods_lost"), 1);
+}
+
+fn filter(text: &str) -> FilterRule {
+    toml::from_str(text).unwrap()
+}
+
+const WEB: &str = "name = \"web\"\naction = \"meter\"\nmeter = \"gold\"\nnode = \"mn1@example.net\"\n\
+                   protocol = \"tcp\"\nidle_timeout = 600\nlifetime = 1000";
+
+fn gold(rate: u64) -> Meter {
+    let text = format!(
+        "name = \"gold\"\ncir_bits_per_second = {rate}\ncbs_bytes = 10000\npir_bits_per_second = 2000000\n\
+         pbs_bytes = 20000"
+    );
+    toml::from_str(&text).unwrap()
+}
+
+/// A domain in which the first MAAR has a meter and a filter of node 1, and others may have meters.
+fn with_filter(meters: [Option<Meter>; 3]) -> (Domain, ipnet::Ipv6Net) {
+    let mut domain = counting();
+    for (index, meter) in meters.into_iter().enumerate() {
+        domain.configs[index].meters.extend(meter);
+    }
+    domain.announce();
+    domain.maar_input(0, maar::Input::PutFilter(filter(WEB)));
+    // What is held is held where it is: it goes nowhere.
+    let hold =
+        "name = \"call\"\naction = \"hold\"\nnode = \"mn1@example.net\"\nprotocol = \"udp\"\nlifetime = 600";
+    domain.maar_input(0, maar::Input::PutFilter(filter(hold)));
+    domain.run(20 * SECOND);
+    let prefix = domain.prefix(1, 0);
+    domain.relocate(prefix, 1).unwrap();
+    domain.run(30 * SECOND);
+    domain.assert_settled(1, 1);
+    assert_eq!(domain.records().count(), 0);
+    (domain, prefix)
+}
+
+#[test]
+fn a_filter_goes_with_the_prefix_and_takes_its_meter_along() {
+    let (mut domain, prefix) = with_filter([Some(gold(1_000_000)), None, None]);
+    let filters: Vec<_> = domain.tables(1).filters.into_values().collect();
+    let [filter] = &filters[..] else {
+        panic!("{filters:?}")
+    };
+    assert_eq!((filter.scope, filter.idle_timeout), (Some(prefix), 600));
+    assert!((970..1000).contains(&filter.lifetime), "{}", filter.lifetime);
+    let meters = domain.tables(1).meters;
+    assert_eq!(meters.len(), 1);
+    assert!(domain.tables(0).filters.is_empty());
+    // Its rule is for that prefix alone, and goes on with it.
+    domain.attach(1, 2);
+    domain.run(20 * SECOND);
+    domain.relocate(prefix, 2).unwrap();
+    domain.run(30 * SECOND);
+    assert!(domain.maars[1].state().filters.is_empty());
+    assert!(domain.maars[1].state().meters.is_empty());
+    assert_eq!(domain.tables(2).filters.len(), 1);
+    domain.read_counters();
+    assert_eq!(domain.charged(), domain.to_be_charged());
+    assert!(carried(&domain, 2, &(prefix, Some("web".to_owned()))) > 0);
+    // A prefix that ends has no filter.
+    domain.maar_input(2, maar::Input::Unused(prefix));
+    domain.run(30 * SECOND);
+    assert!(domain.maars[2].state().filters.is_empty());
+    assert!(domain.maars[2].state().meters.is_empty());
+}
+
+#[test]
+fn a_filter_that_would_be_another_one_does_not_come() {
+    let (domain, _) = with_filter([Some(gold(1_000_000)), Some(gold(500_000)), None]);
+    assert_eq!(domain.maars[1].counters().get("filters_not_moved"), 1);
+    assert!(domain.tables(1).filters.is_empty());
+    assert!(domain.maars[1].state().meters.is_empty());
+    let (domain, _) = with_filter([Some(gold(1_000_000)), Some(gold(1_000_000)), None]);
+    assert_eq!(domain.tables(1).filters.len(), 1);
+    assert!(
+        domain.maars[1].state().meters.is_empty(),
+        "the configuration has it"
+    );
+}
+
 /// One thing that happens to a domain.
 #[derive(Clone, Debug)]
 enum Happening {
+    KillDataplane(usize),
     Move(u8, usize),
     Relocate(u8, usize),
     Kill(usize),
     Unused(u8, usize),
     Drain(usize, bool),
+    LongDetour(u8, usize),
+    Policy(u8, usize),
+    Router(u8, MessageType),
 }
+
+/// What a router may say.
+const ROUTER: [MessageType; 6] = [
+    MessageType::Solicit,
+    MessageType::Solicit,
+    MessageType::Request,
+    MessageType::Renew,
+    MessageType::Rebind,
+    MessageType::Release,
+];
+
+/// What a policy may say.
+const MOBILITIES: [&str; 6] = [
+    "\"tunnel\"\nend_after_s = 2",
+    "\"none\"",
+    "\"tunnel\"",
+    "\"relocate\"",
+    "\"relocate\"\nrelocate_after_s = 1",
+    "\"relocate\"\nrelocate_after_octets = 1000",
+];
 
 fn any_happening() -> impl Strategy<Value = (Happening, u64)> {
     let happening = prop_oneof![
         3 => (1u8..3, 0usize..3).prop_map(|(number, index)| Happening::Move(number, index)),
         6 => (1u8..3, 0usize..4).prop_map(|(number, which)| Happening::Relocate(number, which)),
         3 => (0usize..4).prop_map(Happening::Kill),
+        1 => (0usize..3).prop_map(Happening::KillDataplane),
         1 => (1u8..3, 0usize..4).prop_map(|(number, which)| Happening::Unused(number, which)),
         1 => (0usize..3, any::<bool>()).prop_map(|(index, on)| Happening::Drain(index, on)),
+        1 => (1u8..3, 0usize..4).prop_map(|(number, which)| Happening::LongDetour(number, which)),
+        2 => (1u8..3, prop::sample::select(&ROUTER[..])).prop_map(|(number, what)| Happening::Router(number, what)),
+        2 => (1u8..3, 0..MOBILITIES.len()).prop_map(|(number, which)| Happening::Policy(number, which)),
     ];
     (happening, prop_oneof![3 => 1u64..40, 1 => 40u64..3000])
+}
+
+/// What is left when nothing happens any more is as the policy of the node has it.
+fn assert_policy(domain: &Domain, number: u8) {
+    let state = domain.cmd.state();
+    let binding = &state.bindings[&node(number).0];
+    let Some(rule) = state.policies.get(&format!("p{number}")) else {
+        return;
+    };
+    let at_once = rule.mobility == Mobility::Relocate
+        && (rule.relocate_after_s.is_some() || rule.relocate_after_octets.is_none());
+    if at_once {
+        assert_eq!(binding.previous, [], "what is tunnelled is relocated");
+    }
 }
 
 proptest! {
@@ -337,6 +540,10 @@ proptest! {
     ) {
         let mut domain = Domain::with_tunnels([tunnel; 3], tunnel);
         domain.announce();
+        domain.counting = Some(Counting::new());
+        domain.configs[0].meters.push(gold(1_000_000));
+        domain.announce();
+        domain.maar_input(0, maar::Input::PutFilter(filter(WEB)));
         let mut last = BTreeMap::new();
         for number in 1..3 {
             domain.attach(number, 0);
@@ -383,6 +590,20 @@ proptest! {
                         domain.maar_input(last[&number], maar::Input::Unused(prefix));
                     }
                 }
+                Happening::Router(number, what) => domain.router(number, last[&number], what),
+                Happening::LongDetour(number, which) => {
+                    let binding = &domain.cmd.state().bindings[&node(number).0];
+                    if let Some(prefix) = binding.previous.get(which).map(|it| it.prefix) {
+                        domain.maar_input(last[&number], maar::Input::LongDetour(prefix));
+                    }
+                }
+                Happening::Policy(number, which) => {
+                    let mobility = MOBILITIES[which];
+                    domain.set_policy(&format!(
+                        "name = \"p{number}\"\nnode = \"mn{number}@*\"\nmobility = {mobility}"
+                    ));
+                }
+                Happening::KillDataplane(index) => domain.kill_dataplane(index),
                 Happening::Kill(3) => domain.kill(address(CMD)),
                 Happening::Kill(index) => domain.kill(maar_address(index)),
                 Happening::Drain(index, on) => {
@@ -401,10 +622,25 @@ proptest! {
         for (number, at) in &last {
             domain.attach(*number, *at);
         }
-        domain.run(900 * SECOND);
+        // Routers go on renewing what they have.
+        for _ in 0..3 {
+            domain.run(300 * SECOND);
+            for (number, at) in &last {
+                domain.router(*number, *at, MessageType::Rebind);
+            }
+        }
+        domain.run(SECOND);
         for (number, at) in &last {
             domain.assert_settled(*number, *at);
+            domain.assert_network(*number);
+            domain.assert_nothing_left_over(*number);
+            assert_policy(&domain, *number);
         }
+        // What was counted is there once, and nothing of it on its way.
+        domain.count();
+        domain.read_counters();
+        prop_assert_eq!(domain.records().count(), 0);
+        prop_assert_eq!(domain.charged(), domain.to_be_charged());
         for (number, at) in &last {
             domain.detach(*number, *at, true);
         }
@@ -415,5 +651,12 @@ proptest! {
             prop_assert!(domain.phase(1, index) != Some(Phase::Attached));
         }
         prop_assert!(domain.cmd.state().relocations.is_empty());
+        prop_assert_eq!(domain.charged(), domain.to_be_charged());
+        let counting = domain.counting.as_ref().unwrap();
+        prop_assert_eq!(&counting.closed, &domain.to_be_charged());
+        // The operator's, of the node that is gone.
+        for maar in &domain.maars[1..] {
+            prop_assert!(maar.state().filters.is_empty());
+        }
     }
 }

@@ -18,14 +18,15 @@ pub fn desired(config: &Config, state: &State) -> Routes {
     let mut prefixes: BTreeSet<Ipv6Net> = match announce.what {
         Announced::Pools => {
             let delegated = state.delegated.iter().flatten().map(|pool| pool.prefix);
-            maar.prefix_pools.iter().copied().chain(delegated).collect()
+            maar.pools().chain(delegated).collect()
         }
         Announced::Prefixes => {
             let registered = state.nodes.values().filter(|node| node.registered);
             registered.flat_map(|node| state.anchored(node)).collect()
         }
     };
-    prefixes.extend(adopted(state, &maar.prefix_pools));
+    let pools: Vec<_> = maar.pools().collect();
+    prefixes.extend(adopted(state, &pools));
     prefixes
         .into_iter()
         .map(|prefix| (prefix, route.clone()))

@@ -1,6 +1,7 @@
 //! Saves a state soon after it changed, off the event loop, and not too often.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -88,6 +89,19 @@ impl<Store: Send + Sync + 'static> Saver<Store> {
         None
     }
 
+    /// [`Saver::ready`] without waiting; `None`: there is nothing to do yet. For who has been busy with other things.
+    pub fn ready_at_once(&mut self) -> Option<Option<StoreError>> {
+        if self.running.is_none() {
+            return self.due.is_some_and(|due| due <= Instant::now()).then_some(None);
+        }
+        let ready = std::pin::pin!(self.ready());
+        // Who waits later is woken all the same.
+        match ready.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(failed) => Some(failed),
+            Poll::Pending => None,
+        }
+    }
+
     fn ended(&mut self, took: Duration, result: Result<(), StoreError>) -> Option<StoreError> {
         let now = Instant::now();
         let Err(error) = result else {
@@ -173,6 +187,23 @@ mod tests {
         assert_eq!(*saved.lock().unwrap(), [7]);
         saver.finish(&9).await.unwrap();
         assert_eq!(*saved.lock().unwrap(), [7, 9]);
+    }
+
+    /// Who never waits saves all the same.
+    #[tokio::test]
+    async fn who_is_busy_looks_in_between() {
+        let saved = Arc::new(Mutex::new(Vec::new()));
+        let mut saver = Saver::new(Recorder(Arc::clone(&saved)));
+        assert!(saver.ready_at_once().is_none());
+        let change = saver.changed();
+        saver.urgent();
+        assert!(saver.ready_at_once().is_some());
+        saver.step(&7);
+        while saver.saved() < change {
+            assert!(saver.ready_at_once().unwrap_or_default().is_none());
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*saved.lock().unwrap(), [7]);
     }
 
     /// A full disk is told once, and written to again when there is room.

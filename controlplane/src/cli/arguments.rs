@@ -51,6 +51,12 @@ pub(super) enum Command {
         #[command(subcommand)]
         what: FilterCommand,
     },
+    /// Sets, removes and shows how much mobility nodes and prefixes get; asked of the CMD.
+    Policy {
+        /// What to do.
+        #[command(subcommand)]
+        what: PolicyCommand,
+    },
     /// Moves the anchor of a prefix that is in use to the MAAR that serves its node; asked of the CMD.
     Relocate {
         /// The prefix, such as 2001:db8:100:1::/64.
@@ -125,7 +131,7 @@ pub(super) enum FilterCommand {
 pub(super) struct AddFilter {
     /// Its name.
     pub(super) name: String,
-    /// anchor, tunnel, local-breakout, drop, meter or node-meter.
+    /// anchor, tunnel, local-breakout, drop, hold, no-mobility, meter or node-meter.
     #[arg(long)]
     pub(super) action: String,
     /// Of this node alone, such as mn1@example.net; without this and --domain, of every node.
@@ -173,9 +179,54 @@ pub(super) struct AddFilter {
     /// Seconds without a packet after which it is forgotten.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub(super) idle_timeout: u32,
-    /// Seconds after which it is forgotten.
+    /// Seconds after which it is forgotten; with --action hold 1 to 600.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub(super) lifetime: u32,
+    /// With --action anchor: such a flow that has lasted for so long by a tunnel has its prefix anchored here.
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) relocate_after: Option<u32>,
+}
+
+/// What can be done with policies.
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// Puts a policy, or replaces that of the same name.
+    Set(Box<SetPolicy>),
+    /// Removes a policy that was put.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+    /// Shows policies, in the order in which they are asked.
+    Show,
+}
+
+/// The keys of `[[policy]]` in the configuration.
+#[derive(Debug, Args)]
+pub(super) struct SetPolicy {
+    /// Its name.
+    pub(super) name: String,
+    /// none, tunnel or relocate.
+    #[arg(long)]
+    pub(super) mobility: String,
+    /// Of these nodes, such as mn1@example.net or '*@example.net'; without this, of all.
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) node_like: Option<String>,
+    /// Of prefixes inside this one; without this, of all.
+    #[arg(long, value_name = "PREFIX")]
+    pub(super) prefix: Option<String>,
+    /// 1 to 65535; the lowest number comes first. Default 1000.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) priority: u16,
+    /// With --mobility relocate: once it has been tunnelled for so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) relocate_after: Option<u32>,
+    /// With --mobility relocate: once it has carried so many octets by the tunnel.
+    #[arg(long, value_name = "OCTETS")]
+    pub(super) relocate_after_octets: Option<u64>,
+    /// With --mobility tunnel and relocate: it ends so many seconds after its node has moved on.
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) end_after: Option<u32>,
 }
 
 /// What can be done with counters for charging.
@@ -211,6 +262,8 @@ pub(super) enum What {
     Routes,
     /// The forwarding table of the data plane, and what went to and from nodes.
     Prefixes,
+    /// Meters of filters: their rates, and how much of each colour there was (role maar).
+    Meters,
     /// Prefixes whose packets wait for a node that moves.
     Holds,
     /// Prefixes delegated by DHCPv6: to this node (role maar), or by it (role cmd).

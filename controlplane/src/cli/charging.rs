@@ -1,5 +1,6 @@
 //! `kedge charging`.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::Ipv6Addr;
 
@@ -9,11 +10,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::arguments::ChargingCommand;
-use super::connect::{Failure, dataplane};
+use super::connect::{Failure, controlplane, dataplane};
 use super::node::Node;
 use super::output::Output;
 use super::show::address;
 use super::table::Table;
+use crate::northbound::proto::{ReadUsageRequest, Usage, UsageList};
 
 pub(super) async fn charging(node: &Node, what: ChargingCommand, output: Output) -> Result<(), Failure> {
     let (prefix, reset) = match what {
@@ -21,7 +23,44 @@ pub(super) async fn charging(node: &Node, what: ChargingCommand, output: Output)
         ChargingCommand::Show { prefix } => (prefix, false),
         ChargingCommand::Reset { prefix } => (Some(prefix), true),
     };
-    let request = match prefix {
+    let request = ReadUsageRequest {
+        prefix: prefix.clone().unwrap_or_default(),
+        reset,
+    };
+    match controlplane(node).await {
+        Ok(mut client) => {
+            let mut rows = rows(client.read_usage(request).await?.into_inner());
+            if prefix.is_none() {
+                rows.extend(of_the_domain(node, &rows).await);
+            }
+            show(&rows, output)
+        }
+        // The data plane goes on alone: it knows what it has counted itself.
+        Err(_) => {
+            let reading = dataplane(node).await?.read_counters(only(prefix, reset)?).await?;
+            show(&rows_of_dataplane(&reading), output)
+        }
+    }
+}
+
+/// Filters that are of no prefix: only the data plane counts for them.
+async fn of_the_domain(node: &Node, known: &[Row]) -> Vec<Row> {
+    let Ok(client) = dataplane(node).await else {
+        return Vec::new();
+    };
+    let request = ReadCountersRequest {
+        all: true,
+        ..ReadCountersRequest::default()
+    };
+    let reading = client.read_counters(request).await.unwrap_or_default();
+    let known: BTreeSet<u64> = known.iter().map(|it| it.usage.filter_id).collect();
+    let rows = rows_of_dataplane(&reading).into_iter();
+    rows.filter(|it| it.is_filter && !known.contains(&it.usage.filter_id))
+        .collect()
+}
+
+fn only(prefix: Option<String>, reset: bool) -> Result<ReadCountersRequest, Failure> {
+    Ok(match prefix {
         None => ReadCountersRequest {
             all: true,
             ..ReadCountersRequest::default()
@@ -31,9 +70,7 @@ pub(super) async fn charging(node: &Node, what: ChargingCommand, output: Output)
             reset,
             ..ReadCountersRequest::default()
         },
-    };
-    let reading = dataplane(node).await?.read_counters(request).await?;
-    show(&reading, output)
+    })
 }
 
 fn key(text: &str) -> Result<PrefixKey, Failure> {
@@ -46,7 +83,51 @@ fn key(text: &str) -> Result<PrefixKey, Failure> {
     })
 }
 
-fn show(reading: &CounterReading, output: Output) -> Result<(), Failure> {
+/// Of a prefix, or of a filter.
+struct Row {
+    usage: Usage,
+    is_filter: bool,
+}
+
+fn rows(list: UsageList) -> Vec<Row> {
+    let row = |usage: Usage| Row {
+        is_filter: !usage.filter.is_empty(),
+        usage,
+    };
+    list.usage.into_iter().map(row).collect()
+}
+
+fn rows_of_dataplane(reading: &CounterReading) -> Vec<Row> {
+    let prefixes = reading.prefixes.iter().map(|it| Row {
+        is_filter: false,
+        usage: Usage {
+            prefix: format!("{}/{}", address(&it.address), it.length),
+            to_packets: it.to_packets,
+            to_bytes: it.to_bytes,
+            from_packets: it.from_packets,
+            from_bytes: it.from_bytes,
+            first_unix_ms: it.first_unix_ms,
+            last_unix_ms: it.last_unix_ms,
+            ..Usage::default()
+        },
+    });
+    let filters = reading.filters.iter().map(|it| Row {
+        is_filter: true,
+        usage: Usage {
+            filter_id: it.id,
+            to_packets: it.to_node_packets,
+            to_bytes: it.to_node_bytes,
+            from_packets: it.from_node_packets,
+            from_bytes: it.from_node_bytes,
+            first_unix_ms: it.first_unix_ms,
+            last_unix_ms: it.last_unix_ms,
+            ..Usage::default()
+        },
+    });
+    prefixes.chain(filters).collect()
+}
+
+fn show(rows: &[Row], output: Output) -> Result<(), Failure> {
     let mut table = Table::new(&[
         "OF",
         ">PACKETS TO",
@@ -56,41 +137,32 @@ fn show(reading: &CounterReading, output: Output) -> Result<(), Failure> {
         "FIRST",
         "LAST",
     ]);
-    let mut row = |of: String, numbers: [u64; 4], times: [u64; 2]| {
-        let [first, last] = times.map(time);
+    let (mut prefixes, mut filters) = (Vec::<Value>::new(), Vec::<Value>::new());
+    for Row { usage: it, is_filter } in rows {
+        let of = match (is_filter, it.filter.as_str()) {
+            (false, _) => it.prefix.clone(),
+            (true, "") => format!("filter {}", it.filter_id),
+            (true, name) => format!("{}, filter {name}", it.prefix),
+        };
+        let [first, last] = [it.first_unix_ms, it.last_unix_ms].map(time);
+        let numbers = [it.to_packets, it.to_bytes, it.from_packets, it.from_bytes];
         let [to_packets, to_bytes, from_packets, from_bytes] = numbers.map(|it| it.to_string());
         table.row([of, to_packets, to_bytes, from_packets, from_bytes, first, last]);
-    };
-    let (mut prefixes, mut filters) = (Vec::<Value>::new(), Vec::<Value>::new());
-    for it in &reading.prefixes {
-        let prefix = format!("{}/{}", address(&it.address), it.length);
-        row(
-            prefix.clone(),
-            [it.to_packets, it.to_bytes, it.from_packets, it.from_bytes],
-            [it.first_unix_ms, it.last_unix_ms],
-        );
-        prefixes.push(json!({
-            "prefix": prefix, "to_packets": it.to_packets, "to_bytes": it.to_bytes,
-            "from_packets": it.from_packets, "from_bytes": it.from_bytes,
-            "first_unix_ms": it.first_unix_ms, "last_unix_ms": it.last_unix_ms,
-        }));
-    }
-    for it in &reading.filters {
-        row(
-            format!("filter {}", it.id),
-            [
-                it.to_node_packets,
-                it.to_node_bytes,
-                it.from_node_packets,
-                it.from_node_bytes,
-            ],
-            [it.first_unix_ms, it.last_unix_ms],
-        );
-        filters.push(json!({
-            "id": it.id, "to_node_packets": it.to_node_packets, "to_node_bytes": it.to_node_bytes,
-            "from_node_packets": it.from_node_packets, "from_node_bytes": it.from_node_bytes,
-            "first_unix_ms": it.first_unix_ms, "last_unix_ms": it.last_unix_ms,
-        }));
+        if *is_filter {
+            filters.push(json!({
+                "id": it.filter_id, "name": it.filter, "prefix": it.prefix,
+                "to_node_packets": it.to_packets, "to_node_bytes": it.to_bytes,
+                "from_node_packets": it.from_packets, "from_node_bytes": it.from_bytes,
+                "first_unix_ms": it.first_unix_ms, "last_unix_ms": it.last_unix_ms,
+            }));
+        } else {
+            prefixes.push(json!({
+                "prefix": it.prefix, "identifier": it.identifier,
+                "to_packets": it.to_packets, "to_bytes": it.to_bytes,
+                "from_packets": it.from_packets, "from_bytes": it.from_bytes,
+                "first_unix_ms": it.first_unix_ms, "last_unix_ms": it.last_unix_ms,
+            }));
+        }
     }
     output.table(
         &table,

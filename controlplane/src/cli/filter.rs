@@ -48,6 +48,7 @@ async fn add(node: &Node, filter: AddFilter, output: Output) -> Result<(), Failu
         meter: filter.meter.unwrap_or_default(),
         idle_timeout_s: filter.idle_timeout,
         lifetime_s: filter.lifetime,
+        relocate_after_s: filter.relocate_after,
         ..FilterRule::default()
     };
     let reply = controlplane(node).await?.add_filter(request).await?.into_inner();
@@ -92,10 +93,15 @@ async fn show(node: &Node, output: Output) -> Result<(), Failure> {
             sum.to_node_packets += count.to_node_packets;
             sum.to_node_bytes += count.to_node_bytes;
         }
+        sum.from_node_packets += rule.carried_from_packets;
+        sum.from_node_bytes += rule.carried_from_bytes;
+        sum.to_node_packets += rule.carried_to_packets;
+        sum.to_node_bytes += rule.carried_to_bytes;
         let of = match (rule.domain, rule.node.as_str()) {
-            (true, _) => "the domain",
-            (false, "") => "every node",
-            (false, node) => node,
+            (true, _) => "the domain".to_owned(),
+            (false, "") => "every node".to_owned(),
+            (false, node) if rule.prefixes.is_empty() => node.to_owned(),
+            (false, node) => format!("{} of {node}", rule.prefixes.join(", ")),
         };
         let named = [rule.maar.as_str(), rule.meter.as_str()]
             .into_iter()
@@ -103,9 +109,9 @@ async fn show(node: &Node, output: Output) -> Result<(), Failure> {
         table.row([
             rule.priority.to_string(),
             rule.name.clone(),
-            of.to_owned(),
+            of,
             flow(&rule),
-            named.map_or_else(|| rule.action.clone(), |named| format!("{} {named}", rule.action)),
+            action(&rule, named),
             rule.ids.len().to_string(),
             sum.from_node_packets.to_string(),
             sum.from_node_bytes.to_string(),
@@ -120,12 +126,25 @@ async fn show(node: &Node, output: Output) -> Result<(), Failure> {
             "traffic_class_mask": rule.traffic_class_mask, "flow_label": rule.flow_label,
             "action": rule.action, "maar": rule.maar, "meter": rule.meter,
             "idle_timeout_s": rule.idle_timeout_s, "lifetime_s": rule.lifetime_s,
-            "configured": rule.configured, "ids": rule.ids,
+            "relocate_after_s": rule.relocate_after_s,
+            "configured": rule.configured, "ids": rule.ids, "prefixes": rule.prefixes,
             "from_node_packets": sum.from_node_packets, "from_node_bytes": sum.from_node_bytes,
             "to_node_packets": sum.to_node_packets, "to_node_bytes": sum.to_node_bytes,
         }));
     }
     output.table(&table, "no filters", &values.into())
+}
+
+/// What is done with it.
+fn action(rule: &FilterRule, named: Option<&str>) -> String {
+    let mut text = rule.action.clone();
+    if let Some(named) = named {
+        text += &format!(" {named}");
+    }
+    if let Some(seconds) = rule.relocate_after_s {
+        text += &format!(", after {seconds} s here");
+    }
+    text
 }
 
 /// What a filter asks for, in few words.

@@ -9,6 +9,7 @@ mod connect;
 mod filter;
 mod node;
 mod output;
+mod policy;
 mod relocation;
 mod show;
 mod table;
@@ -61,6 +62,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             deregister,
         } => change::detach(&node, identifier, deregister, output).await,
         Command::Filter { what } => filter::filter(&node, what, output).await,
+        Command::Policy { what } => policy::policy(&node, what, output).await,
         Command::Relocate { prefix, to } => relocation::relocate(&node, prefix, to, output).await,
         Command::Drain {
             maar,

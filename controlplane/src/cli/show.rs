@@ -5,6 +5,7 @@ mod dataplane;
 mod delegations;
 mod holds;
 mod info;
+mod meters;
 mod paths;
 mod routes;
 
@@ -25,6 +26,7 @@ pub(super) async fn show(node: &Node, what: What, output: Output) -> Result<(), 
         What::Paths => paths::paths(node, output).await,
         What::Routes => routes::routes(node, output).await,
         What::Prefixes => dataplane::prefixes(node, output).await,
+        What::Meters => meters::meters(node, output).await,
         What::Holds => holds::holds(node, output).await,
         What::Delegations => delegations::delegations(node, output).await,
         What::Ports => dataplane::ports(node, output).await,

@@ -107,8 +107,17 @@ fn as_control(gateway: &str, event: dataplane_proto::Event) -> proto::Event {
         }
         Some(Kind::HoldExpired(hold)) => {
             let prefix = prefix_text(&hold.address, hold.length);
-            let text = format!("data plane: packets to {prefix} waited for too long");
-            own(gateway, "dataplane_hold_expired", text, [("prefix", prefix)])
+            let (what, filter) = match hold.filter {
+                0 => (format!("packets to {prefix}"), String::new()),
+                filter => (
+                    format!("the flows of {prefix} that filter {filter} holds"),
+                    filter.to_string(),
+                ),
+            };
+            let text = format!("data plane: {what} waited for too long");
+            let fields = [("prefix", prefix), ("filter", filter)];
+            let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());
+            own(gateway, "dataplane_hold_expired", text, fields)
         }
         Some(Kind::PathEnded(end)) => {
             let prefix = prefix_text(&end.address, end.length);
@@ -191,7 +200,12 @@ fn as_control(gateway: &str, event: dataplane_proto::Event) -> proto::Event {
     }
 }
 
-fn own<const N: usize>(gateway: &str, kind: &str, text: String, fields: [(&str, String); N]) -> proto::Event {
+fn own<'a>(
+    gateway: &str,
+    kind: &str,
+    text: String,
+    fields: impl IntoIterator<Item = (&'a str, String)>,
+) -> proto::Event {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     proto::Event {
         unix_us: u64::try_from(now.as_micros()).unwrap_or(u64::MAX),

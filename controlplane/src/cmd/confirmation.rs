@@ -28,6 +28,9 @@ impl Cmd {
             self.counters.add("acknowledgements_not_distributed");
             return;
         }
+        if let Some(transfer) = &acknowledgement.options.context_transfer {
+            return self.context_acknowledged(from, acknowledgement, transfer, now, outputs);
+        }
         if self.relocation_answered(from, acknowledgement, now, outputs) {
             return;
         }
@@ -86,11 +89,8 @@ impl Cmd {
             .with("maar", from);
         outputs.push(Output::Event(event.with("status", status.0)));
         if status.is_accepted() {
-            let after = self.settings.relocate_after;
-            if let Some(binding) = self.state.bindings.get_mut(&identifier) {
-                binding.relocate_after(prefix, after, now);
-            }
-            self.confirmed_by(from, prefix, now, outputs);
+            self.tunnelled(&identifier, prefix, now);
+            self.confirmed_by(&identifier, from, prefix, now, outputs);
         }
         self.reindex(&identifier, None);
     }

@@ -7,12 +7,10 @@ use ipnet::Ipv6Net;
 
 use super::fsm::{Cmd, Output};
 use super::relocation::RelocationError;
-use super::state::{Relocation, RelocationPhase};
+use super::state::{Binding, Relocation, RelocationPhase};
 use crate::event::Event;
+use crate::identity::MobileNodeIdentifier;
 use crate::time::Time;
-
-/// Relocations of a drain that are under way together.
-const DRAIN_AT_ONCE: usize = 64;
 
 /// How far a drain is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,8 +40,8 @@ impl Cmd {
                 Event::new("drain_started", text).with("maar", maar),
             ));
         }
-        self.list_to_drain();
-        self.drain_more(now, &mut outputs);
+        self.list_to_relocate();
+        self.relocate_more(now, &mut outputs);
         Ok(outputs)
     }
 
@@ -57,7 +55,7 @@ impl Cmd {
         }
         let mut outputs = Vec::new();
         if self.state.draining.remove(&maar) {
-            self.list_to_drain();
+            self.list_to_relocate();
             let text = format!("{maar} is not drained any more");
             outputs.push(Output::Event(
                 Event::new("drain_stopped", text).with("maar", maar),
@@ -83,19 +81,13 @@ impl Cmd {
         Some(progress)
     }
 
-    /// Finds what is to be drained; after a restart too.
-    pub(super) fn list_to_drain(&mut self) {
+    /// Finds what is to go; after a restart too.
+    pub(super) fn list_to_relocate(&mut self) {
         let draining = &self.state.draining;
-        let bindings = if draining.is_empty() {
-            None
-        } else {
-            Some(self.state.bindings.values())
-        };
-        self.to_drain = bindings
-            .into_iter()
-            .flatten()
+        let bindings = self.state.bindings.values();
+        self.to_relocate = bindings
             .flat_map(|binding| &binding.previous)
-            .filter(|it| draining.contains(&it.address))
+            .filter(|it| it.wanted || draining.contains(&it.address))
             .map(|it| it.prefix)
             .collect();
     }
@@ -103,31 +95,43 @@ impl Cmd {
     /// An anchor has confirmed where its node is, so the prefix can go there.
     pub(super) fn confirmed_by(
         &mut self,
+        identifier: &MobileNodeIdentifier,
         maar: Ipv6Addr,
         prefix: Ipv6Net,
         now: Time,
         outputs: &mut Vec<Output>,
     ) {
-        if self.state.draining.contains(&maar) {
-            self.to_drain.insert(prefix);
-            self.drain_more(now, outputs);
+        let binding = self.state.bindings.get(identifier);
+        let wanted = binding.is_some_and(|binding| binding.wants(prefix));
+        if wanted || self.state.draining.contains(&maar) {
+            self.to_relocate.insert(prefix);
+            self.relocate_more(now, outputs);
         }
     }
 
-    pub(super) fn drain_more(&mut self, now: Time, outputs: &mut Vec<Output>) {
+    /// Begins what is to go, as far as there is room.
+    pub(super) fn relocate_more(&mut self, now: Time, outputs: &mut Vec<Output>) {
         // Those of which only the old anchor is to hear take nothing that others could use.
         let taking = |it: &&Relocation| it.phase != RelocationPhase::Yielding;
-        while self.state.relocations.values().filter(taking).count() < DRAIN_AT_ONCE {
-            let Some(prefix) = self.to_drain.pop_first() else {
+        while self.state.relocations.values().filter(taking).count() < self.settings.maximum_relocations {
+            let Some(prefix) = self.to_relocate.pop_first() else {
                 return;
             };
             // What cannot go now comes back into the list when its anchor confirms.
             if let Ok((identifier, from)) = self.relocatable(prefix, None)
-                && self.state.draining.contains(&from)
-                && let Some(to) = self.state.bindings.get(&identifier).map(|it| it.serving)
+                && let Some(binding) = self.state.bindings.get(&identifier)
+                && (self.state.draining.contains(&from) || binding.wants(prefix))
             {
+                let to = binding.serving;
                 self.begin(&identifier, prefix, from, to, now, outputs);
             }
         }
+    }
+}
+
+impl Binding {
+    /// Whether policy, or the serving MAAR, wants a prefix relocated.
+    pub(super) fn wants(&self, prefix: Ipv6Net) -> bool {
+        self.previous.iter().any(|it| it.prefix == prefix && it.wanted)
     }
 }

@@ -1,6 +1,7 @@
 //! The daemon of role CMD: the Mobility Header socket, the store and the northbound API.
 
 mod delegation;
+mod policy;
 mod relocation;
 
 use std::time::Duration;
@@ -60,11 +61,12 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         tokio::select! {
             biased;
             heeded = signals.next() => if heeded == Heeded::Stop { break },
+            // Each of these sets a later time for itself, so nothing that comes in, however much, keeps them waiting, nor they it.
+            () = wait_until(deadline) => daemon.process(Input::Tick),
+            failed = daemon.saver.ready() => daemon.save(failed),
             Some(item) = from_socket.recv() => daemon.message(item, &mut from_socket),
             Some(request) = requests.recv() => daemon.request(request),
             held = changed(delegated.as_mut()) => daemon.process(Input::Delegated(held.as_ref().clone())),
-            () = wait_until(deadline) => daemon.process(Input::Tick),
-            failed = daemon.saver.ready() => daemon.save(failed),
         }
     }
     daemon.saver.finish(daemon.machine.state()).await?;
@@ -171,9 +173,14 @@ impl Daemon {
             Request::AddFilter(_, reply) => drop(reply.send(Err(no_access_side()))),
             Request::DeleteFilter(_, reply) => drop(reply.send(Err(no_access_side()))),
             Request::Filters(reply) => drop(reply.send(Err(no_access_side()))),
+            Request::Meters(reply) => drop(reply.send(Err(no_access_side()))),
+            Request::Usage(_, reply) => drop(reply.send(Err(no_access_side()))),
             Request::Attach(_, reply) => drop(reply.send(Err(no_access_side()))),
             Request::Detach(_, reply) => drop(reply.send(Err(no_access_side()))),
             Request::Relocate(request, reply) => self.relocate(&request, reply),
+            Request::SetPolicy(rule, reply) => drop(reply.send(self.set_policy(&rule))),
+            Request::RemovePolicy(request, reply) => drop(reply.send(self.remove_policy(&request.name))),
+            Request::Policies(reply) => drop(reply.send(Ok(self.policies()))),
             Request::Drain(request, reply) => drop(reply.send(self.drain(&request))),
             Request::DrainProgress(request, reply) => drop(reply.send(self.drain_progress(&request))),
         }
@@ -244,6 +251,7 @@ impl Daemon {
             delegations: figures.as_ref().map(|it| it.delegations),
             paths: Vec::new(),
             routes: None,
+            meters: Vec::new(),
         };
         self.accumulated
             .render(&snapshot)

@@ -5,11 +5,12 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use ipnet::Ipv6Net;
-use kedge_config::{CmdMode, Config, KnownMaar, Timers, TunnelType};
+use kedge_config::{CmdMode, Config, KnownMaar, PolicyRule, Timers, TunnelType};
 
 use super::relocation::Outcome;
 use super::state::{Binding, Exchange, Previous, PreviousPhase, State};
 pub use crate::counters::Counters;
+use crate::deadlines::Deadlines;
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::{RefusalLimit, UPDATE_FLAGS, handoff_indicator, lifetime_units, remember};
@@ -85,6 +86,10 @@ pub struct Settings {
     pub maximum_bindings: usize,
     /// `cmd.relocate_after_s`.
     pub relocate_after: Option<Duration>,
+    /// `cmd.maximum_relocations`.
+    pub maximum_relocations: usize,
+    /// `policy`.
+    pub policies: Vec<PolicyRule>,
     /// `access.router_link_local_address`, for an update that asks for one.
     pub router_link_local_address: Ipv6Addr,
     /// `timers`.
@@ -104,6 +109,8 @@ impl Settings {
             maximum_bindings: usize::try_from(cmd.maximum_bindings).unwrap_or(usize::MAX),
             relocate_after: (cmd.relocate_after_s > 0)
                 .then(|| Duration::from_secs(cmd.relocate_after_s.into())),
+            maximum_relocations: usize::try_from(cmd.maximum_relocations).unwrap_or(usize::MAX),
+            policies: config.policies.clone(),
             router_link_local_address: config.access.router_link_local_address,
             timers: config.timers.clone(),
         })
@@ -128,9 +135,15 @@ const COUNTERS: &[&str] = &[
     "previous_updates_confirmed",
     "previous_updates_refused",
     "previous_maars_over_limit",
+    "prefix_mobilities_left_out",
     "releases_sent",
     "releases_given_up",
     "prefixes_given_up",
+    "mobile_networks_taken",
+    "prefixes_ended_by_policy",
+    "policies_set",
+    "policies_removed",
+    "relocations_asked",
     "relocations_started",
     "relocations_completed",
     "relocations_failed",
@@ -139,6 +152,12 @@ const COUNTERS: &[&str] = &[
     "acknowledgements_unmatched",
     "acknowledgements_not_distributed",
     "messages_unexpected",
+    "contexts_passed_on",
+    "contexts_transferred",
+    "contexts_refused",
+    "contexts_given_up",
+    "contexts_without_anchor",
+    "usage_closed",
 ];
 
 /// How far the timestamps of updates may be ahead of the clock: 10 ms in their unit of 1/65536 s.
@@ -164,15 +183,16 @@ pub struct Cmd {
     pub(super) owners: BTreeMap<Ipv6Net, MobileNodeIdentifier>,
     /// What is delegated to each MAAR beside the pools of the configuration.
     pub(super) delegated: BTreeMap<Ipv6Addr, BTreeSet<Ipv6Net>>,
-    /// Next deadline of every binding, both ways; derived from the bindings.
-    deadline_of: BTreeMap<MobileNodeIdentifier, Time>,
-    deadlines: BTreeSet<(Time, MobileNodeIdentifier)>,
+    /// Of the bindings, and derived from them.
+    deadlines: Deadlines<MobileNodeIdentifier>,
     /// The same of relocations.
-    pub(super) relocation_deadlines: BTreeSet<(Time, Ipv6Net)>,
+    pub(super) relocation_deadlines: Deadlines<Ipv6Net>,
     /// Timestamp of the last update to a MAAR.
     last_told: u64,
-    /// Prefixes that are anchored at MAARs that are drained, and were not tried yet.
-    pub(super) to_drain: BTreeSet<Ipv6Net>,
+    /// Prefixes that are to go, by policy or because their anchor is drained, and were not tried yet.
+    pub(super) to_relocate: BTreeSet<Ipv6Net>,
+    /// All policies, in the order in which they are asked; derived from the settings and the state.
+    pub(super) policies: Vec<PolicyRule>,
     pub(super) refusal_limit: RefusalLimit,
 }
 
@@ -189,22 +209,23 @@ impl Cmd {
             relocation_deadlines: state
                 .relocations
                 .iter()
-                .map(|(prefix, it)| (it.exchange.retransmit_at, *prefix))
+                .map(|(prefix, it)| (*prefix, it.exchange.retransmit_at))
                 .collect(),
             last_told: 0,
-            to_drain: BTreeSet::new(),
+            to_relocate: BTreeSet::new(),
+            policies: Vec::new(),
             state,
             counters: Counters::new(COUNTERS),
             owners: BTreeMap::new(),
             delegated: BTreeMap::new(),
-            deadline_of: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             refusal_limit: RefusalLimit::default(),
         };
         for identifier in identifiers {
             cmd.reindex(&identifier, None);
         }
-        cmd.list_to_drain();
+        cmd.order_policies();
+        cmd.list_to_relocate();
         cmd
     }
 
@@ -219,9 +240,10 @@ impl Cmd {
                 MobilityMessage::ProxyBindingAcknowledgement(acknowledgement) => {
                     self.confirmation(from, &acknowledgement, now, &mut outputs);
                 }
-                MobilityMessage::BindingError(_) | MobilityMessage::Other(_) => {
-                    self.counters.add("messages_unexpected")
-                }
+                MobilityMessage::BindingError(_)
+                | MobilityMessage::UpdateNotification(_)
+                | MobilityMessage::UpdateNotificationAcknowledgement(_)
+                | MobilityMessage::Other(_) => self.counters.add("messages_unexpected"),
             },
             Input::Delegated(delegated) => self.delegated = delegated,
             Input::Tick => self.tick(now, &mut outputs),
@@ -238,8 +260,8 @@ impl Cmd {
             .iter()
             .map(|release| release.exchange.retransmit_at)
             .min();
-        let relocation = self.relocation_deadlines.first().map(|(time, _)| *time);
-        [self.deadlines.first().map(|(time, _)| *time), release, relocation]
+        let (binding, relocation) = (self.deadlines.next(), self.relocation_deadlines.next());
+        [binding, release, relocation, self.contexts_deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -259,10 +281,7 @@ impl Cmd {
 
     /// The binding whose deadline is the first of those at or before `now`.
     pub(super) fn due(&self, now: Time) -> Option<MobileNodeIdentifier> {
-        self.deadlines
-            .first()
-            .filter(|(time, _)| *time <= now)
-            .map(|(_, identifier)| identifier.clone())
+        self.deadlines.due(now)
     }
 
     /// Brings the indexes in line with a binding that was changed or removed; `before` is what it was.
@@ -270,18 +289,15 @@ impl Cmd {
         for prefix in before.into_iter().flat_map(Binding::all_prefixes) {
             self.owners.remove(&prefix);
         }
-        if let Some(time) = self.deadline_of.remove(identifier) {
-            self.deadlines.remove(&(time, identifier.clone()));
-        }
-        let Some(binding) = self.state.bindings.get(identifier) else {
+        let binding = self.state.bindings.get(identifier);
+        self.deadlines
+            .set(identifier, binding.map(Binding::next_deadline));
+        let Some(binding) = binding else {
             return;
         };
         for prefix in binding.all_prefixes() {
             self.owners.insert(prefix, identifier.clone());
         }
-        let time = binding.next_deadline();
-        self.deadline_of.insert(identifier.clone(), time);
-        self.deadlines.insert((time, identifier.clone()));
     }
 
     /// A new exchange, not yet sent.
@@ -326,7 +342,6 @@ impl Cmd {
             lifetime: serving.map_or(0, |(_, lifetime)| lifetime_units(lifetime).max(1)),
             options: MobilityOptions {
                 mobile_node_identifier: Some(identifier.clone()),
-                home_network_prefixes: vec![anchor.prefix],
                 handoff_indicator: Some(if serving.is_some() {
                     handoff_indicator::BETWEEN_GATEWAYS
                 } else {
@@ -338,6 +353,7 @@ impl Cmd {
                 ..MobilityOptions::default()
             },
         };
+        update.options.about(anchor.prefix);
         if let Some(((address, _), endpoint)) = serving.zip(anchor.serving_endpoint) {
             update.options.tell(address, endpoint);
         }

@@ -21,13 +21,17 @@
 //! when the P-MAARs have answered), and whose sequence number and timestamp the
 //! updates to the P-MAARs carry (our own, or the S-MAAR's).
 
+mod charging;
 mod check;
 mod confirmation;
 mod drain;
 pub mod driver;
 mod fsm;
+mod policy;
 mod registration;
+mod release;
 mod relocation;
+mod room;
 mod state;
 mod timers;
 mod unused;
@@ -35,8 +39,10 @@ mod unused;
 #[cfg(test)]
 mod tests;
 
+pub use charging::Contexts;
 pub use drain::DrainProgress;
 pub use fsm::{Cmd, Counters, Input, Output, Settings};
+pub use policy::PolicyError;
 pub use relocation::{Outcome, RelocationError};
 pub use state::{
     AdoptedPrefix, AgreedTunnel, Binding, BindingPhase, Exchange, Previous, PreviousPhase, Release,

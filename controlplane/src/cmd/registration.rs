@@ -3,19 +3,23 @@
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
+use ipnet::Ipv6Net;
 use kedge_config::TunnelType;
 
 use super::check::Checked;
-use super::fsm::{Anchor, Cmd, Output};
-use super::relocation::{when_saved, with_step};
-use super::state::{AdoptedPrefix, AgreedTunnel, Binding, BindingPhase, Previous, PreviousPhase, Release};
+use super::fsm::{Cmd, Output};
+use super::policy::step_of;
+use super::relocation::when_saved;
+use super::state::{AdoptedPrefix, AgreedTunnel, Binding, BindingPhase, Previous, PreviousPhase};
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
-use crate::proxy_binding::{acknowledge, handoff_indicator, lifetime_span, lifetime_units};
+use crate::proxy_binding::{
+    acknowledge, attachment_time, handoff_indicator, is_stale, lifetime_span, lifetime_units,
+};
 use crate::time::Time;
 use crate::wire::mobility::{
     self, LogicalInterface, MobilityMessage, PreviousMaarOption, ProxyBindingUpdate, RelocationStep, Status,
-    TunnelEndpoint,
+    TunnelEndpoint, is_mobile_network,
 };
 
 impl Cmd {
@@ -26,8 +30,13 @@ impl Cmd {
         now: Time,
         outputs: &mut Vec<Output>,
     ) {
-        if update.options.anchor_relocation.is_some() {
-            return self.give_up_prefix(from, update, now, outputs);
+        if let Some(transfer) = &update.options.context_transfer {
+            return self.take_context(from, update, transfer, now, outputs);
+        }
+        match step_of(update) {
+            Some(RelocationStep::Yield) => return self.give_up_prefix(from, update, now, outputs),
+            Some(RelocationStep::Take) => return self.relocation_asked(from, update, now, outputs),
+            None => {}
         }
         let checked = match self.check(from, update, now) {
             Ok(checked) => checked,
@@ -40,6 +49,11 @@ impl Cmd {
             .lifetime
             .min(lifetime_units(self.settings.timers.binding_lifetime));
         let before = self.state.bindings.get(&checked.identifier).cloned();
+        // A mere renewal says nothing of when that was.
+        let attached_at = match checked.handoff_indicator {
+            handoff_indicator::RE_REGISTRATION => 0,
+            _ => attachment_time(&update.options),
+        };
         let mut fresh = Binding {
             serving: checked.serving,
             prefixes: checked.prefixes.clone(),
@@ -52,6 +66,10 @@ impl Cmd {
                 .as_ref()
                 .map(|binding| binding.previous.clone())
                 .unwrap_or_default(),
+            ended: before
+                .as_ref()
+                .map(|binding| binding.ended.clone())
+                .unwrap_or_default(),
             phase: BindingPhase::Active,
             expires_at: now.after(lifetime_span(lifetime)),
             sequence: update.sequence,
@@ -62,6 +80,10 @@ impl Cmd {
                 .as_ref()
                 .map(|binding| binding.offered_endpoints.clone())
                 .unwrap_or_default(),
+            attached_at: before
+                .as_ref()
+                .map_or(0, |binding| binding.attached_at)
+                .max(attached_at),
             restored: false,
         };
         fresh.offer(checked.serving, update.options.only_endpoint(checked.serving));
@@ -95,10 +117,12 @@ impl Cmd {
                 });
                 outputs.push(binding_event("binding_refreshed", &checked, "stays at"));
             }
-            // A renewal by a MAAR that the node has left, before it heard so, is no move back. It is
-            // told again where the node is. Unless it is the CMD that has forgotten a move in a crash.
+            // A renewal by a MAAR that the node has left, before it heard so, is no move back, nor is an attachment
+            // of before that is told late. It is told again where the node is. Unless it is the CMD that has forgotten a move in a crash.
             Some(binding)
-                if checked.handoff_indicator == handoff_indicator::RE_REGISTRATION && !binding.restored =>
+                if (checked.handoff_indicator == handoff_indicator::RE_REGISTRATION
+                    || is_stale(&update.options, binding.attached_at))
+                    && !binding.restored =>
             {
                 self.refuse(
                     from,
@@ -125,7 +149,15 @@ impl Cmd {
         let mut released = before
             .as_ref()
             .map_or_else(Vec::new, |before| self.list_previous(&identifier, before, now));
-        released.extend(self.take_back(&identifier, now, outputs));
+        released.extend(self.take_back(&identifier, moved, &checked.networks, now, outputs));
+        let took = self.take_networks(&identifier, &checked.networks, outputs);
+        if let Some(binding) = self.state.bindings.get_mut(&identifier) {
+            binding.forget_ended();
+        }
+        let ended = match moved {
+            true => self.end_by_policy(&identifier),
+            false => Vec::new(),
+        };
         self.agree_on_tunnels(&identifier, now);
         self.reindex(&identifier, before.as_ref());
         // A prefix that is registered again is not released any more.
@@ -134,14 +166,27 @@ impl Cmd {
             !(own && release.identifier == identifier && release.address == checked.serving)
         });
 
+        for release in &mut self.state.releases {
+            if release.identifier == identifier && release.address == checked.serving {
+                // It is back there.
+                release.moved_to = None;
+            }
+        }
+
         // RFC 8885 section 3.4, proxy: the serving MAAR is answered at once, the previous ones are
         // told in parallel. Relay would keep this answer until they have confirmed; locator would
         // leave the Previous MAAR options out and send the updates with `update`'s own numbers.
-        outputs.push(self.answer(from, update, &identifier, lifetime, now));
+        let answer = self.answer(from, update, &identifier, lifetime, now, outputs);
+        // A network that the CMD forgets after it was answered would be nobody's to release.
+        outputs.push(if took { when_saved(answer) } else { answer });
         self.tell_previous(&identifier, now, outputs);
         for previous in released {
             let anchor = previous.anchor(checked.access_technology_type);
             self.release(&identifier, anchor, previous.home, now, outputs);
+        }
+        for previous in ended {
+            let anchor = previous.anchor(checked.access_technology_type);
+            self.end(&identifier, anchor, previous.home, checked.serving, now, outputs);
         }
     }
 
@@ -162,22 +207,34 @@ impl Cmd {
             // Choice G8: a MAAR that the node returns to is no previous one any more. What was relocated to it
             // is still there.
             for previous in &binding.previous {
-                if let Some(home) = previous.home.filter(|_| previous.address == binding.serving) {
-                    let prefix = previous.prefix;
-                    binding.adopted.push(AdoptedPrefix { prefix, home });
+                let prefix = previous.prefix;
+                // A network behind the node is one that this MAAR gave it besides.
+                let own = is_mobile_network(prefix).then_some(previous.address);
+                let home = previous.home.or(own);
+                if let Some(home) = home.filter(|_| previous.address == binding.serving) {
+                    let left_at = previous.left_at;
+                    binding.adopted.push(AdoptedPrefix {
+                        prefix,
+                        home,
+                        left_at,
+                    });
                 }
             }
             binding
                 .previous
                 .retain(|previous| previous.address != binding.serving);
-            let own = before.prefixes.iter().map(|prefix| (*prefix, None));
-            let adopted = before.adopted.iter().map(|it| (it.prefix, Some(it.home)));
-            for (prefix, home) in own.chain(adopted) {
+            let own = before.prefixes.iter().map(|prefix| (*prefix, None, None));
+            let adopted = before.adopted.iter();
+            let adopted = adopted.map(|it| (it.prefix, Some(it.home), it.left_at));
+            for (prefix, home, left_at) in own.chain(adopted) {
                 let previous = Previous {
                     address: before.serving,
                     prefix,
                     home: home.filter(|home| *home != before.serving),
+                    left_at: left_at.or(Some(now)),
                     relocate_at: None,
+                    wanted: false,
+                    tunnelled_since: None,
                     phase: updating.clone(),
                     tunnel: None,
                 };
@@ -187,6 +244,8 @@ impl Cmd {
             for previous in &mut binding.previous {
                 previous.phase = updating.clone();
                 previous.relocate_at = None;
+                previous.wanted = false;
+                previous.tunnelled_since = None;
             }
         }
         // The serving MAAR has had its answer about those who refused; they are of no more use. At home they are free.
@@ -201,8 +260,14 @@ impl Cmd {
             })
         });
         let at_home: Vec<_> = at_home.collect();
-        let excess = binding.previous.len().saturating_sub(maximum);
-        let mut released: Vec<_> = binding.previous.drain(..excess).collect();
+        // The oldest; but nothing takes the place of the network behind a node.
+        let mut excess = binding.previous.len().saturating_sub(maximum);
+        let over = |it: &mut Previous| {
+            let goes = excess > 0 && !is_mobile_network(it.prefix);
+            excess -= usize::from(goes);
+            goes
+        };
+        let mut released: Vec<_> = binding.previous.extract_if(.., over).collect();
         for _ in &released {
             self.counters.add("previous_maars_over_limit");
         }
@@ -215,25 +280,72 @@ impl Cmd {
     fn take_back(
         &mut self,
         identifier: &MobileNodeIdentifier,
+        moved: bool,
+        networks: &[Ipv6Net],
         now: Time,
         outputs: &mut Vec<Output>,
     ) -> Vec<Previous> {
         let Some(binding) = self.state.bindings.get_mut(identifier) else {
             return Vec::new();
         };
-        let own = binding.prefixes.clone();
+        let (own, serving) = (binding.prefixes.clone(), binding.serving);
+        let gave = |it: &Previous| moved && it.home == Some(serving) && networks.contains(&it.prefix);
         let relocated: Vec<_> = binding
             .previous
-            .extract_if(.., |previous| own.contains(&previous.prefix))
+            .extract_if(.., |previous| own.contains(&previous.prefix) || gave(previous))
             .map(|previous| Previous {
                 home: None,
                 ..previous
             })
             .collect();
+        for previous in relocated.iter().filter(|it| is_mobile_network(it.prefix)) {
+            binding.adopted.push(AdoptedPrefix {
+                prefix: previous.prefix,
+                home: serving,
+                left_at: None,
+            });
+        }
         for previous in &relocated {
             self.undo(previous.prefix, now, outputs);
         }
         relocated
+    }
+
+    /// Takes networks behind the node that the serving MAAR has given it. Whether there was a new one.
+    fn take_networks(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        networks: &[Ipv6Net],
+        outputs: &mut Vec<Output>,
+    ) -> bool {
+        let releases = &self.state.releases;
+        let Some(binding) = self.state.bindings.get_mut(identifier) else {
+            return false;
+        };
+        let home = binding.serving;
+        let mut took = false;
+        for prefix in networks.iter().copied() {
+            // Of one that is being released the MAAR has not heard so yet.
+            let ending = releases
+                .iter()
+                .any(|it| it.prefix == prefix && it.identifier == *identifier);
+            if ending || binding.all_prefixes().any(|it| it == prefix) {
+                continue;
+            }
+            binding.adopted.push(AdoptedPrefix {
+                prefix,
+                home,
+                left_at: None,
+            });
+            took = true;
+            self.counters.add("mobile_networks_taken");
+            let text = format!("{prefix} is the network behind {identifier}, anchored at {home}");
+            let event = Event::new("mobile_network_taken", text);
+            outputs.push(Output::Event(
+                event.with("identifier", identifier).with("prefix", prefix),
+            ));
+        }
+        took
     }
 
     /// Decides by which tunnel each P-MAAR and the serving one reach each other, just before the serving
@@ -271,20 +383,26 @@ impl Cmd {
 
     /// The answer to an accepted registration, with the P-MAAR list.
     fn answer(
-        &self,
+        &mut self,
         from: Ipv6Addr,
         update: &ProxyBindingUpdate,
         identifier: &MobileNodeIdentifier,
         lifetime: u16,
         now: Time,
+        outputs: &mut Vec<Output>,
     ) -> Output {
         let mut answer = acknowledge(update, Status::ACCEPTED, lifetime, now);
         if let Some(binding) = self.state.bindings.get(identifier) {
-            answer.options.home_network_prefixes = binding.anchored_here().collect();
             let told = || {
                 let all = binding.previous.iter();
                 all.filter(|previous| previous.phase != PreviousPhase::Refused)
             };
+            let networks = |prefix: &Ipv6Net| is_mobile_network(*prefix);
+            answer.options.home_network_prefixes =
+                binding.anchored_here().filter(|it| !networks(it)).collect();
+            let previous = told().map(|it| it.prefix);
+            answer.options.delegated_prefixes =
+                binding.anchored_here().chain(previous).filter(networks).collect();
             // One for each MAAR, which may anchor several prefixes.
             let endpoints: BTreeMap<_, _> = told()
                 .filter_map(|previous| Some((previous.address, previous.tunnel?.previous)))
@@ -293,6 +411,7 @@ impl Cmd {
                 .into_iter()
                 .map(|(address, tunnel_type)| TunnelEndpoint { address, tunnel_type })
                 .collect();
+            answer.options.prefix_mobilities = self.prefix_mobilities(identifier, now);
             answer.options.previous_maars = told()
                 .map(|previous| PreviousMaarOption {
                     address: previous.address,
@@ -309,6 +428,7 @@ impl Cmd {
                 address
             }
         });
+        self.make_fit(identifier, &mut answer, outputs);
         Output::Send {
             to: from,
             message: MobilityMessage::ProxyBindingAcknowledgement(answer),
@@ -346,53 +466,6 @@ impl Cmd {
         }
         self.state.bindings.insert(identifier.clone(), binding);
         self.reindex(identifier, None);
-    }
-
-    /// Tells a MAAR that a prefix it anchors is no longer needed, and after it the one of whose pool it is.
-    pub(super) fn release(
-        &mut self,
-        identifier: &MobileNodeIdentifier,
-        anchor: Anchor,
-        home: Option<Ipv6Addr>,
-        now: Time,
-        outputs: &mut Vec<Output>,
-    ) {
-        self.counters.add("releases_sent");
-        let (address, prefix) = (anchor.address, anchor.prefix);
-        let text = format!("{identifier}: {address} is told to release {prefix}");
-        let event = Event::new("release_sent", text)
-            .with("identifier", identifier)
-            .with("prefix", prefix);
-        outputs.push(Output::Event(event.with("maar", address)));
-        let mut release = Release {
-            identifier: identifier.clone(),
-            address,
-            prefix,
-            access_technology_type: anchor.access_technology_type,
-            home,
-            stays_at: None,
-            exchange: self.new_exchange(now),
-        };
-        let update = self.update_of_release(&mut release, now);
-        outputs.push(when_saved(update));
-        self.state.releases.push(release);
-    }
-
-    /// The update that tells a MAAR that it is not the anchor of a prefix.
-    pub(super) fn update_of_release(&mut self, release: &mut Release, now: Time) -> Output {
-        let anchor = Anchor {
-            address: release.address,
-            prefix: release.prefix,
-            access_technology_type: release.access_technology_type,
-            serving_endpoint: None,
-        };
-        let Some(stays_at) = release.stays_at else {
-            return self.update_for(&release.identifier, anchor, None, &mut release.exchange, now);
-        };
-        let lifetime = self.settings.timers.binding_lifetime;
-        let serving = Some((stays_at, lifetime));
-        let update = self.update_for(&release.identifier, anchor, serving, &mut release.exchange, now);
-        with_step(update, RelocationStep::Yield, stays_at)
     }
 
     fn deregistration(

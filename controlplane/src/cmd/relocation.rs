@@ -288,6 +288,7 @@ impl Cmd {
         binding.adopted.push(AdoptedPrefix {
             prefix,
             home: previous.home.unwrap_or(previous.address),
+            left_at: previous.left_at,
         });
         relocation.phase = RelocationPhase::Yielding;
         relocation.exchange = self.new_exchange(now);
@@ -299,6 +300,8 @@ impl Cmd {
     fn yielded(&mut self, prefix: Ipv6Net, relocation: &Relocation, now: Time, outputs: &mut Vec<Output>) {
         self.put_relocation(prefix, None);
         self.counters.add("relocations_completed");
+        // Its node may have moved meanwhile, and policy may want it to go on.
+        self.to_relocate.insert(prefix);
         let (from, to) = (relocation.from, relocation.to);
         let took = now.since(relocation.started_at);
         let text = format!("{prefix} is anchored at {to}, no more at {from}");
@@ -307,7 +310,7 @@ impl Cmd {
         outputs.push(Output::Event(event));
         let outcome = Outcome::Relocated { from, to, took };
         outputs.push(Output::Relocation { prefix, outcome });
-        self.drain_more(now, outputs);
+        self.relocate_more(now, outputs);
     }
 
     /// Leaves a prefix whose new anchor has not said that it has it where it is.
@@ -339,6 +342,7 @@ impl Cmd {
             access_technology_type: binding.map_or(0, |it| it.access_technology_type),
             home: None,
             stays_at: Some(relocation.from),
+            moved_to: None,
             exchange: self.new_exchange(now),
         };
         let update = self.update_of_release(&mut release, now);
@@ -346,19 +350,16 @@ impl Cmd {
         outputs.push(when_saved(update));
         self.state.releases.push(release);
         self.try_again(&relocation, prefix, now);
-        self.drain_more(now, outputs);
+        self.relocate_more(now, outputs);
     }
 
     /// What is to go by policy, or because its anchor is drained, is tried again a while later.
     fn try_again(&mut self, relocation: &Relocation, prefix: Ipv6Net, now: Time) {
-        let wanted = self.settings.relocate_after.is_some() || self.state.draining.contains(&relocation.from);
-        if let Some(binding) = self
-            .state
-            .bindings
-            .get_mut(&relocation.identifier)
-            .filter(|_| wanted)
-        {
-            binding.relocate_after(prefix, Some(TRY_AGAIN), now);
+        let drained = self.state.draining.contains(&relocation.from);
+        if let Some(binding) = self.state.bindings.get_mut(&relocation.identifier) {
+            if drained || binding.wants(prefix) {
+                binding.relocate_after(prefix, TRY_AGAIN, now);
+            }
             self.reindex(&relocation.identifier, None);
         }
     }
@@ -381,7 +382,7 @@ impl Cmd {
         outputs.push(Output::Event(event));
         let outcome = failed(&relocation, text);
         outputs.push(Output::Relocation { prefix, outcome });
-        self.drain_more(now, outputs);
+        self.relocate_more(now, outputs);
     }
 
     /// A node has moved, or its session is over: what that means for relocations under way.
@@ -404,10 +405,9 @@ impl Cmd {
 
     /// Sends again what was not answered.
     pub(super) fn retransmit_relocations(&mut self, now: Time, outputs: &mut Vec<Output>) {
-        while let Some((_, prefix)) = self.relocation_deadlines.first().filter(|(at, _)| *at <= now) {
-            let prefix = *prefix;
+        while let Some(prefix) = self.relocation_deadlines.due(now) {
             let Some(mut relocation) = self.state.relocations.get(&prefix).cloned() else {
-                self.relocation_deadlines.pop_first();
+                self.relocation_deadlines.set(&prefix, None);
                 continue;
             };
             let unanswered = relocation.exchange.transmissions;
@@ -456,51 +456,19 @@ impl Cmd {
     /// The only way in which relocations change. What there was before.
     fn put_relocation(&mut self, prefix: Ipv6Net, relocation: Option<Relocation>) -> Option<Relocation> {
         let at = relocation.as_ref().map(|it| it.exchange.retransmit_at);
-        let before = match relocation {
+        self.relocation_deadlines.set(&prefix, at);
+        match relocation {
             Some(relocation) => self.state.relocations.insert(prefix, relocation),
             None => self.state.relocations.remove(&prefix),
-        };
-        if let Some(before) = &before {
-            self.relocation_deadlines
-                .remove(&(before.exchange.retransmit_at, prefix));
-        }
-        if let Some(at) = at {
-            self.relocation_deadlines.insert((at, prefix));
-        }
-        before
-    }
-
-    /// Relocates what has been tunnelled for longer than `cmd.relocate_after_s`.
-    pub(super) fn relocate_by_policy(
-        &mut self,
-        identifier: &MobileNodeIdentifier,
-        now: Time,
-        outputs: &mut Vec<Output>,
-    ) {
-        let Some(binding) = self.state.bindings.get_mut(identifier) else {
-            return;
-        };
-        let to = binding.serving;
-        let mut due = Vec::new();
-        for previous in &mut binding.previous {
-            if previous.relocate_at.is_some_and(|at| at <= now) {
-                previous.relocate_at = None;
-                due.push((previous.prefix, previous.address));
-            }
-        }
-        for (prefix, from) in due {
-            if from != to && self.relocatable(prefix, Some(to)).is_ok() {
-                self.begin(identifier, prefix, from, to, now, outputs);
-            }
         }
     }
 }
 
 impl Binding {
-    /// Prefixes whose tunnel begins to be old at `now`, by policy.
-    pub(super) fn relocate_after(&mut self, prefix: Ipv6Net, after: Option<Duration>, now: Time) {
+    /// Has a prefix tried again.
+    fn relocate_after(&mut self, prefix: Ipv6Net, after: Duration, now: Time) {
         for previous in self.previous.iter_mut().filter(|it| it.prefix == prefix) {
-            previous.relocate_at = after.map(|after| now.after(after));
+            previous.relocate_at = Some(now.after(after));
         }
     }
 }

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
+use kedge_config::PolicyRule;
 use serde::{Deserialize, Serialize};
 
+use super::charging::Contexts;
 use crate::identity::MobileNodeIdentifier;
 use crate::time::Time;
 use crate::wire::mobility::TunnelType;
@@ -23,8 +25,14 @@ pub struct State {
     /// MAARs whose prefixes are to go to where the nodes are.
     #[serde(default)]
     pub draining: BTreeSet<Ipv6Addr>,
+    /// Policies that operators have put, by name; those of the configuration are not among them.
+    #[serde(default)]
+    pub policies: BTreeMap<String, PolicyRule>,
     /// Prefixes that MAARs are being told to release, because the session is over or has too many anchors.
     pub releases: Vec<Release>,
+    /// What is on its way between anchors.
+    #[serde(default)]
+    pub contexts: Contexts,
 }
 
 /// A MAAR that is being told to release a prefix.
@@ -45,6 +53,9 @@ pub struct Release {
     /// The MAAR that goes on anchoring the prefix: a relocation to this one was given up. `None`: nobody does.
     #[serde(default)]
     pub stays_at: Option<Ipv6Addr>,
+    /// Where the node is, which the MAAR may not know: the prefix ends because it has moved on.
+    #[serde(default)]
+    pub moved_to: Option<Ipv6Addr>,
     /// The update on its way.
     pub exchange: Exchange,
 }
@@ -83,6 +94,9 @@ pub struct AdoptedPrefix {
     pub prefix: Ipv6Net,
     /// The MAAR of whose pool it is.
     pub home: Ipv6Addr,
+    /// When the node first moved on from where it got it; `None`: it has not, or nobody knows.
+    #[serde(default)]
+    pub left_at: Option<Time>,
 }
 
 /// Where a node is and which MAARs anchor its prefixes.
@@ -97,6 +111,9 @@ pub struct Binding {
     pub adopted: Vec<AdoptedPrefix>,
     /// The P-MAAR list, oldest first; at most one entry for each (MAAR, prefix).
     pub previous: Vec<Previous>,
+    /// Prefixes that ended when the node moved on, by policy; of those that it had last.
+    #[serde(default)]
+    pub ended: Vec<Ipv6Net>,
     /// Where it stands.
     pub phase: BindingPhase,
     /// When it ends unless renewed.
@@ -105,6 +122,9 @@ pub struct Binding {
     pub sequence: u16,
     /// Timestamp of the last update accepted (RFC 5213 section 5.5).
     pub last_timestamp: u64,
+    /// When the node attached where it is, as its MAAR tells: in the form of a timestamp.
+    #[serde(default)]
+    pub attached_at: u64,
     /// As the serving MAAR told it.
     pub access_technology_type: u8,
     /// As the serving MAAR told it.
@@ -137,9 +157,18 @@ pub struct Previous {
     /// The MAAR of whose pool the prefix is, where that is another one.
     #[serde(default)]
     pub home: Option<Ipv6Addr>,
-    /// When `cmd.relocate_after_s` has it relocated.
+    /// When the node first moved on from where it got it; `None`: nobody knows.
+    #[serde(default)]
+    pub left_at: Option<Time>,
+    /// When policy wants it relocated for its age.
     #[serde(default)]
     pub relocate_at: Option<Time>,
+    /// It is to be relocated, and waits for its turn.
+    #[serde(default)]
+    pub wanted: bool,
+    /// When its anchor confirmed where the node is now.
+    #[serde(default)]
+    pub tunnelled_since: Option<Time>,
     /// Whether it knows where the node is.
     pub phase: PreviousPhase,
     /// What is between it and the serving MAAR; `None`: IPv6-in-IPv6. What both ends are told, until the

@@ -3,15 +3,11 @@
 use std::time::Duration;
 
 use super::fsm::{Anchor, Cmd, Output};
-use super::state::{BindingPhase, Exchange, PreviousPhase, Release};
+use super::state::{BindingPhase, Exchange, PreviousPhase};
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::back_off;
 use crate::time::Time;
-
-/// Transmissions of a release before it is given up. One after which the prefix is free elsewhere, or which says that it is
-/// anchored elsewhere, is never: a MAAR that comes back would have it still.
-const RELEASE_TRANSMISSIONS: u32 = 10;
 
 impl Cmd {
     pub(super) fn tick(&mut self, now: Time, outputs: &mut Vec<Output>) {
@@ -23,6 +19,7 @@ impl Cmd {
         }
         self.retransmit_relocations(now, outputs);
         self.retransmit_releases(now, outputs);
+        self.retransmit_contexts(now, outputs);
     }
 
     fn retransmit(&mut self, identifier: &MobileNodeIdentifier, now: Time, outputs: &mut Vec<Output>) {
@@ -87,47 +84,6 @@ impl Cmd {
                 (None, None) => {}
             }
         }
-    }
-
-    fn retransmit_releases(&mut self, now: Time, outputs: &mut Vec<Output>) {
-        let mut releases = std::mem::take(&mut self.state.releases);
-        releases.retain_mut(|release| {
-            if release.exchange.retransmit_at > now {
-                return true;
-            }
-            let elsewhere = release
-                .stays_at
-                .or(release.home.filter(|home| *home != release.address));
-            if elsewhere.is_none() && release.exchange.transmissions >= RELEASE_TRANSMISSIONS {
-                self.counters.add("releases_given_up");
-                let text = format!(
-                    "{} does not answer: {} may still be bound there",
-                    release.address, release.prefix
-                );
-                outputs.push(Output::Event(
-                    Event::new("release_given_up", text).with("maar", release.address),
-                ));
-                return false;
-            }
-            self.wait_longer(&mut release.exchange, now);
-            outputs.push(self.update_of_release(release, now));
-            true
-        });
-        self.state.releases = releases;
-    }
-
-    /// The anchor of a relocated prefix has let it go: so may the MAAR of whose pool it is.
-    pub(super) fn release_at_home(&mut self, release: Release, now: Time, outputs: &mut Vec<Output>) {
-        let Some(home) = release.home.filter(|home| *home != release.address) else {
-            return;
-        };
-        let anchor = Anchor {
-            address: home,
-            prefix: release.prefix,
-            access_technology_type: release.access_technology_type,
-            serving_endpoint: None,
-        };
-        self.release(&release.identifier, anchor, None, now, outputs);
     }
 
     pub(super) fn wait_longer(&self, exchange: &mut Exchange, now: Time) {

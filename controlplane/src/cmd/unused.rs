@@ -35,7 +35,7 @@ impl Cmd {
         };
         if let Some(it) = given_up {
             self.counters.add("prefixes_given_up");
-            let text = format!("{} has not used {} for long: it ends", it.identifier, it.prefix);
+            let text = format!("{} has no use for {} any more: it ends", it.identifier, it.prefix);
             outputs.push(Output::Event(
                 Event::new("prefix_unused", text)
                     .with("identifier", &it.identifier)
@@ -106,6 +106,7 @@ impl Cmd {
             }
             (None, None) => return Ok(None),
         };
+        binding.note_ended(prefix);
         let access_technology_type = binding.access_technology_type;
         self.reindex(&identifier, Some(&before));
         Ok(Some(GivenUp {

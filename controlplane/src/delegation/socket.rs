@@ -7,7 +7,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
-use super::wire::ALL_RELAYS_AND_SERVERS;
+use super::wire::{ALL_RELAYS_AND_SERVERS, SERVER_PORT};
 use crate::driver::{Received, receive, register};
 
 /// The longest UDP payload.
@@ -15,7 +15,7 @@ const LONGEST: usize = 65_527;
 
 /// A UDP socket that says by which interface a datagram came.
 #[derive(Debug)]
-pub(super) struct DhcpSocket(AsyncFd<Socket>);
+pub(crate) struct DhcpSocket(AsyncFd<Socket>);
 
 impl DhcpSocket {
     /// A socket at `port` of `address`, which may be unspecified.
@@ -34,6 +34,25 @@ impl DhcpSocket {
         Ok(Self(register(socket)?))
     }
 
+    /// A socket for the server's port on one interface alone, which hears what is sent to all servers there.
+    ///
+    /// # Errors
+    /// That of the operating system.
+    pub(crate) fn serve(name: &str, interface: u32) -> io::Result<Self> {
+        let socket = Socket::new(
+            Domain::IPV6,
+            Type::DGRAM.nonblocking().cloexec(),
+            Some(Protocol::UDP),
+        )?;
+        socket.set_only_v6(true)?;
+        socket.bind_device(Some(name.as_bytes()))?;
+        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+        socket.bind(&SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, SERVER_PORT, 0, 0).into())?;
+        let socket = Self(register(socket)?);
+        socket.join(interface)?;
+        Ok(socket)
+    }
+
     /// Hears what is sent to all servers on the link of that interface.
     ///
     /// # Errors
@@ -48,7 +67,7 @@ impl DhcpSocket {
     ///
     /// # Errors
     /// That of the operating system, such as one that a datagram sent before came to.
-    pub(super) async fn receive(&self) -> io::Result<Received> {
+    pub(crate) async fn receive(&self) -> io::Result<Received> {
         receive(&self.0, LONGEST).await
     }
 
@@ -56,7 +75,7 @@ impl DhcpSocket {
     ///
     /// # Errors
     /// That of the operating system.
-    pub(super) fn send(&self, to: Ipv6Addr, port: u16, interface: u32, octets: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&self, to: Ipv6Addr, port: u16, interface: u32, octets: &[u8]) -> io::Result<()> {
         let to = SocketAddrV6::new(to, port, 0, interface);
         self.0.get_ref().send_to(octets, &to.into()).map(|_| ())
     }

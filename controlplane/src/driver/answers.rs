@@ -51,6 +51,7 @@ pub fn info(config: &Config, observer: &Observer, dataplane: Option<u64>) -> pro
         role: match config.node.role {
             Role::Maar => "maar",
             Role::Cmd => "cmd",
+            Role::Dpn => "dpn",
         }
         .to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -49,6 +49,18 @@ pub fn describe(
             text.push_str(&format!(" status {}", error.status));
             event = event.with("status", error.status);
         }
+        MobilityMessage::UpdateNotification(notification) => {
+            let (sequence, reason) = (notification.sequence, notification.reason);
+            text.push_str(&format!(" seq {sequence} reason {reason}"));
+            event = event.with("sequence", sequence).with("reason", reason);
+            event = options(event, &mut text, &notification.options);
+        }
+        MobilityMessage::UpdateNotificationAcknowledgement(acknowledgement) => {
+            let (sequence, status) = (acknowledgement.sequence, acknowledgement.status);
+            text.push_str(&format!(" seq {sequence} status {status}"));
+            event = event.with("sequence", sequence).with("status", status);
+            event = options(event, &mut text, &acknowledgement.options);
+        }
         MobilityMessage::Other(mh_type) => {
             text.push_str(&format!(" type {mh_type}"));
             event = event.with("mh_type", mh_type);
@@ -110,11 +122,13 @@ fn options(mut event: Event, text: &mut String, options: &MobilityOptions) -> Ev
     event
 }
 
-/// PBU, PBA, or the name in full.
+/// PBU, PBA, UPN, UPA, or the name in full.
 pub(super) fn short_name(message: &MobilityMessage) -> &'static str {
     match message {
         MobilityMessage::ProxyBindingUpdate(_) => "PBU",
         MobilityMessage::ProxyBindingAcknowledgement(_) => "PBA",
+        MobilityMessage::UpdateNotification(_) => "UPN",
+        MobilityMessage::UpdateNotificationAcknowledgement(_) => "UPA",
         MobilityMessage::BindingError(_) | MobilityMessage::Other(_) => message.name(),
     }
 }

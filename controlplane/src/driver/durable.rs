@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::net::Ipv6Addr;
 
 use super::Endpoint;
-use crate::wire::mobility::MobilityMessage;
+use crate::identity::MobileNodeIdentifier;
+use crate::wire::mobility::{MobilityMessage, MobilityOptions};
 
 /// Messages that wait for the store, in their order.
 #[derive(Debug, Default)]
@@ -21,13 +22,24 @@ impl Durable {
         self.waiting.push_back((change, to, message));
     }
 
-    /// Sends what may leave when `saved` changes are.
-    pub fn send(&mut self, saved: u64, endpoint: &mut Endpoint) {
+    /// Sends what may leave when `saved` changes are. Of answers comes out to whom they went, and of which node.
+    pub fn send(&mut self, saved: u64, endpoint: &mut Endpoint) -> Vec<(Ipv6Addr, MobileNodeIdentifier)> {
+        let mut sent = Vec::new();
         while self.waiting.front().is_some_and(|(change, ..)| *change <= saved) {
             if let Some((_, to, message)) = self.waiting.pop_front() {
                 endpoint.send(to, &message);
+                sent.extend(answered(message).map(|identifier| (to, identifier)));
             }
         }
+        sent
+    }
+}
+
+/// The node of an answer.
+fn answered(message: MobilityMessage) -> Option<MobileNodeIdentifier> {
+    match message {
+        MobilityMessage::ProxyBindingAcknowledgement(answer) => answer.options.mobile_node_identifier,
+        _ => None,
     }
 }
 
@@ -44,15 +56,15 @@ fn is_about_the_same(one: &MobilityMessage, other: &MobilityMessage) -> bool {
         _ => return false,
     };
     let same = one.mobile_node_identifier == other.mobile_node_identifier;
-    same && one.session_prefixes() == other.session_prefixes()
+    let id = |it: &MobilityOptions| it.context_transfer.as_ref().map(|it| it.id);
+    same && one.session_prefixes() == other.session_prefixes() && id(one) == id(other)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::MobileNodeIdentifier;
     use crate::proxy_binding::UPDATE_FLAGS;
-    use crate::wire::mobility::{MobilityOptions, ProxyBindingUpdate};
+    use crate::wire::mobility::ProxyBindingUpdate;
 
     fn update(sequence: u16, prefix: &str) -> MobilityMessage {
         MobilityMessage::ProxyBindingUpdate(ProxyBindingUpdate {

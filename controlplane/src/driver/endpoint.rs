@@ -210,7 +210,13 @@ impl Endpoint {
                     "refused"
                 }
             }
-            MobilityMessage::ProxyBindingUpdate(_) => "",
+            MobilityMessage::ProxyBindingUpdate(_) | MobilityMessage::UpdateNotification(_) => "",
+            MobilityMessage::UpdateNotificationAcknowledgement(acknowledgement) => {
+                match acknowledgement.status {
+                    ..128 => "accepted",
+                    _ => "refused",
+                }
+            }
             MobilityMessage::BindingError(_) | MobilityMessage::Other(_) => "error",
         };
         *self

@@ -5,22 +5,27 @@
 //! the operator's requests become inputs; outputs are carried out. All state is
 //! owned by that loop, so nothing here takes a lock.
 
+mod access_side;
 mod answers;
 mod clock;
 mod description;
 mod durable;
 mod endpoint;
+mod gtpu_paths;
+mod interfaces;
 mod mobility_socket;
 mod observer;
 mod raw;
 mod reaction;
 mod start;
 
+pub(crate) use access_side::{AccessSide, Attachment, identifier};
 pub use answers::{counters, info, restore, tunnel_name};
 pub use clock::Clock;
 pub use description::describe;
 pub use durable::Durable;
 pub use endpoint::{Endpoint, FromSocket, MessageCount};
+pub(crate) use gtpu_paths::{GtpuPaths, path_input};
 pub use mobility_socket::{Datagram, MobilitySocket};
 pub use observer::Observer;
 pub use raw::{Received, receive, register};

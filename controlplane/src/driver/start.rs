@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Clock, Observer};
 use crate::northbound::{self, Request};
-use crate::{cmd, maar, metrics};
+use crate::{cmd, dpn, maar, metrics};
 
 /// Runs the daemon of `config` until SIGTERM or SIGINT.
 ///
@@ -37,6 +37,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let outcome = match parts.config.node.role {
         Role::Maar => maar::driver::run(parts).await,
         Role::Cmd => cmd::driver::run(parts).await,
+        Role::Dpn => dpn::driver::run(parts).await,
     };
     service.abort();
     if let Some(scrapes) = scrapes {

@@ -13,7 +13,7 @@ use kedge_dataplane_api::model::{self, Filter, MeterRates, Selector, Tables};
 
 use super::tunnel_to;
 use crate::identity::MobileNodeIdentifier;
-use crate::maar::{Node, State};
+use crate::maar::{Node, Phase, State};
 
 /// Most filters that the data plane takes of one prefix.
 pub const MOST_OF_A_PREFIX: usize = 64;
@@ -62,11 +62,49 @@ pub(crate) fn ids(rule: &FilterRule, state: &State) -> Vec<u64> {
     places(rule, state).map(|place| place.id).collect()
 }
 
+/// The ids of the filters that a rule has come to, each with the prefix that it is of.
+pub(crate) fn places_of(rule: &FilterRule, state: &State) -> Vec<(u64, Ipv6Net)> {
+    places(rule, state)
+        .filter_map(|place| Some((place.id, place.prefix?)))
+        .collect()
+}
+
+/// The ids of the meters that a rule has come to, each with its node, or nothing where it is the domain's.
+pub(crate) fn meters(rule: &FilterRule, state: &State) -> BTreeMap<u64, String> {
+    let of = |place: Place<'_>| {
+        let node = place.node.map_or_else(String::new, |(node, _)| node.to_string());
+        (id("meter", &rule.name, &node, ""), node)
+    };
+    places(rule, state).map(of).collect()
+}
+
 /// Where a rule applies.
 struct Place<'a> {
     id: u64,
     node: Option<(&'a MobileNodeIdentifier, &'a Node)>,
     prefix: Option<Ipv6Net>,
+}
+
+impl Place<'_> {
+    /// Whether the prefix is tunnelled, here or from here.
+    fn is_detour(&self) -> bool {
+        let Some(((_, node), prefix)) = self.node.zip(self.prefix) else {
+            return false;
+        };
+        matches!(node.phase, Phase::Anchored { .. }) || node.previous.iter().any(|it| it.prefix == prefix)
+    }
+}
+
+/// The filters of a rule on prefixes that come here by a detour: ids and prefixes.
+pub(crate) fn on_detours<'a>(
+    rule: &'a FilterRule,
+    state: &'a State,
+) -> impl Iterator<Item = (u64, Ipv6Net)> + 'a {
+    places(rule, state).filter_map(|place| {
+        let (_, node) = place.node?;
+        let prefix = place.prefix.filter(|_| place.is_detour())?;
+        (node.phase == Phase::Attached).then_some((place.id, prefix))
+    })
 }
 
 fn places<'a>(rule: &'a FilterRule, state: &'a State) -> impl Iterator<Item = Place<'a>> {
@@ -90,7 +128,10 @@ fn places<'a>(rule: &'a FilterRule, state: &'a State) -> impl Iterator<Item = Pl
         })
         .flat_map(move |(identifier, node)| {
             let previous = node.previous.iter().map(|previous| previous.prefix);
-            let prefixes = std::iter::once(node.home_network_prefix).chain(previous);
+            let prefixes = node.own_prefixes().chain(previous);
+            // One that came with a prefix is that prefix's alone.
+            let only = state.filter_prefixes.get(&rule.name);
+            let prefixes = prefixes.filter(move |prefix| only.is_none_or(|only| only.contains(prefix)));
             prefixes.map(move |prefix| Place {
                 id: id("filter", &rule.name, &identifier.to_string(), &prefix.to_string()),
                 node: Some((identifier, node)),
@@ -120,6 +161,9 @@ fn action(
         FilterAction::Anchor => model::FilterAction::Anchor,
         FilterAction::LocalBreakout => model::FilterAction::LocalBreakout,
         FilterAction::Drop => model::FilterAction::Drop,
+        FilterAction::Hold => model::FilterAction::Hold,
+        FilterAction::NoMobility if place.is_detour() => model::FilterAction::Drop,
+        FilterAction::NoMobility => model::FilterAction::Anchor,
         FilterAction::Tunnel => {
             let maar = rule.maar?;
             let id = match place.node {
@@ -132,15 +176,22 @@ fn action(
             };
             model::FilterAction::Tunnel(id)
         }
-        FilterAction::Meter => model::FilterAction::Meter(meter(config, rule, place, tables)?),
-        FilterAction::NodeMeter => model::FilterAction::NodeMeter(meter(config, rule, place, tables)?),
+        FilterAction::Meter => model::FilterAction::Meter(meter(config, state, rule, place, tables)?),
+        FilterAction::NodeMeter => model::FilterAction::NodeMeter(meter(config, state, rule, place, tables)?),
     })
 }
 
 /// The meter of a rule at one node, for all of its prefixes.
-fn meter(config: &Config, rule: &FilterRule, place: &Place<'_>, tables: &mut Tables) -> Option<u64> {
+fn meter(
+    config: &Config,
+    state: &State,
+    rule: &FilterRule,
+    place: &Place<'_>,
+    tables: &mut Tables,
+) -> Option<u64> {
     let name = rule.meter.as_ref()?;
-    let meter = config.meters.iter().find(|meter| meter.name == *name)?;
+    let configured = config.meters.iter().find(|meter| meter.name == *name);
+    let meter = configured.or_else(|| state.meters.get(name))?;
     let (cir, cbs) = (meter.committed(), meter.cbs_bytes);
     let rates = match meter.second_rate()? {
         SecondRate::Peak(pir, pbs) => MeterRates::Rfc2698 { cir, cbs, pir, pbs },
@@ -167,6 +218,7 @@ fn filter(rule: &FilterRule, scope: Option<Ipv6Net>, action: model::FilterAction
         })
     };
     Filter {
+        name: rule.name.clone(),
         scope,
         priority: rule.priority,
         selector: Selector {
@@ -194,16 +246,17 @@ fn filter(rule: &FilterRule, scope: Option<Ipv6Net>, action: model::FilterAction
 }
 
 /// Whether one more rule would be more than the data plane takes; says what there would be too many of.
-pub(crate) fn too_many(config: &Config, state: &State, more: &FilterRule) -> Option<String> {
-    let others = || rules(config, state).filter(|rule| rule.name != more.name);
+pub(crate) fn too_many<'a>(
+    rules: impl Iterator<Item = &'a FilterRule> + Clone,
+    most_of_domain: usize,
+    more: &FilterRule,
+) -> Option<String> {
+    let others = || rules.clone().filter(|rule| rule.name != more.name);
     if more.applies_to == AppliesTo::Domain {
         let count = 1 + others()
             .filter(|rule| rule.applies_to == AppliesTo::Domain)
             .count();
-        let most = config
-            .dataplane
-            .as_ref()
-            .map_or(0, |dataplane| dataplane.maximum_domain_filters as usize);
+        let most = most_of_domain;
         return (count > most).then(|| {
             format!(
                 "there would be {count} filters of the domain, and dataplane.maximum_domain_filters = {most}"

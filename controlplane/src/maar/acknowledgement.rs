@@ -3,12 +3,14 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
+
 use super::fsm::{Maar, Output};
-use super::state::{Arriving, Exchange, Phase, Previous, Yielded};
+use super::state::{Arriving, Phase, Previous, Yielded};
 use super::timers::PATH_END_MEMORY;
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
-use crate::proxy_binding::{lifetime_span, requested_prefixes};
+use crate::proxy_binding::{Exchange, handoff_indicator, lifetime_span, requested_prefixes};
 use crate::time::Time;
 use crate::wire::mobility::{ProxyBindingAcknowledgement, Status, acknowledgement_flags};
 
@@ -27,6 +29,9 @@ impl Maar {
             self.counters.add("acknowledgements_stranger");
             return;
         }
+        if let Some(transfer) = &acknowledgement.options.context_transfer {
+            return self.context_acknowledged(acknowledgement, transfer, now, outputs);
+        }
         let known = acknowledgement
             .options
             .mobile_node_identifier
@@ -37,7 +42,9 @@ impl Maar {
             return;
         };
         let identifier = identifier.clone();
-        if self.given_up(&identifier, acknowledgement, now, outputs) {
+        if self.given_up(&identifier, acknowledgement, now, outputs)
+            || self.detour_answered(&identifier, acknowledgement)
+        {
             return;
         }
         let Some(node) = self.state.nodes.get(&identifier) else {
@@ -78,11 +85,11 @@ impl Maar {
         } else if acknowledgement.status.is_accepted() {
             self.accepted(&identifier, &exchange, acknowledgement, now, outputs);
         } else {
-            self.refused(&identifier, acknowledgement.status, now, outputs);
+            self.refused(&identifier, &exchange, acknowledgement.status, now, outputs);
         }
     }
 
-    /// RFC 5213 section 6.9.1.2: an answer counts only if it echoes what was sent.
+    /// Whether an answer is one to what was sent; of one that accepts, the prefix too.
     fn echoes_match(
         &self,
         identifier: &MobileNodeIdentifier,
@@ -93,12 +100,8 @@ impl Maar {
         let Some(node) = self.state.nodes.get(identifier) else {
             return false;
         };
-        options.handoff_indicator == Some(exchange.handoff_indicator)
-            && options.access_technology_type == Some(self.settings.access.access_technology_type)
-            && options
-                .link_layer_identifier
-                .as_deref()
-                .is_none_or(|it| it == node.link_layer_address.0)
+        let technology = self.settings.access.access_technology_type;
+        exchange.is_echoed(options, technology, &node.link_layer_address)
             && (!acknowledgement.status.is_accepted()
                 || requested_prefixes(options).contains(&node.home_network_prefix))
     }
@@ -137,7 +140,7 @@ impl Maar {
             self.remove(identifier);
             return;
         }
-        self.agree_on_adopted(identifier, requested_prefixes(&acknowledgement.options), now);
+        self.agree_on_adopted(identifier, &anchored_here(acknowledgement), now);
         let previous = self.permitted_previous(identifier, acknowledgement);
         // A lifetime of 0 would ask for another registration at once, and again.
         let lifetime = lifetime_span(acknowledgement.lifetime.max(1));
@@ -145,12 +148,16 @@ impl Maar {
             return;
         };
         let first = node.phase == Phase::Registering;
-        let changed = first || node.previous != previous;
+        let ended_before = node.ended.clone();
+        let mobilities = &acknowledgement.options.prefix_mobilities;
+        node.take_mobilities(mobilities, &previous, now);
+        let changed = first || node.previous != previous || node.ended != ended_before;
         node.exchange = None;
         node.registered = true;
         node.registered_at = now;
         let last_serving = node.last_serving.take();
         node.previous = previous;
+        node.forget_given_up();
         node.phase = Phase::Attached;
         if first {
             // The previous MAARs are in the order in which they served the node.
@@ -159,6 +166,7 @@ impl Maar {
             let until = now.after(PATH_END_MEMORY);
             node.leaving.clear();
             node.leaving_until = None;
+            node.forget_end_markers();
             node.release_at = None;
             node.arriving = from.map(|from| Arriving { from, home, until });
             if let Some(to) = last_serving {
@@ -195,6 +203,7 @@ impl Maar {
         if changed {
             self.advertise(identifier, false, now, outputs);
         }
+        self.networks_accepted(identifier, first, acknowledgement, now, outputs);
         self.reschedule(identifier);
     }
 
@@ -262,14 +271,18 @@ impl Maar {
     fn refused(
         &mut self,
         identifier: &MobileNodeIdentifier,
+        exchange: &Exchange,
         status: Status,
         now: Time,
         outputs: &mut Vec<Output>,
     ) {
+        self.counters.add("registrations_refused");
+        if self.networks_refused(identifier, status, now, outputs) {
+            return;
+        }
         let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;
         };
-        self.counters.add("registrations_refused");
         let text = format!("{identifier}: the CMD refused: {status}");
         let event = Event::new("registration_refused", text)
             .with("identifier", identifier)
@@ -285,12 +298,22 @@ impl Maar {
             return;
         }
         node.exchange = None;
+        let here = matches!(node.phase, Phase::Registering | Phase::Attached);
+        if here && node.attached_at > exchange.attached_at {
+            // What was refused was of before: it has attached again since.
+            let lifetime = self.binding_lifetime_units();
+            return self.register(identifier, handoff_indicator::UNKNOWN, lifetime, now, outputs);
+        }
         // Withdraw what was advertised, once, while it is still known what that was.
         let advertised = node.advertise_at.take().is_some();
         if node.phase != Phase::Detached {
             node.phase = Phase::Refused { status };
         }
         Self::pause_after_refusal(node, REFUSED_MEMORY, now);
+        if status == Status::BCE_PBU_PREFIX_SET_DO_NOT_MATCH {
+            // It is elsewhere, and may be back at any moment.
+            node.refresh_at = None;
+        }
         if advertised {
             self.advertise(identifier, true, now, outputs);
         }
@@ -301,4 +324,22 @@ impl Maar {
         self.forget_tunnels(identifier);
         self.reschedule(identifier);
     }
+}
+
+/// The prefixes of a node that the MAAR which serves it anchors, as the CMD says: of networks behind it those that no
+/// previous MAAR anchors.
+fn anchored_here(acknowledgement: &ProxyBindingAcknowledgement) -> Vec<Ipv6Net> {
+    let options = &acknowledgement.options;
+    let elsewhere = |prefix: &Ipv6Net| {
+        options
+            .previous_maars
+            .iter()
+            .any(|it| it.home_network_prefix == *prefix)
+    };
+    let networks = options.delegated_prefixes.iter().filter(|it| !elsewhere(it));
+    requested_prefixes(options)
+        .iter()
+        .chain(networks)
+        .copied()
+        .collect()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use super::dpn::Place;
 use super::fsm::{Maar, Output};
 use super::state::{Node, Phase};
 use crate::event::Event;
@@ -21,7 +22,7 @@ impl Maar {
     pub(super) fn attached(
         &mut self,
         identifier: MobileNodeIdentifier,
-        port: String,
+        place: Place,
         link_layer_address: LinkLayerAddress,
         link_local_address: Ipv6Addr,
         now: Time,
@@ -34,7 +35,7 @@ impl Maar {
         let Some(node) = self.state.nodes.get_mut(&identifier) else {
             self.attached_first(
                 identifier,
-                port,
+                place,
                 link_layer_address,
                 link_local_address,
                 now,
@@ -42,7 +43,10 @@ impl Maar {
             );
             return;
         };
-        node.port = port;
+        node.attached_at = node.attached_at.max(place.since(now));
+        if let Some(left) = node.move_to(place) {
+            self.left.push((left, identifier.clone()));
+        }
         node.link_layer_address = link_layer_address;
         node.link_local_address = link_local_address;
         match &node.phase {
@@ -91,7 +95,7 @@ impl Maar {
     fn attached_first(
         &mut self,
         identifier: MobileNodeIdentifier,
-        port: String,
+        place: Place,
         link_layer_address: LinkLayerAddress,
         link_local_address: Ipv6Addr,
         now: Time,
@@ -111,8 +115,11 @@ impl Maar {
         let Some(home_network_prefix) = self.allocate_prefix(now) else {
             return self.refuse_without_prefix(&identifier, outputs);
         };
-        let node = Node {
-            port,
+        let mut node = Node {
+            port: String::new(),
+            dpn: None,
+            attached_at: place.since(now),
+            dpn_timestamp: 0,
             link_layer_address,
             link_local_address,
             phase: Phase::Registering,
@@ -122,8 +129,16 @@ impl Maar {
             previous: Vec::new(),
             adopted: Vec::new(),
             giving_up: Vec::new(),
+            ended: Vec::new(),
+            ends: BTreeMap::new(),
+            detour_limits: BTreeMap::new(),
+            asking: Vec::new(),
+            network_asked: None,
+            network_until: None,
             leaving: Vec::new(),
             leaving_until: None,
+            ended_by: Vec::new(),
+            relay_at: None,
             release_at: None,
             arriving: None,
             sequence: 0,
@@ -137,6 +152,7 @@ impl Maar {
             teid: None,
             tunnels: BTreeMap::new(),
         };
+        node.move_to(place);
         self.counters.add("attachments");
         outputs.push(attached_event(&identifier, &node, "attached"));
         self.state.nodes.insert(identifier.clone(), node);
@@ -178,11 +194,16 @@ impl Maar {
             return;
         }
         self.counters.add("detachments");
+        // Its router asks anew where it is.
+        self.networks_asked.remove(identifier);
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
         node.refresh_at = None;
         node.advertise_at = None;
-        let event = Event::new("node_detached", format!("{identifier} left {}", node.port))
+        let event = Event::new("node_detached", format!("{identifier} left {}", node.place()))
             .with("identifier", identifier)
-            .with("port", &node.port);
+            .with("port", node.place());
         outputs.push(Output::Event(event));
         if deregister {
             self.deregister(identifier, now, outputs);
@@ -225,11 +246,15 @@ impl Maar {
 }
 
 fn attached_event(identifier: &MobileNodeIdentifier, node: &Node, how: &str) -> Output {
-    let text = format!("{identifier} {how} on {}, {}", node.port, node.link_layer_address);
+    let text = format!(
+        "{identifier} {how} on {}, {}",
+        node.place(),
+        node.link_layer_address
+    );
     Output::Event(
         Event::new("node_attached", text)
             .with("identifier", identifier)
-            .with("port", &node.port)
+            .with("port", node.place())
             .with("link_layer_address", node.link_layer_address)
             .with("prefix", node.home_network_prefix),
     )

@@ -58,7 +58,9 @@ impl Maar {
     pub(super) fn all_pools(&self) -> impl Iterator<Item = Ipv6Net> + '_ {
         let delegated = self.state.delegated.iter().flatten();
         let own = self.settings.prefix_pools.iter().copied();
-        own.chain(delegated.map(|pool| pool.prefix))
+        let networks = self.settings.mobile_routers.iter();
+        let networks = networks.flat_map(|it| it.pools.iter().copied());
+        own.chain(delegated.map(|pool| pool.prefix)).chain(networks)
     }
 
     /// Those of which nodes get prefixes at `now`: not what is deprecated, nor what stays with the server.

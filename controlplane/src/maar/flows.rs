@@ -2,15 +2,27 @@
 
 use std::collections::BTreeSet;
 
-use kedge_config::FilterRule;
+use ipnet::Ipv6Net;
+use kedge_config::{FilterAction, FilterRule, Meter};
 
 use super::fsm::{Maar, Output};
+use crate::charging::Record;
 use crate::event::Event;
-use crate::forwarding::filter_ids;
+use crate::forwarding::{filter_ids, places, too_many};
+use crate::identity::MobileNodeIdentifier;
+use crate::time::Time;
+use crate::wire::mobility::Context;
+
+/// Filters that operators may add.
+pub(crate) const MOST_FILTERS: usize = 65_536;
 
 impl Maar {
     /// The operator wants this filter, in place of another of this name if there is one.
-    pub(super) fn put_filter(&mut self, rule: FilterRule, outputs: &mut Vec<Output>) {
+    pub(super) fn put_filter(&mut self, rule: FilterRule, now: Time, outputs: &mut Vec<Output>) {
+        self.drop_filter(&rule.name.clone());
+        if rule.lifetime > 0 {
+            self.state.filter_since.insert(rule.name.clone(), now);
+        }
         self.counters.add("filters_added");
         for id in filter_ids(&rule, &self.state) {
             self.state.expired_filters.remove(&id);
@@ -23,7 +35,7 @@ impl Maar {
 
     /// The operator does not want it any more.
     pub(super) fn delete_filter(&mut self, name: &str, outputs: &mut Vec<Output>) {
-        if self.state.filters.remove(name).is_none() {
+        if !self.drop_filter(name) {
             return;
         }
         self.counters.add("filters_deleted");
@@ -48,12 +60,199 @@ impl Maar {
             return;
         }
         self.counters.add("filters_expired");
-        self.state.filters.remove(&name);
+        self.drop_filter(&name);
         self.forget_expired();
         let text = format!("filter {name} is deleted: its time has passed");
         outputs.push(Output::Event(
             Event::new("filter_expired", text).with("filter", name),
         ));
+    }
+
+    /// Forgets a rule with all that there is of it. Whether there was one.
+    fn drop_filter(&mut self, name: &str) -> bool {
+        self.state.filter_prefixes.remove(name);
+        self.state.filter_since.remove(name);
+        let known = self.state.filters.remove(name).is_some();
+        let rules = self.state.filters.values();
+        let named: BTreeSet<&String> = rules.filter_map(|rule| rule.meter.as_ref()).collect();
+        self.state.meters.retain(|meter, _| named.contains(meter));
+        known
+    }
+
+    /// The filters that operators added for a node go with its prefix. Those for every node and for the domain are this
+    /// gateway's and stay. So does the rule, for what else the node has here. So does one that holds flows: who holds
+    /// releases here, and would not elsewhere.
+    pub(super) fn hand_over_filters(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        prefix: Ipv6Net,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let state = &self.state;
+        let its = |rule: &&FilterRule| {
+            let node = rule.node.as_ref().and_then(|it| it.parse().ok());
+            let only = state.filter_prefixes.get(&rule.name);
+            node.as_ref() == Some(identifier) && only.is_none_or(|it| it.contains(&prefix))
+        };
+        // One that nobody needs any more stays.
+        let needed = |rule: &&FilterRule| {
+            let of_it = places(rule, state).into_iter().find(|(_, it)| *it == prefix);
+            of_it.is_none_or(|(id, _)| !state.expired_filters.contains(&id))
+        };
+        let rules: Vec<FilterRule> = state
+            .filters
+            .values()
+            .filter(its)
+            .filter(|rule| rule.action != FilterAction::Hold)
+            .filter(needed)
+            .cloned()
+            .collect();
+        for rule in rules {
+            let meter = rule.meter.as_ref();
+            let configured = self.settings.meters.iter();
+            let meter = meter.and_then(|name| {
+                let configured = configured.clone().find(|it| it.name == *name);
+                configured.or_else(|| self.state.meters.get(name)).cloned()
+            });
+            let since = self.state.filter_since.get(&rule.name);
+            let passed = since.map_or(0, |since| now.since(*since).as_secs());
+            let left = u64::from(rule.lifetime).saturating_sub(passed).max(1);
+            let lifetime = match rule.lifetime {
+                0 => 0,
+                _ => u32::try_from(left).unwrap_or(u32::MAX),
+            };
+            let text = format!("filter {} goes with {prefix} of {identifier}", rule.name);
+            outputs.push(about(&rule.name, "filter_moves", text, prefix));
+            let record = Record {
+                identifier: identifier.clone(),
+                prefix,
+                context: Context::Filter(Box::new(FilterRule {
+                    node: None,
+                    lifetime,
+                    ..rule
+                })),
+                meter,
+            };
+            self.state.charging.push(record, now);
+        }
+        self.forget_filters_of(prefix);
+        self.send_records(now, outputs);
+    }
+
+    /// Rules that came with a prefix end here with it.
+    pub(super) fn forget_filters_of(&mut self, prefix: Ipv6Net) {
+        let mut over = Vec::new();
+        for (name, prefixes) in &mut self.state.filter_prefixes {
+            if prefixes.remove(&prefix) && prefixes.is_empty() {
+                over.push(name.clone());
+            }
+        }
+        for name in over {
+            self.drop_filter(&name);
+            self.forget_expired();
+        }
+    }
+
+    /// A filter has come with a prefix from the anchor before.
+    pub(super) fn take_filter(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        prefix: Ipv6Net,
+        rule: &FilterRule,
+        meter: Option<&Meter>,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let rule = FilterRule {
+            node: Some(identifier.to_string()),
+            ..rule.clone()
+        };
+        let name = rule.name.clone();
+        let nodes = &self.state.nodes;
+        let has = nodes
+            .get(identifier)
+            .is_some_and(|node| node.own_prefixes().any(|it| it == prefix));
+        if !has || self.state.yielded.contains_key(&prefix) {
+            // It has missed it, by however much: the CMD knows where it went, or that it went nowhere.
+            let record = Record {
+                identifier: identifier.clone(),
+                prefix,
+                context: Context::Filter(Box::new(FilterRule { node: None, ..rule })),
+                meter: meter.cloned(),
+            };
+            self.state.charging.push(record, now);
+            return;
+        }
+        if let Err(why) = self.check_moved(&rule, meter) {
+            self.counters.add("filters_not_moved");
+            let text = format!("filter {name} did not come with {prefix} of {identifier}: {why}");
+            outputs.push(about(&name, "filter_not_moved", text, prefix));
+            return;
+        }
+        self.counters.add("filters_moved");
+        let text = format!("filter {name} has come with {prefix} of {identifier}");
+        outputs.push(about(&name, "filter_moved", text, prefix));
+        let scoped = self.state.filter_prefixes.contains_key(&name);
+        let known = self.state.filters.contains_key(&name);
+        // One that is there for all of the node's prefixes is for this one too.
+        if scoped || !known {
+            let prefixes = self.state.filter_prefixes.entry(name.clone()).or_default();
+            prefixes.insert(prefix);
+        }
+        if !known {
+            if rule.lifetime > 0 {
+                self.state.filter_since.insert(name.clone(), now);
+            }
+            self.state.filters.insert(name, rule);
+        }
+        if let Some(meter) = meter {
+            let configured = self.settings.meters.iter().any(|it| it.name == meter.name);
+            if !configured {
+                self.state.meters.insert(meter.name.clone(), meter.clone());
+            }
+        }
+        // It ends with the prefix, and when that is somebody knows.
+        self.charged(identifier, prefix);
+    }
+
+    /// Why a filter cannot be here what it was there.
+    fn check_moved(&self, rule: &FilterRule, meter: Option<&Meter>) -> Result<(), String> {
+        let state = &self.state;
+        let configured = &self.settings;
+        if configured.filters.iter().any(|it| it.name == rule.name) {
+            return Err("the configuration has another one of this name".to_owned());
+        }
+        // What is left of its time differs.
+        let alike = |one: &FilterRule| FilterRule {
+            lifetime: 0,
+            ..one.clone()
+        };
+        if state
+            .filters
+            .get(&rule.name)
+            .is_some_and(|it| alike(it) != alike(rule))
+        {
+            return Err("there is another one of this name".to_owned());
+        }
+        let mut meters: Vec<Meter> = configured.meters.clone();
+        meters.extend(state.meters.values().cloned());
+        if let Some(meter) = meter {
+            match meters.iter().find(|it| it.name == meter.name) {
+                Some(known) if known != meter => {
+                    return Err(format!("meter {} has other rates here", meter.name));
+                }
+                Some(_) => {}
+                None => meters.push(meter.clone()),
+            }
+            meter.check_alone().map_err(|error| error.to_string())?;
+        }
+        rule.check_alone(&meters).map_err(|error| error.to_string())?;
+        if state.filters.len() >= MOST_FILTERS {
+            return Err(format!("there are {MOST_FILTERS} filters, and may be no more"));
+        }
+        let rules = configured.filters.iter().chain(state.filters.values());
+        too_many(rules, 0, rule).map_or(Ok(()), Err)
     }
 
     /// Only filters of rules that are there can have expired.
@@ -63,4 +262,9 @@ impl Maar {
         let known: BTreeSet<u64> = rules.flat_map(|rule| filter_ids(rule, state)).collect();
         self.state.expired_filters.retain(|id| known.contains(id));
     }
+}
+
+fn about(filter: &str, kind: &'static str, text: String, prefix: Ipv6Net) -> Output {
+    let event = Event::new(kind, text).with("filter", filter);
+    Output::Event(event.with("prefix", prefix))
 }

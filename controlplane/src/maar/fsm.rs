@@ -1,176 +1,23 @@
-//! The state machine: its inputs and outputs, and what all its parts share.
+//! The state machine, and what all its parts share.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
-use kedge_config::{Access, Config, FilterRule, Timers, TunnelType};
 
+use super::dpn::{Notification, Place};
+pub use super::io::{Input, Output};
 use super::pool;
-use super::state::{DelegatedPool, Exchange, Node, Phase, State};
+use super::settings::Settings;
+use super::state::{Node, State};
 use super::tunnels::InUse;
 pub use crate::counters::Counters;
-use crate::event::Event;
-use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
-use crate::proxy_binding::{RefusalLimit, UPDATE_FLAGS, lifetime_units, remember};
+use crate::deadlines::Deadlines;
+use crate::delegation::wire::Message;
+use crate::identity::MobileNodeIdentifier;
+use crate::proxy_binding::RefusalLimit;
 use crate::time::Time;
-use crate::wire::mobility::{MobilityMessage, MobilityOptions, ProxyBindingUpdate, timestamp_from_time};
-use crate::wire::neighbour_discovery::PrefixInformation;
-
-/// What happens to a MAAR.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "one at a time, passed by value once; a box would cost more"
-)]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// A node is on an access link: by Router Solicitation or by the operator's word.
-    Attached {
-        /// Who.
-        identifier: MobileNodeIdentifier,
-        /// On which port.
-        port: String,
-        /// Its link-layer address.
-        link_layer_address: LinkLayerAddress,
-        /// Its link-local address.
-        link_local_address: Ipv6Addr,
-    },
-    /// A node has left the access link.
-    Detached {
-        /// Who.
-        identifier: MobileNodeIdentifier,
-        /// End the session too (RFC 8885 section 3.5: a mere detachment must not).
-        deregister: bool,
-    },
-    /// A Mobility Header message, parsed and with a verified checksum.
-    Message {
-        /// IPv6 source.
-        from: Ipv6Addr,
-        /// The message.
-        message: MobilityMessage,
-    },
-    /// The operator wants this filter; it was checked.
-    PutFilter(FilterRule),
-    /// The operator wants the filter of this name no more.
-    DeleteFilter(String),
-    /// The data plane says that the filter with this id is no longer needed.
-    FilterExpired(u64),
-    /// A peer has no tunnel with a TEID that packets are sent to (3GPP TS 29.281 section 7.3.1).
-    TunnelRefused {
-        /// Its address, of IPv4 in its mapped form.
-        peer: Ipv6Addr,
-        /// Of what it got.
-        teid: u32,
-    },
-    /// A GTP-U tunnel of ours has brought its last (3GPP TS 29.281 section 7.3.2).
-    EndMarker {
-        /// IPv6 source.
-        from: Ipv6Addr,
-        /// Of the tunnel, here.
-        teid: u32,
-    },
-    /// Routes lead here for a prefix that is being taken.
-    Announced(Ipv6Net),
-    /// These pools are delegated to this MAAR now.
-    Pools(Vec<DelegatedPool>),
-    /// An older prefix of a node here has carried nothing for `maar.idle_prefix_s`.
-    Unused(Ipv6Net),
-    /// None of ours lead here any more for a prefix that was yielded.
-    Withdrawn(Ipv6Net),
-    /// It is [`Maar::next_deadline`], or later.
-    Tick,
-}
-
-/// What a MAAR wants done.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "one at a time, passed by value once; a box would cost more"
-)]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send a Mobility Header message from `node.address`.
-    Send {
-        /// IPv6 destination.
-        to: Ipv6Addr,
-        /// The message.
-        message: MobilityMessage,
-    },
-    /// The same, when what is known now would survive a crash: another gateway builds upon it.
-    SendWhenSaved {
-        /// IPv6 destination.
-        to: Ipv6Addr,
-        /// The message.
-        message: MobilityMessage,
-    },
-    /// Send a Router Advertisement to one node.
-    Advertise {
-        /// On this access port.
-        port: String,
-        /// IPv6 destination.
-        link_local_address: Ipv6Addr,
-        /// Link-layer destination.
-        link_layer_address: LinkLayerAddress,
-        /// Its prefixes.
-        prefixes: Vec<PrefixInformation>,
-    },
-    /// Tell a MAAR that nothing more comes to it for a prefix that was tunnelled there, when that is so.
-    EndPath {
-        /// Which MAAR.
-        to: Ipv6Addr,
-        /// The prefix, which we anchor.
-        prefix: Ipv6Net,
-        /// By what.
-        by: crate::wire::mobility::TunnelType,
-    },
-    /// Tell whoever watches.
-    Event(Event),
-}
-
-/// What a MAAR is told by its configuration.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// `node.address`.
-    pub address: Ipv6Addr,
-    /// `maar.cmd`.
-    pub cmds: Vec<Ipv6Addr>,
-    /// `maar.prefix_pools`.
-    pub prefix_pools: Vec<Ipv6Net>,
-    /// `maar.peers`.
-    pub peers: Option<Vec<Ipv6Addr>>,
-    /// `maar.tunnel`.
-    pub tunnel: TunnelType,
-    /// `maar.gtpu_ipv4_address`.
-    pub gtpu_ipv4_address: Option<Ipv4Addr>,
-    /// `maar.maximum_nodes`.
-    pub maximum_nodes: usize,
-    /// `access`.
-    pub access: Access,
-    /// `timers`.
-    pub timers: Timers,
-    /// Routes to prefixes are announced, and [`Input::Announced`] tells when. Without that nothing is relocated here:
-    /// the routes would not follow.
-    pub announces: bool,
-}
-
-impl Settings {
-    /// The settings of a node of role `maar`; `None` for another role.
-    #[must_use]
-    pub fn from_config(config: &Config) -> Option<Self> {
-        let maar = config.maar.as_ref()?;
-        Some(Self {
-            address: config.node.address,
-            cmds: maar.cmd.clone(),
-            prefix_pools: maar.prefix_pools.clone(),
-            peers: maar.peers.clone(),
-            tunnel: maar.tunnel,
-            gtpu_ipv4_address: maar.gtpu_ipv4_address,
-            maximum_nodes: usize::try_from(maar.maximum_nodes).unwrap_or(usize::MAX),
-            access: config.access.clone(),
-            timers: config.timers.clone(),
-            announces: config.announce.is_some(),
-        })
-    }
-}
+use crate::wire::mobility::{MobilityMessage, timestamp_from_time};
 
 /// Names of all counters of a MAAR.
 const COUNTERS: &[&str] = &[
@@ -184,6 +31,15 @@ const COUNTERS: &[&str] = &[
     "filters_deleted",
     "filters_expired",
     "deregistrations_refused_not_serving",
+    "dpn_bindings_expired",
+    "dpn_notifications_retransmitted",
+    "dpn_notifications_sent",
+    "dpn_notifications_unanswered",
+    "dpn_prefixes_withheld",
+    "dpn_updates_accepted",
+    "dpn_updates_answered",
+    "dpn_updates_late",
+    "dpn_updates_refused",
     "registrations_completed",
     "registrations_refused",
     "updates_sent",
@@ -208,13 +64,32 @@ const COUNTERS: &[&str] = &[
     "pools_delegated",
     "pools_lost",
     "end_markers",
+    "end_markers_relayed",
     "end_markers_unexpected",
+    "dhcp_messages",
+    "dhcp_refused_identifiers",
+    "dhcp_unanswered",
+    "mobile_networks_given",
+    "mobile_networks_refused",
+    "mobile_networks_released",
+    "prefixes_end_due",
+    "detours_reported",
+    "detours_not_ended",
     "prefixes_adopted",
     "prefixes_adopted_late",
     "prefixes_given_back",
     "prefixes_unused",
     "prefixes_yielded",
     "prefixes_yielded_freed",
+    "charging_periods_lost",
+    "charging_readings_lost",
+    "contexts_taken",
+    "contexts_sent",
+    "contexts_refused",
+    "contexts_given_up",
+    "filter_counts_given_up",
+    "filters_moved",
+    "filters_not_moved",
 ];
 
 /// The state machine of a MAAR.
@@ -227,15 +102,25 @@ pub struct Maar {
     pub(super) prefixes_in_use: BTreeSet<Ipv6Net>,
     /// TEIDs and tunnel ids in use, derived from the state.
     pub(super) in_use: InUse,
-    /// Next deadline of every node that has one, both ways; derived from the nodes.
-    deadline_of: BTreeMap<MobileNodeIdentifier, Time>,
-    deadlines: BTreeSet<(Time, MobileNodeIdentifier)>,
+    /// Of the nodes, and derived from them.
+    deadlines: Deadlines<MobileNodeIdentifier>,
     /// The same of prefixes that were yielded.
-    pub(super) yielded_deadlines: BTreeSet<(Time, Ipv6Net)>,
+    pub(super) yielded_deadlines: Deadlines<Ipv6Net>,
     /// Prefixes that are being taken and whose they are; derived from the nodes.
     pub(super) taking: BTreeMap<Ipv6Net, MobileNodeIdentifier>,
     /// Prefixes that were yielded and are being withdrawn; derived from those.
     pub(super) withdrawing: BTreeSet<Ipv6Net>,
+    /// Routers that are answered when the CMD has answered.
+    pub(super) networks_asked: BTreeMap<MobileNodeIdentifier, Message>,
+    /// Nodes whose state has changed in this step.
+    pub(super) touched: BTreeSet<MobileNodeIdentifier>,
+    /// Where nodes were that are not there any more, in this step.
+    pub(super) left: Vec<(Ipv6Addr, MobileNodeIdentifier)>,
+    /// What DPNs were asked to do and have not done, and when they are asked again. Not stored: who is not asked any more
+    /// finds out with its next renewal.
+    pub(super) notifications: BTreeMap<(Ipv6Addr, MobileNodeIdentifier), Notification>,
+    pub(super) notification_deadlines: Deadlines<(Ipv6Addr, MobileNodeIdentifier)>,
+    pub(super) last_notification: u16,
     pub(super) refusal_limit: RefusalLimit,
     /// Of Error Indications that are looked into.
     pub(super) indication_limit: RefusalLimit,
@@ -248,7 +133,7 @@ impl Maar {
     #[must_use]
     pub fn new(settings: Settings, mut state: State, teid_key: u64, now: Time) -> Self {
         state.teids.resume(teid_key);
-        let in_use = InUse::new(&state);
+        let in_use = InUse::new(&state, &settings.reserved_teids);
         // A state of before GTP-U has tunnels but no last id.
         state.last_tunnel_id = state.last_tunnel_id.max(in_use.last_tunnel_id());
         let mut maar = Self {
@@ -276,13 +161,18 @@ impl Maar {
             yielded_deadlines: state
                 .yielded
                 .iter()
-                .filter_map(|(prefix, yielded)| Some((yielded.next_deadline()?, *prefix)))
+                .filter_map(|(prefix, yielded)| Some((*prefix, yielded.next_deadline()?)))
                 .collect(),
             state,
             in_use,
             counters: Counters::new(COUNTERS),
-            deadline_of: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
+            deadlines: Deadlines::default(),
+            networks_asked: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            left: Vec::new(),
+            notifications: BTreeMap::new(),
+            notification_deadlines: Deadlines::default(),
+            last_notification: timestamp_from_time(now) as u16,
             refusal_limit: RefusalLimit::default(),
             indication_limit: RefusalLimit::default(),
         };
@@ -311,7 +201,7 @@ impl Maar {
             } => {
                 self.attached(
                     identifier,
-                    port,
+                    Place::Port(port),
                     link_layer_address,
                     link_local_address,
                     now,
@@ -323,34 +213,49 @@ impl Maar {
                 deregister,
             } => self.detached(&identifier, deregister, now, &mut outputs),
             Input::Message { from, message } => match message {
+                MobilityMessage::ProxyBindingUpdate(update) if self.is_of_dpn(from, &update) => {
+                    self.dpn_update(from, &update, now, &mut outputs);
+                }
                 MobilityMessage::ProxyBindingUpdate(update) => self.update(from, &update, now, &mut outputs),
                 MobilityMessage::ProxyBindingAcknowledgement(acknowledgement) => {
                     self.acknowledgement(from, &acknowledgement, now, &mut outputs);
                 }
-                MobilityMessage::BindingError(_) | MobilityMessage::Other(_) => {
-                    self.counters.add("messages_unexpected")
-                }
+                MobilityMessage::BindingError(_)
+                | MobilityMessage::UpdateNotification(_)
+                | MobilityMessage::UpdateNotificationAcknowledgement(_)
+                | MobilityMessage::Other(_) => self.counters.add("messages_unexpected"),
             },
-            Input::PutFilter(rule) => self.put_filter(rule, &mut outputs),
+            Input::PutFilter(rule) => self.put_filter(rule, now, &mut outputs),
             Input::DeleteFilter(name) => self.delete_filter(&name, &mut outputs),
             Input::FilterExpired(id) => self.filter_expired(id, &mut outputs),
             Input::TunnelRefused { peer, teid } => self.tunnel_refused(peer, teid, now, &mut outputs),
-            Input::EndMarker { from, teid } => self.end_marker(from, teid),
+            Input::EndMarker { from, teid } => self.end_marker(from, teid, now),
+            Input::Answered { to, identifier } => self.dpn_answered(to, &identifier, now),
             Input::Announced(prefix) => self.announced(prefix, now, &mut outputs),
             Input::Pools(pools) => self.pools(pools, now, &mut outputs),
             Input::Unused(prefix) => self.unused(prefix, now, &mut outputs),
+            Input::Dhcp { identifier, message } => {
+                self.network_asked(&identifier, *message, now, &mut outputs);
+            }
+            Input::LongDetour(prefix) => self.long_detour(prefix, now, &mut outputs),
+            Input::Counted(reading) => self.counted(reading, now, &mut outputs),
             Input::Withdrawn(prefix) => self.withdrawn(prefix, now),
             Input::Tick => self.tick(now, &mut outputs),
         }
+        self.settle_dpns(now, &mut outputs);
         outputs
     }
 
     /// When [`Input::Tick`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        let nodes = self.deadlines.first().map(|(time, _)| *time);
-        let yielded = self.yielded_deadlines.first().map(|(time, _)| *time);
-        nodes.into_iter().chain(yielded).min()
+        let all = [
+            self.deadlines.next(),
+            self.yielded_deadlines.next(),
+            self.state.charging.outbox.next_deadline(),
+            self.notification_deadlines.next(),
+        ];
+        all.into_iter().flatten().min()
     }
 
     /// What it knows.
@@ -377,31 +282,36 @@ impl Maar {
 
     /// The node whose deadline is the first of those at or before `now`.
     pub(super) fn due(&self, now: Time) -> Option<MobileNodeIdentifier> {
-        self.deadlines
-            .first()
-            .filter(|(time, _)| *time <= now)
-            .map(|(_, identifier)| identifier.clone())
+        self.deadlines.due(now)
     }
 
-    /// Brings the deadline index in line with a node that was changed or removed.
+    /// Brings the deadline index in line with a node that was changed or removed, and what its DPN knows.
     pub(super) fn reschedule(&mut self, identifier: &MobileNodeIdentifier) {
-        if let Some(time) = self.deadline_of.remove(identifier) {
-            self.deadlines.remove(&(time, identifier.clone()));
+        let node = self.state.nodes.get(identifier);
+        if node.is_some_and(|node| node.dpn.is_some()) {
+            self.touched.insert(identifier.clone());
         }
-        if let Some(time) = self.state.nodes.get(identifier).and_then(Node::next_deadline) {
-            self.deadline_of.insert(identifier.clone(), time);
-            self.deadlines.insert((time, identifier.clone()));
-        }
+        self.reschedule_only(identifier);
+    }
+
+    /// The same where its DPN knows.
+    pub(super) fn reschedule_only(&mut self, identifier: &MobileNodeIdentifier) {
+        let node = self.state.nodes.get(identifier);
+        self.deadlines.set(identifier, node.and_then(Node::next_deadline));
     }
 
     /// Forgets a node and frees its prefixes.
     pub(super) fn remove(&mut self, identifier: &MobileNodeIdentifier) {
         if let Some(node) = self.state.nodes.remove(identifier) {
+            if let Some(dpn) = node.dpn.as_ref().filter(|dpn| !dpn.told.is_empty()) {
+                self.left.push((dpn.address, identifier.clone()));
+            }
             for prefix in node.own_prefixes() {
                 self.free_prefix(prefix);
             }
             self.in_use.free(&node);
         }
+        self.networks_asked.remove(identifier);
         self.reschedule(identifier);
     }
 
@@ -410,7 +320,9 @@ impl Maar {
         let prefix = pool::allocate(
             &self.pools_to_give(now),
             &self.prefixes_in_use,
+            &self.state.charging.prefixes,
             &mut self.state.next_prefix,
+            pool::HOME_NETWORK_PREFIX,
         )?;
         self.prefixes_in_use.insert(prefix);
         Some(prefix)
@@ -426,158 +338,11 @@ impl Maar {
     /// Whether tunnels to and from `peer` are allowed.
     pub(super) fn peer_permitted(&self, peer: Ipv6Addr) -> bool {
         peer != self.settings.address
+            && !self.settings.dpns.contains(&peer)
             && self
                 .settings
                 .peers
                 .as_ref()
                 .is_none_or(|peers| peers.contains(&peer))
-    }
-
-    /// Starts an exchange with the CMD; `lifetime` in units of 4 s.
-    pub(super) fn register(
-        &mut self,
-        identifier: &MobileNodeIdentifier,
-        handoff_indicator: u8,
-        lifetime: u16,
-        now: Time,
-        outputs: &mut Vec<Output>,
-    ) {
-        let first_timeout = self.settings.timers.initial_bindack_timeout;
-        let Some(node) = self.state.nodes.get_mut(identifier) else {
-            return;
-        };
-        node.refresh_at = None;
-        node.exchange = Some(Exchange {
-            sequences: Vec::new(),
-            cmd: 0,
-            handoff_indicator,
-            lifetime,
-            retransmit_at: now.after(first_timeout),
-            next_timeout_ms: u64::try_from(first_timeout.as_millis()).unwrap_or(u64::MAX),
-            started_at: now,
-        });
-        self.transmit(identifier, now, outputs);
-    }
-
-    /// Sends the update of a node's exchange, with a number and a timestamp of its own
-    /// (RFC 5213 section 5.5: a repeated timestamp would be refused).
-    pub(super) fn transmit(
-        &mut self,
-        identifier: &MobileNodeIdentifier,
-        now: Time,
-        outputs: &mut Vec<Output>,
-    ) {
-        let endpoint = self.own_endpoint(identifier);
-        let Some(node) = self.state.nodes.get_mut(identifier) else {
-            return;
-        };
-        let Some(exchange) = node.exchange.as_mut() else {
-            return;
-        };
-        let Some(to) = self.settings.cmds.get(exchange.cmd).copied() else {
-            return;
-        };
-        node.sequence = node.sequence.wrapping_add(1);
-        remember(&mut exchange.sequences, node.sequence);
-        let mut update = ProxyBindingUpdate {
-            sequence: node.sequence,
-            flags: UPDATE_FLAGS,
-            lifetime: exchange.lifetime,
-            options: MobilityOptions {
-                mobile_node_identifier: Some(identifier.clone()),
-                home_network_prefixes: vec![node.home_network_prefix],
-                handoff_indicator: Some(exchange.handoff_indicator),
-                access_technology_type: Some(self.settings.access.access_technology_type),
-                timestamp: Some(timestamp_from_time(now)),
-                link_layer_identifier: Some(node.link_layer_address.0.to_vec()),
-                ..MobilityOptions::default()
-            },
-        };
-        if let Some(endpoint) = endpoint {
-            update.options.tell(self.settings.address, endpoint);
-        }
-        self.counters.add("updates_sent");
-        outputs.push(Output::Send {
-            to,
-            message: MobilityMessage::ProxyBindingUpdate(update),
-        });
-        self.reschedule(identifier);
-    }
-
-    /// Advertises to a node what it may use now: its own prefix preferred, older ones
-    /// deprecated (RFC 8885 section 3.7). `withdrawn`: nothing any more (RFC 5213 section 6.12).
-    pub(super) fn advertise(
-        &mut self,
-        identifier: &MobileNodeIdentifier,
-        withdrawn: bool,
-        now: Time,
-        outputs: &mut Vec<Output>,
-    ) {
-        let own = self
-            .state
-            .nodes
-            .get(identifier)
-            .map(|node| node.home_network_prefix);
-        let limits = own.map(|prefix| self.lifetime_limits(prefix, now));
-        let (preferred_limit, valid_limit) = limits.unwrap_or_default();
-        let access = &self.settings.access;
-        let Some(node) = self.state.nodes.get_mut(identifier) else {
-            return;
-        };
-        // On-link is not set: a home network prefix belongs to one node, so there is
-        // no neighbour in it, and everything goes by the MAAR.
-        let information = |prefix, preferred_lifetime| PrefixInformation {
-            prefix,
-            on_link: false,
-            autonomous: true,
-            valid_lifetime: if withdrawn { 0 } else { access.valid_lifetime },
-            preferred_lifetime: if withdrawn { 0 } else { preferred_lifetime },
-        };
-        let mut own = information(node.home_network_prefix, access.preferred_lifetime);
-        own.preferred_lifetime = own.preferred_lifetime.min(preferred_limit);
-        own.valid_lifetime = own.valid_lifetime.min(valid_limit);
-        let mut prefixes = vec![own];
-        // Those relocated here are still old ones: no new flow is to begin on them.
-        let older = node.adopted.iter().map(|it| it.prefix);
-        let older = older.chain(node.previous.iter().map(|previous| previous.prefix));
-        prefixes.extend(older.map(|prefix| information(prefix, 0)));
-        outputs.push(Output::Advertise {
-            port: node.port.clone(),
-            link_local_address: node.link_local_address,
-            link_layer_address: node.link_layer_address,
-            prefixes,
-        });
-        node.advertise_at = (node.phase == Phase::Attached).then(|| {
-            now.after(std::time::Duration::from_secs(
-                access.advertisement_interval.into(),
-            ))
-        });
-        self.counters.add("advertisements_sent");
-        self.reschedule(identifier);
-    }
-
-    /// The lifetime to ask for, in units of 4 s.
-    pub(super) fn binding_lifetime_units(&self) -> u16 {
-        lifetime_units(self.settings.timers.binding_lifetime)
-    }
-}
-
-impl Node {
-    /// The earliest of its timers.
-    pub(super) fn next_deadline(&self) -> Option<Time> {
-        let retransmit_at = self.exchange.as_ref().map(|exchange| exchange.retransmit_at);
-        // While a re-registration is on its way, `refresh_at` waits for its end.
-        let arriving_until = self.arriving.map(|it| it.until);
-        let moves = [self.leaving_until, arriving_until, self.release_at];
-        let adopted = self
-            .adopted
-            .iter()
-            .flat_map(|it| [it.arriving_until, it.uplink_at]);
-        [retransmit_at, self.refresh_at, self.advertise_at, self.expires_at]
-            .into_iter()
-            .chain(moves)
-            .chain(adopted)
-            .flatten()
-            .min()
     }
 }

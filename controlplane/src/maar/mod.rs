@@ -18,18 +18,28 @@
 //!
 //! One file for each kind of input: `attachment`, `acknowledgement` (what the
 //! CMD answers), `update` (what the CMD tells), `relocation` (prefixes whose anchor moves), `flows` (what operators want of
-//! filters), `refused` (what a peer's user plane says), `delegated` (pools that come and go), `timers`. What they share:
-//! `pool` (prefixes), `teid` and `tunnels`.
+//! filters), `refused` (what a peer's user plane says), `delegated` (pools that come and go), `charging` (what was counted), `dpn` (nodes
+//! at forwarding switches of ours), `timers`. What they share: `registration` (what the CMD is asked), `advertisement` (what nodes are
+//! told), `pool` (prefixes), `teid` and `tunnels`.
 
 mod acknowledgement;
+mod advertisement;
 mod attachment;
+mod charging;
 mod delegated;
+mod detour;
+mod dpn;
 pub mod driver;
+mod end_markers;
 mod flows;
 mod fsm;
+mod io;
+mod network;
 mod pool;
 mod refused;
+mod registration;
 mod relocation;
+mod settings;
 mod state;
 mod teid;
 mod timers;
@@ -40,8 +50,12 @@ mod update;
 #[cfg(test)]
 mod tests;
 
-pub use fsm::{Counters, Input, Maar, Output, Settings};
-pub use state::{
-    Adopted, Arriving, Asked, DelegatedPool, Exchange, Node, NodeTunnel, Phase, Previous, State, Yielded,
-};
+pub(crate) use charging::message as record_message;
+pub use charging::{Charged, Charging, CountOf, Counted, FilterCounted, LastReading, Reading};
+pub use dpn::DpnBinding;
+pub(crate) use flows::MOST_FILTERS;
+pub use fsm::{Counters, Input, Maar, Output};
+pub use network::MobileRouters;
+pub use settings::Settings;
+pub use state::{Adopted, Arriving, Asked, DelegatedPool, Node, NodeTunnel, Phase, Previous, State, Yielded};
 pub use teid::TeidSequence;

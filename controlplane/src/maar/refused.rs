@@ -9,6 +9,8 @@
 //! * Its anchor, and the peer its serving MAAR: only the CMD says where a node is. It is told and counted; when
 //!   the node solicits there again, its registration repairs what is here too.
 //!
+//! * Its DPA, and the peer its DPN: the DPN is asked to register the node again.
+//!
 //! At the begin of a tunnel one end may have it a moment before the other. So what comes within
 //! [`SETTLED_AFTER`] of a registration means nothing; packets that still find no tunnel are told of again.
 
@@ -50,6 +52,11 @@ impl Maar {
         let Some(node) = self.state.nodes.get_mut(&identifier) else {
             return;
         };
+        if node.dpn.as_ref().is_some_and(|dpn| dpn.address == maar) {
+            // It has the tunnel again when it has registered the node again.
+            self.counters.add("tunnels_refused_signalled");
+            return self.notify(maar, &identifier, now, outputs);
+        }
         let unsettled = node.exchange.is_some() || now < node.registered_at.after(SETTLED_AFTER);
         if node.phase != Phase::Attached || unsettled {
             self.counters.add("tunnels_refused_left");

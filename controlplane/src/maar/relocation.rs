@@ -39,7 +39,9 @@ use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::{acknowledge, requested_prefixes};
 use crate::time::Time;
-use crate::wire::mobility::{AnchorRelocation, MobilityMessage, ProxyBindingUpdate, RelocationStep, Status};
+use crate::wire::mobility::{
+    AnchorRelocation, MobilityMessage, ProxyBindingUpdate, RelocationStep, Status, is_mobile_network,
+};
 
 /// How long an old anchor goes on tunnelling what comes to it nevertheless.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
@@ -113,6 +115,7 @@ impl Maar {
                 node.previous.retain(|it| it.prefix != prefix);
                 node.adopted.push(Adopted {
                     prefix,
+                    given: false,
                     from,
                     since: now,
                     asked: Some(asked),
@@ -191,6 +194,7 @@ impl Maar {
             until: Some(now.after(LINGER)),
         };
         self.put_yielded(prefix, Some(yielded));
+        self.hand_over_filters(identifier, prefix, now, outputs);
         self.counters.add("prefixes_yielded");
         let text = format!("{prefix} of {identifier} is anchored at {to} now");
         let event = Event::new("anchor_yielded", text)
@@ -258,11 +262,22 @@ impl Maar {
         now: Time,
         outputs: &mut Vec<Output>,
     ) {
+        if self.is_home(identifier, prefix) {
+            self.drop_unheard(identifier);
+        }
         let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;
         };
+        if node.giving_up.iter().any(|(it, _)| *it == prefix) {
+            // As good as the answer, which may have been lost.
+            node.note_ended(prefix);
+        }
         if let Some(at) = node.adopted.iter().position(|it| it.prefix == prefix) {
             node.adopted.remove(at);
+            node.forget_given_up();
+            if matches!(node.phase, Phase::Anchored { .. }) {
+                node.network_asked = node.network_asked.filter(|it| *it != prefix);
+            }
             self.taking.remove(&prefix);
             let text = format!("{prefix} of {identifier} is not anchored here any more");
             outputs.push(told("anchor_released", text, identifier, prefix));
@@ -329,10 +344,9 @@ impl Maar {
 
     /// What is due of prefixes that were yielded.
     pub(super) fn tick_yielded(&mut self, now: Time, outputs: &mut Vec<Output>) {
-        while let Some((_, prefix)) = self.yielded_deadlines.first().filter(|(at, _)| *at <= now) {
-            let prefix = *prefix;
+        while let Some(prefix) = self.yielded_deadlines.due(now) {
             let Some(mut yielded) = self.state.yielded.get(&prefix).cloned() else {
-                self.yielded_deadlines.pop_first();
+                self.yielded_deadlines.set(&prefix, None);
                 continue;
             };
             let identifier = yielded.identifier.clone();
@@ -368,6 +382,12 @@ impl Maar {
             return;
         }
         node.adopted.retain(|it| it.prefix != prefix);
+        if self.is_home(identifier, prefix) {
+            self.drop_unheard(identifier);
+        }
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
         if node.home_network_prefix == prefix {
             if node.adopted.is_empty() {
                 return self.remove(identifier);
@@ -386,7 +406,7 @@ impl Maar {
         let is_yielded = |prefix: &Ipv6Net| self.state.yielded.contains_key(prefix);
         let yielded: Vec<_> = node.own_prefixes().filter(is_yielded).collect();
         // What is left of a node that was released may be a prefix of another MAAR.
-        let ours = self.is_ours(own);
+        let ours = self.is_ours(own) && !is_mobile_network(own);
         let elsewhere = yielded.contains(&own);
         let fresh = if ours && !elsewhere {
             None
@@ -430,7 +450,8 @@ impl Maar {
         let yielded = &self.state.yielded;
         let its = |it: &&Ipv6Net| {
             let known = node.adopted.iter().any(|adopted| adopted.prefix == **it);
-            it.prefix_len() == 64 && (known || yielded.contains_key(*it) || !in_use.contains(*it))
+            (it.prefix_len() == 64 || is_mobile_network(**it))
+                && (known || yielded.contains_key(*it) || !in_use.contains(*it))
         };
         let told: Vec<Ipv6Net> = told.filter(its).copied().collect();
         // While it is being taken the CMD may not have said so yet.
@@ -474,28 +495,24 @@ impl Maar {
     /// The only way in which what is yielded changes.
     fn put_yielded(&mut self, prefix: Ipv6Net, yielded: Option<Yielded>) {
         let deadline = yielded.as_ref().and_then(Yielded::next_deadline);
+        self.yielded_deadlines.set(&prefix, deadline);
         match yielded.as_ref().is_some_and(|it| it.withdrawing) {
             true => self.withdrawing.insert(prefix),
             false => self.withdrawing.remove(&prefix),
         };
-        let before = match yielded {
+        match yielded {
             Some(yielded) => self.state.yielded.insert(prefix, yielded),
             None => self.state.yielded.remove(&prefix),
         };
-        if let Some(at) = before.as_ref().and_then(Yielded::next_deadline) {
-            self.yielded_deadlines.remove(&(at, prefix));
-        }
-        if let Some(at) = deadline {
-            self.yielded_deadlines.insert((at, prefix));
-        }
     }
 }
 
 impl Adopted {
     /// One of which nothing is on its way; nobody knows who had it before.
-    fn settled(prefix: Ipv6Net, own: Ipv6Addr, since: Time) -> Self {
+    pub(super) fn settled(prefix: Ipv6Net, own: Ipv6Addr, since: Time) -> Self {
         Self {
             prefix,
+            given: false,
             from: own,
             since,
             asked: None,

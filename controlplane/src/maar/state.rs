@@ -5,11 +5,14 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
-use kedge_config::FilterRule;
+use kedge_config::{FilterRule, Meter};
 use serde::{Deserialize, Serialize};
 
+use super::charging::Charging;
+use super::dpn::DpnBinding;
 use super::teid::TeidSequence;
 use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
+use crate::proxy_binding::Exchange;
 use crate::time::Time;
 use crate::wire::mobility::{ProxyBindingUpdate, Status, TunnelType};
 
@@ -32,6 +35,18 @@ pub struct State {
     /// Ids of those of their filters that nobody needs any more.
     #[serde(default)]
     pub expired_filters: BTreeSet<u64>,
+    /// Of those that came with prefixes from other anchors: for which prefixes they are. Others are for all of their nodes.
+    #[serde(default)]
+    pub filter_prefixes: BTreeMap<String, BTreeSet<Ipv6Net>>,
+    /// When filters were added that have a lifetime.
+    #[serde(default)]
+    pub filter_since: BTreeMap<String, Time>,
+    /// Meters that came with them, and that the configuration does not have.
+    #[serde(default)]
+    pub meters: BTreeMap<String, Meter>,
+    /// What was counted.
+    #[serde(default)]
+    pub charging: Charging,
     /// Prefixes that were anchored here and are anchored by another MAAR now. One of our pools stays here, given to
     /// nobody, until the CMD says that the session is over.
     #[serde(default)]
@@ -39,6 +54,9 @@ pub struct State {
     /// Pools that a DHCPv6 server has delegated; `None`: none ever could have.
     #[serde(default)]
     pub delegated: Option<Vec<DelegatedPool>>,
+    /// The same of prefixes for networks behind nodes, over their pools.
+    #[serde(default)]
+    pub next_network: u64,
     /// Number of the /64, counted over all pools, at which the search for a free one begins.
     pub next_prefix: u64,
 }
@@ -59,8 +77,17 @@ pub struct DelegatedPool {
 /// One mobile node, as this MAAR sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
-    /// The access port it was last seen on; empty when it never was (cannot happen for `Attached`).
+    /// The access port it was last seen on; empty where that is a DPN's.
     pub port: String,
+    /// The DPN that it is at, where it is at one.
+    #[serde(default)]
+    pub dpn: Option<DpnBinding>,
+    /// When it attached here last, in the form of a timestamp.
+    #[serde(default)]
+    pub attached_at: u64,
+    /// Timestamp of the newest update accepted from a DPN (RFC 5213 section 5.5).
+    #[serde(default)]
+    pub dpn_timestamp: u64,
     /// Its link-layer address.
     pub link_layer_address: LinkLayerAddress,
     /// Its link-local address, to which advertisements go.
@@ -79,7 +106,27 @@ pub struct Node {
     /// Prefixes that it uses no more and that the CMD was told of, each with the number of the update.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub giving_up: Vec<(Ipv6Net, u16)>,
-    /// Prefixes that other MAARs gave it and this one anchors now, besides `home_network_prefix`; oldest first.
+    /// Prefixes that it had and that have ended, by policy of the CMD: it is told so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<Ipv6Net>,
+    /// When older prefixes of it end, by policy of the CMD.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ends: BTreeMap<Ipv6Net, Time>,
+    /// Of those in `previous`, how many octets each may carry before the CMD is asked to have it anchored here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub detour_limits: BTreeMap<Ipv6Net, u64>,
+    /// Numbers of the last updates that asked so.
+    #[serde(skip)]
+    pub asking: Vec<u16>,
+    /// The prefix of the network behind it, of which the CMD has not heard yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_asked: Option<Ipv6Net>,
+    /// When the prefix of the network behind it is not valid any more; `None`: there is none, or it is as long as the
+    /// session.
+    #[serde(default)]
+    pub network_until: Option<Time>,
+    /// Prefixes that other MAARs gave it and this one anchors now, besides `home_network_prefix`, and those of
+    /// networks behind it; oldest first.
     #[serde(default)]
     pub adopted: Vec<Adopted>,
     /// What `previous` was when it left for another MAAR: what its anchors still have on the way here
@@ -89,6 +136,12 @@ pub struct Node {
     /// When nothing of that can be on the way any more.
     #[serde(default)]
     pub leaving_until: Option<Time>,
+    /// Of those in `previous` and `leaving`, the MAARs whose GTP-U tunnel to here has brought its last.
+    #[serde(skip)]
+    pub ended_by: Vec<Ipv6Addr>,
+    /// When that is said to the MAAR that serves it now.
+    #[serde(skip)]
+    pub relay_at: Option<Time>,
     /// When the MAAR that serves it now is ready for its packets; they wait until then.
     #[serde(default)]
     pub release_at: Option<Time>,
@@ -144,7 +197,7 @@ impl State {
                 .copied()
                 .chain(delegated())
                 .any(|pool| pool.contains(prefix));
-            !ours || node.adopted.iter().any(|it| it.prefix == *prefix)
+            !ours || node.adopted.iter().any(|it| it.prefix == *prefix && !it.given)
         })
     }
 }
@@ -176,6 +229,9 @@ impl Node {
 pub struct Adopted {
     /// The prefix.
     pub prefix: Ipv6Net,
+    /// It was given here, for the network behind the node, and no other MAAR has had it.
+    #[serde(default)]
+    pub given: bool,
     /// The MAAR that anchored it before; our own address where nobody knows any more.
     pub from: Ipv6Addr,
     /// When it was taken.
@@ -289,23 +345,4 @@ pub struct Previous {
     pub address: Ipv6Addr,
     /// The prefix.
     pub prefix: Ipv6Net,
-}
-
-/// An update on its way, sent once or several times.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exchange {
-    /// Sequence numbers of all its transmissions; an answer to any of them counts.
-    pub sequences: Vec<u16>,
-    /// Index into the configured CMD addresses.
-    pub cmd: usize,
-    /// Handoff Indicator as sent; an answer must echo it.
-    pub handoff_indicator: u8,
-    /// In units of 4 s as sent; 0 = de-registration.
-    pub lifetime: u16,
-    /// When to send again.
-    pub retransmit_at: Time,
-    /// How long to wait after that.
-    pub next_timeout_ms: u64,
-    /// When the first transmission left.
-    pub started_at: Time,
 }

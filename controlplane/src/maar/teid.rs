@@ -25,7 +25,7 @@ pub struct TeidSequence {
 
 impl TeidSequence {
     /// Starts a sequence with `key`; one that was stored goes on with its own.
-    pub(super) fn resume(&mut self, key: u64) {
+    pub(crate) fn resume(&mut self, key: u64) {
         if self.key.is_some() {
             self.next = self.next.wrapping_add(FORGOTTEN_AT_MOST);
         } else {
@@ -34,7 +34,7 @@ impl TeidSequence {
     }
 
     /// The next one that is not `in_use`. `None` where all are, or before [`TeidSequence::resume`].
-    pub(super) fn allocate(&mut self, in_use: &BTreeSet<NonZeroU32>) -> Option<NonZeroU32> {
+    pub(crate) fn allocate(&mut self, in_use: &BTreeSet<NonZeroU32>) -> Option<NonZeroU32> {
         let key = self.key?;
         // One of the numbers gives 0, which is no TEID of a tunnel (3GPP TS 29.281 section 5.1).
         for _ in 0..in_use.len().saturating_add(2) {

@@ -1,6 +1,8 @@
 //! What a MAAR refuses or ignores. (What it does: `tests/domain.rs`.)
 
+mod charging;
 mod delegated;
+mod dpn;
 mod moves;
 
 use std::net::Ipv6Addr;
@@ -26,12 +28,17 @@ const PEER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 1);
 
 fn maar(change: impl FnOnce(&mut Settings)) -> Maar {
     let mut settings = Settings {
+        mobile_routers: None,
+        filters: Vec::new(),
+        meters: Vec::new(),
         address: OWN,
         cmds: vec![CMD],
         prefix_pools: vec!["2001:db8:100::/63".parse().unwrap()],
         peers: Some(vec![PEER]),
         gtpu_ipv4_address: None,
         tunnel: TunnelType::Ipv6InIpv6,
+        reserved_teids: Vec::new(),
+        dpns: Vec::new(),
         maximum_nodes: 10,
         access: Access::default(),
         timers: Timers::default(),
@@ -254,7 +261,7 @@ fn status_of(maar: &mut Maar, from: Ipv6Addr, update: ProxyBindingUpdate) -> Opt
 #[test]
 fn each_update_that_is_refused_has_its_status_and_changes_nothing() {
     type Change = fn(&mut ProxyBindingUpdate);
-    let cases: [(&str, Change, u8); 12] = [
+    let cases: [(&str, Change, u8); 13] = [
         (
             "no identifier",
             |it| it.options.mobile_node_identifier = None,
@@ -290,7 +297,16 @@ fn each_update_that_is_refused_has_its_status_and_changes_nothing() {
             129,
         ),
         ("itself", |it| it.options.serving_maar = Some(OWN), 129),
-        ("release of a node that is here", |it| it.lifetime = 0, 129),
+        (
+            "release of a node that is here",
+            |it| (it.lifetime, it.options.serving_maar) = (0, None),
+            129,
+        ),
+        (
+            "the same, and it says so",
+            |it| (it.lifetime, it.options.serving_maar) = (0, Some(OWN)),
+            129,
+        ),
     ];
     for (what, change, status) in cases {
         let mut maar = attached();

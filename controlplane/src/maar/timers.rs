@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::fsm::{Maar, Output};
-use super::state::Phase;
+use super::fsm::Maar;
+use super::io::Output;
+use super::state::{Node, Phase};
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
-use crate::proxy_binding::{back_off, handoff_indicator};
+use crate::proxy_binding::handoff_indicator;
 use crate::time::Time;
 
 /// Transmissions to one CMD before the next one is tried.
@@ -22,13 +23,18 @@ impl Maar {
     pub(super) fn tick(&mut self, now: Time, outputs: &mut Vec<Output>) {
         while let Some(identifier) = self.due(now) {
             self.expire(&identifier, now, outputs);
+            self.expire_dpn(&identifier, now, outputs);
             self.retransmit(&identifier, now, outputs);
             self.refresh(&identifier, now, outputs);
             self.advertise_again(&identifier, now, outputs);
-            self.forget_old_ways(&identifier, now);
+            self.forget_old_ways(&identifier, now, outputs);
+            self.expire_network(&identifier, now, outputs);
+            self.end_due(&identifier, now, outputs);
             self.reschedule(&identifier);
         }
         self.tick_yielded(now, outputs);
+        self.tick_records(now, outputs);
+        self.tick_notifications(now, outputs);
     }
 
     fn expire(&mut self, identifier: &MobileNodeIdentifier, now: Time, outputs: &mut Vec<Output>) {
@@ -98,8 +104,7 @@ impl Maar {
         if exchange.sequences.len() % TRANSMISSIONS_TO_ONE_CMD == 0 {
             exchange.cmd = (exchange.cmd + 1) % cmds;
         }
-        exchange.next_timeout_ms = back_off(exchange.next_timeout_ms, maximum);
-        exchange.retransmit_at = now.after(Duration::from_millis(exchange.next_timeout_ms));
+        exchange.wait_longer(maximum, now);
         self.counters.add("updates_retransmitted");
         self.transmit(identifier, now, outputs);
     }
@@ -130,10 +135,13 @@ impl Maar {
     }
 
     /// Nothing of a node is on the way of before its move any more.
-    fn forget_old_ways(&mut self, identifier: &MobileNodeIdentifier, now: Time) {
+    fn forget_old_ways(&mut self, identifier: &MobileNodeIdentifier, now: Time, outputs: &mut Vec<Output>) {
         let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;
         };
+        for _ in 0..node.relay_end_markers(now, outputs) {
+            self.counters.add("end_markers_relayed");
+        }
         node.release_at = node.release_at.filter(|at| *at > now);
         Self::forget_old_anchors(node, now);
         if node.arriving.is_some_and(|it| it.until <= now) {
@@ -142,6 +150,7 @@ impl Maar {
         if node.leaving_until.is_some_and(|at| at <= now) {
             node.leaving_until = None;
             node.leaving.clear();
+            node.forget_end_markers();
         }
         self.forget_tunnels(identifier);
     }
@@ -157,5 +166,39 @@ impl Maar {
         if node.phase == Phase::Attached {
             self.advertise(identifier, false, now, outputs);
         }
+    }
+}
+
+impl Node {
+    /// The earliest of its timers.
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        let retransmit_at = self.exchange.as_ref().map(|exchange| exchange.retransmit_at);
+        // While a re-registration is on its way, `refresh_at` waits for its end.
+        let arriving_until = self.arriving.map(|it| it.until);
+        let unheard = matches!(self.phase, Phase::Anchored { .. }) && self.network_asked.is_some();
+        let network = self.network_until;
+        let network = network.filter(|_| unheard || self.phase == Phase::Attached);
+        let ends = self.ends.values().min().copied();
+        let ends = ends.filter(|_| self.phase == Phase::Attached);
+        let dpn = self.dpn.as_ref().and_then(|dpn| dpn.expires_at);
+        let moves = [
+            self.leaving_until,
+            arriving_until,
+            self.release_at,
+            self.relay_at,
+            network,
+            ends,
+            dpn,
+        ];
+        let adopted = self
+            .adopted
+            .iter()
+            .flat_map(|it| [it.arriving_until, it.uplink_at]);
+        [retransmit_at, self.refresh_at, self.advertise_at, self.expires_at]
+            .into_iter()
+            .chain(moves)
+            .chain(adopted)
+            .flatten()
+            .min()
     }
 }

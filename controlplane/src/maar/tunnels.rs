@@ -17,10 +17,14 @@ pub(super) struct InUse {
 }
 
 impl InUse {
-    pub(super) fn new(state: &State) -> Self {
+    /// `reserved` are nobody's.
+    pub(super) fn new(state: &State, reserved: &[NonZeroU32]) -> Self {
         let nodes = || state.nodes.values();
         Self {
-            teids: nodes().filter_map(|node| node.teid).collect(),
+            teids: nodes()
+                .filter_map(|node| node.teid)
+                .chain(reserved.iter().copied())
+                .collect(),
             tunnel_ids: nodes()
                 .flat_map(|node| node.tunnels.values().map(|tunnel| tunnel.id))
                 .chain(state.tunnel_ids.values().copied())
@@ -115,20 +119,6 @@ impl Maar {
         }
     }
 
-    /// Nothing more comes from where the node with this TEID was before.
-    pub(super) fn end_marker(&mut self, from: Ipv6Addr, teid: u32) {
-        let its = |node: &&mut Node| node.teid.is_some_and(|it| it.get() == teid);
-        let node = self.state.nodes.values_mut().find(its);
-        match node.filter(|node| node.arriving.is_some_and(|it| it.from == from)) {
-            Some(node) => {
-                // Its deadline stays, which then finds nothing to do.
-                node.arriving = None;
-                self.counters.add("end_markers");
-            }
-            None => self.counters.add("end_markers_unexpected"),
-        }
-    }
-
     /// Forgets the tunnels of a node to MAARs that are no peers of it any more.
     pub(super) fn forget_tunnels(&mut self, identifier: &MobileNodeIdentifier) {
         let Some(node) = self.state.nodes.get(identifier) else {
@@ -141,6 +131,7 @@ impl Maar {
             .filter(|peer| {
                 let prefixes = node.previous.iter().chain(&node.leaving);
                 node.last_serving != Some(*peer)
+                    && node.dpn.as_ref().is_none_or(|it| it.address != *peer)
                     && node.arriving.is_none_or(|it| it.from != *peer)
                     && node.adopted.iter().all(|it| it.from != *peer)
                     && prefixes.map(|it| it.address).all(|it| it != *peer)

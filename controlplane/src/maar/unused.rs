@@ -6,6 +6,7 @@
 //! its answer ends it here. An update that is lost is not repeated: the prefix is as unused the next time.
 
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 use ipnet::Ipv6Net;
 
@@ -17,33 +18,89 @@ use crate::proxy_binding::{UPDATE_FLAGS, handoff_indicator};
 use crate::time::Time;
 use crate::wire::mobility::{
     AnchorRelocation, MobilityMessage, MobilityOptions, ProxyBindingAcknowledgement, ProxyBindingUpdate,
-    RelocationStep, timestamp_from_time,
+    RelocationStep, is_mobile_network, timestamp_from_time,
 };
+
+/// What is to end, and was not answered, is tried again after this.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 impl Maar {
     /// A prefix of a node here has carried nothing for `maar.idle_prefix_s`.
     pub(super) fn unused(&mut self, prefix: Ipv6Net, now: Time, outputs: &mut Vec<Output>) {
         let own = self.settings.address;
+        let found = self.state.nodes.iter().find(|(_, node)| {
+            node.phase == Phase::Attached && node.exchange.is_none() && node.older(own).any(|it| it == prefix)
+        });
+        let Some(identifier) = found.map(|(identifier, _)| identifier.clone()) else {
+            return;
+        };
+        let text = format!("{identifier} has not used {prefix} for long: it is given up");
+        outputs.push(told(&identifier, prefix, "prefix_unused", text));
+        self.counters.add("prefixes_unused");
+        self.give_up(&identifier, prefix, now, outputs);
+    }
+
+    /// Gives up what ends by policy.
+    pub(super) fn end_due(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let own = self.settings.address;
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        if node.phase != Phase::Attached {
+            return;
+        }
+        let due = |(_, at): &(&Ipv6Net, &Time)| **at <= now;
+        let due: Vec<_> = node.ends.iter().filter(due).map(|(prefix, _)| *prefix).collect();
+        for prefix in due {
+            let Some(node) = self.state.nodes.get_mut(identifier) else {
+                return;
+            };
+            let has = node.older(own).any(|it| it == prefix);
+            if !has && !node.has_besides(prefix) {
+                node.ends.remove(&prefix);
+                continue;
+            }
+            // Until it is answered; or, while its anchor moves, until it is settled where that is.
+            node.ends.insert(prefix, now.after(TRY_AGAIN));
+            if has && node.exchange.is_none() {
+                let text = format!("{identifier} has left {prefix} behind for so long that it ends");
+                outputs.push(told(identifier, prefix, "prefix_end_due", text));
+                self.counters.add("prefixes_end_due");
+                self.give_up(identifier, prefix, now, outputs);
+            }
+        }
+    }
+
+    /// Tells the CMD that a node here does not need a prefix any more.
+    pub(super) fn give_up(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        prefix: Ipv6Net,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let own = self.settings.address;
         let access_technology_type = self.settings.access.access_technology_type;
         let Some(to) = self.settings.cmds.first().copied() else {
             return;
         };
-        let found = self.state.nodes.iter_mut().find(|(_, node)| {
-            node.phase == Phase::Attached && node.exchange.is_none() && node.older(own).any(|it| it == prefix)
-        });
-        let Some((identifier, node)) = found else {
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;
         };
         node.sequence = node.sequence.wrapping_add(1);
         node.giving_up.retain(|(it, _)| *it != prefix);
         node.giving_up.push((prefix, node.sequence));
-        let update = ProxyBindingUpdate {
+        let mut update = ProxyBindingUpdate {
             sequence: node.sequence,
             flags: UPDATE_FLAGS,
             lifetime: 0,
             options: MobilityOptions {
                 mobile_node_identifier: Some(identifier.clone()),
-                home_network_prefixes: vec![prefix],
                 handoff_indicator: Some(handoff_indicator::UNKNOWN),
                 access_technology_type: Some(access_technology_type),
                 timestamp: Some(timestamp_from_time(now)),
@@ -54,9 +111,7 @@ impl Maar {
                 ..MobilityOptions::default()
             },
         };
-        let text = format!("{identifier} has not used {prefix} for long: it is given up");
-        outputs.push(told(identifier, prefix, "prefix_unused", text));
-        self.counters.add("prefixes_unused");
+        update.options.about(prefix);
         self.counters.add("updates_sent");
         outputs.push(Output::Send {
             to,
@@ -92,6 +147,10 @@ impl Maar {
         }
         let text = format!("{prefix} of {identifier} has ended");
         outputs.push(told(identifier, prefix, "prefix_ended", text));
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return true;
+        };
+        node.note_ended(prefix);
         self.forget_tunnels(identifier);
         self.advertise(identifier, false, now, outputs);
         true
@@ -99,11 +158,35 @@ impl Maar {
 }
 
 impl Node {
+    /// It is told that a prefix has ended.
+    pub(super) fn note_ended(&mut self, prefix: Ipv6Net) {
+        self.ends.remove(&prefix);
+        if !is_mobile_network(prefix) && !self.ended.contains(&prefix) {
+            self.ended.push(prefix);
+        }
+    }
+
+    /// What it has not any more needs no answer: that may have been lost, with the CMD having ended the prefix all the same.
+    pub(super) fn forget_given_up(&mut self) {
+        let mut giving_up = std::mem::take(&mut self.giving_up);
+        giving_up.retain(|(prefix, _)| self.has_besides(*prefix));
+        self.giving_up = giving_up;
+    }
+
+    /// Whether a prefix is one of its besides the newest, wherever it is anchored.
+    fn has_besides(&self, prefix: Ipv6Net) -> bool {
+        let previous = self.previous.iter().map(|it| it.prefix);
+        let mut all = previous.chain(self.adopted.iter().map(|it| it.prefix));
+        all.any(|it| it == prefix)
+    }
+
     /// Its prefixes besides the newest, which new flows use: of those that are anchored by `own`, what was relocated there for good.
     fn older(&self, own: Ipv6Addr) -> impl Iterator<Item = Ipv6Net> + '_ {
         let previous = self.previous.iter().filter(move |it| it.address != own);
         let adopted = self.adopted.iter().filter(|it| it.asked.is_none());
-        previous.map(|it| it.prefix).chain(adopted.map(|it| it.prefix))
+        let all = previous.map(|it| it.prefix).chain(adopted.map(|it| it.prefix));
+        // That of a network behind it is no older one, used or not.
+        all.filter(|prefix| !is_mobile_network(*prefix))
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::net::Ipv6Addr;
 
+use super::end_markers;
 use super::fsm::{Maar, Output};
+use super::network::UNHEARD;
 use super::relocation::check_relocation;
 use super::state::Phase;
-use super::timers::PATH_END_MEMORY;
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::handoff_indicator::RE_REGISTRATION;
@@ -22,6 +23,9 @@ impl Maar {
         outputs: &mut Vec<Output>,
     ) {
         let stranger = !self.settings.cmds.contains(&from);
+        if let Some(transfer) = update.options.context_transfer.as_ref().filter(|_| !stranger) {
+            return self.take_context(from, update, transfer, now, outputs);
+        }
         if !stranger && self.own_attachment_pending(update) {
             // The node is here and the CMD is being told so. Which of the two is newer shows when that
             // is answered; until then no answer is true. The CMD asks again.
@@ -155,8 +159,10 @@ impl Maar {
         } else if node.own_prefixes().all(|it| it != prefix) {
             return Err(Status::NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX);
         } else if update.lifetime == 0 {
-            // A node that is on our own link is not the CMD's to release; what was relocated here is.
-            if here && prefix == node.home_network_prefix {
+            // A node that is on our own link is not the CMD's to release; what was relocated here is, and so is what it
+            // had before it moved on without our notice.
+            let elsewhere = options.serving_maar.is_some_and(|it| it != self.settings.address);
+            if here && !elsewhere && prefix == node.home_network_prefix {
                 return Err(Status::ADMINISTRATIVELY_PROHIBITED);
             }
         } else {
@@ -182,12 +188,25 @@ impl Maar {
         let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;
         };
+        let (phase, home) = (node.phase.clone(), node.home_network_prefix);
         // It was checked that there is one.
         let prefix = requested_prefixes(&update.options).first().copied();
-        let prefix = prefix.unwrap_or(node.home_network_prefix);
+        let prefix = prefix.unwrap_or(home);
         let Some(serving) = update.options.serving_maar.filter(|_| update.lifetime != 0) else {
+            if update.options.serving_maar.is_some() && phase == Phase::Attached {
+                // It has left without our notice.
+                self.detached(identifier, false, now, outputs);
+            }
             return self.release(identifier, prefix, now, outputs);
         };
+        self.networks_asked.remove(identifier);
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        // The CMD knows of this one.
+        node.network_asked = node.network_asked.filter(|it| *it != prefix);
+        // Of what was given up here it has not heard, and the node may use it where it is.
+        node.giving_up.clear();
         match node.phase {
             Phase::Anchored { serving: before } if before == serving => {}
             Phase::Anchored { serving: to } => {
@@ -199,14 +218,19 @@ impl Maar {
             // It has left this link.
             _ => {
                 node.leaving = std::mem::take(&mut node.previous);
-                node.leaving_until = Some(now.after(PATH_END_MEMORY));
+                node.leaving_until = Some(now.after(end_markers::memory(self.settings.timers.release_delay)));
             }
         }
         if node.phase != (Phase::Anchored { serving }) {
             // RFC 8818 FM:6-2, without a word for it in RFC 8885.
             let delay = self.settings.timers.release_delay;
             node.release_at = (!delay.is_zero()).then(|| now.after(delay));
+            node.relay_when_it_has_left(now, !delay.is_zero());
         }
+        // Whether it knows of the network that it was to hear of last, the CMD says now, or not at all.
+        let waits = matches!(node.phase, Phase::Anchored { .. });
+        let until = node.network_until.filter(|_| waits);
+        node.network_until = node.network_asked.map(|_| until.unwrap_or(now.after(UNHEARD)));
         node.arriving = None;
         node.phase = Phase::Anchored { serving };
         node.last_serving = Some(serving);

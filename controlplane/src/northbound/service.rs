@@ -107,6 +107,21 @@ impl ControlPlane for Service {
         self.ask(Request::Filters).await
     }
 
+    async fn list_meters(
+        &self,
+        _: tonic::Request<proto::ListMetersRequest>,
+    ) -> Result<Response<proto::MeterList>, Status> {
+        self.ask(Request::Meters).await
+    }
+
+    async fn read_usage(
+        &self,
+        request: tonic::Request<proto::ReadUsageRequest>,
+    ) -> Result<Response<proto::UsageList>, Status> {
+        self.ask(|reply| Request::Usage(request.into_inner(), reply))
+            .await
+    }
+
     async fn list_paths(
         &self,
         _: tonic::Request<proto::ListPathsRequest>,
@@ -136,6 +151,29 @@ impl ControlPlane for Service {
     ) -> Result<Response<proto::DrainProgress>, Status> {
         self.ask(|reply| Request::DrainProgress(request.into_inner(), reply))
             .await
+    }
+
+    async fn set_policy(
+        &self,
+        request: tonic::Request<proto::PolicyRule>,
+    ) -> Result<Response<proto::SetPolicyReply>, Status> {
+        self.ask(|reply| Request::SetPolicy(request.into_inner(), reply))
+            .await
+    }
+
+    async fn remove_policy(
+        &self,
+        request: tonic::Request<proto::RemovePolicyRequest>,
+    ) -> Result<Response<proto::RemovePolicyReply>, Status> {
+        self.ask(|reply| Request::RemovePolicy(request.into_inner(), reply))
+            .await
+    }
+
+    async fn list_policies(
+        &self,
+        _: tonic::Request<proto::ListPoliciesRequest>,
+    ) -> Result<Response<proto::PolicyList>, Status> {
+        self.ask(Request::Policies).await
     }
 
     async fn list_routes(

@@ -2,18 +2,28 @@
 
 #![allow(unreachable_pub, missing_docs, dead_code, reason = "a module of three tests")]
 
-use std::collections::{BTreeMap, BinaryHeap};
+mod counting;
+
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use ipnet::Ipv6Net;
 use kedge_config::Config;
+use kedge_controlplane::delegation::wire::{
+    DelegatedPrefix, Duid, IdentityAssociation, Message, MessageType, Packet,
+};
+use kedge_controlplane::dpn::Dpn;
 use kedge_controlplane::identity::{LinkLayerAddress, MobileNodeIdentifier};
 use kedge_controlplane::maar::{Maar, Phase};
 use kedge_controlplane::time::Time;
 use kedge_controlplane::wire::mobility::{MobilityMessage, emit, parse};
-use kedge_controlplane::{cmd, forwarding, maar};
+use kedge_controlplane::{cmd, dpn, forwarding, maar};
 use kedge_dataplane_api::model::{Encapsulation, NextHop, SourcePath, Tables, Tunnel};
+
+#[allow(unused_imports, reason = "a module of several tests")]
+pub use counting::{Counting, Key};
+pub mod dpns;
 
 pub const TEID_KEY: u64 = 0x0123_4567_89ab_cdef;
 /// Values of `maar.tunnel` and `cmd.tunnel`.
@@ -77,9 +87,13 @@ pub fn maar_text(index: usize, tunnel: &str) -> String {
         prefix_pools = ["2001:db8:{number}00::/48"]
         tunnel = "{tunnel}"
         {over_ipv4}
+        [maar.mobile_routers]
+        pools = ["2001:db8:f{number}00::/40"]
+        {dpns}
         "#,
         number = index + 1,
         address = maar_address(index),
+        dpns = dpns::known(index),
     )
 }
 
@@ -87,9 +101,9 @@ pub fn cmd_config(tunnel: &str) -> Config {
     let maars: String = (0..3)
         .map(|index| {
             format!(
-                "[[cmd.known_maar]]\naddress = \"{}\"\nprefix_pools = [\"2001:db8:{}00::/48\"]\n",
+                "[[cmd.known_maar]]\naddress = \"{}\"\nprefix_pools = [\"2001:db8:{number}00::/48\", \"2001:db8:f{number}00::/40\"]\n",
                 maar_address(index),
-                index + 1
+                number = index + 1
             )
         })
         .collect();
@@ -131,7 +145,21 @@ pub struct Domain {
     pub sent: usize,
     /// Prefixes of the last advertisement to each node: prefix -> preferred lifetime.
     pub heard: BTreeMap<MobileNodeIdentifier, BTreeMap<Ipv6Net, u32>>,
+    /// Of the last advertisement to each node: prefix -> valid lifetime.
+    pub valid: BTreeMap<MobileNodeIdentifier, BTreeMap<Ipv6Net, u32>>,
+    /// Answers to routers.
+    pub replies: Vec<(u8, Message)>,
+    /// What each router has.
+    pub networks: BTreeMap<u8, Ipv6Net>,
+    /// Of the last advertisement to each node, the prefixes that are not valid any more.
+    pub ended: BTreeMap<MobileNodeIdentifier, Vec<Ipv6Net>>,
     pub on_link: BTreeMap<LinkLayerAddress, MobileNodeIdentifier>,
+    /// What data planes count, where that matters, and when they are read next.
+    pub counting: Option<Counting>,
+    pub read_at: Time,
+    /// Two at maar1, two at maar2.
+    pub dpns: Vec<Dpn>,
+    pub dpn_configs: Vec<Config>,
 }
 
 impl Domain {
@@ -175,6 +203,14 @@ impl Domain {
             lost: Box::new(|| false),
             sent: 0,
             heard: BTreeMap::new(),
+            valid: BTreeMap::new(),
+            replies: Vec::new(),
+            networks: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            counting: None,
+            read_at: now,
+            dpns: dpns::all(now),
+            dpn_configs: (0..4).map(|index| dpns::dpn_config(index, PLAIN)).collect(),
             on_link: (0..=255).map(|index| (node(index).1, node(index).0)).collect(),
         }
     }
@@ -182,6 +218,13 @@ impl Domain {
     pub fn send(&mut self, from: Ipv6Addr, to: Ipv6Addr, message: &MobilityMessage) {
         // Every message crosses the wire format, so the codecs are part of the test.
         let octets = emit(message, from, to).unwrap();
+        if std::env::var("TRACE").is_ok() {
+            eprintln!(
+                "{:?} {}",
+                self.now.0,
+                kedge_controlplane::driver::describe("m", message, from, to, 0).text
+            );
+        }
         self.sent += 1;
         if (self.lost)() {
             return;
@@ -196,25 +239,58 @@ impl Domain {
         for output in outputs {
             match output {
                 maar::Output::Send { to, message } => {
-                    // What was saved 20 ms later in truth: who dies in between is not this domain's subject.
-                    self.store(maar_address(index));
+                    // What was saved 20 ms later in truth: who dies in between is not this domain's subject, but for DPNs.
+                    if dpns::index_of(to).is_none() {
+                        self.store(maar_address(index));
+                    }
                     self.send(maar_address(index), to, &message);
                 }
                 maar::Output::SendWhenSaved { to, message } => {
                     self.store(maar_address(index));
                     self.send(maar_address(index), to, &message);
+                    if let MobilityMessage::ProxyBindingAcknowledgement(answer) = message
+                        && let Some(identifier) = answer.options.mobile_node_identifier
+                        && dpns::index_of(to).is_some()
+                    {
+                        self.maar_input(index, maar::Input::Answered { to, identifier });
+                    }
                 }
                 maar::Output::Advertise {
                     link_layer_address,
                     prefixes,
                     ..
                 } => {
+                    let valid = prefixes.iter().map(|it| (it.prefix, it.valid_lifetime)).collect();
+                    let identifier = self.on_link[&link_layer_address].clone();
+                    self.valid.insert(identifier, valid);
+                    let gone = prefixes.iter().filter(|it| it.valid_lifetime == 0);
+                    let gone = gone.map(|it| it.prefix).collect();
+                    let identifier = self.on_link[&link_layer_address].clone();
+                    self.ended.insert(identifier, gone);
                     let heard = prefixes
                         .iter()
                         .map(|it| (it.prefix, it.preferred_lifetime))
                         .collect();
                     self.heard
                         .insert(self.on_link[&link_layer_address].clone(), heard);
+                }
+                maar::Output::Dhcp { to, message, .. } => {
+                    let number = (0..=255)
+                        .find(|number| node(*number).1.link_local() == to)
+                        .unwrap();
+                    // What crosses the wire is the same.
+                    let octets = message.emit().unwrap();
+                    assert_eq!(Packet::parse(&octets).unwrap(), Packet::Message(message.clone()));
+                    let given = message.delegations.iter().flat_map(|it| &it.prefixes);
+                    if message.message_type == MessageType::Reply {
+                        for delegated in given {
+                            match delegated.valid {
+                                0 => self.networks.remove(&number),
+                                _ => self.networks.insert(number, delegated.prefix),
+                            };
+                        }
+                    }
+                    self.replies.push((number, message));
                 }
                 maar::Output::Event(_) | maar::Output::EndPath { .. } => {}
             }
@@ -233,13 +309,22 @@ impl Domain {
                     self.send(address(CMD), to, &message);
                 }
                 cmd::Output::Relocation { prefix, outcome } => self.outcomes.push((prefix, outcome)),
-                cmd::Output::Event(_) => {}
+                cmd::Output::Event(event) => {
+                    if let Some(counting) = self.counting.as_mut().filter(|_| event.kind == "usage_closed") {
+                        counting.closed(&event);
+                    }
+                }
             }
         }
     }
 
     /// Puts what a daemon knows on disk.
     pub fn store(&mut self, who: Ipv6Addr) {
+        if let Some(index) = dpns::index_of(who) {
+            let stored = serde_json::to_string(self.dpns[index].state()).unwrap();
+            self.stored.insert(who, stored);
+            return;
+        }
         let stored = match (0..3).find(|index| maar_address(*index) == who) {
             Some(index) => serde_json::to_string(self.maars[index].state()),
             None => serde_json::to_string(self.cmd.state()),
@@ -250,6 +335,10 @@ impl Domain {
     /// kill -9, and a start from what was on disk.
     pub fn kill(&mut self, who: Ipv6Addr) {
         let stored = self.stored.get(&who).map_or("", String::as_str);
+        if let Some(index) = dpns::index_of(who) {
+            self.dpns[index] = dpns::dpn(&self.dpn_configs[index], stored, self.now);
+            return;
+        }
         if let Some(index) = (0..3).find(|index| maar_address(*index) == who) {
             let settings = self.maar_settings(index);
             let state = serde_json::from_str(stored).unwrap_or_default();
@@ -266,6 +355,41 @@ impl Domain {
         let outputs = self.cmd.relocate(prefix, maar_address(to), self.now)?;
         self.cmd_outputs(outputs);
         Ok(())
+    }
+
+    /// The router of a node says something; what it has it names.
+    pub fn router(&mut self, number: u8, index: usize, message_type: MessageType) {
+        let mut message = Message::new(message_type, number.into());
+        let (identifier, link_layer_address) = node(number);
+        message.client = Some(Duid::link_layer(link_layer_address));
+        message.rapid_commit = message_type == MessageType::Solicit;
+        let server = self.maar_settings(index).mobile_routers.unwrap().server;
+        let to_one = !matches!(message_type, MessageType::Solicit | MessageType::Rebind);
+        message.server = to_one.then_some(server);
+        let mut association = IdentityAssociation::new(1);
+        association
+            .prefixes
+            .extend(self.networks.get(&number).map(|prefix| DelegatedPrefix {
+                preferred: 0,
+                valid: 0,
+                prefix: *prefix,
+                exclude: None,
+                status: None,
+            }));
+        message.delegations = vec![association];
+        if message_type == MessageType::Release {
+            self.networks.remove(&number);
+        }
+        let message = Box::new(message);
+        self.maar_input(index, maar::Input::Dhcp { identifier, message });
+    }
+
+    /// Puts a policy into the running CMD.
+    pub fn set_policy(&mut self, toml: &str) {
+        let rule = toml::from_str(toml).unwrap();
+        let (_, outputs) = self.cmd.put_policy(rule, self.now).unwrap();
+        self.store(address(CMD));
+        self.cmd_outputs(outputs);
     }
 
     fn maar_settings(&self, index: usize) -> maar::Settings {
@@ -320,16 +444,19 @@ impl Domain {
         loop {
             let flight = self.flights.peek().map(|flight| flight.0.0.0);
             self.follow_routes();
+            self.count();
+            let read = self.counting.as_ref().map(|_| self.read_at);
             let route = self
                 .announced
                 .iter()
                 .map(|(at, ..)| *at)
                 .filter(|at| *at > self.now);
-            let timers = self
-                .maars
-                .iter()
-                .map(Maar::next_deadline)
-                .chain([self.cmd.next_deadline(), route.min()]);
+            let timers = self.maars.iter().map(Maar::next_deadline).chain([
+                self.cmd.next_deadline(),
+                route.min(),
+                read,
+            ]);
+            let timers = timers.chain(self.dpns.iter().map(Dpn::next_deadline));
             let timer = timers.flatten().min();
             let Some(next) = [flight, timer]
                 .into_iter()
@@ -340,6 +467,11 @@ impl Domain {
                 break;
             };
             self.now = self.now.max(next);
+            if read.is_some_and(|at| at <= self.now) {
+                self.read_at = self.now.after(Duration::from_secs(10));
+                self.read_counters();
+                continue;
+            }
             if flight == Some(next) {
                 let Some(Flight(_, from, to, octets)) = self.flights.pop() else {
                     break;
@@ -350,12 +482,19 @@ impl Domain {
                     self.cmd_outputs(outputs);
                 } else if let Some(index) = (0..3).find(|index| maar_address(*index) == to) {
                     self.maar_input(index, maar::Input::Message { from, message });
+                } else if let Some(index) = dpns::index_of(to) {
+                    self.dpn_input(index, dpn::Input::Message { from, message });
                 }
                 continue;
             }
             for index in 0..3 {
                 if self.maars[index].next_deadline().is_some_and(|at| at <= self.now) {
                     self.maar_input(index, maar::Input::Tick);
+                }
+            }
+            for index in 0..self.dpns.len() {
+                if self.dpns[index].next_deadline().is_some_and(|at| at <= self.now) {
+                    self.dpn_input(index, dpn::Input::Tick);
                 }
             }
             if self.cmd.next_deadline().is_some_and(|at| at <= self.now) {
@@ -460,9 +599,13 @@ impl Domain {
             assert_eq!(attached, index == serving, "{identifier} at maar{}", index + 1);
         }
         let here = self.tables(serving);
-        let deliver = NextHop::Deliver {
-            port: "access".to_owned(),
-            link_layer_address: link_layer_address.0,
+        let served = &self.maars[serving].state().nodes[&identifier];
+        let deliver = match &served.dpn {
+            None => NextHop::Deliver {
+                port: "access".to_owned(),
+                link_layer_address: link_layer_address.0,
+            },
+            Some(dpn) => self.way_to_dpn(&here, served.home_network_prefix, dpn.address),
         };
         let adopted = binding.adopted.iter().map(|it| it.prefix);
         let anchored: Vec<_> = std::iter::once(self.prefix(number, serving))
@@ -488,7 +631,6 @@ impl Domain {
             assert_eq!(*next_hop, deliver);
             assert_eq!(own.source.as_ref().unwrap().path, SourcePath::Native);
         }
-        let served = &self.maars[serving].state().nodes[&identifier];
         assert_eq!(served.previous.len(), binding.previous.len());
         for previous in &binding.previous {
             let anchor = (0..3)
@@ -527,13 +669,48 @@ impl Domain {
             [self.prefix(number, serving)],
             "only the newest prefix is preferred"
         );
-        assert_eq!(heard.len(), anchored.len() + binding.previous.len());
+        let ended = binding.ended.iter().collect::<BTreeSet<_>>();
+        assert!(ended.iter().all(|prefix| heard[prefix] == 0));
+        let previous = binding.previous.iter().map(|it| it.prefix);
+        let all = anchored.iter().copied().chain(previous);
+        let all = all.filter(|prefix| prefix.prefix_len() == 64).count();
+        assert_eq!(heard.len(), all + ended.len());
         // Each prefix has one anchor.
         let mut all: Vec<_> = (0..3).flat_map(|index| self.anchored(number, index)).collect();
         let several = all.len();
         all.sort();
         all.dedup();
         assert_eq!(several, all.len(), "{all:?}");
+    }
+
+    /// What the router of a node has is what the CMD says it has.
+    pub fn assert_network(&self, number: u8) {
+        let binding = &self.cmd.state().bindings[&node(number).0];
+        let adopted = binding.adopted.iter().map(|it| it.prefix);
+        let all = adopted.chain(binding.previous.iter().map(|it| it.prefix));
+        let networks: Vec<_> = all.filter(|prefix| prefix.prefix_len() < 64).collect();
+        if let Some(has) = self.networks.get(&number) {
+            assert!(networks.contains(has), "{has} of {networks:?}");
+        }
+        assert!(networks.len() <= 1, "{networks:?}");
+    }
+
+    /// No MAAR anchors a prefix for a node that the node has not.
+    pub fn assert_nothing_left_over(&self, number: u8) {
+        let binding = &self.cmd.state().bindings[&node(number).0];
+        let mut all: Vec<_> = (0..3).flat_map(|index| self.anchored(number, index)).collect();
+        let adopted = binding.adopted.iter().map(|it| it.prefix);
+        let previous = binding.previous.iter().map(|it| it.prefix);
+        let mut its: Vec<_> = binding
+            .prefixes
+            .iter()
+            .copied()
+            .chain(adopted)
+            .chain(previous)
+            .collect();
+        all.sort();
+        its.sort();
+        assert_eq!(all, its);
     }
 }
 

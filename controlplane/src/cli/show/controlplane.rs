@@ -43,10 +43,10 @@ pub(super) async fn nodes(node: &Node, output: Output) -> Result<(), Failure> {
                 once(&found.serving_maar),
                 prefix.prefix.clone(),
                 prefix.anchor.clone(),
-                if prefix.preferred {
-                    "preferred"
-                } else {
-                    "deprecated"
+                match (prefix.network, prefix.preferred) {
+                    (true, _) => "network behind it",
+                    (false, true) => "preferred",
+                    (false, false) => "deprecated",
                 }
                 .to_owned(),
             ]);
@@ -62,6 +62,7 @@ pub(super) async fn nodes(node: &Node, output: Output) -> Result<(), Failure> {
             "serving_maar": found.serving_maar,
             "prefixes": found.prefixes.iter().map(|prefix| json!({
                 "prefix": prefix.prefix, "anchor": prefix.anchor, "preferred": prefix.preferred,
+                "network": prefix.network,
             })).collect::<Vec<_>>(),
         })
     });

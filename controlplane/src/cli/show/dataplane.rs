@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use kedge_dataplane_api::model::{DiscardReason, Encapsulation, NextHop, PrefixEntry, SourcePath};
+use ipnet::Ipv6Net;
+use kedge_dataplane_api::model::{DiscardReason, Encapsulation, NextHop, PrefixEntry, Sender, SourcePath};
 use serde_json::{Value, json};
 
 use super::{address, hexadecimal};
@@ -90,7 +91,7 @@ pub(super) async fn prefixes(node: &Node, output: Output) -> Result<(), Failure>
     let counts: BTreeMap<_, _> = status
         .prefixes
         .iter()
-        .map(|count| (format!("{}/{}", address(&count.address), count.length), count))
+        .map(|count| (prefix_text(&count.address, count.length), count))
         .collect();
     let mut table = Table::new(&[
         "PREFIX",
@@ -103,7 +104,7 @@ pub(super) async fn prefixes(node: &Node, output: Output) -> Result<(), Failure>
     ]);
     let mut values = Vec::new();
     for (prefix, entry) in &tables.prefixes {
-        let count = counts.get(&prefix.to_string());
+        let count = counts.get(&kedge_config::shown(*prefix).to_string());
         let shown = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
         table.row([
             kedge_config::shown(*prefix).to_string(),
@@ -115,9 +116,21 @@ pub(super) async fn prefixes(node: &Node, output: Output) -> Result<(), Failure>
             shown(count.map(|count| count.from_bytes)),
         ]);
         let source = entry.source.as_ref().map(|source| {
+            let (port, link_layer_address, from_tunnel) = match &source.sender {
+                Sender::Node {
+                    port,
+                    link_layer_address,
+                } => (
+                    json!(port),
+                    json!(hexadecimal(link_layer_address, ":")),
+                    Value::Null,
+                ),
+                Sender::Tunnel(id) => (Value::Null, Value::Null, json!(id)),
+            };
             json!({
-                "port": source.port,
-                "link_layer_address": hexadecimal(&source.link_layer_address, ":"),
+                "port": port,
+                "link_layer_address": link_layer_address,
+                "from_tunnel": from_tunnel,
                 "tunnel": match source.path { SourcePath::Native => Value::Null, SourcePath::Tunnel(id) => json!(id) },
             })
         });
@@ -132,6 +145,16 @@ pub(super) async fn prefixes(node: &Node, output: Output) -> Result<(), Failure>
         }));
     }
     output.table(&table, "no prefixes", &values.into())
+}
+
+/// A prefix as people write it; one of IPv4 may come in its IPv4-mapped form.
+fn prefix_text(octets: &[u8], length: u32) -> String {
+    let octets_and_length = <[u8; 16]>::try_from(octets).ok().zip(u8::try_from(length).ok());
+    let net = octets_and_length.and_then(|(octets, length)| Ipv6Net::new(octets.into(), length).ok());
+    net.map_or_else(
+        || format!("{}/{length}", address(octets)),
+        |net| kedge_config::shown(net).to_string(),
+    )
 }
 
 fn discard(reason: DiscardReason) -> &'static str {
@@ -199,7 +222,10 @@ fn source_text(entry: &PrefixEntry) -> String {
             SourcePath::Native => "native".to_owned(),
             SourcePath::Tunnel(id) => format!("tunnel {id}"),
         };
-        format!("{} from {}", path, source.port)
+        match &source.sender {
+            Sender::Node { port, .. } => format!("{path} from {port}"),
+            Sender::Tunnel(id) => format!("{path} from tunnel {id}"),
+        }
     })
 }
 

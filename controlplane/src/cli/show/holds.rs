@@ -1,4 +1,4 @@
-//! The prefixes whose packets wait for a node that moves.
+//! The prefixes whose packets wait for a node that moves, and the flows that filters hold.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use crate::dataplane_sync::prefix_text;
 
 pub(super) async fn holds(node: &Node, output: Output) -> Result<(), Failure> {
     let status = dataplane(node).await?.status().await?;
-    let mut table = Table::new(&["PREFIX", "STATE", ">AGE"]);
+    let mut table = Table::new(&["PREFIX", "FLOWS", "STATE", ">AGE"]);
     let mut values = Vec::new();
     for hold in &status.holds {
         let prefix = prefix_text(&hold.address, hold.length);
@@ -21,9 +21,12 @@ pub(super) async fn holds(node: &Node, output: Output) -> Result<(), Failure> {
             (false, Some(tunnel)) => ("after", format!("waits for what tunnel {tunnel} still brings")),
             (false, None) => ("hold", "on hold".to_owned()),
         };
-        table.row([prefix.clone(), text, span(hold.age_ms)]);
+        let filter = (hold.filter != 0).then_some(hold.filter);
+        let flows = filter.map_or("all".to_owned(), |id| format!("of filter {id}"));
+        table.row([prefix.clone(), flows, text, span(hold.age_ms)]);
         values.push(json!({
             "prefix": prefix,
+            "filter": filter,
             "state": word,
             "after_tunnel": after,
             "age_ms": hold.age_ms,
@@ -34,6 +37,6 @@ pub(super) async fn holds(node: &Node, output: Output) -> Result<(), Failure> {
         "held_bytes": status.held_bytes,
         "prefixes": values,
     });
-    let none = format!("no prefix waits; {} packets do", status.held_packets);
+    let none = format!("no prefix and no flow waits; {} packets do", status.held_packets);
     output.table(&table, &none, &values)
 }

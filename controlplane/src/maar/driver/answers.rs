@@ -10,7 +10,7 @@ use crate::identity::MobileNodeIdentifier;
 use crate::maar::{Node, Phase};
 use crate::metrics::Snapshot;
 use crate::northbound::{Request, proto};
-use crate::path::PathState;
+use crate::wire::mobility::is_mobile_network;
 
 /// Every word for a phase.
 const PHASES: [&str; 6] = [
@@ -32,7 +32,8 @@ impl Daemon {
             Request::Counters(reply) => {
                 let mut all = counters(self.machine.counters(), &self.endpoint);
                 let routes = self.announcing.iter().map(|it| it.announcer().counters());
-                let more = self.counters.iter().chain(self.paths.counters().iter());
+                let own = self.counters.iter().chain(self.access.counters().iter());
+                let more = own.chain(self.paths.counters());
                 let more = more.chain(routes.flat_map(Counters::iter));
                 let figures = self.delegation.as_ref().map(ClientHandle::figures);
                 let more = more.chain(figures.iter().flat_map(|it| &it.counters).copied());
@@ -51,7 +52,7 @@ impl Daemon {
                     reply.send(Ok(proto::DelegationList { delegations }))
                 });
             }
-            Request::Paths(reply) => drop(reply.send(Ok(self.gtpu_paths()))),
+            Request::Paths(reply) => drop(reply.send(Ok(self.paths.list()))),
             Request::Routes(reply) => drop(reply.send(Ok(self.routes()))),
             Request::Metrics(reply) => drop(reply.send(self.metrics())),
             Request::AddFilter(rule, reply) => {
@@ -63,6 +64,8 @@ impl Daemon {
                 drop(reply.send(answer));
             }
             Request::Filters(reply) => drop(reply.send(Ok(self.filters()))),
+            Request::Meters(reply) => drop(reply.send(Ok(self.list_meters()))),
+            Request::Usage(request, reply) => self.read_usage(request, reply),
             Request::Attach(request, reply) => {
                 let answer = self.attach(&request);
                 drop(reply.send(answer));
@@ -71,6 +74,9 @@ impl Daemon {
                 let answer = self.detach(&request);
                 drop(reply.send(answer));
             }
+            Request::SetPolicy(_, reply) => drop(reply.send(Err(no_database()))),
+            Request::RemovePolicy(_, reply) => drop(reply.send(Err(no_database()))),
+            Request::Policies(reply) => drop(reply.send(Err(no_database()))),
             Request::Relocate(_, reply) => drop(reply.send(Err(no_database()))),
             Request::Drain(_, reply) => drop(reply.send(Err(no_database()))),
             Request::DrainProgress(_, reply) => drop(reply.send(Err(no_database()))),
@@ -91,7 +97,7 @@ impl Daemon {
             .map(|(identifier, node)| proto::Node {
                 identifier: identifier.to_string(),
                 state: word(&node.phase).to_owned(),
-                port: node.port.clone(),
+                port: node.place(),
                 link_layer_address: node.link_layer_address.to_string(),
                 link_local_address: node.link_local_address.to_string(),
                 serving_maar: self.serving(node),
@@ -99,24 +105,6 @@ impl Daemon {
             });
         proto::NodeList {
             nodes: nodes.collect(),
-        }
-    }
-
-    fn gtpu_paths(&self) -> proto::PathList {
-        let paths = self.paths.paths().iter().map(|(peer, path)| proto::Path {
-            peer: peer.to_canonical().to_string(),
-            state: match path.state {
-                PathState::Unknown => "unknown",
-                PathState::Up => "up",
-                PathState::Down => "down",
-            }
-            .to_owned(),
-            round_trip_us: path
-                .round_trip
-                .map(|it| u64::try_from(it.as_micros()).unwrap_or(u64::MAX)),
-        });
-        proto::PathList {
-            paths: paths.collect(),
         }
     }
 
@@ -137,12 +125,14 @@ impl Daemon {
                 prefix: prefix.to_string(),
                 anchor: anchor.unwrap_or(self.config.node.address).to_string(),
                 preferred: node.phase == Phase::Attached && prefix == node.home_network_prefix,
+                network: is_mobile_network(prefix),
             }
         });
         let previous = node.previous.iter().map(|previous| proto::NodePrefix {
             prefix: previous.prefix.to_string(),
             anchor: previous.address.to_string(),
             preferred: false,
+            network: is_mobile_network(previous.prefix),
         });
         own.chain(previous).collect()
     }
@@ -200,7 +190,8 @@ impl Daemon {
         let mut all: Vec<_> = self.machine.counters().iter().collect();
         all.extend(self.endpoint.counters());
         all.extend(self.counters.iter());
-        all.extend(self.paths.counters().iter());
+        all.extend(self.access.counters().iter());
+        all.extend(self.paths.counters());
         let announcer = self.announcing.as_ref().zip(self.config.announce.as_ref());
         let routes = announcer.map(|(announcing, section)| announcing.figures(section.daemon.name()));
         if let Some(announcing) = &self.announcing {
@@ -208,7 +199,6 @@ impl Daemon {
         }
         let figures = self.delegation.as_ref().map(ClientHandle::figures);
         all.extend(figures.iter().flat_map(|it| &it.counters).copied());
-        let paths = self.paths.paths().iter();
         let snapshot = Snapshot {
             node: &self.config.node.name,
             role: "maar",
@@ -222,10 +212,9 @@ impl Daemon {
             bindings,
             delegations: figures.as_ref().map(|it| it.delegations),
             dataplane_connected: Some(self.dataplane.is_some()),
-            paths: paths
-                .map(|(peer, path)| (*peer, path.state == PathState::Up))
-                .collect(),
+            paths: self.paths.up(),
             routes,
+            meters: self.meter_figures(),
         };
         self.accumulated
             .render(&snapshot)

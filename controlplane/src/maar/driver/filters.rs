@@ -1,15 +1,15 @@
 //! What the operator wants of filters.
 
+use ipnet::{IpNet, Ipv6Net};
 use kedge_config::{AppliesTo, FilterAction, FilterRule, FlowDirection};
 use tonic::Status;
 
 use super::{Daemon, Input};
+use crate::charging::Count;
 use crate::forwarding;
 use crate::identity::MobileNodeIdentifier;
+use crate::maar::MOST_FILTERS as MOST;
 use crate::northbound::proto;
-
-/// Filters that operators may add.
-const MOST: usize = 65_536;
 
 impl Daemon {
     pub(super) fn add_filter(
@@ -29,7 +29,10 @@ impl Daemon {
             let text = format!("there are {MOST} filters already, and may be no more");
             return Err(Status::resource_exhausted(text));
         }
-        if let Some(text) = forwarding::too_many(&self.config, state, &rule) {
+        let dataplane = self.config.dataplane.as_ref();
+        let most = dataplane.map_or(0, |it| it.maximum_domain_filters as usize);
+        let rules = self.config.filters.iter().chain(state.filters.values());
+        if let Some(text) = forwarding::too_many(rules, most, &rule) {
             return Err(Status::resource_exhausted(text));
         }
         self.process(Input::PutFilter(rule));
@@ -56,7 +59,17 @@ impl Daemon {
             // While there is no tunnel for it, or after its time, a filter is not in the data plane.
             ids.retain(|id| there.contains_key(id));
             let configured = self.config.filters.iter().any(|it| it.name == rule.name);
-            encode(rule, configured, ids)
+            let mut message = encode(rule, configured, ids);
+            let charged = state.charging.prefixes.values();
+            let counted = charged.filter_map(|it| it.filters.get(&rule.name));
+            let carried = counted.fold(Count::default(), |sum, it| sum.plus(it.counted.carried));
+            message.carried_to_packets = carried.to_packets;
+            message.carried_to_bytes = carried.to_bytes;
+            message.carried_from_packets = carried.from_packets;
+            message.carried_from_bytes = carried.from_bytes;
+            let only = state.filter_prefixes.get(&rule.name);
+            message.prefixes = only.into_iter().flatten().map(ToString::to_string).collect();
+            message
         });
         proto::FilterList {
             filters: filters.collect(),
@@ -77,7 +90,10 @@ fn decode(message: &proto::FilterRule) -> Result<FilterRule, Status> {
     fn octet(key: &str, value: u32) -> Result<u8, Status> {
         u8::try_from(value).map_err(|_| wrong(key, &value.to_string(), "must be 0 to 255"))
     }
-    let prefix = "is no IPv6 prefix";
+    let prefix = |key, value| -> Result<Option<Ipv6Net>, Status> {
+        let net = text::<IpNet>(key, value, "is no prefix")?;
+        Ok(net.map(kedge_config::mapped))
+    };
     let ports = "is no port and no range of ports such as 6000-6010";
     let node = text::<MobileNodeIdentifier>("node", &message.node, "is no node's identifier")?;
     Ok(FilterRule {
@@ -99,8 +115,8 @@ fn decode(message: &proto::FilterRule) -> Result<FilterRule, Status> {
             "to-node" => Some(FlowDirection::ToNode),
             other => return Err(wrong("direction", other, "must be from-node or to-node")),
         },
-        source: text("source", &message.source, prefix)?,
-        destination: text("destination", &message.destination, prefix)?,
+        source: prefix("source", &message.source)?,
+        destination: prefix("destination", &message.destination)?,
         protocol: message.protocol.map(|it| octet("protocol", it)).transpose()?,
         source_ports: text("source_ports", &message.source_ports, ports)?,
         destination_ports: text("destination_ports", &message.destination_ports, ports)?,
@@ -124,14 +140,17 @@ fn decode(message: &proto::FilterRule) -> Result<FilterRule, Status> {
         meter: (!message.meter.is_empty()).then(|| message.meter.clone()),
         idle_timeout: message.idle_timeout_s,
         lifetime: message.lifetime_s,
+        relocate_after_s: message.relocate_after_s,
     })
 }
 
-const ACTIONS: [FilterAction; 6] = [
+const ACTIONS: [FilterAction; 8] = [
     FilterAction::Anchor,
     FilterAction::Tunnel,
     FilterAction::LocalBreakout,
     FilterAction::Drop,
+    FilterAction::Hold,
+    FilterAction::NoMobility,
     FilterAction::Meter,
     FilterAction::NodeMeter,
 ];
@@ -150,8 +169,8 @@ fn encode(rule: &FilterRule, configured: bool, ids: Vec<u64>) -> proto::FilterRu
             Some(FlowDirection::FromNode) => "from-node".to_owned(),
             Some(FlowDirection::ToNode) => "to-node".to_owned(),
         },
-        source: text(rule.source.as_ref()),
-        destination: text(rule.destination.as_ref()),
+        source: text(rule.source.map(kedge_config::shown).as_ref()),
+        destination: text(rule.destination.map(kedge_config::shown).as_ref()),
         protocol: rule.protocol.map(u32::from),
         source_ports: text(rule.source_ports.as_ref()),
         destination_ports: text(rule.destination_ports.as_ref()),
@@ -163,8 +182,10 @@ fn encode(rule: &FilterRule, configured: bool, ids: Vec<u64>) -> proto::FilterRu
         meter: rule.meter.clone().unwrap_or_default(),
         idle_timeout_s: rule.idle_timeout,
         lifetime_s: rule.lifetime,
+        relocate_after_s: rule.relocate_after_s,
         configured,
         ids,
+        ..proto::FilterRule::default()
     }
 }
 
@@ -178,6 +199,10 @@ mod tests {
             "name = \"a\"\naction = \"drop\"\napplies_to = \"domain\"\nflow_label = 7",
             "name = \"b\"\naction = \"tunnel\"\nmaar = \"2001:db8::1\"\nnode = \"mn1@example.net\"\nprotocol = \"tcp\"\n\
              destination_ports = \"80-90\"\nsource_ports = 7\nidle_timeout = 3\nlifetime = 4",
+            "name = \"d\"\naction = \"no-mobility\"",
+            "name = \"4\"\naction = \"drop\"\nsource = \"198.51.100.0/24\"\ndestination = \"203.0.113.7/32\"",
+            "name = \"h\"\naction = \"hold\"\nlifetime = 600",
+            "name = \"e\"\naction = \"anchor\"\nrelocate_after_s = 0",
             "name = \"c\"\naction = \"node-meter\"\nmeter = \"m\"\ndirection = \"to-node\"\npriority = 7\n\
              source = \"2001:db8::/32\"\ndestination = \"2001:db9::/32\"\ntraffic_class = 8\ntraffic_class_mask = 252",
         ] {
@@ -211,7 +236,7 @@ mod tests {
         );
         assert_eq!(
             refused(&|it| it.source = "x".to_owned()),
-            "filter.source = x: is no IPv6 prefix"
+            "filter.source = x: is no prefix"
         );
         assert_eq!(
             refused(&|it| it.protocol = Some(256)),

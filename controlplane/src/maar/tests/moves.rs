@@ -118,3 +118,120 @@ fn an_end_marker_ends_the_wait() {
         (1, 2)
     );
 }
+
+/// The times and outputs of all that is due until `until`.
+fn passes(maar: &mut Maar, until: Duration) -> Vec<(Time, Output)> {
+    let mut outputs = Vec::new();
+    while let Some(at) = maar.next_deadline().filter(|at| *at <= NOW.after(until)) {
+        let these = maar.process(Input::Tick, at);
+        outputs.extend(these.into_iter().map(|output| (at, output)));
+    }
+    outputs
+}
+
+fn ends_of(outputs: Vec<(Time, Output)>) -> Vec<(Time, Output)> {
+    let is_end = |output: &Output| matches!(output, Output::EndPath { .. });
+    outputs.into_iter().filter(|(_, it)| is_end(it)).collect()
+}
+
+fn marked(maar: &mut Maar, from: Ipv6Addr) {
+    let teid = node(maar).teid.unwrap().get();
+    assert!(maar.process(Input::EndMarker { from, teid }, NOW).is_empty());
+}
+
+/// What an anchor ends here goes on to where the node is, with its end behind it: with a wait for its packets or without,
+/// and whether the End Marker or the news of the node is first.
+#[test]
+fn an_end_marker_is_relayed_to_where_the_node_is() {
+    let wait = Timers::default().release_delay;
+    for (waits, first) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut maar = maar(|settings| {
+            settings.tunnel = TunnelType::GtpU;
+            settings.peers = Some(vec![PEER, THIRD]);
+            if !waits {
+                settings.timers.release_delay = Duration::ZERO;
+            }
+        });
+        arrive(&mut maar);
+        // The one that it waits for itself.
+        marked(&mut maar, PEER);
+        if first {
+            marked(&mut maar, PEER);
+        }
+        let mut update = told(&maar);
+        update.options.serving_maar = Some(THIRD);
+        update.options.timestamp = update.options.timestamp.map(|it| it + 1);
+        update.options.tunnel_endpoints = vec![endpoint(THIRD, 9)];
+        let message = MobilityMessage::ProxyBindingUpdate(update);
+        assert!(path_ends(&maar.process(Input::Message { from: CMD, message }, NOW)).is_empty());
+        if !first {
+            marked(&mut maar, PEER);
+        }
+        // Once more, and from one that had nothing to end.
+        marked(&mut maar, PEER);
+        marked(&mut maar, THIRD);
+        let ends = ends_of(passes(&mut maar, Duration::from_millis(400)));
+        let [(at, end)] = &ends[..] else {
+            panic!("{ends:?}");
+        };
+        assert_eq!(*at > NOW.after(wait), waits, "behind what waited");
+        let prefix = "2001:db8:200::/64".parse().unwrap();
+        let by = node(&maar).way_to(THIRD);
+        assert_eq!(
+            *end,
+            Output::EndPath {
+                to: THIRD,
+                prefix,
+                by
+            }
+        );
+        let teid = node(&maar).teid.unwrap().get();
+        maar.process(Input::EndMarker { from: PEER, teid }, *at);
+        let again = ends_of(passes(&mut maar, Duration::from_millis(450)));
+        assert!(again.is_empty(), "it is said several times, and relayed once");
+        let counted = |name| maar.counters().get(name);
+        assert_eq!(
+            (
+                counted("end_markers"),
+                counted("end_markers_relayed"),
+                counted("end_markers_unexpected")
+            ),
+            (1, 1, 3)
+        );
+    }
+}
+
+#[test]
+fn what_ended_before_a_node_came_back_is_not_relayed() {
+    let mut maar = permitted();
+    arrive(&mut maar);
+    marked(&mut maar, PEER);
+    marked(&mut maar, PEER);
+    served_elsewhere(&mut maar, THIRD, 1);
+    arrive(&mut maar);
+    served_elsewhere(&mut maar, THIRD, 2);
+    assert!(ends_of(passes(&mut maar, Duration::from_secs(1))).is_empty());
+    assert!(node(&maar).ended_by.is_empty() && node(&maar).relay_at.is_none());
+}
+
+/// Peers have an address of their own for GTP-U over IPv4.
+#[test]
+fn an_end_marker_over_ipv4_is_of_the_peer_that_has_that_address() {
+    let mut maar = permitted();
+    arrive(&mut maar);
+    let address = std::net::Ipv4Addr::new(192, 0, 2, 2);
+    let state = &mut maar.state;
+    let tunnel = state
+        .nodes
+        .get_mut(&identifier(1))
+        .unwrap()
+        .tunnels
+        .get_mut(&PEER);
+    if let Some(crate::wire::mobility::TunnelType::GtpU { ipv4, .. }) = tunnel.map(|it| &mut it.remote) {
+        *ipv4 = Some(address);
+    }
+    marked(&mut maar, std::net::Ipv4Addr::new(192, 0, 2, 3).to_ipv6_mapped());
+    assert!(node(&maar).arriving.is_some());
+    marked(&mut maar, address.to_ipv6_mapped());
+    assert_eq!(node(&maar).arriving, None);
+}

@@ -14,7 +14,7 @@ use crate::kernel::{Change, InterfaceSettings, Kernel, KernelError, Link, Neighb
 type Neighbours = BTreeMap<(String, Ipv6Addr), [u8; 6]>;
 
 /// All exception interfaces of this node.
-pub(super) struct Interfaces {
+pub(crate) struct Interfaces {
     kernel: Kernel,
     all: Vec<Interface>,
     core: Neighbours,
@@ -36,17 +36,17 @@ struct Interface {
 }
 
 /// An interface that was configured, or not.
-pub(super) struct Configured {
-    pub(super) link: Link,
-    pub(super) port: String,
-    pub(super) access: bool,
+pub(crate) struct Configured {
+    pub(crate) link: Link,
+    pub(crate) port: String,
+    pub(crate) access: bool,
     /// The first time since it was made.
-    pub(super) first: bool,
-    pub(super) result: Result<(), KernelError>,
+    pub(crate) first: bool,
+    pub(crate) result: Result<(), KernelError>,
 }
 
 impl Interfaces {
-    pub(super) fn new(settings: Vec<InterfaceSettings>, kernel: Kernel) -> Self {
+    pub(crate) fn new(settings: Vec<InterfaceSettings>, kernel: Kernel) -> Self {
         let interface = |settings| Interface {
             settings,
             link: None,
@@ -64,7 +64,7 @@ impl Interfaces {
     }
 
     /// Reads links and neighbours as a whole, for what was before and for changes that were missed.
-    pub(super) async fn read_all(&mut self) -> Result<(), KernelError> {
+    pub(crate) async fn read_all(&mut self) -> Result<(), KernelError> {
         let links = self.kernel.links().await?;
         for interface in &mut self.all {
             interface.link = links
@@ -82,7 +82,7 @@ impl Interfaces {
     }
 
     /// Takes a change; the port of an interface that has gone comes out.
-    pub(super) fn take(&mut self, change: Change) -> Option<String> {
+    pub(crate) fn take(&mut self, change: Change) -> Option<String> {
         match change {
             Change::Link(link) => {
                 let interface = self
@@ -141,22 +141,22 @@ impl Interfaces {
     }
 
     /// Neighbours that the data plane has to know.
-    pub(super) fn core_neighbours(&self) -> &Neighbours {
+    pub(crate) fn core_neighbours(&self) -> &Neighbours {
         &self.core
     }
 
     /// Where the kernel found a node on an access link.
-    pub(super) fn access_neighbour(&self, index: u32, address: Ipv6Addr) -> Option<LinkLayerAddress> {
+    pub(crate) fn access_neighbour(&self, index: u32, address: Ipv6Addr) -> Option<LinkLayerAddress> {
         self.access.get(&(index, address)).copied()
     }
 
     /// When an interface that could not be configured is to be tried again.
-    pub(super) fn retry_at(&self) -> Option<Instant> {
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
         self.all.iter().filter_map(|interface| interface.retry_at).min()
     }
 
     /// Something that needs the interface of `port` did not work: do it all again.
-    pub(super) fn failed(&mut self, port: &str, retry: Duration) {
+    pub(crate) fn failed(&mut self, port: &str, retry: Duration) {
         for interface in self
             .all
             .iter_mut()
@@ -168,7 +168,7 @@ impl Interfaces {
     }
 
     /// Configures what is new, different, or due again. A failure is reported once, not at each attempt.
-    pub(super) async fn configure_pending(&mut self, retry: Duration) -> Vec<Configured> {
+    pub(crate) async fn configure_pending(&mut self, retry: Duration) -> Vec<Configured> {
         let mut done = Vec::new();
         for interface in &mut self.all {
             let Some(link) = interface.link.clone() else {
@@ -211,7 +211,7 @@ impl Interfaces {
     }
 
     /// Has the kernel resolve a neighbour on a core port.
-    pub(super) fn resolve(&self, port: &str, address: Ipv6Addr) {
+    pub(crate) fn resolve(&self, port: &str, address: Ipv6Addr) {
         for interface in self
             .all
             .iter()
@@ -225,7 +225,7 @@ impl Interfaces {
 
     /// Has the kernel make sure that every gateway is where it was, and those of
     /// `others` that are on the link of a core port.
-    pub(super) fn probe(&self, others: &BTreeSet<Ipv6Addr>) {
+    pub(crate) fn probe(&self, others: &BTreeSet<Ipv6Addr>) {
         for interface in self
             .all
             .iter()

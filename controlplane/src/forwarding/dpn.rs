@@ -1,0 +1,90 @@
+//! What the data plane of a DPN must hold: nodes of its links, behind the tunnel to the DPA.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use kedge_config::Config;
+use kedge_dataplane_api::model::{
+    Encapsulation, Gre, GtpU, LinkLayerAddress, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables,
+    Tunnel,
+};
+
+use super::{OUTER_HOP_LIMIT, infrastructure};
+use crate::dpn::{Node, Phase, SHARED_TUNNEL, State};
+use crate::wire::mobility::TunnelType;
+
+/// Everything that the data plane of this DPN must hold.
+#[must_use]
+pub fn desired_of_dpn(
+    config: &Config,
+    state: &State,
+    neighbours: &BTreeMap<(String, Ipv6Addr), LinkLayerAddress>,
+) -> Tables {
+    let mut tables = Tables {
+        neighbours: neighbours.clone(),
+        ..Tables::default()
+    };
+    infrastructure(config, &mut tables);
+    let Some(dpa) = config.dpn.as_ref().map(|dpn| dpn.dpa) else {
+        return tables;
+    };
+    for node in state.nodes.values() {
+        // Who attaches again goes on with what it has; who has left gets what is on its way.
+        if node.prefixes.is_empty() || matches!(node.phase, Phase::Refused { .. }) {
+            continue;
+        }
+        let id = tunnel_to(config, node, dpa, &mut tables);
+        let link_layer_address = node.link_layer_address.0;
+        let entry = PrefixEntry {
+            next_hop: NextHop::Deliver {
+                port: node.port.clone(),
+                link_layer_address,
+            },
+            source: Some(Source {
+                sender: Sender::Node {
+                    port: node.port.clone(),
+                    link_layer_address,
+                },
+                path: SourcePath::Tunnel(id),
+            }),
+        };
+        let prefixes = node.prefixes.iter().map(|it| (it.prefix, entry.clone()));
+        tables.prefixes.extend(prefixes);
+    }
+    tables
+}
+
+/// The id of the tunnel for a node's packets, which is put into the tables.
+fn tunnel_to(config: &Config, node: &Node, dpa: Ipv6Addr, tables: &mut Tables) -> u32 {
+    let (id, encapsulation) = match (node.teid, node.tunnel.map(|it| (it.id, it.remote))) {
+        (Some(local), Some((id, TunnelType::Gre { key }))) => {
+            let gre = Gre {
+                local_key: Some(local.get()),
+                remote_key: Some(key),
+            };
+            (id, Encapsulation::Gre(gre))
+        }
+        (Some(local_teid), Some((id, TunnelType::GtpU { teid, .. }))) => {
+            let gtpu = GtpU {
+                local_teid,
+                remote_teid: teid,
+                pdu_session: None,
+                sequence_numbers: false,
+            };
+            (id, Encapsulation::GtpU(gtpu))
+        }
+        _ => (SHARED_TUNNEL, Encapsulation::Ipv6InIpv6),
+    };
+    tables.tunnels.insert(
+        id,
+        Tunnel {
+            encapsulation,
+            local: config.node.address,
+            remote: dpa,
+            hop_limit: OUTER_HOP_LIMIT,
+            mtu: 0,
+            encapsulation_limit: None,
+        },
+    );
+    id
+}

@@ -1,0 +1,242 @@
+//! What is counted, and to whom it is charged.
+
+use std::collections::BTreeSet;
+
+use ipnet::Ipv6Net;
+use kedge_config::FilterRule;
+
+use super::*;
+use crate::charging::{Count, Record};
+use crate::maar::{CountOf, LastReading, Reading};
+use crate::wire::mobility::{Context, ContextTransfer};
+
+fn packets(to_packets: u64, last_unix_ms: u64) -> Count {
+    Count {
+        to_packets,
+        to_bytes: 100 * to_packets,
+        first_unix_ms: 1000,
+        last_unix_ms,
+        ..Count::default()
+    }
+}
+
+fn reading(prefix: Ipv6Net, to_packets: u64, last_unix_ms: u64) -> Reading {
+    Reading {
+        incarnation: 1,
+        present: vec![(CountOf::Prefix(prefix), packets(to_packets, last_unix_ms))],
+        ..Reading::default()
+    }
+}
+
+fn home(maar: &Maar, number: u8) -> Ipv6Net {
+    maar.state().nodes[&identifier(number)].home_network_prefix
+}
+
+fn total(maar: &Maar, prefix: Ipv6Net) -> Count {
+    maar.state().charging.prefixes[&prefix].all.total()
+}
+
+fn usage(maar: &Maar) -> Vec<(MobileNodeIdentifier, u64)> {
+    let records = maar.state().charging.outbox.records();
+    let of = |record: &Record| match &record.context {
+        Context::Usage { filter: None, count } => Some((record.identifier.clone(), count.to_packets)),
+        _ => None,
+    };
+    records.filter_map(of).collect()
+}
+
+#[test]
+fn a_reset_begins_anew_here_and_the_data_plane_counts_on() {
+    let mut maar = attached();
+    let prefix = home(&maar, 1);
+    maar.process(Input::Counted(reading(prefix, 7, 2000)), NOW);
+    let (whose, count) = maar.reset_charging(prefix).unwrap();
+    assert_eq!((whose, count), (identifier(1), packets(7, 2000)));
+    assert!(total(&maar, prefix).is_zero());
+    // Killed and back, it is as it was told.
+    let stored = serde_json::to_string(maar.state()).unwrap();
+    let mut maar = Maar::new(
+        maar.settings.clone(),
+        serde_json::from_str(&stored).unwrap(),
+        KEY,
+        NOW,
+    );
+    assert!(maar.knows(&reading(prefix, 7, 2000)));
+    maar.process(Input::Counted(reading(prefix, 10, 3000)), NOW);
+    let after = total(&maar, prefix);
+    assert_eq!((after.to_packets, after.to_bytes), (3, 300));
+    assert_eq!((after.first_unix_ms, after.last_unix_ms), (2000, 3000));
+    // Twice, and with a last reading.
+    assert_eq!(maar.reset_charging(prefix).unwrap().1.to_packets, 3);
+    let mut last = reading(prefix, 1, 5000);
+    last.departed = vec![LastReading {
+        sequence: 1,
+        of: CountOf::Prefix(prefix),
+        filter: None,
+        count: packets(14, 4000),
+    }];
+    maar.process(Input::Counted(last), NOW);
+    assert_eq!(total(&maar, prefix).to_packets, 5);
+    assert_eq!(maar.reset_charging("2001:db8:900::/64".parse().unwrap()), None);
+}
+
+#[test]
+fn a_prefix_rests_until_its_last_reading_is_there() {
+    let mut maar = attached();
+    let first = home(&maar, 1);
+    maar.process(Input::Counted(reading(first, 7, 2000)), NOW);
+    let (number, deregister) = (identifier(1), true);
+    maar.process(
+        Input::Detached {
+            identifier: number,
+            deregister,
+        },
+        NOW,
+    );
+    let gone = maar.next_deadline();
+    assert!(gone.is_some());
+    let mut now = NOW;
+    while let Some(at) = maar.next_deadline().filter(|_| !maar.state().nodes.is_empty()) {
+        now = now.max(at);
+        maar.process(Input::Tick, now);
+    }
+    // There are two: the other one, and then none.
+    assert!(attach(&mut maar, 2).is_some());
+    assert_ne!(home(&maar, 2), first);
+    assert!(attach(&mut maar, 3).is_none());
+    let mut last = Reading {
+        incarnation: 1,
+        ..Reading::default()
+    };
+    last.departed = vec![LastReading {
+        sequence: 1,
+        of: CountOf::Prefix(first),
+        filter: None,
+        count: packets(9, 3000),
+    }];
+    maar.process(Input::Counted(last), NOW);
+    assert_eq!(usage(&maar), [(identifier(1), 9)]);
+    assert!(attach(&mut maar, 3).is_some());
+    assert_eq!(home(&maar, 3), first);
+}
+
+#[test]
+fn a_prefix_that_is_anothers_all_the_same_is_charged_once() {
+    let mut maar = attached();
+    let prefix = home(&maar, 1);
+    maar.process(Input::Counted(reading(prefix, 7, 2000)), NOW);
+    // As if it had gone home, and come back with another node, between two readings.
+    let node = maar.state.nodes.remove(&identifier(1)).unwrap();
+    maar.state.nodes.insert(identifier(2), node);
+    maar.note_users(NOW);
+    assert_eq!(usage(&maar), [(identifier(1), 7)]);
+    assert!(total(&maar, prefix).is_zero());
+    maar.process(Input::Counted(reading(prefix, 12, 3000)), NOW);
+    assert_eq!(total(&maar, prefix).to_packets, 5);
+    assert_eq!(usage(&maar).len(), 1);
+}
+
+fn context(identifier: MobileNodeIdentifier, prefix: Ipv6Net, context: Context, id: u64) -> Input {
+    let message = MobilityMessage::ProxyBindingUpdate(ProxyBindingUpdate {
+        sequence: 1,
+        flags: UPDATE_FLAGS,
+        lifetime: 0,
+        options: MobilityOptions {
+            mobile_node_identifier: Some(identifier),
+            context_transfer: Some(ContextTransfer {
+                id,
+                oldest: id,
+                prefix,
+                context,
+            }),
+            ..MobilityOptions::default()
+        },
+    });
+    Input::Message { from: CMD, message }
+}
+
+#[test]
+fn a_filter_that_comes_after_its_prefix_has_gone_goes_on() {
+    let mut maar = attached();
+    let rule: FilterRule = toml::from_str("name = \"guard\"\naction = \"drop\"\nprotocol = \"udp\"").unwrap();
+    let rule = || Context::Filter(Box::new(rule.clone()));
+    let prefix = home(&maar, 1);
+    // Of the node that is here, another prefix; and of one that is nowhere.
+    let elsewhere: Ipv6Net = "2001:db8:200:7::/64".parse().unwrap();
+    maar.process(context(identifier(1), elsewhere, rule(), 1), NOW);
+    maar.process(context(identifier(2), elsewhere, rule(), 2), NOW);
+    assert!(maar.state().filters.is_empty());
+    let waiting = maar.state().charging.outbox.records();
+    let waiting: Vec<_> = waiting.map(|it| (it.identifier.clone(), it.prefix)).collect();
+    assert_eq!(waiting, [(identifier(1), elsewhere), (identifier(2), elsewhere)]);
+    // What is here takes it.
+    maar.process(context(identifier(1), prefix, rule(), 3), NOW);
+    assert!(maar.state().filters.contains_key("guard"));
+    assert_eq!(maar.state().charging.outbox.records().count(), 2);
+}
+
+#[test]
+fn what_cannot_be_kept_is_told() {
+    let mut maar = attached();
+    let prefix = home(&maar, 1);
+    let elsewhere: Ipv6Net = "2001:db8:200:7::/64".parse().unwrap();
+    let used = |id| Context::Usage {
+        filter: None,
+        count: packets(id, 2000),
+    };
+    let record = |id| Record {
+        identifier: identifier(9),
+        prefix: elsewhere,
+        context: used(id),
+        meter: None,
+    };
+    for id in 0..1 << 17 {
+        maar.state.charging.push(record(id + 1), NOW);
+    }
+    assert_eq!(maar.state.charging.lost, []);
+    let rule: FilterRule = toml::from_str("name = \"guard\"\naction = \"drop\"\nprotocol = \"udp\"").unwrap();
+    let rule = Context::Filter(Box::new(rule));
+    let outputs = maar.process(context(identifier(2), elsewhere, rule, 1), NOW);
+    let told = |outputs: &[Output], kind: &str| {
+        let event = outputs.iter().find_map(|it| match it {
+            Output::Event(event) if event.kind == kind => Some(event.clone()),
+            _ => None,
+        });
+        let event = event.unwrap();
+        let field = |name: &str| event.field(name).unwrap().to_owned();
+        [
+            field("identifier"),
+            field("prefix"),
+            field("filter"),
+            field("to_packets"),
+        ]
+    };
+    let name = identifier(9).to_string();
+    let lost = [name, elsewhere.to_string(), String::new(), "1".to_owned()];
+    assert_eq!(told(&outputs, "context_given_up"), lost);
+    // Of 4097 filters that have come and gone the oldest.
+    for id in 0..4097 {
+        let of = Context::Usage {
+            filter: Some(format!("f{id}")),
+            count: packets(5, 2000 + id),
+        };
+        maar.process(context(identifier(1), prefix, of, 10 + id), NOW);
+    }
+    let outputs = maar.process(Input::Counted(reading(prefix, 1, 2000)), NOW);
+    let lost = [
+        identifier(1).to_string(),
+        prefix.to_string(),
+        "f0".to_owned(),
+        "5".to_owned(),
+    ];
+    assert_eq!(told(&outputs, "filter_count_given_up"), lost);
+    let kept = &maar.state().charging.prefixes[&prefix].filters;
+    assert_eq!((kept.len(), kept.contains_key("f0")), (4096, false));
+    let counted: BTreeSet<_> = maar
+        .counters()
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, _)| name)
+        .collect();
+    assert!(counted.contains("contexts_given_up") && counted.contains("filter_counts_given_up"));
+}

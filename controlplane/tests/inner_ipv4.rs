@@ -1,0 +1,127 @@
+//! Nodes with IPv4 behind tunnels, of whom the configuration tells: what the data plane gets.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use kedge_config::Config;
+use kedge_controlplane::forwarding;
+use kedge_controlplane::maar::State;
+use kedge_dataplane_api::model::{
+    DiscardReason, Encapsulation, Gre, GtpU, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables,
+};
+
+const MAAR: &str = r#"
+[node]
+name = "maar1"
+role = "maar"
+address = "2001:db8:a::1"
+[dataplane]
+inner_ipv4 = "carry"
+[[port]]
+name = "core"
+device = "net_tap0"
+side = "core"
+exception = "kcore"
+addresses = ["2001:db8:ca::2/64", "192.0.2.2/24"]
+[[route]]
+prefix = "::/0"
+port = "core"
+gateway = "2001:db8:ca::1"
+[maar]
+cmd = ["2001:db8:d::1"]
+prefix_pools = ["2001:db8:100::/48"]
+ipv4_pools = ["203.0.113.0/24"]
+tunnel = "gtpu"
+gtpu_ipv4_address = "198.51.100.1"
+tunnel_encapsulation_limit = 4
+"#;
+
+fn binding(prefix: &str, peer: &str, more: &str) -> String {
+    format!("[[maar.ipv4]]\nprefix = \"{prefix}\"\npeer = \"{peer}\"\n{more}\n")
+}
+
+fn desired(state: &State, bindings: &[String]) -> Tables {
+    let text = format!("{MAAR}{}", bindings.concat());
+    let config = Config::parse(&text, "maar").unwrap();
+    forwarding::desired(&config, state, &BTreeMap::new())
+}
+
+/// What the prefix leads to, which has to be the tunnel that its packets come out of.
+fn tunnel(tables: &Tables, prefix: &str) -> u32 {
+    let entry = &tables.prefixes[&prefix.parse().unwrap()];
+    let NextHop::Tunnel(id) = entry.next_hop else {
+        panic!("{entry:?}")
+    };
+    let source = Source {
+        sender: Sender::Tunnel(id),
+        path: SourcePath::Native,
+    };
+    assert_eq!(entry.source, Some(source));
+    id
+}
+
+#[test]
+fn each_has_its_tunnel_and_some_share_one() {
+    let gtpu = "tunnel = \"gtpu\"\nlocal_id = 7\nremote_id = 8";
+    let tables = desired(
+        &State::default(),
+        &[
+            binding("203.0.113.1/32", "2001:db8:b::1", ""),
+            binding("203.0.113.2/32", "2001:db8:b::1", ""),
+            binding("203.0.113.3/32", "2001:db8:b::1", gtpu),
+            binding("203.0.113.16/28", "2001:db8:b::1", gtpu),
+            binding("203.0.113.4/32", "198.51.100.2", gtpu),
+            binding(
+                "203.0.113.5/32",
+                "2001:db8:b::1",
+                "tunnel = \"gre\"\nremote_id = 9",
+            ),
+        ],
+    );
+    let pool = PrefixEntry {
+        next_hop: NextHop::Discard(DiscardReason::Unallocated),
+        source: None,
+    };
+    assert_eq!(tables.prefixes[&"::ffff:203.0.113.0/120".parse().unwrap()], pool);
+    let ids = [1, 2, 3, 4, 5].map(|host| tunnel(&tables, &format!("::ffff:203.0.113.{host}/128")));
+    assert_eq!(ids[0], ids[1]);
+    assert_eq!(ids[2], tunnel(&tables, "::ffff:203.0.113.16/124"));
+    assert_eq!(tables.tunnels.len(), 4);
+    let of = |at: usize| &tables.tunnels[&ids[at]];
+    assert_eq!(
+        (of(0).encapsulation, of(0).encapsulation_limit),
+        (Encapsulation::Ipv6InIpv6, Some(4))
+    );
+    let teid = |teid| NonZeroU32::new(teid).unwrap();
+    let expected = GtpU {
+        local_teid: teid(7),
+        remote_teid: teid(8),
+        pdu_session: None,
+        sequence_numbers: false,
+    };
+    for at in [2, 3] {
+        assert_eq!(of(at).encapsulation, Encapsulation::GtpU(expected));
+    }
+    assert_eq!(of(2).local.to_string(), "2001:db8:a::1");
+    assert_eq!(of(3).local.to_string(), "::ffff:198.51.100.1");
+    let expected = Gre {
+        local_key: None,
+        remote_key: Some(9),
+    };
+    assert_eq!(of(4).encapsulation, Encapsulation::Gre(expected));
+    for tunnel in tables.tunnels.values() {
+        assert!(tables.local_addresses.contains(&tunnel.local));
+    }
+}
+
+#[test]
+fn with_a_maar_there_is_one_tunnel_whatever_it_carries() {
+    let mut state = State::default();
+    let peer = "2001:db8:b::1".parse().unwrap();
+    state.tunnel_ids.insert(peer, 5);
+    let tables = desired(&state, &[binding("203.0.113.1/32", "2001:db8:b::1", "")]);
+    assert_eq!(tunnel(&tables, "::ffff:203.0.113.1/128"), 5);
+    assert_eq!(tables.tunnels.keys().collect::<Vec<_>>(), [&5]);
+}
