@@ -23,7 +23,8 @@ from datetime import datetime
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "ci" / "lib"))
 
-from topology import Domain, run  # noqa: E402
+from namespaces import run  # noqa: E402
+from topology import Domain  # noqa: E402
 
 ROUTER = """
 router id 10.0.0.1;

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
+use kedge_dataplane::stage::checksum::Sum;
 use kedge_dataplane_api::path_end;
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +62,34 @@ pub(crate) struct Template {
     prefix_at: usize,
     flow_at: usize,
     prefixes: u32,
+    /// Where each prefix has a tunnel of its own: what it is told by.
+    tunnel: Option<TunnelNumber>,
+    /// Where the UDP header of the tunnel begins, if it has a checksum.
+    checksum_of: Option<usize>,
+}
+
+/// By what the tunnels of prefixes are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum TunnelNumber {
+    /// The address of the peer, in the octets that count prefixes, of which there are so many.
+    Peer {
+        /// Of these octets.
+        at: usize,
+        /// Of peers.
+        count: u32,
+    },
+    /// TEID or key: a [`tunnel_key`].
+    Key {
+        /// Of the four octets.
+        at: usize,
+    },
+}
+
+/// The TEID, or key, of the tunnel of a prefix: scattered as an owner gives them out, all different, and never 0.
+#[inline]
+pub(crate) fn tunnel_key(number: u32) -> u32 {
+    // An odd multiplier.
+    (number + 1).wrapping_mul(0x9e37_79b1)
 }
 
 /// When a packet was sent, and as which.
@@ -111,6 +140,8 @@ impl Plan {
             prefix_at: inner_at + varied + PREFIX_IN_ADDRESS,
             flow_at: inner_at + DESTINATION_IN_IPV6 + FLOW_IN_ADDRESS,
             prefixes: u32::try_from(self.prefixes.clamp(1, MOST_PREFIXES)).unwrap_or(1),
+            tunnel: None,
+            checksum_of: None,
         }
     }
 }
@@ -139,6 +170,8 @@ impl Plan {
             prefix_at,
             flow_at: prefix_at,
             prefixes: u32::try_from(self.prefixes.clamp(1, MOST_PREFIXES)).unwrap_or(1),
+            tunnel: None,
+            checksum_of: None,
         }
     }
 }
@@ -156,6 +189,41 @@ impl Template {
     /// Octets of the frame.
     pub(crate) fn len(&self) -> usize {
         self.frame.len()
+    }
+
+    /// The packet within, of the first prefix.
+    pub(crate) fn packet(&self) -> &[u8] {
+        self.frame.get(ETHERNET..).unwrap_or_default()
+    }
+
+    /// The same packets in tunnels: `packet` is that of the first prefix in its tunnel, `tunnel` what differs between
+    /// tunnels, octets from the start of the packet, as `checksum_of`, where the UDP header is whose checksum is written.
+    pub(crate) fn in_tunnels(
+        self,
+        packet: &[u8],
+        ethertype: u16,
+        tunnel: TunnelNumber,
+        checksum_of: Option<usize>,
+    ) -> Self {
+        let front = packet.len().saturating_sub(self.packet().len());
+        let mut frame = self.frame.get(..ETHERNET - 2).unwrap_or_default().to_vec();
+        frame.extend_from_slice(&ethertype.to_be_bytes());
+        frame.extend_from_slice(packet);
+        let tunnel = match tunnel {
+            TunnelNumber::Peer { at, count } => TunnelNumber::Peer {
+                at: ETHERNET + at,
+                count,
+            },
+            TunnelNumber::Key { at } => TunnelNumber::Key { at: ETHERNET + at },
+        };
+        Self {
+            frame,
+            prefix_at: self.prefix_at + front,
+            flow_at: self.flow_at + front,
+            prefixes: self.prefixes,
+            tunnel: Some(tunnel),
+            checksum_of: checksum_of.map(|at| ETHERNET + at),
+        }
     }
 
     /// How many prefixes there are.
@@ -202,6 +270,17 @@ impl Template {
             ((stamp.number & !MARK_MASK) | MARK).to_be_bytes(),
         );
         put(octets, stamp_at + 8, stamp.cycles.to_be_bytes());
+        match self.tunnel {
+            None => {}
+            Some(TunnelNumber::Peer { at, count }) => {
+                let [_, peer @ ..] = (cursor.prefix % count.max(1)).to_be_bytes();
+                put(octets, at, peer);
+            }
+            Some(TunnelNumber::Key { at }) => put(octets, at, tunnel_key(cursor.prefix).to_be_bytes()),
+        }
+        if let Some(at) = self.checksum_of {
+            write_checksum(octets, at);
+        }
         cursor.prefix += cursor.stride;
         if cursor.prefix >= self.prefixes {
             cursor.prefix -= self.prefixes;
@@ -227,6 +306,19 @@ fn put<const N: usize>(octets: &mut [u8], at: usize, value: [u8; N]) {
     if let Some(place) = octets.get_mut(at..at + N) {
         place.copy_from_slice(&value);
     }
+}
+
+/// Writes the checksum of the UDP packet that begins here and ends with the frame, in IPv6.
+#[inline]
+fn write_checksum(octets: &mut [u8], at: usize) {
+    put(octets, at + 6, [0; 2]);
+    let covered = octets.len().saturating_sub(at);
+    // The addresses are in front of it, and belong to the pseudo-header (RFC 8200 section 8.1).
+    let from = at.saturating_sub(IPV6 - SOURCE_IN_IPV6);
+    let sum = Sum::default()
+        .octets(octets.get(from..).unwrap_or_default())
+        .number(covered as u64 + 17);
+    put(octets, at + 6, sum.udp_checksum().to_be_bytes());
 }
 
 fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {

@@ -10,10 +10,12 @@ use ipnet::Ipv6Net;
 use kedge_dataplane::flow::Builder;
 use kedge_dataplane::pipeline::{Limits, Pipeline};
 use kedge_dataplane::snapshot::{Compiler, PortDescription, Publisher, TableLimits};
+use kedge_dataplane::stage::ipv4;
+use kedge_dataplane::tunnel::outer::Shown;
 use kedge_dataplane::tunnel::{gre, gtpu};
 use kedge_dataplane_api::Transaction;
 use kedge_dataplane_api::model::{
-    Encapsulation, Gre, GtpU, NextHop, PrefixEntry, Source, SourcePath, Tunnel,
+    Encapsulation, Gre, GtpU, NextHop, PrefixEntry, Sender, Source, SourcePath, Tunnel,
 };
 
 pub(crate) use flows::Flows;
@@ -35,6 +37,8 @@ const LOCAL4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const ROUTER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
 /// In no prefix but `::/0`.
 const ELSEWHERE: Ipv6Addr = Ipv6Addr::new(0x2a00, 0x77, 0, 0, 0, 0, 0, 1);
+/// The same of IPv4.
+const ELSEWHERE4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 200);
 /// Octets of an Ethernet frame without checksum, as CSIT has it for IPv6.
 const FRAME: usize = 78;
 /// Most tunnels of IPv6 in IPv6: no domain of this kind has more gateways.
@@ -57,6 +61,10 @@ pub(crate) enum Case {
     Gtpu4Encapsulate,
     /// As [`Case::GtpuDecapsulate`], over IPv4.
     Gtpu4Decapsulate,
+    /// As [`Case::GtpuEncapsulate`], with nodes that have IPv4.
+    GtpuInner4Encapsulate,
+    /// As [`Case::GtpuDecapsulate`], with nodes that have IPv4.
+    GtpuInner4Decapsulate,
     /// As [`Case::Encapsulate`], each prefix by a GRE tunnel with a key of its own.
     GreEncapsulate,
     /// As [`Case::Decapsulate`], each prefix by a GRE tunnel with a key of its own.
@@ -64,7 +72,7 @@ pub(crate) enum Case {
 }
 
 impl Case {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Plain,
         Self::Encapsulate,
         Self::Decapsulate,
@@ -72,9 +80,16 @@ impl Case {
         Self::GtpuDecapsulate,
         Self::Gtpu4Encapsulate,
         Self::Gtpu4Decapsulate,
+        Self::GtpuInner4Encapsulate,
+        Self::GtpuInner4Decapsulate,
         Self::GreEncapsulate,
         Self::GreDecapsulate,
     ];
+
+    /// Whether its nodes have IPv4.
+    fn is_of_ipv4(self) -> bool {
+        matches!(self, Self::GtpuInner4Encapsulate | Self::GtpuInner4Decapsulate)
+    }
 
     /// Tunnels with so many prefixes.
     fn tunnels(self, count: usize) -> usize {
@@ -85,6 +100,8 @@ impl Case {
             | Self::GtpuDecapsulate
             | Self::Gtpu4Encapsulate
             | Self::Gtpu4Decapsulate
+            | Self::GtpuInner4Encapsulate
+            | Self::GtpuInner4Decapsulate
             | Self::GreEncapsulate
             | Self::GreDecapsulate => count,
         }
@@ -94,7 +111,10 @@ impl Case {
     fn tunnel(self, at: usize) -> Tunnel {
         match self {
             Self::Plain | Self::Encapsulate | Self::Decapsulate => tunnel(at),
-            Self::GtpuEncapsulate | Self::GtpuDecapsulate => gtpu_tunnel(at),
+            Self::GtpuEncapsulate
+            | Self::GtpuDecapsulate
+            | Self::GtpuInner4Encapsulate
+            | Self::GtpuInner4Decapsulate => gtpu_tunnel(at),
             Self::Gtpu4Encapsulate | Self::Gtpu4Decapsulate => gtpu4_tunnel(at),
             Self::GreEncapsulate | Self::GreDecapsulate => gre_tunnel(at),
         }
@@ -109,6 +129,8 @@ impl Case {
             Self::GtpuDecapsulate => "gtpu-decapsulate",
             Self::Gtpu4Encapsulate => "gtpu4-encapsulate",
             Self::Gtpu4Decapsulate => "gtpu4-decapsulate",
+            Self::GtpuInner4Encapsulate => "gtpu-inner4-encapsulate",
+            Self::GtpuInner4Decapsulate => "gtpu-inner4-decapsulate",
             Self::GreEncapsulate => "gre-encapsulate",
             Self::GreDecapsulate => "gre-decapsulate",
         }
@@ -155,10 +177,15 @@ impl Gateway {
             prefixes: 1 << 21,
             tunnels: 1 << 20,
             filters: 1 << 23,
+            inner_ipv4: case.is_of_ipv4(),
             ..TableLimits::default()
         };
         let compiler = Compiler::new(PORTS.map(port).to_vec(), LOCAL, workers).with_limits(limits);
-        let prefixes = Shape::Pools.prefixes(count);
+        let prefixes = if case.is_of_ipv4() {
+            hosts(count)
+        } else {
+            Shape::Pools.prefixes(count)
+        };
         let tunnels = case.tunnels(count);
         let mut gateway = Self {
             compiler,
@@ -263,7 +290,7 @@ impl Gateway {
                     let prefix = self.prefixes.get(at).copied().unwrap_or_default();
                     transaction
                         .put_filters
-                        .push((at as u64 + 1, flows::of_prefix(prefix, random)));
+                        .push((at as u64 + 1, flows::of_prefix(net(prefix), random)));
                 }
                 // What moves of nodes come to.
                 Kind::Prefixes | Kind::Holds | Kind::All => {
@@ -304,7 +331,10 @@ impl Gateway {
         let (bits, _) = self.prefixes.get(at).copied().unwrap_or_default();
         let node = Ipv6Addr::from(bits | u128::from(random.next()));
         let ports = random.next().to_be_bytes();
+        let host = Ipv4Addr::from(bits as u32);
         let mut packet = match self.case {
+            Case::GtpuInner4Encapsulate => inner4(ELSEWHERE4, host, ports),
+            Case::GtpuInner4Decapsulate => inner4(host, ELSEWHERE4, ports),
             Case::Plain
             | Case::Encapsulate
             | Case::GtpuEncapsulate
@@ -321,12 +351,14 @@ impl Gateway {
             | Case::GtpuEncapsulate
             | Case::Gtpu4Encapsulate
             | Case::GreEncapsulate => {}
+            Case::GtpuInner4Encapsulate => ethertype = [0x08, 0x00],
             Case::Decapsulate => {
                 let mut outer = header(41, packet.len(), peer(at % self.tunnels), LOCAL).to_vec();
                 outer.append(&mut packet);
                 packet = outer;
             }
-            Case::GtpuDecapsulate => packet = g_pdu(at, &packet),
+            Case::GtpuDecapsulate => packet = g_pdu(at, &packet, Shown::of_ipv6),
+            Case::GtpuInner4Decapsulate => packet = g_pdu(at, &packet, Shown::of_ipv4),
             Case::GreDecapsulate => packet = gre_packet(at, &packet),
             Case::Gtpu4Decapsulate => {
                 packet = g_pdu4(at, &packet);
@@ -370,8 +402,10 @@ fn delivered(seed: u64) -> PrefixEntry {
             link_layer_address,
         },
         source: Some(Source {
-            port: PORTS[1].to_owned(),
-            link_layer_address,
+            sender: Sender::Node {
+                port: PORTS[1].to_owned(),
+                link_layer_address,
+            },
             path: SourcePath::Native,
         }),
     }
@@ -405,7 +439,7 @@ fn gtpu_tunnel(at: usize) -> Tunnel {
 }
 
 /// What the peer of GTP-U tunnel number `at` sends.
-fn g_pdu(at: usize, inner: &[u8]) -> Vec<u8> {
+fn g_pdu(at: usize, inner: &[u8], shown: impl FnOnce(&[u8]) -> Option<Shown>) -> Vec<u8> {
     let tunnel = gtpu_tunnel(at);
     let Encapsulation::GtpU(gtpu) = tunnel.encapsulation else {
         return Vec::new();
@@ -413,7 +447,8 @@ fn g_pdu(at: usize, inner: &[u8]) -> Vec<u8> {
     let mut packet = vec![0; gtpu::overhead(&gtpu)];
     packet.extend_from_slice(inner);
     // Too long it is not: the frame has 78 octets.
-    let _ = gtpu::encapsulate(&mut packet, tunnel.remote.octets(), LOCAL.octets(), 64, &gtpu, 0);
+    let (from, to) = (tunnel.remote.octets(), LOCAL.octets());
+    let _ = gtpu::encapsulate_any(&mut packet, from, to, 64, &gtpu, 0, shown);
     packet
 }
 
@@ -484,6 +519,24 @@ fn net((bits, length): Prefix) -> Ipv6Net {
 fn inner(source: Ipv6Addr, destination: Ipv6Addr, [a, b, c, d, ..]: [u8; 8]) -> Vec<u8> {
     let length = FRAME - 14 - 40;
     let mut packet = header(17, length, source, destination).to_vec();
+    let [high, low] = (length as u16).to_be_bytes();
+    packet.extend_from_slice(&[a, b, c, d, high, low, 0, 0]);
+    packet.resize(FRAME - 14, 0x4b);
+    packet
+}
+
+/// As many nodes of 10.0.0.0/8, each with an address.
+fn hosts(count: usize) -> Vec<Prefix> {
+    let first = u32::from(Ipv4Addr::new(10, 0, 0, 0));
+    let hosts = (first..).map(|host| (u128::from(Ipv4Addr::from(host).to_ipv6_mapped()), 128));
+    hosts.take(count).collect()
+}
+
+/// As large as [`inner`].
+fn inner4(source: Ipv4Addr, destination: Ipv4Addr, [a, b, c, d, ..]: [u8; 8]) -> Vec<u8> {
+    let length = FRAME - 14 - ipv4::HEADER;
+    let header = ipv4::header(source.octets(), destination.octets(), 64, 17, 0, length);
+    let mut packet = header.unwrap_or_default().to_vec();
     let [high, low] = (length as u16).to_be_bytes();
     packet.extend_from_slice(&[a, b, c, d, high, low, 0, 0]);
     packet.resize(FRAME - 14, 0x4b);

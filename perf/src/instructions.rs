@@ -38,6 +38,8 @@ enum Wish {
     GtpuDecapsulate,
     Gtpu4Encapsulate,
     Gtpu4Decapsulate,
+    GtpuInner4Encapsulate,
+    GtpuInner4Decapsulate,
     GreEncapsulate,
     GreDecapsulate,
 }
@@ -51,6 +53,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         Wish::GtpuDecapsulate => Case::GtpuDecapsulate,
         Wish::Gtpu4Encapsulate => Case::Gtpu4Encapsulate,
         Wish::Gtpu4Decapsulate => Case::Gtpu4Decapsulate,
+        Wish::GtpuInner4Encapsulate => Case::GtpuInner4Encapsulate,
+        Wish::GtpuInner4Decapsulate => Case::GtpuInner4Decapsulate,
         Wish::GreEncapsulate => Case::GreEncapsulate,
         Wish::GreDecapsulate => Case::GreDecapsulate,
     };

@@ -237,7 +237,7 @@ fn turn(pipeline: &mut Pipeline, snapshot: &Snapshot, packets: &Packets, pool: &
 
 /// VPP on a machine of this kind, clocks per packet, medians, at 1, 10,000, 100,000 and a million
 /// routes; tunnels for the other two.
-const VPP: [(Case, [Option<f64>; 4]); 9] = [
+const VPP: [(Case, [Option<f64>; 4]); 11] = [
     (Case::Plain, [Some(253.0), Some(375.0), Some(985.0), Some(1598.0)]),
     (Case::Encapsulate, [Some(323.0), Some(1458.0), None, None]),
     (Case::Decapsulate, [Some(767.0), Some(3117.0), None, None]),
@@ -245,6 +245,8 @@ const VPP: [(Case, [Option<f64>; 4]); 9] = [
     (Case::GtpuDecapsulate, [Some(781.0), Some(2986.0), None, None]),
     (Case::Gtpu4Encapsulate, [Some(440.0), Some(2054.0), None, None]),
     (Case::Gtpu4Decapsulate, [Some(527.0), Some(2120.0), None, None]),
+    (Case::GtpuInner4Encapsulate, [None; 4]),
+    (Case::GtpuInner4Decapsulate, [None; 4]),
     (Case::GreEncapsulate, [None; 4]),
     (Case::GreDecapsulate, [None; 4]),
 ];

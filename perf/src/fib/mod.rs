@@ -1,8 +1,9 @@
 //! `kedge-perf fib`: cycles per lookup, octets and cycles per change, beside DPDK's own tables.
 //!
-//! All subjects get the same keys (as they stand in packets), in bursts of the
-//! same size, from huge pages where the system has them; in each round every
-//! subject has one turn. What they found is compared, key by key.
+//! All subjects get the same keys, each in the form that it takes (DPDK's tries octets as they stand in
+//! packets, Kedge what its parser makes of them: `kedge-octets` does that too), in bursts of the same size,
+//! from huge pages where the system has them; in each round every subject has one turn. What they found is
+//! compared, key by key.
 
 pub(crate) mod shapes;
 mod subjects;
@@ -18,7 +19,7 @@ use crate::huge_pages::Loan;
 use crate::report;
 use crate::rows::Rows;
 use shapes::{Prefix, Random, Shape};
-use subjects::{Kedge, Subject};
+use subjects::{Kedge, KedgeOfOctets, Subject};
 
 /// Keys in a burst.
 const BURST: usize = 64;
@@ -124,8 +125,10 @@ fn case(eal: &Eal, shape: Shape, count: usize, rounds: usize, rows: &mut Rows) -
         &[table.octets() as f64 / count as f64],
     );
     let keys = std::rc::Rc::new(keys(&prefixes));
+    let parsed: Vec<u128> = keys.iter().map(|octets| u128::from_be_bytes(*octets)).collect();
+    let parsed = std::rc::Rc::new(parsed);
     let ours = |name, method| -> Box<dyn Subject> {
-        let (fib, keys) = (fib.clone(), keys.clone());
+        let (fib, keys) = (fib.clone(), parsed.clone());
         Box::new(Kedge {
             name,
             fib,
@@ -136,6 +139,8 @@ fn case(eal: &Eal, shape: Shape, count: usize, rounds: usize, rows: &mut Rows) -
     let mut subjects = vec![ours("kedge-scalar", Method::Scalar)];
     if Method::best() != Method::Scalar {
         subjects.push(ours("kedge", Method::best()));
+        let (fib, keys) = (fib.clone(), keys.clone());
+        subjects.push(Box::new(KedgeOfOctets { fib, keys }));
     }
     for peer in subjects::peers(eal, shape, &prefixes, &keys)? {
         rows.add(

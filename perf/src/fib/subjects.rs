@@ -16,12 +16,12 @@ pub(crate) trait Subject {
     fn lookup(&mut self, at: usize) -> u64;
 }
 
-/// Ours.
+/// Ours. Its keys are as the worker's parser leaves them (as those of `rte_hash` are words).
 pub(crate) struct Kedge {
     pub(crate) name: &'static str,
     pub(crate) fib: Fib,
     pub(crate) method: Method,
-    pub(crate) keys: std::rc::Rc<Vec<[u8; 16]>>,
+    pub(crate) keys: std::rc::Rc<Vec<u128>>,
 }
 
 impl Subject for Kedge {
@@ -31,14 +31,33 @@ impl Subject for Kedge {
 
     #[inline]
     fn lookup(&mut self, at: usize) -> u64 {
-        // From network order, as the parser does it.
+        let mut results = [0u32; BURST];
+        let keys = self.keys.get(at * BURST..(at + 1) * BURST).unwrap_or_default();
+        self.fib.lookup_burst_by(self.method, keys, &mut results);
+        results.iter().map(|it| u64::from(*it)).sum()
+    }
+}
+
+/// The same, and what it takes to make keys of octets in network order.
+pub(crate) struct KedgeOfOctets {
+    pub(crate) fib: Fib,
+    pub(crate) keys: std::rc::Rc<Vec<[u8; 16]>>,
+}
+
+impl Subject for KedgeOfOctets {
+    fn name(&self) -> &'static str {
+        "kedge-octets"
+    }
+
+    #[inline]
+    fn lookup(&mut self, at: usize) -> u64 {
         let mut keys = [0u128; BURST];
         let octets = self.keys.get(at * BURST..(at + 1) * BURST).unwrap_or_default();
         for (key, octets) in keys.iter_mut().zip(octets) {
             *key = u128::from_be_bytes(*octets);
         }
         let mut results = [0u32; BURST];
-        self.fib.lookup_burst_by(self.method, &keys, &mut results);
+        self.fib.lookup_burst(&keys, &mut results);
         results.iter().map(|it| u64::from(*it)).sum()
     }
 }

@@ -183,22 +183,22 @@ impl Session {
     pub(crate) fn start(bed: &Bed, subject: &Subject) -> anyhow::Result<Self> {
         let scratch = Scratch::new()?;
         let directory = scratch.path();
-        let (device, plan) = match subject {
+        let (device, template) = match subject {
             Subject::Testpmd(mode) => {
                 let device = testpmd(bed, *mode, directory)?;
-                (device, tables::plan(Case::Plain, [2, 0, 0, 0, 0, 1], 1))
+                (device, tables::plain([2, 0, 0, 0, 0, 1]))
             }
             Subject::Kedge { case, prefixes, poll } => {
-                let mut device = kedge(bed, *poll, *prefixes, directory)?;
+                let mut device = kedge(bed, *case, *poll, *prefixes, directory)?;
                 let api = directory.join("run/dataplane.sock");
                 device.wait_for(&api)?;
-                let plan = tables::program(&api, *case, *prefixes).with_context(|| device.said())?;
-                (device, plan)
+                let template = tables::program(&api, *case, *prefixes).with_context(|| device.said())?;
+                (device, template)
             }
         };
         let mut device = device;
         device.wait_for(&directory.join(SOCKET))?;
-        let mut generator = bed.generator(plan.template(), directory)?;
+        let mut generator = bed.generator(template, directory)?;
         generator.warm_up().with_context(|| device.said())?;
         Ok(Self {
             generator,
@@ -290,12 +290,18 @@ fn testpmd(bed: &Bed, mode: Mode, directory: &Path) -> anyhow::Result<Process> {
 }
 
 /// The gateway: one worker.
-fn kedge(bed: &Bed, poll: Poll, prefixes: usize, directory: &Path) -> anyhow::Result<Process> {
+fn kedge(bed: &Bed, case: Case, poll: Poll, prefixes: usize, directory: &Path) -> anyhow::Result<Process> {
     let poll = match poll {
         Poll::Busy => "busy",
         Poll::Adaptive => "adaptive",
     };
-    bed.gateway(&format!("poll = \"{poll}\""), prefixes, directory)
+    // The classifier of the domain's filters is in packet memory.
+    let memory = if case.flows().is_some() { 512 } else { 128 };
+    bed.gateway(
+        &format!("poll = \"{poll}\"\nmemory_mib = {memory}"),
+        prefixes,
+        directory,
+    )
 }
 
 impl Bed {

@@ -12,6 +12,7 @@ pub(crate) use device::{Bed, Mode, Poll, SOCKET, Session, Subject};
 pub(crate) use search::{Found, Search, Settings, Trial};
 
 use crate::frames::MOST_PREFIXES;
+use crate::gateway::Flows;
 use crate::generator::Order;
 use crate::report::{self, progress};
 use crate::rows::Rows;
@@ -39,7 +40,7 @@ pub(crate) struct Options {
     cases: Vec<Case>,
     #[command(flatten)]
     bed: Bed,
-    /// One round of short trials: under a minute, and coarse.
+    /// One round of short trials, beside one way of testpmd: under a minute with one count of prefixes, and coarse.
     #[arg(long)]
     quick: bool,
     /// Where to write the rows.
@@ -69,15 +70,48 @@ pub(crate) struct Trials {
 pub(crate) enum Case {
     /// IPv6 forwarding.
     Plain,
-    /// Into an IPv6-in-IPv6 tunnel.
+    /// Into IPv6-in-IPv6 tunnels, to up to 10,000 peers.
     Encapsulate,
-    /// Out of one.
+    /// Out of these.
     Decapsulate,
+    /// Into GTP-U tunnels, one for each prefix.
+    GtpuEncapsulate,
+    /// Out of these.
+    GtpuDecapsulate,
+    /// Into GTP-U tunnels over IPv4, one for each prefix.
+    Gtpu4Encapsulate,
+    /// Out of these.
+    Gtpu4Decapsulate,
+    /// Into GRE tunnels with a key, one for each prefix.
+    GreEncapsulate,
+    /// Out of these.
+    GreDecapsulate,
+    /// As `encapsulate`, past 100 filters of the domain.
+    #[value(name = "filters-100")]
+    Filters100,
+    /// As `encapsulate`, past 10,000 filters of the domain.
+    #[value(name = "filters-10000")]
+    Filters10000,
+    /// As `encapsulate`, with a meter for each prefix.
+    Meter,
 }
 
 impl Case {
     /// All of them.
-    const ALL: [Self; 3] = [Self::Plain, Self::Encapsulate, Self::Decapsulate];
+    const ALL: [Self; 12] = [
+        Self::Plain,
+        Self::Encapsulate,
+        Self::Decapsulate,
+        Self::GtpuEncapsulate,
+        Self::GtpuDecapsulate,
+        Self::Gtpu4Encapsulate,
+        Self::Gtpu4Decapsulate,
+        Self::GreEncapsulate,
+        Self::GreDecapsulate,
+        Self::Filters100,
+        Self::Filters10000,
+        Self::Meter,
+    ];
 
     /// In the rows.
     pub(crate) fn name(self) -> &'static str {
@@ -85,6 +119,25 @@ impl Case {
             Self::Plain => "plain",
             Self::Encapsulate => "encapsulate",
             Self::Decapsulate => "decapsulate",
+            Self::GtpuEncapsulate => "gtpu-encapsulate",
+            Self::GtpuDecapsulate => "gtpu-decapsulate",
+            Self::Gtpu4Encapsulate => "gtpu4-encapsulate",
+            Self::Gtpu4Decapsulate => "gtpu4-decapsulate",
+            Self::GreEncapsulate => "gre-encapsulate",
+            Self::GreDecapsulate => "gre-decapsulate",
+            Self::Filters100 => "filters-100",
+            Self::Filters10000 => "filters-10000",
+            Self::Meter => "meter",
+        }
+    }
+
+    /// What filters the gateway has.
+    pub(crate) fn flows(self) -> Option<Flows> {
+        match self {
+            Self::Filters100 => Some(Flows::Domain(100)),
+            Self::Filters10000 => Some(Flows::Domain(10_000)),
+            Self::Meter => Some(Flows::Meters),
+            _ => None,
         }
     }
 }
@@ -199,7 +252,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 /// Who takes turns.
 fn subjects(options: &Options) -> Vec<Subject> {
-    let mut subjects = Mode::ALL.map(Subject::Testpmd).to_vec();
+    // There is time for one of them only.
+    let modes = if options.quick {
+        vec![Mode::Mac]
+    } else {
+        Mode::ALL.to_vec()
+    };
+    let mut subjects: Vec<_> = modes.into_iter().map(Subject::Testpmd).collect();
     let cases: &[Case] = if options.cases.is_empty() {
         &Case::ALL
     } else {

@@ -1,12 +1,16 @@
 //! Filters and meters for the benches.
 
+use ipnet::Ipv6Net;
 use kedge_dataplane_api::Transaction;
 use kedge_dataplane_api::model::{
     Direction, Filter, FilterAction, Meter, MeterRates, PortRange, Selector, Yellow,
 };
 
 use super::{Gateway, net};
-use crate::fib::shapes::{Prefix, Random};
+use crate::fib::shapes::Random;
+
+/// Prefixes in one transaction.
+const TOGETHER: usize = 1000;
 
 /// What filters a gateway has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,69 +44,76 @@ impl Flows {
 impl Gateway {
     /// Puts them.
     pub(crate) fn put_flows(&mut self, flows: Flows) -> anyhow::Result<()> {
-        let mut random = Random::new(31);
-        match flows {
-            Flows::Domain(count) => {
-                let put_filters = (1..=count as u64)
-                    .map(|id| {
-                        let at = random.below(self.prefixes.len() as u64) as usize;
-                        let prefix = self.prefixes.get(at).copied().unwrap_or_default();
-                        let mut filter = of_ports(&mut random, FilterAction::Anchor);
-                        filter.selector.destination = net(prefix);
-                        (id, filter)
-                    })
-                    .collect();
-                self.compiler.apply(&Transaction {
-                    put_filters,
-                    ..Transaction::default()
-                })?;
-            }
-            Flows::OfNodes(count) => {
-                let prefixes = self.prefixes.clone();
-                for (number, prefixes) in prefixes.chunks(1000).enumerate() {
-                    let mut put_filters = Vec::new();
-                    for (prefix, at) in prefixes.iter().zip(number * 1000..) {
-                        for of in 0..count {
-                            let id = (at * count + of) as u64 + 1;
-                            put_filters.push((id, of_prefix(*prefix, &mut random)));
-                        }
-                    }
-                    self.compiler.apply(&Transaction {
-                        put_filters,
-                        ..Transaction::default()
-                    })?;
-                }
-            }
-            Flows::Meters => {
-                let prefixes = self.prefixes.clone();
-                for (number, prefixes) in prefixes.chunks(1000).enumerate() {
-                    let ids = (number * 1000) as u64 + 1..;
-                    let meters = ids.clone().zip(prefixes).map(|(id, _)| (id, generous()));
-                    let filters = ids.zip(prefixes).map(|(id, prefix)| {
-                        let filter = Filter {
-                            selector: Selector::default(),
-                            action: FilterAction::NodeMeter(id),
-                            ..of_prefix(*prefix, &mut random)
-                        };
-                        (id, filter)
-                    });
-                    let put = Transaction {
-                        put_meters: meters.collect(),
-                        put_filters: filters.collect(),
-                        ..Transaction::default()
-                    };
-                    self.compiler.apply(&put)?;
-                }
-            }
+        let nets: Vec<Ipv6Net> = self.prefixes.iter().map(|prefix| net(*prefix)).collect();
+        for transaction in flows.transactions(&nets) {
+            self.compiler.apply(&transaction)?;
         }
         Ok(())
     }
 }
 
+impl Flows {
+    /// What puts them, for a gateway that has these prefixes.
+    pub(crate) fn transactions(self, prefixes: &[Ipv6Net]) -> impl Iterator<Item = Transaction> {
+        let mut random = Random::new(31);
+        let together = match self {
+            Self::Domain(_) => prefixes.len().max(1),
+            Self::OfNodes(_) | Self::Meters => TOGETHER,
+        };
+        let parts = prefixes.chunks(together).enumerate();
+        parts.map(move |(number, part)| self.transaction(part, number * together, &mut random))
+    }
+
+    /// That of these prefixes, of which the first has number `first`.
+    fn transaction(self, prefixes: &[Ipv6Net], first: usize, random: &mut Random) -> Transaction {
+        let mut put = Transaction::default();
+        match self {
+            Self::Domain(count) => {
+                put.put_filters = (1..=count as u64)
+                    .map(|id| {
+                        let at = random.below(prefixes.len() as u64) as usize;
+                        let mut filter = of_ports(random, FilterAction::Anchor);
+                        filter.selector.destination = prefixes.get(at).copied().unwrap_or_default();
+                        (id, filter)
+                    })
+                    .collect();
+            }
+            Self::OfNodes(count) => {
+                for (prefix, at) in prefixes.iter().zip(first..) {
+                    for of in 0..count {
+                        let id = (at * count + of) as u64 + 1;
+                        put.put_filters.push((id, of_prefix(*prefix, random)));
+                    }
+                }
+            }
+            Self::Meters => {
+                let ids = first as u64 + 1..;
+                put.put_meters = ids
+                    .clone()
+                    .zip(prefixes)
+                    .map(|(id, _)| (id, generous()))
+                    .collect();
+                let filters = ids.zip(prefixes).map(|(id, prefix)| {
+                    let filter = Filter {
+                        name: String::new(),
+                        selector: Selector::default(),
+                        action: FilterAction::NodeMeter(id),
+                        ..of_prefix(*prefix, random)
+                    };
+                    (id, filter)
+                });
+                put.put_filters = filters.collect();
+            }
+        }
+        put
+    }
+}
+
 /// A filter of one prefix.
-pub(super) fn of_prefix(prefix: Prefix, random: &mut Random) -> Filter {
+pub(super) fn of_prefix(prefix: Ipv6Net, random: &mut Random) -> Filter {
     Filter {
-        scope: Some(net(prefix)),
+        name: String::new(),
+        scope: Some(prefix),
         ..of_ports(random, FilterAction::Anchor)
     }
 }
@@ -110,6 +121,7 @@ pub(super) fn of_prefix(prefix: Prefix, random: &mut Random) -> Filter {
 fn of_ports(random: &mut Random, action: FilterAction) -> Filter {
     let first = random.below(60_000) as u16;
     Filter {
+        name: String::new(),
         scope: None,
         priority: 1 + random.below(1000) as u16,
         selector: Selector {
