@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The main job, live: a node moves between gateways and its connections live on.
 
-    ci/demo [--seconds-per-stay N] [--tunnel ipv6-in-ipv6|gtpu|gtpu-ipv4|gre] [--switch stay|relocate]
+    ci/demo [--seconds-per-stay N] [--tunnel ipv6-in-ipv6|gtpu|gtpu-ipv4|gre] [--switch stay|relocate|hierarchy]
             [--report FILE] [--keep] [--down]
 """
 
@@ -11,6 +11,7 @@ import ipaddress
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,11 +19,9 @@ import threading
 import time
 
 import topology
-from topology import CN, MAARS, NODE, TUNNELS, Domain, Failure, maar_address, maar_ipv4_address, pool
+from namespaces import Failure, last_report, remove_namespaces, run, tail
+from topology import CN, MAARS, NODE, TUNNELS, Domain, maar_address, maar_ipv4_address
 
-TRAFFIC = str(pathlib.Path(__file__).with_name("traffic.py"))
-# Debian's, whatever else is first in the path: nothing but the standard library is needed.
-PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 UDP_DOWN, UDP_UP, TCP = 4001, 4002, 4003
 # Datagrams per second in each direction: one in 5 ms, so that a silence is measured to 5 ms.
 UDP_RATE = 200
@@ -109,11 +108,9 @@ class Stream:
     def __init__(self, domain, source_host, source, target_host, target, port):
         self.sent, self.received = (domain.directory / f"udp-{port}.{end}" for end in ("sent", "received"))
         # Unbuffered: the files are read while the stream runs.
-        self.receiver = domain.popen(target_host, PYTHON, "-u", TRAFFIC, "udp-receive", target, str(port),
-                                     stdout=open(self.received, "w"))
+        self.receiver = domain.traffic(target_host, "udp-receive", target, str(port), stdout=open(self.received, "w"))
         time.sleep(0.3)
-        self.sender = domain.popen(source_host, PYTHON, "-u", TRAFFIC, "udp-send", source, target, str(port),
-                                   str(UDP_RATE), stdout=open(self.sent, "w"))
+        self.sender = domain.traffic(source_host, "udp-send", source, target, str(port), str(UDP_RATE), stdout=open(self.sent, "w"))
 
     def stop(self):
         self.sender.terminate()
@@ -149,6 +146,11 @@ class Stream:
 
 
 class Demo:
+    gateways = tuple(f"maar{index}" for index in MAARS)
+    # Where `--keep` says that the node can be plugged in.
+    BRIDGE = "br2"
+    OUTCOME = "Connections lived on, new ones went directly, old ones through their anchor"
+
     def __init__(self, arguments):
         self.arguments, self.timeline = arguments, Timeline()
         self.moves, self.direct, self.tunnelled = [], [], []
@@ -164,11 +166,7 @@ class Demo:
     def run(self, domain):
         self.domain = domain
         self.timeline.heading(f"A domain: correspondent host, core router, MAAR1 to MAAR3, CMD, one mobile node; tunnels {domain.tunnel}")
-        domain.start()
-        self.say(f"{len(domain.daemons)} daemons run: " + ", ".join(
-            f"{daemon.name} ({daemon.process.pid})" for daemon in domain.daemons.values()))
-        self.watches = [Watch(domain, host, self.timeline) for host in ["cmd"] + [f"maar{index}" for index in MAARS]]
-        time.sleep(0.5)
+        self.start_domain()
         self.timeline.heading("The node appears at MAAR1")
         domain.plug(1)
         self.home = domain.preferred_address(1)
@@ -181,6 +179,14 @@ class Demo:
         self.finish()
         return self.report()
 
+    def start_domain(self):
+        domain = self.domain
+        domain.start()
+        self.say(f"{len(domain.daemons)} daemons run: " + ", ".join(
+            f"{daemon.name} ({daemon.process.pid})" for daemon in domain.daemons.values()))
+        self.watches = [Watch(domain, host, self.timeline) for host in ("cmd", *self.gateways)]
+        time.sleep(0.5)
+
     def ping(self, source):
         output = self.domain.on("mn", "ping", "-6", "-i", "0.2", "-c", "5", "-W", "2", "-I", source, CN, check=False)
         line = next((line for line in output.splitlines() if "received" in line), "no answer")
@@ -190,8 +196,7 @@ class Demo:
 
     def start_traffic(self):
         domain = self.domain
-        stay = self.arguments.seconds_per_stay
-        self.tcp_server = domain.popen("cn", PYTHON, "-u", TRAFFIC, "tcp-serve", CN, str(TCP))
+        self.tcp_server = domain.traffic("cn", "tcp-serve", CN, str(TCP), stdout=None)
         time.sleep(0.5)
         self.streams = {
             "down": Stream(domain, "cn", CN, "mn", self.home, UDP_DOWN),
@@ -202,17 +207,14 @@ class Demo:
 
     def connect(self, source, rate, seconds):
         """Opens a TCP connection from the node; `-` lets the node choose its source address."""
-        client = self.domain.popen("mn", PYTHON, "-u", TRAFFIC, "tcp-client", source, CN, str(TCP), str(rate), str(seconds),
-                                   stdout=subprocess.PIPE)
+        client = self.domain.traffic("mn", "tcp-client", source, CN, str(TCP), str(rate), str(seconds))
         client.started = json.loads(client.stdout.readline() or "{}")
         return client
 
     @staticmethod
     def end(client):
         """Ends a connection; whether every octet came back right."""
-        client.terminate()
-        lines = client.communicate(timeout=60)[0].strip().splitlines()
-        return json.loads(lines[-1]) if lines else {"ok": False, "error": "the client said nothing"}
+        return last_report(client) or {"ok": False, "error": "the client said nothing"}
 
     def move(self, number, here, there):
         self.timeline.heading(f"Move {number + 1}: MAAR{here} -> MAAR{there}")
@@ -233,11 +235,11 @@ class Demo:
         self.moves[-1]["tcp_running"] = alive
         time.sleep(max(0.0, self.arguments.seconds_per_stay - (time.monotonic() - began_monotonic)))
         self.say("the long-lived TCP connection " + ("goes on" if alive else "HAS ENDED"))
-        self.moves[-1]["attach_to_delivery_ms"] = self.attach_to_delivery(there, began, began_monotonic)
+        self.moves[-1]["attach_to_delivery_ms"] = self.attach_to_delivery(f"maar{there}", began, began_monotonic)
 
     def attach_to_delivery(self, there, began, began_monotonic):
-        """From the first word of the attachment at the new MAAR to the first datagram delivered after it."""
-        watch = next(watch for watch in self.watches if watch.host == f"maar{there}")
+        """From the first word of the attachment at the new gateway to the first datagram delivered after it."""
+        watch = next(watch for watch in self.watches if watch.host == there)
         attached = [event["unix_us"] / 1e6 for event in list(watch.events)
                     if event["kind"] == "node_attached" and event["unix_us"] / 1e6 >= began]
         if not attached:
@@ -256,18 +258,23 @@ class Demo:
             self.say(f"    {prefix:<22} anchored at {anchor:<6} {how}")
 
     def counters(self):
-        """Packets by tunnel of each MAAR, and by prefix."""
+        """Packets by tunnel of each gateway, and by prefix."""
         tunnels, prefixes = {}, {}
-        for index in MAARS:
-            for it in self.domain.kedge(f"maar{index}", "show", "tunnels"):
+        for host in self.gateways:
+            for it in self.domain.kedge(host, "show", "tunnels"):
                 # Of GTP-U there is one for each node.
-                out, back = tunnels.get(pair := (f"maar{index}", NAMES[it["remote"]]), (0, 0))
+                out, back = tunnels.get(pair := (host, NAMES[it["remote"]]), (0, 0))
                 tunnels[pair] = (out + it["encapsulated_packets"], back + it["decapsulated_packets"])
                 self.tunnels.add(it["type"])
                 self.over_ipv4.add("." in it["remote"])
-            for it in self.domain.kedge(f"maar{index}", "show", "prefixes"):
-                prefixes[f"maar{index}", it["prefix"]] = (it["to_packets"], it["from_packets"])
+            for it in self.domain.kedge(host, "show", "prefixes"):
+                prefixes[host, it["prefix"]] = (it["to_packets"], it["from_packets"])
         return tunnels, prefixes
+
+    @staticmethod
+    def grown(before, after, key):
+        """By how much two counters have grown."""
+        return tuple(b - a for a, b in zip(before.get(key, (0, 0)), after.get(key, (0, 0))))
 
     def check_paths(self, there, new):
         """New connections go directly, old ones through their anchor: by the gateways' own counters."""
@@ -277,8 +284,7 @@ class Demo:
         source = report["source"] or ""
         self.say(f"a new TCP connection: from {source}, {report['octets']} octets there and back" + ("" if report["ok"] else f", FAILED: {report['error']}"))
         tunnels_after, prefixes_after = self.counters()
-        grown = lambda before, after, key: tuple(b - a for a, b in zip(before.get(key, (0, 0)), after.get(key, (0, 0))))
-        serving = f"maar{there}"
+        grown, serving = self.grown, f"maar{there}"
         own = str(ipaddress.ip_network(f"{new}/64", strict=False))
         to, back = grown(prefixes, prefixes_after, (serving, own))
         direct = report["ok"] and source == new and to > 0 and back > 0
@@ -313,8 +319,10 @@ class Demo:
         tunnels, _ = self.counters()
         time.sleep(0.5)
         after, _ = self.counters()
-        quiet = sum(sum(after[pair]) - sum(tunnels.get(pair, (0, 0))) for pair in after) == 0
-        self.say("    no packet is tunnelled any more" if quiet else "    PACKETS ARE STILL TUNNELLED")
+        # What goes on to a switch below a MAAR is tunnelled wherever the anchor is.
+        between = [pair for pair in after if not any(name.startswith("dpn") for name in pair)]
+        quiet = not any(sum(self.grown(tunnels, after, pair)) for pair in between)
+        self.say("    no packet is tunnelled between MAARs any more" if quiet else "    PACKETS ARE STILL TUNNELLED")
         self.table()
         self.relocations.append({"prefix": prefix, "from": before, "to": f"maar{there}", "duration_ms": answer["duration_us"] / 1000,
                                  "no_tunnel": quiet, "began": began, "ended": time.monotonic()})
@@ -348,8 +356,8 @@ class Demo:
                   f"{each['down']['reordered']} and {each['up']['reordered']}, duplicated {each['down']['duplicated']} and {each['up']['duplicated']}; "
                   f"longest silence {each['down']['longest_silence_ms']} and {each['up']['longest_silence_ms']} ms; took {relocation['duration_ms']:.1f} ms")
         print("From the node: most of it while its own link was down; what gateways dropped has a name:")
-        dropped = {f"maar{index} {reason}": count for index in MAARS
-                   for reason, count in self.domain.kedge(f"maar{index}", "show", "drops").items() if count}
+        dropped = {f"{host} {reason}": count for host in self.gateways
+                   for reason, count in self.domain.kedge(host, "show", "drops").items() if count}
         self.drops = dropped
         print("dropped by gateways: " + (", ".join(f"{name} {count}" for name, count in sorted(dropped.items())) or "nothing"))
         print(f"\nthe long-lived TCP connection: {final['octets']} octets there and back, "
@@ -375,7 +383,7 @@ class Demo:
     def diagnosis(self):
         parts = []
         for name, daemon in self.domain.daemons.items():
-            parts.append(f"--- {name}\n{topology.tail(daemon.log)}")
+            parts.append(f"--- {name}\n{tail(daemon.log)}")
         return "\n".join(parts)
 
 
@@ -383,27 +391,27 @@ def succeeded(report):
     # With GTP-U asked for, a domain that fell back to IPv6-in-IPv6 is no success.
     return (report["tunnels_seen"] == [report["tunnel"]] and report["over_ipv4_seen"] == [report["over_ipv4"]] and report["direct_path_for_new_flows"] and report["tunnelled_old_flows"]
             and all(move["tcp_survived"] for move in report["moves"])
-            and len(report["relocations"]) == (0 if report["switch"] == "stay" else len(report["moves"]))
+            and len(report["relocations"]) == {"stay": 0, "relocate": len(report["moves"]), "hierarchy": 1}[report["switch"]]
             and all(relocation["no_tunnel"] for relocation in report["relocations"]))
 
 
-def keep_hint(domain):
+def keep_hint(domain, bridge):
     binary, run = domain.binaries / "kedge", domain.directory
     return f"""
 It goes on running. To play with it:
   {binary} --run-directory {run}/maar1.run show nodes        (or bindings, tunnels, prefixes, ports, drops, workers)
   {binary} --run-directory {run}/cmd.run watch
   ip netns exec {domain.name('mn')} ping {CN}
-  ip -n {domain.name('radio')} link set air down; ip -n {domain.name('radio')} link set air master br2; ip -n {domain.name('radio')} link set air up
+  ip -n {domain.name('radio')} link set air down; ip -n {domain.name('radio')} link set air master {bridge}; ip -n {domain.name('radio')} link set air up
 To end and remove it: ci/demo --down"""
 
 
 def down():
     """Removes what `--keep` left, and what a demo that was killed left."""
-    names = [line.split()[0] for line in topology.run("ip", "netns", "list").splitlines() if line.startswith(KEPT)]
-    topology.remove_namespaces(names)
+    names = [line.split()[0] for line in run("ip", "netns", "list").splitlines() if line.startswith(KEPT)]
+    remove_namespaces(names)
     for directory in pathlib.Path("/tmp").glob(f"{KEPT}-*"):
-        topology.shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
     print(f"removed {len(names)} namespaces")
 
 
@@ -414,8 +422,9 @@ def main():
     parser.add_argument("--down", action="store_true", help="remove what --keep left")
     parser.add_argument("--seconds-per-stay", type=float, default=6, metavar="N", help="at each MAAR (default 6, at least 2)")
     parser.add_argument("--tunnel", choices=TUNNELS, default=TUNNELS[0], help="between gateways (default %(default)s)")
-    parser.add_argument("--switch", choices=("stay", "relocate"), default="stay",
-                        help="whether the anchor of the oldest prefix stays where it is, or follows the node by BGP (default %(default)s)")
+    parser.add_argument("--switch", choices=("stay", "relocate", "hierarchy"), default="stay",
+                        help="the anchor of the oldest prefix stays where it is, or follows the node by BGP, or there are forwarding "
+                             "switches below the MAARs, between which the node moves first (default %(default)s)")
     parser.add_argument("--binaries", help=argparse.SUPPRESS)
     parser.add_argument("--log", default="info", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -429,24 +438,33 @@ def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit("ended from outside"))
-    left = [line.split()[0] for line in topology.run("ip", "netns", "list").splitlines() if line.startswith(KEPT)]
+    left = [line.split()[0] for line in run("ip", "netns", "list").splitlines() if line.startswith(KEPT)]
     if left and arguments.keep:
         sys.exit("a demo was kept already: remove it with ci/demo --down")
-    domain = Domain(prefix=KEPT if arguments.keep else None, binaries=arguments.binaries, log_level=arguments.log,
-                    tunnel=arguments.tunnel, routing=arguments.switch == "relocate")
+    options = {"prefix": KEPT if arguments.keep else None, "binaries": arguments.binaries, "log_level": arguments.log,
+               "tunnel": arguments.tunnel, "routing": arguments.switch != "stay"}
+    if arguments.switch == "hierarchy":
+        # It builds on this file.
+        from demo_hierarchy import HierarchyDemo as Demonstration
+        from hierarchy import Hierarchy
+        if arguments.tunnel.endswith("-ipv4"):
+            sys.exit(f"--tunnel {arguments.tunnel}: tunnels between a MAAR and the switches below it go over IPv6")
+        domain = Hierarchy(**options)
+    else:
+        Demonstration, domain = Demo, Domain(**options)
     kept = False
     try:
         domain.build()
-        demo = Demo(arguments)
+        demo = Demonstration(arguments)
         report = demo.run(domain)
         if arguments.report:
             pathlib.Path(arguments.report).write_text(json.dumps(report, indent=2) + "\n")
         good = succeeded(report)
-        demo.timeline.heading("Connections lived on, new ones went directly, old ones through their anchor" if good else "NOT as it should be: see above")
+        demo.timeline.heading(demo.OUTCOME if good else "NOT as it should be: see above")
         kept = arguments.keep
         if kept:
             domain.end_helpers()
-            print(keep_hint(domain))
+            print(keep_hint(domain, demo.BRIDGE))
         return 0 if good else 1
     except Failure as failure:
         print(f"ci/demo: {failure}", file=sys.stderr)

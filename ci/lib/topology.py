@@ -15,11 +15,9 @@ plugged into another bridge, and the link comes up. The node's kernel does the r
 import json
 import os
 import pathlib
-import shutil
-import signal
 import subprocess
-import tempfile
-import time
+
+from namespaces import Daemon, Failure, Namespaces
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 MAARS = (1, 2, 3)
@@ -40,6 +38,10 @@ def maar_address(index):
 
 def maar_ipv4_address(index):
     return f"198.51.100.{index}"
+
+
+def role(host):
+    return host.rstrip("0123456789")
 
 
 def pool(index):
@@ -91,115 +93,34 @@ route_settle_ms = 15
 """
 
 
-def router_sessions():
+def router_sessions(maars=MAARS):
     """Of the core router's BIRD, one with each MAAR."""
-    return "".join(f"protocol bgp maar{index} from maar {{ neighbor 2001:db8:ca{index}::2 as {65000 + index}; }}\n" for index in MAARS)
+    return "".join(f"protocol bgp maar{index} from maar {{ neighbor 2001:db8:ca{index}::2 as {65000 + index}; }}\n" for index in maars)
 
 
-class Failure(Exception):
-    """Something that the demo needs does not work; the text says what."""
+class Domain(Namespaces):
+    """The namespaces, the configurations and the daemons."""
 
-
-def run(*command, check=True, **options):
-    """Runs a command; its output comes back as text, its failure as a Failure."""
-    result = subprocess.run(command, text=True, capture_output=True, **options)
-    if check and result.returncode != 0:
-        raise Failure(f"{' '.join(command)}: {result.stderr.strip() or result.stdout.strip()}")
-    return result.stdout
-
-
-class Daemon:
-    """One running process of Kedge's."""
-
-    def __init__(self, name, role, command, log):
-        self.name, self.role, self.command, self.log = name, role, command, log
-        self.process = None
-
-    def start(self):
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-
-    def alive(self):
-        return self.process is not None and self.process.poll() is None
-
-    def kill(self, how=signal.SIGKILL):
-        if self.alive():
-            self.process.send_signal(how)
-        self.process.wait()
-
-    def report(self):
-        return {"name": self.name, "role": self.role, "pid": self.process.pid}
-
-
-class Domain:
-    """The namespaces, the configurations and the daemons. Use it with `with`: it removes what it made."""
-
-    def __init__(self, prefix=None, binaries=None, log_level="info", tunnel=TUNNELS[0], narrow=None, routing=False, maar=""):
-        self.prefix = prefix or f"kedge{os.getpid()}"
+    def __init__(self, prefix=None, binaries=None, log_level="info", tunnel=TUNNELS[0], narrow=None, routing=False, maar="",
+                 kea=False, dataplane="", maars=MAARS):
+        super().__init__(prefix or f"kedge{os.getpid()}")
         self.binaries = pathlib.Path(binaries or REPOSITORY / "target" / "release")
-        self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"{self.prefix}-"))
         self.log_level = log_level
         self.tunnel = tunnel.removesuffix("-ipv4")
         self.over_ipv4 = tunnel.endswith("-ipv4")
         # MAAR2 is behind one more router then, by a link that takes packets of so many octets.
         self.narrow = narrow
         self.routing = routing
-        # More keys of [maar].
+        # Kea at the core router delegates each MAAR its pool.
+        self.kea = kea
+        # More keys of [maar], and tables below [dataplane].
         self.maar = maar
-        self.namespaces = []
-        self.daemons = {}
-        self.others = []
+        self.dataplane = dataplane
+        self.maars = maars
         self.at = None
 
-    def __enter__(self):
-        try:
-            self.build()
-            return self
-        except BaseException:
-            self.remove()
-            raise
-
-    def __exit__(self, *_):
-        self.remove()
-
-    # Namespaces
-
-    def name(self, host):
-        return f"{self.prefix}-{host}"
-
-    def inside(self, host):
-        """The beginning of a command that runs on `host`."""
-        return ["ip", "netns", "exec", self.name(host)]
-
-    def on(self, host, *command, **options):
-        return run(*self.inside(host), *command, **options)
-
-    def ip(self, host, *arguments):
-        return run("ip", "-n", self.name(host), *arguments)
-
-    def sysctl(self, host, **values):
-        for key, value in values.items():
-            self.on(host, "sysctl", "-qw", f"net.ipv6.conf.{key.replace('__', '.')}={value}")
-
-    def namespace(self, host):
-        run("ip", "netns", "add", self.name(host))
-        self.namespaces.append(host)
-        # Duplicate address detection would add a second of silence to each step of the set-up.
-        self.sysctl(host, all__accept_dad=0, default__accept_dad=0, default__dad_transmits=0)
-        self.ip(host, "link", "set", "lo", "up")
-
-    def link(self, first, first_device, second, second_device):
-        run("ip", "link", "add", first_device, "netns", self.name(first), "type", "veth",
-            "peer", "name", second_device, "netns", self.name(second))
-        for host, device in ((first, first_device), (second, second_device)):
-            # A veth leaves checksums and segments to a device that is not there; a packet reader
-            # such as DPDK would see neither done.
-            self.on(host, "ethtool", "-K", device, "tx", "off", "rx", "off", "tso", "off", "gso", "off", "gro", "off")
-
     def build(self):
-        for host in ["cn", "core", "radio", "mn", "cmd"] + [f"maar{index}" for index in MAARS]:
+        for host in ["cn", "core", "radio", "mn", "cmd"] + [f"maar{index}" for index in self.maars]:
             self.namespace(host)
         self.on("core", "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1", f"net.ipv4.ip_forward={int(self.over_ipv4)}")
         self.attach_host("cn", "2001:db8:cc", CN)
@@ -213,7 +134,7 @@ class Domain:
         self.ip("core", "route", "add", f"{CMD}/128", "via", "2001:db8:cd::2")
         if self.narrow:
             self.build_edge()
-        for index in MAARS:
+        for index in self.maars:
             self.build_maar(index)
         self.build_node()
 
@@ -237,16 +158,8 @@ class Domain:
 
     def build_maar(self, index):
         host, net = f"maar{index}", f"2001:db8:ca{index}"
-        # The kernel keeps off the interfaces that DPDK reads; it has the exception interfaces.
-        self.sysctl(host, default__disable_ipv6=1)
         router = "edge" if self.narrow and index == 2 else "core"
-        self.link(host, "core0", router, f"to-{host}")
-        self.link(host, "acc0", "radio", f"acc{index}")
-        for device in ("core0", "acc0"):
-            self.ip(host, "link", "set", device, "up")
-        self.sysctl(host, default__disable_ipv6=0)
-        self.ip(router, "addr", "add", f"{net}::1/64", "dev", f"to-{host}", "nodad")
-        self.ip(router, "link", "set", f"to-{host}", "up")
+        self.attach_gateway(host, net, router, access=f"acc{index}", bridge=f"br{index}")
         # With routing the pools are heard of by BGP.
         for target in ([] if self.routing else [pool(index)]) + [f"{maar_address(index)}/128"]:
             self.ip(router, "route", "add", target, "via", f"{net}::2")
@@ -256,11 +169,23 @@ class Domain:
         if self.over_ipv4:
             self.ip("core", "addr", "add", f"192.0.2.{16 * index + 1}/28", "dev", f"to-{host}")
             self.ip("core", "route", "add", f"{maar_ipv4_address(index)}/32", "via", f"192.0.2.{16 * index + 2}")
-        self.ip("radio", "link", "add", f"br{index}", "type", "bridge", "mcast_snooping", "0", "stp_state", "0")
-        self.sysctl("radio", **{f"br{index}__disable_ipv6": 1, f"acc{index}__disable_ipv6": 1})
-        for device in (f"br{index}", f"acc{index}"):
+
+    def attach_gateway(self, host, net, router, access, bridge):
+        """Gives a gateway its link to a router of the core, and its access link, which is a bridge at the radio."""
+        # The kernel keeps off the interfaces that DPDK reads; it has the exception interfaces.
+        self.sysctl(host, default__disable_ipv6=1)
+        self.link(host, "core0", router, f"to-{host}")
+        self.link(host, "acc0", "radio", access)
+        for device in ("core0", "acc0"):
+            self.ip(host, "link", "set", device, "up")
+        self.sysctl(host, default__disable_ipv6=0)
+        self.ip(router, "addr", "add", f"{net}::1/64", "dev", f"to-{host}", "nodad")
+        self.ip(router, "link", "set", f"to-{host}", "up")
+        self.ip("radio", "link", "add", bridge, "type", "bridge", "mcast_snooping", "0", "stp_state", "0")
+        self.sysctl("radio", **{f"{bridge}__disable_ipv6": 1, f"{access}__disable_ipv6": 1})
+        for device in (bridge, access):
             self.ip("radio", "link", "set", device, "up")
-        self.ip("radio", "link", "set", f"acc{index}", "master", f"br{index}")
+        self.ip("radio", "link", "set", access, "master", bridge)
 
     def build_node(self):
         self.link("mn", "eth0", "radio", "air")
@@ -277,22 +202,55 @@ class Domain:
     def write_configurations(self):
         policy = self.directory / "policy.toml"
         policy.write_text(f'[[node]]\nidentifier = "{NODE}"\nlink_layer_address = "{NODE_MAC}"\n')
-        for index in MAARS:
+        for index in self.maars:
             net = f"2001:db8:ca{index}"
             addresses, route, tunnel = f'"{net}::2/64"', "", f'tunnel = "{self.tunnel}"'
+            pools, delegation = f'prefix_pools = ["{pool(index)}"]', ""
+            if self.kea:
+                pools, delegation = "", '[maar.delegation]\nport = "core"\nlength = 48'
             if self.over_ipv4:
                 addresses += f', "192.0.2.{16 * index + 2}/28"'
                 route = f'[[route]]\nprefix = "0.0.0.0/0"\nport = "core"\ngateway = "192.0.2.{16 * index + 1}"'
                 tunnel += f'\ngtpu_ipv4_address = "{maar_ipv4_address(index)}"'
-            (self.directory / f"maar{index}.toml").write_text(f"""
-[node]
-name = "maar{index}"
-role = "maar"
-address = "{maar_address(index)}"
-run_directory = "{self.run_directory(f'maar{index}')}"
-state_directory = "{self.directory / f'maar{index}.state'}"
-metrics = "[::1]:9110"
+            gateway = self.gateway(f"maar{index}", maar_address(index), net, index, addresses, self.dataplane)
+            (self.directory / f"maar{index}.toml").write_text(f"""{gateway}
+{route}
 
+[maar]
+cmd = ["{CMD}"]
+{pools}
+{tunnel}
+{self.maar_keys(index)}
+
+{delegation}
+
+[access]
+policy_file = "{policy}"
+{ANNOUNCE if self.routing else ""}""")
+        known = "".join(
+            f'\n[[cmd.known_maar]]\naddress = "{maar_address(index)}"\nprefix_pools = ["{pool(index)}"]\n' for index in self.maars
+        )
+        (self.directory / "cmd.toml").write_text(f"""{self.node("cmd", CMD)}
+[cmd]
+mode = "proxy"
+tunnel = "{self.tunnel}"
+{known}""")
+
+    def node(self, host, address):
+        """[node]; the name of a host is its role, and a number if there are several."""
+        return f"""
+[node]
+name = "{host}"
+role = "{role(host)}"
+address = "{address}"
+run_directory = "{self.run_directory(host)}"
+state_directory = "{self.directory / f'{host}.state'}"
+metrics = "[::1]:9110"
+"""
+
+    def gateway(self, host, address, net, index, addresses=None, dataplane=""):
+        """[node] and all of the data plane of a gateway: its ports, and its way to the core."""
+        return f"""{self.node(host, address)}
 [dataplane]
 workers = [{index % (os.cpu_count() or 1)}]
 poll = "adaptive"
@@ -301,12 +259,14 @@ memory_mib = 64
 packet_buffers = 8192
 metrics = "[::1]:9111"
 
+{dataplane}
+
 [[port]]
 name = "core"
 device = "net_af_packet0,iface=core0"
 side = "core"
 exception = "kcore"
-addresses = [{addresses}]
+addresses = [{addresses or f'"{net}::2/64"'}]
 
 [[port]]
 name = "access"
@@ -318,68 +278,67 @@ exception = "kacc"
 prefix = "::/0"
 port = "core"
 gateway = "{net}::1"
+"""
 
-{route}
-
-[maar]
-cmd = ["{CMD}"]
-prefix_pools = ["{pool(index)}"]
-{tunnel}
-{self.maar}
-
-[access]
-policy_file = "{policy}"
-{ANNOUNCE if self.routing else ""}""")
-        known = "".join(
-            f'\n[[cmd.known_maar]]\naddress = "{maar_address(index)}"\nprefix_pools = ["{pool(index)}"]\n' for index in MAARS
-        )
-        (self.directory / "cmd.toml").write_text(f"""
-[node]
-name = "cmd"
-role = "cmd"
-address = "{CMD}"
-run_directory = "{self.run_directory('cmd')}"
-state_directory = "{self.directory / 'cmd.state'}"
-metrics = "[::1]:9110"
-
-[cmd]
-mode = "proxy"
-tunnel = "{self.tunnel}"
-{known}""")
+    def maar_keys(self, index):
+        """More keys of [maar], and tables below it."""
+        return self.maar
 
     def run_directory(self, host):
         return self.directory / f"{host}.run"
 
     def daemon(self, host, program):
         name = f"{host}-{program.removeprefix('kedge-')}"
-        role = "cmd" if host == "cmd" else "maar"
         command = [*self.inside(host), str(self.binaries / program), "--config", str(self.directory / f"{host}.toml"),
                    "--log", self.log_level]
-        self.daemons[name] = Daemon(name, role, command, self.directory / f"{name}.log")
+        self.daemons[name] = Daemon(name, role(host), command, self.directory / f"{name}.log")
         return self.daemons[name]
 
     def start(self):
         """Starts all daemons and waits until each MAAR's control plane has its data plane."""
         self.write_configurations()
         self.daemon("cmd", "kedge-controlplane").start()
-        for index in MAARS:
+        if self.kea:
+            self.start_kea()
+        for index in self.maars:
             self.daemon(f"maar{index}", "kedge-dataplane").start()
             self.daemon(f"maar{index}", "kedge-controlplane").start()
-        for index in MAARS:
+        for index in self.maars:
             self.wait_ready(index)
         if self.routing:
             self.start_routing()
+        held = lambda index: [it["prefix"] for it in self.kedge(f"maar{index}", "show", "delegations") if it["state"] == "bound"]
+        for index in self.maars if self.kea else []:
+            self.wait(lambda: pool(index) in held(index), 20, f"maar{index} was not delegated its pool")
+
+    def start_kea(self):
+        """A DHCPv6 server at the core router, with one pool on the link of each MAAR."""
+        config = {"Dhcp6": {
+            "interfaces-config": {"interfaces": [f"to-maar{index}" for index in self.maars]},
+            "lease-database": {"type": "memfile", "persist": True, "name": str(self.directory / "leases.csv"), "lfc-interval": 0},
+            "server-id": {"type": "LL", "persist": False, "identifier": "0200000000fe", "htype": 1},
+            # Short, so that renewals go on while anchors move.
+            "preferred-lifetime": 60, "valid-lifetime": 90, "renew-timer": 3, "rebind-timer": 6,
+            "subnet6": [{"id": index, "subnet": f"2001:db8:ca{index}::/64", "interface": f"to-maar{index}", "rapid-commit": True,
+                         "pd-pools": [{"prefix": pool(index).split("/")[0], "prefix-len": 48, "delegated-len": 48}]} for index in self.maars],
+            "loggers": [{"name": "kea-dhcp6", "severity": "WARN", "output_options": [{"output": "stdout"}]}]}}
+        path = self.directory / "kea.json"
+        path.write_text(json.dumps(config))
+        # Kea writes where the machine's own would; that is gone with its mount namespace.
+        shell = ('for it in /run /var/lib/kea /var/log/kea; do [ ! -d $it ] || mount -t tmpfs none $it; done; mkdir -p /run/kea; exec "$@"')
+        self.other_daemon("core", "kea", "unshare", "-m", "sh", "-c", shell, "sh", "env", f"KEA_PIDFILE_DIR={self.directory}",
+                          f"KEA_LOCKFILE_DIR={self.directory}", "kea-dhcp6", "-c", str(path))
 
     def start_routing(self):
         """BIRD at the core router, which puts what it hears into its kernel's table, and GoBGP at each MAAR."""
         conf = self.directory / "core-bird.conf"
-        conf.write_text(ROUTER_BIRD.format(directory=self.directory, sessions=router_sessions()))
+        conf.write_text(ROUTER_BIRD.format(directory=self.directory, sessions=router_sessions(self.maars)))
         self.other_daemon("core", "bird", "bird", "-f", "-c", str(conf), "-s", str(self.bird_socket()))
-        for index in MAARS:
+        for index in self.maars:
             self.start_gobgp(index)
-        self.wait(lambda: self.bgp_sessions() == len(MAARS), 20, "the BGP sessions did not come up")
+        self.wait(lambda: self.bgp_sessions() == len(self.maars), 20, "the BGP sessions did not come up")
         connected = lambda index: self.kedge(f"maar{index}", "show", "routes")["connected"]
-        for index in MAARS:
+        for index in self.maars:
             self.wait(lambda: connected(index), 20, f"maar{index} did not find its routing daemon")
 
     def start_gobgp(self, index):
@@ -402,7 +361,7 @@ tunnel = "{self.tunnel}"
     def bgp_routes(self):
         """What the core router's kernel knows of home network prefixes: the MAAR that each route leads to."""
         found = json.loads(self.on("core", "ip", "-j", "-6", "route", "show", "proto", "bird"))
-        by_gateway = {f"2001:db8:ca{index}::2": f"maar{index}" for index in MAARS}
+        by_gateway = {f"2001:db8:ca{index}::2": f"maar{index}" for index in self.maars}
         return {route["dst"]: by_gateway[route["gateway"]] for route in found if route.get("gateway") in by_gateway}
 
     def wait_ready(self, index, seconds=30):
@@ -417,17 +376,6 @@ tunnel = "{self.tunnel}"
         """Whether the gateway can reach the core: its own ping goes through its data plane."""
         return self.on(f"maar{index}", "ping", "-6", "-c1", "-W1", "-I", maar_address(index), CMD, check=False).find("1 received") >= 0
 
-    def wait(self, condition, seconds, message):
-        deadline = time.monotonic() + seconds
-        while not condition():
-            dead = [daemon for daemon in self.daemons.values() if daemon.process and not daemon.alive()]
-            if dead:
-                raise Failure(f"{message}: {dead[0].name} has ended; it said:\n{tail(dead[0].log)}")
-            if time.monotonic() > deadline:
-                logs = "\n".join(f"--- {name}\n{tail(daemon.log)}" for name, daemon in self.daemons.items())
-                raise Failure(f"{message} within {seconds} s\n{logs}")
-            time.sleep(0.05)
-
     def kedge(self, host, *arguments, check=True):
         """What `kedge --json` says on a node, as values; None where it fails and `check` is off."""
         command = [str(self.binaries / "kedge"), "--run-directory", str(self.run_directory(host)), "--json", *arguments]
@@ -437,12 +385,6 @@ tunnel = "{self.tunnel}"
                 raise Failure(f"{' '.join(command)}: {result.stderr.strip()}")
             return None
         return json.loads(result.stdout) if result.stdout.strip() else None
-
-    def popen(self, host, *command, **options):
-        """A helper process on a host; it ends with the domain."""
-        process = subprocess.Popen([*self.inside(host), *command], text=True, start_new_session=True, **options)
-        self.others.append(process)
-        return process
 
     # The node
 
@@ -454,21 +396,29 @@ tunnel = "{self.tunnel}"
         trigger "operator" nobody solicits: the MAAR is told by `kedge attach`, as an access point would.
         Announced: the access point that the node leaves has told its MAAR so, a moment before.
         """
-        roaming = self.at is not None
-        if roaming and announced:
+        if announced and self.at is not None:
             self.kedge(f"maar{self.at}", "detach", NODE)
             # The data plane is told a moment after the answer.
             self.wait(lambda: self.kedge(f"maar{self.at}", "show", "holds")["prefixes"], 5, "nothing is on hold")
-        if roaming:
-            self.ip("radio", "link", "set", "air", "down")
-        self.ip("radio", "link", "set", "air", "master", f"br{index}")
-        self.ip("radio", "link", "set", "air", "up")
+        roaming = self.replug(f"br{index}")
         self.at = index
         if trigger == "operator":
             self.kedge(f"maar{index}", "attach", NODE, "--port", "access", "--link-layer-address", NODE_MAC)
         elif roaming:
-            self.popen("mn", "rdisc6", "-q", "-1", "-r", "10", "-w", "300", "eth0",
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.solicit()
+
+    def replug(self, bridge):
+        """Moves the node's link to the bridge of another access link; whether it was plugged in before."""
+        roaming = self.at is not None
+        if roaming:
+            self.ip("radio", "link", "set", "air", "down")
+        self.ip("radio", "link", "set", "air", "master", bridge)
+        self.ip("radio", "link", "set", "air", "up")
+        return roaming
+
+    def solicit(self):
+        # Its output is of no interest; that it is silent is.
+        self.popen("mn", "rdisc6", "-q", "-1", "-r", "10", "-w", "300", "eth0", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def unplug(self):
         self.ip("radio", "link", "set", "air", "down")
@@ -486,49 +436,6 @@ tunnel = "{self.tunnel}"
         self.wait(match, seconds, f"the node got no address from maar{index}")
         return match()[0]
 
-    # The end
-
-    def end_helpers(self):
-        """Ends the processes that are no daemons of Kedge's."""
-        for process in self.others:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-        self.others = []
-
-    def remove(self):
-        """Ends and removes everything. May be called at any point, and twice."""
-        self.end_helpers()
-        running = [daemon for daemon in self.daemons.values() if daemon.alive()]
-        for daemon in running:
-            daemon.process.terminate()
-        for daemon in running:
-            try:
-                daemon.process.wait(5)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-        remove_namespaces([self.name(host) for host in self.namespaces])
-        self.namespaces = []
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def remove_namespaces(names):
-    for name in names:
-        pids = run("ip", "netns", "pids", name, check=False).split()
-        for pid in pids:
-            try:
-                os.kill(int(pid), signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        run("ip", "netns", "del", name, check=False)
-
 
 def first(answer):
     return answer[0] if isinstance(answer, list) else answer
-
-
-def tail(path, lines=25):
-    try:
-        return "\n".join(pathlib.Path(path).read_text(errors="replace").splitlines()[-lines:])
-    except FileNotFoundError:
-        return ""

@@ -20,6 +20,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
 
 import topology  # noqa: E402
+from namespaces import remove_namespaces  # noqa: E402
 from topology import CMD, CN, MAARS, Domain  # noqa: E402
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -104,7 +105,7 @@ class Delegation(unittest.TestCase):
     def host(self, host):
         run("ip", "netns", "add", self.name(host))
         # With whatever helpers of a program that was killed are left in it.
-        self.addCleanup(topology.remove_namespaces, [self.name(host)])
+        self.addCleanup(remove_namespaces, [self.name(host)])
         run("ip", "netns", "exec", self.name(host), "sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0",
             "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.default.dad_transmits=0",
             "net.ipv6.conf.default.accept_ra=0")

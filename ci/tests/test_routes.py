@@ -22,7 +22,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "lib"))
 
 import topology  # noqa: E402
-from topology import MAARS, NODE, Domain, maar_address, pool, run  # noqa: E402
+from namespaces import Daemon, need_root as setUpModule, run  # noqa: E402
+from topology import MAARS, NODE, Domain, maar_address, pool  # noqa: E402
 
 FRR = pathlib.Path("/usr/lib/frr")
 # By daemon, what `[announce]` says beside it; and a second between two withdrawals, for this test's sake.
@@ -66,11 +67,6 @@ router bgp 65003
 """
 
 
-def setUpModule():
-    if os.geteuid() != 0:
-        raise RuntimeError("the scenario makes network namespaces: run it as root")
-
-
 class RoutedDomain(Domain):
     """A domain whose router knows nothing of pools."""
 
@@ -111,7 +107,7 @@ class RoutedDomain(Domain):
         self.wait(lambda: self.sessions() == 3, 20, "the BGP sessions did not come up")
 
     def start_daemon(self, host, name, *command):
-        daemon = topology.Daemon(f"{host}-{name}", "routing", [*self.inside(host), *command], self.directory / f"{host}-{name}.out")
+        daemon = Daemon(f"{host}-{name}", "routing", [*self.inside(host), *command], self.directory / f"{host}-{name}.out")
         self.daemons[daemon.name] = daemon
         daemon.start()
 

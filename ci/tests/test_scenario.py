@@ -19,15 +19,15 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "lib"))
 
 import topology  # noqa: E402
-from topology import CMD, CN, CN_IPV4, NODE, Domain, maar_address, pool  # noqa: E402
+from namespaces import need_root, run, tail  # noqa: E402
+from topology import CMD, CN, CN_IPV4, NODE, Domain, maar_address  # noqa: E402
 
 DEMO = HERE.parent / "lib" / "demo.py"
 SCAPY = "/usr/bin/python3"
 
 
 def setUpModule():
-    if os.geteuid() != 0:
-        raise RuntimeError("the scenario makes network namespaces: run it as root")
+    need_root()
     for name in ("kedge-dataplane", "kedge-controlplane", "kedge"):
         path = topology.REPOSITORY / "target" / "release" / name
         if not path.exists():
@@ -35,7 +35,7 @@ def setUpModule():
 
 
 def namespaces(prefix="kedge"):
-    return [line.split()[0] for line in topology.run("ip", "netns", "list").splitlines() if line.startswith(prefix)]
+    return [line.split()[0] for line in run("ip", "netns", "list").splitlines() if line.startswith(prefix)]
 
 
 class TheDemo(unittest.TestCase):
@@ -140,7 +140,7 @@ class InADomain(unittest.TestCase):
 
     def assert_alive(self):
         for name, daemon in self.domain.daemons.items():
-            self.assertTrue(daemon.alive(), f"{name} has ended:\n{topology.tail(daemon.log)}")
+            self.assertTrue(daemon.alive(), f"{name} has ended:\n{tail(daemon.log)}")
 
     def counter(self, host, name):
         return self.domain.kedge(host, "show", "counters").get(name, 0)
@@ -364,11 +364,56 @@ for port, count in zip({ports}, {counts}):
         self.assertEqual(heard([7777], [3]), [3])
         self.assertEqual(tunnelled() - before, 10, "the flow is with its anchor again")
         self.domain.kedge("maar2", "filter", "delete", "guard")
-        # For charging: a reading that resets, and what another anchor makes of it.
+        # For charging: a reading where the node is, that resets.
         prefix = str(ipaddress.ip_network(f"{self.home}/64", strict=False))
-        reading = self.domain.kedge("maar1", "charging", "reset", prefix)
+        reading = self.domain.kedge("maar2", "charging", "reset", prefix)
         self.assertGreater(reading["prefixes"][0]["from_packets"], 9)
-        self.assertEqual(self.domain.kedge("maar1", "charging", "show", prefix)["prefixes"][0]["from_packets"], 0)
+        self.assertEqual(self.domain.kedge("maar2", "charging", "show", prefix)["prefixes"][0]["from_packets"], 0)
+
+    def test_a_flow_is_held_and_released_in_order_while_the_rest_of_its_prefix_goes_on(self):
+        self.assertTrue(self.works())
+        receive = self.domain.popen("mn", SCAPY, "-c", """
+import json, select, socket, time
+sockets = []
+for port in (7790, 7791):
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    s.bind(("::", port))
+    sockets.append(s)
+print("ready", flush=True)
+came = {7790: [], 7791: []}
+while ready := select.select(sockets, [], [], 3)[0]:
+    for s in ready:
+        came[s.getsockname()[1]].append((int(s.recv(100)), time.monotonic()))
+print(json.dumps(came), flush=True)
+""", stdout=subprocess.PIPE)
+        self.assertEqual(receive.stdout.readline().strip(), "ready")
+        flow = ("--node", NODE, "--direction", "to-node", "--protocol", "udp", "--destination-ports", "7790")
+        charging = lambda: self.domain.kedge("maar1", "charging", "show")["filters"]
+        self.domain.kedge("maar1", "filter", "add", "call", *flow, "--action", "hold", "--lifetime", "30")
+        self.domain.wait(lambda: len(charging()) > 0, 5, "the filter did not reach the data plane")
+        send = self.domain.popen("cn", SCAPY, "-c", f"""
+import socket, time
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+for number in range(60):
+    for port in (7790, 7791):
+        s.sendto(str(number).encode(), ("{self.home}", port))
+    time.sleep(0.01)
+""")
+        holds = lambda: self.domain.kedge("maar1", "show", "holds")
+        self.domain.wait(lambda: holds()["held_packets"] >= 30, 5, "the flow does not wait")
+        self.assertEqual({it["state"] for it in holds()["prefixes"] if it["filter"]}, {"hold"})
+        released = time.monotonic()
+        # In the middle of the flow: what comes now is behind what waits.
+        self.domain.kedge("maar1", "filter", "add", "call", *flow, "--action", "anchor")
+        send.wait(timeout=20)
+        came = json.loads(receive.communicate(timeout=20)[0])
+        for port in ("7790", "7791"):
+            self.assertEqual([number for number, _ in came[port]], list(range(60)), f"port {port}")
+        self.assertGreater(came["7790"][0][1], released, "nothing of the flow came before it was released")
+        self.assertLess(came["7791"][20][1], released, "the rest of the prefix did not wait")
+        self.assertEqual([it for it in holds()["prefixes"] if it["filter"]], [])
+        self.assertEqual([it["to_node_packets"] for it in charging()], [60], "counted once each")
+        self.domain.kedge("maar1", "filter", "delete", "call")
 
     # What operators look at
 
@@ -394,6 +439,27 @@ for port, count in zip({ports}, {counts}):
         self.assertIn(NODE, text)
         for what in ("bindings", "tunnels", "prefixes", "ports", "drops", "workers", "info"):
             self.assertTrue(self.domain.kedge("maar2", "show", what), what)
+
+    def test_a_scan_of_a_link_leaves_its_router_reachable(self):
+        """A node sends to addresses of the core link that nobody has (RFC 6583)."""
+        limited = lambda: sum(int(line.split()[-1]) for line in self.domain.on("maar2", "curl", "-s", "http://[::1]:9111/metrics").splitlines()
+                              if 'kind="neighbour_limited"' in line)
+        source = next(address for address, deprecated in self.domain.node_addresses() if address.startswith("2001:db8:200:") and not deprecated)
+        before = limited()
+        self.domain.on("mn", SCAPY, "-c", f"""
+import socket, time
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.bind(("{source}", 0))
+for host in range(4000):
+    s.sendto(b"kedge", (f"2001:db8:ca2::{{host + 256:x}}", 9))
+    if host % 40 == 0: time.sleep(0.005)
+""")
+        self.domain.wait(lambda: limited() - before > 1000, 5, "nobody limits what is asked for")
+        neighbours = self.domain.on("maar2", "ip", "-6", "neigh", "show", "dev", "kcore").splitlines()
+        self.assertLess(len(neighbours), 400)
+        # The next hop is not among what the kernel has no room for, not even where it has forgotten it.
+        self.domain.on("maar2", "ip", "-6", "neigh", "flush", "dev", "kcore")
+        self.domain.wait(self.works, 5, "the router is not found")
 
     def test_metrics_of_both_daemons_are_served(self):
         fetch = "import urllib.request, sys; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())"
@@ -487,6 +553,23 @@ send([{self.layer}(src="{self.cn}", dst="{self.gateway}") / UDP(sport=7, dport=2
 """)
         self.domain.wait(lambda: self.drops("maar1", "gtpu_peer_mismatch") == before + 4, 5, "four G-PDUs of a stranger were not dropped")
 
+    def test_when_the_node_goes_on_the_end_marker_of_its_anchor_is_relayed(self):
+        # The last one by its name: the node has one anchor more after it.
+        before = self.counter("maar2", "end_markers_relayed")
+        relayed = lambda: self.counter("maar2", "end_markers_relayed") > before
+        # It comes to MAAR2 beside the news of the node, and goes on when what waited there has; where the machine is too slow for
+        # that, another one does.
+        for index in (3, 2) * 3:
+            self.domain.plug(index)
+            self.domain.wait(lambda: self.answers(self.home, 1), 20, f"the node is not reached at MAAR{index}")
+            until = time.monotonic() + 2
+            while not relayed() and time.monotonic() < until:
+                time.sleep(0.1)
+            if relayed():
+                break
+        self.assertTrue(relayed())
+        self.assertTrue(self.works())
+
     def test_a_restarted_control_plane_keeps_its_tunnels(self):
         before = {(it["local_teid"], it["remote_teid"]) for it in self.domain.kedge("maar1", "show", "tunnels")}
         daemon = self.domain.daemons["maar1-controlplane"]
@@ -533,7 +616,8 @@ send([IPv6(src="{source}", dst="{maar_address(1)}", nh=47) / GRE({header}) / inn
             (peer, f"chksum_present=1, chksum=1, {with_key}", "gre_checksum_wrong"),
             (peer, f"routing_present=1, {with_key}", "gre_bits_unsupported"),
             (peer, f"version=1, {with_key}", "gre_version_unsupported"),
-            (peer, f"key_present=1, key={key}, proto=0x0800", "gre_protocol_unsupported"),
+            (peer, f"key_present=1, key={key}, proto=0x0806", "gre_protocol_unsupported"),
+            (peer, f"key_present=1, key={key}, proto=0x0800", "tunnel_inner_ipv4"),
         ):
             before = self.drops("maar1", reason)
             self.send(source, header, inner)

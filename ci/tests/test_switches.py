@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A gateway is drained under load: a thousand prefixes in use change their anchor, and nothing is lost.
 
-The domain of the demo with routing (GoBGP at each MAAR, BIRD at the core router). One host has the prefixes of a
+The domain of the demo with routing (GoBGP at each MAAR, BIRD at the core router), and Kea, of which each MAAR has its
+pool. One host has the prefixes of a
 thousand nodes: each is a node to the gateways, told of by `kedge attach`. All have been at MAAR1 and are at MAAR2, so
 that MAAR1 tunnels everything; then `kedge drain` makes MAAR2 the anchor of all of it while traffic runs both ways on
 every prefix. Needs root and the release binaries.
@@ -19,102 +20,52 @@ import unittest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "lib"))
 
-import topology  # noqa: E402
-from topology import CN, NODE_MAC, Domain, maar_address  # noqa: E402
+import crowd  # noqa: E402
+from namespaces import PYTHON, last_report, need_root as setUpModule  # noqa: E402
+from topology import CN, NODE, Domain, maar_address  # noqa: E402
 
-TRAFFIC = str(HERE.parent / "lib" / "traffic.py")
-PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 NODES = int(os.environ.get("KEDGE_NODES", "1000"))
 # Datagrams per second, each way, over all flows.
 RATE = int(os.environ.get("KEDGE_RATE", "2000"))
 TCP_CONNECTIONS = 8
-LINK_LOCAL = "fe80::ff:fe00:a01"
-
-
-def setUpModule():
-    if os.geteuid() != 0:
-        raise RuntimeError("the scenario makes network namespaces: run it as root")
 
 
 class Switches(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.domain = domain = Domain(prefix=f"kedgeswitch{os.getpid()}", routing=True)
-        cls.addClassCleanup(domain.remove)
-        domain.build()
-        # The prefixes of so many nodes are given to the host by hand; the router it learns as ever.
-        domain.sysctl("mn", eth0__accept_ra_pinfo=0)
-        domain.start()
-        domain.plug(1)
-
-    def attach(self, index):
-        """Every node attaches, as an access point tells the gateway."""
-        domain = self.domain
-        kedge = f"{domain.binaries / 'kedge'} --run-directory {domain.run_directory(f'maar{index}')}"
-        loop = (f"for i in $(seq {NODES}); do {kedge} attach s$i@example.net --port access --link-layer-address {NODE_MAC} "
-                f"--link-local-address {LINK_LOCAL} > /dev/null || exit 1; done")
-        domain.on(f"maar{index}", "bash", "-c", loop)
-        served = lambda: sum(node["state"] == "attached" and node["identifier"].startswith("s")
-                             for node in domain.kedge(f"maar{index}", "show", "nodes"))
-        domain.wait(lambda: served() == NODES, 30, f"maar{index} does not serve {NODES} nodes")
-
-    def prefixes(self):
-        """Where the CMD says that the first prefix of each node is anchored."""
-        found = {}
-        for binding in self.domain.kedge("cmd", "show", "bindings"):
-            if not binding["identifier"].startswith("s"):
-                continue
-            anchored = {prefix: binding["serving_maar"] for prefix in binding["prefixes"]}
-            anchored |= {previous["prefix"]: previous["address"] for previous in binding["previous"]}
-            found |= {prefix: anchor for prefix, anchor in anchored.items() if prefix.startswith("2001:db8:100:")}
-        return found
-
-    def start(self, host, *arguments):
-        return self.domain.popen(host, PYTHON, "-u", TRAFFIC, *arguments, stdout=subprocess.PIPE)
-
-    def end(self, process):
-        process.terminate()
-        return json.loads(process.communicate(timeout=60)[0].strip().splitlines()[-1])
+        crowd.give_domain(cls, "kedgeswitch", NODES)
 
     def test_a_gateway_is_drained_under_load(self):
         domain = self.domain
-        self.attach(1)
-        prefixes = sorted(self.prefixes())
-        self.assertEqual(len(prefixes), NODES)
-        addresses = [prefix.replace("::/64", "::1") for prefix in prefixes]
+        self.crowd.attach(1)
+        addresses = self.crowd.addresses()
+        self.assertEqual(len(addresses), NODES)
         flows = domain.directory / "flows"
         flows.write_text("\n".join(addresses))
-        batch = domain.directory / "addresses"
-        batch.write_text("".join(f"addr add {address}/128 dev lo nodad\n" for address in addresses))
-        domain.ip("mn", "-batch", str(batch))
         # The host moves once, and with it everybody.
-        domain.plug(2)
-        self.attach(2)
-        moved = lambda: all(state["state"] == "confirmed" for binding in domain.kedge("cmd", "show", "bindings")
-                            for state in binding["previous"])
-        domain.wait(moved, 60, "not every anchor has confirmed where its node is")
-        self.assertEqual(set(self.prefixes().values()), {maar_address(1)})
+        self.crowd.move(2)
+        prefixes = self.crowd.prefixes()
         domain.wait(lambda: sum(maar == "maar1" for maar in domain.bgp_routes().values()) >= NODES, 30, "routes are missing")
 
-        server = self.start("cn", "tcp-serve", CN, "4003")
-        receivers = {"down": self.start("mn", "fan-receive", "::", "4001"), "up": self.start("cn", "fan-receive", "::", "4002")}
+        server = domain.traffic("cn", "tcp-serve", CN, "4003")
+        receivers = {"down": domain.traffic("mn", "fan-receive", "::", "4001"), "up": domain.traffic("cn", "fan-receive", "::", "4002")}
         time.sleep(1)
-        senders = {"down": self.start("cn", "fan-send", "down", str(flows), CN, "4001", str(RATE)),
-                   "up": self.start("mn", "fan-send", "up", str(flows), CN, "4002", str(RATE))}
-        clients = [self.start("mn", "tcp-client", address, CN, "4003", "20000", "1000") for address in addresses[:TCP_CONNECTIONS]]
+        senders = {"down": domain.traffic("cn", "fan-send", "down", str(flows), CN, "4001", str(RATE)),
+                   "up": domain.traffic("mn", "fan-send", "up", str(flows), CN, "4002", str(RATE))}
+        clients = [domain.traffic("mn", "tcp-client", address, CN, "4003", "20000", "1000") for address in addresses[:TCP_CONNECTIONS]]
         time.sleep(2)
 
         began = time.monotonic()
         answer = domain.kedge("cmd", "drain", maar_address(1))
         took = time.monotonic() - began
         self.assertEqual(answer["to_relocate"], 0)
-        self.assertEqual(set(self.prefixes().values()), {maar_address(2)})
+        self.assertEqual(set(self.crowd.prefixes().values()), {maar_address(2)})
         time.sleep(2)
 
-        tcp = [self.end(client) for client in clients]
-        sent = {way: self.end(sender) for way, sender in senders.items()}
+        tcp = [last_report(client) for client in clients]
+        sent = {way: last_report(sender) for way, sender in senders.items()}
         time.sleep(1)
-        received = {way: self.end(receiver) for way, receiver in receivers.items()}
+        received = {way: last_report(receiver) for way, receiver in receivers.items()}
         server.terminate()
         lines = []
         for way in ("down", "up"):
@@ -138,8 +89,37 @@ class Switches(unittest.TestCase):
         # Every route has followed, and MAAR1 forgets.
         routes = domain.bgp_routes()
         self.assertEqual({routes.get(prefix) for prefix in prefixes}, {"maar2"})
-        domain.wait(lambda: not [node for node in domain.kedge("maar1", "show", "nodes") if node["identifier"].startswith("s")],
-                    30, "maar1 remembers nodes that it has nothing to do with")
+        domain.wait(lambda: not self.crowd.known(1), 30, "maar1 remembers nodes that it has nothing to do with")
+
+
+class Bounds(unittest.TestCase):
+    def test_beyond_the_bounds_as_many_are_lost_as_are_counted(self):
+        """A node is away for longer than its prefix may hold: what is lost is what a gateway says, to the packet."""
+        hold = 20
+        with Domain(prefix=f"kedgebound{os.getpid()}", dataplane=f"[dataplane.hold]\npackets_per_prefix = {hold}") as domain:
+            domain.start()
+            domain.plug(1)
+            address = domain.preferred_address(1)
+            flows = domain.directory / "flows"
+            flows.write_text(address)
+            receiver = domain.traffic("mn", "fan-receive", "::", "4001")
+            time.sleep(0.5)
+            sender = domain.traffic("cn", "fan-send", "down", str(flows), CN, "4001", "500")
+            time.sleep(0.5)
+            domain.kedge("maar1", "detach", NODE)
+            time.sleep(0.4)
+            domain.plug(2)
+            domain.preferred_address(2)
+            time.sleep(0.5)
+            sent, = last_report(sender)
+            time.sleep(0.3)
+            flow, = last_report(receiver).values()
+            drops = {f"maar{index} {reason}": count for index in (1, 2) for reason, count in domain.kedge(f"maar{index}", "show", "drops").items()
+                     if count}
+        lost = sent - flow["received"]
+        print(f"{sent} sent, {lost} lost, {flow['reordered']} reordered, {flow['duplicated']} duplicated; drops: {drops}", file=sys.stderr)
+        self.assertGreater(lost, hold)
+        self.assertEqual((drops.get("maar1 hold_prefix_full"), flow["reordered"], flow["duplicated"]), (lost, 0, 0))
 
 
 class Demo(unittest.TestCase):
@@ -159,6 +139,108 @@ class Demo(unittest.TestCase):
                 each = {name: figures[name] for name in ("lost", "reordered", "duplicated")}
                 self.assertEqual(each, {"lost": 0, "reordered": 0, "duplicated": 0}, (relocation, way))
         self.assertTrue(report["tcp"]["ok"])
+
+
+METER = """
+[[meter]]
+name = "gold"
+cir_bits_per_second = 100000000
+cbs_bytes = 1000000
+pir_bits_per_second = 200000000
+pbs_bytes = 1000000
+"""
+
+
+class MeterAtOne(Domain):
+    """MAAR1 alone has a meter."""
+
+    def write_configurations(self):
+        super().write_configurations()
+        path = self.directory / "maar1.toml"
+        path.write_text(path.read_text() + METER)
+
+
+class Context(unittest.TestCase):
+    def test_what_was_counted_and_filters_go_with_the_prefix(self):
+        with MeterAtOne(prefix=f"kedgecontext{os.getpid()}", routing=True, maar="charging_interval_s = 1") as domain:
+            domain.start()
+            domain.plug(1)
+            home = domain.preferred_address(1)
+            prefix, = [it["prefix"] for node in domain.kedge("maar1", "show", "nodes") for it in node["prefixes"]]
+            domain.kedge("maar1", "filter", "add", "rated", "--node", NODE, "--protocol", "udp", "--destination-ports", "4001-4002",
+                         "--action", "meter", "--meter", "gold", "--idle-timeout", "600")
+            domain.kedge("maar1", "filter", "add", "guard", "--node", NODE, "--protocol", "udp", "--destination-ports", "4999",
+                         "--action", "drop")
+            flows = domain.directory / "flows"
+            flows.write_text(home)
+            receivers = {"down": domain.traffic("mn", "fan-receive", "::", "4001"), "up": domain.traffic("cn", "fan-receive", "::", "4002")}
+            sent = {"down": 0, "up": 0}
+            time.sleep(1)
+
+            def senders():
+                return {"down": domain.traffic("cn", "fan-send", "down", str(flows), CN, "4001", "300"),
+                        "up": domain.traffic("mn", "fan-send", "up", str(flows), CN, "4002", "300")}
+
+            def stop(running):
+                for way, sender in running.items():
+                    sent[way] += sum(last_report(sender))
+
+            charged = lambda index: {it["prefix"]: it for it in domain.kedge(f"maar{index}", "charging", "show")["prefixes"]}
+            running = senders()
+            time.sleep(2)
+            stop(running)
+            time.sleep(0.5)
+            at_home = charged(1)[prefix]
+            self.assertEqual((at_home["to_packets"], at_home["from_packets"]), (sent["down"], sent["up"]))
+            domain.plug(2, announced=True)
+            domain.preferred_address(2)
+            confirmed = lambda: domain.kedge("cmd", "show", "bindings")[0]["previous"][0]["state"] == "confirmed"
+            domain.wait(confirmed, 5, "maar1 does not know where the node is")
+            # Tunnelled, and then not any more.
+            running = senders()
+            time.sleep(2)
+            rules = lambda index: {it["name"]: it for it in domain.kedge(f"maar{index}", "filter", "show")}
+            counted = lambda index: [rules(index)["rated"][f"{way}_node_packets"] for way in ("to", "from")]
+            before = counted(1)
+            domain.kedge("cmd", "relocate", prefix, "--to", maar_address(2))
+            domain.wait(lambda: set(rules(2)) == {"rated", "guard"}, 5, "the filters did not follow")
+            time.sleep(2)
+            # Whoever dies in between tells when it is back.
+            domain.daemons["maar1-controlplane"].kill()
+            domain.daemons["cmd-controlplane"].kill()
+            domain.daemons["maar1-controlplane"].start()
+            domain.daemons["cmd-controlplane"].start()
+            domain.wait_ready(1)
+            stop(running)
+            time.sleep(0.5)
+            domain.wait(lambda: prefix not in charged(1), 30, "maar1 has not handed over what it counted")
+            total = lambda: (charged(2)[prefix]["to_packets"], charged(2)[prefix]["from_packets"])
+            domain.wait(lambda: total() >= (sent["down"], sent["up"]), 10, "not all that was counted has come")
+            self.assertEqual(total(), (sent["down"], sent["up"]))
+            # The second senders began with number 0 again.
+            received = {way: sum(flow["received"] + flow["duplicated"] for flow in last_report(receiver).values())
+                        for way, receiver in receivers.items()}
+            self.assertEqual(received, sent)
+            self.assertEqual(charged(2)[prefix]["first_unix_ms"], at_home["first_unix_ms"])
+
+            # The filters are there with what they had counted, for this prefix alone, and the meter with them.
+            # But for a few packets while they were on their way: RELOCATION.md. Traffic went on for seconds.
+            domain.wait(lambda: all(now > then + 300 for now, then in zip(counted(2), before)), 10,
+                        "what the filter has counted has not come")
+            rated = rules(2)["rated"]
+            self.assertEqual((rated["prefixes"], rated["idle_timeout_s"], rated["configured"]), ([prefix], 600, False))
+            meter, = domain.kedge("maar2", "show", "meters")
+            self.assertEqual((meter["name"], meter["configured"], meter["cir_bits_per_second"]), ("gold", False, 100000000))
+            use, = meter["uses"]
+            self.assertEqual((use["node"], use["filter"], use["red_packets"]), (NODE, "rated", 0))
+            self.assertGreater(use["green_packets"], 0)
+            metrics = domain.on("maar2", "curl", "-s", "http://[::1]:9110/metrics")
+            self.assertIn('kedge_controlplane_meter_packets_total{colour="green",meter="gold"}', metrics)
+            dropped = lambda: domain.kedge("maar2", "show", "drops")["flow_filtered"]
+            before = dropped()
+            running = domain.traffic("mn", "fan-send", "up", str(flows), CN, "4999", "100")
+            domain.wait(lambda: dropped() - before >= 20, 10, "the filter does not act where it has come to")
+            running.terminate()
 
 
 class Idle(unittest.TestCase):

@@ -41,6 +41,8 @@ fn check(octets: &mut [u8]) {
     match &mut message {
         MobilityMessage::ProxyBindingUpdate(update) => update.options.unknown = 0,
         MobilityMessage::ProxyBindingAcknowledgement(acknowledgement) => acknowledgement.options.unknown = 0,
+        MobilityMessage::UpdateNotification(it) => it.options.unknown = 0,
+        MobilityMessage::UpdateNotificationAcknowledgement(it) => it.options.unknown = 0,
         MobilityMessage::BindingError(_) | MobilityMessage::Other(_) => {}
     }
     match emit(&message, SOURCE, DESTINATION) {

@@ -23,11 +23,13 @@ use libfuzzer_sys::fuzz_target;
 #[allow(clippy::unwrap_used)]
 mod core_support;
 
-static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(core_support::snapshot);
+/// Tunnels carry IPv4.
+static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| core_support::compiler_with_ipv4().snapshot());
 
 /// With a filter that every packet meets, so that what filters look at is read.
 static FILTERED: LazyLock<Snapshot> = LazyLock::new(|| {
     let filter = Filter {
+        name: String::new(),
         scope: None,
         priority: 1,
         selector: Selector { destination_ports: Some(PortRange { first: 9, last: 9 }), ..Selector::default() },
@@ -36,12 +38,12 @@ static FILTERED: LazyLock<Snapshot> = LazyLock::new(|| {
         lifetime: 0,
     };
     let put = Transaction { put_filters: vec![(1, filter)], ..Transaction::default() };
-    core_support::compiler().apply(&put).expect("a filter of everything")
+    core_support::compiler_with_ipv4().apply(&put).expect("a filter of everything")
 });
 
 /// Where packets wait, for another next hop or for the end of an old way.
 static HOLDING: LazyLock<Snapshot> = LazyLock::new(|| {
-    let mut compiler = core_support::compiler();
+    let mut compiler = core_support::compiler_with_ipv4();
     let hold = |_| NextHop::Hold { maximum_ms: 0 };
     let after = |then| NextHop::After { tunnel: 1, maximum_ms: 0, then: Box::new(then) };
     let cases: [(&str, fn(NextHop) -> NextHop); 3] =
@@ -55,8 +57,19 @@ static HOLDING: LazyLock<Snapshot> = LazyLock::new(|| {
         entry.next_hop = waits(entry.next_hop);
         (*prefix, entry)
     });
-    let put = Transaction { put_prefixes: put_prefixes.collect(), ..Transaction::default() };
-    compiler.apply(&put).expect("prefixes that wait")
+    // And flows of a prefix that does not.
+    let filter = Filter {
+        name: String::new(),
+        scope: Some("2001:db8:200:5::/64".parse().expect("a prefix")),
+        priority: 1,
+        selector: Selector { destination_ports: Some(PortRange { first: 9, last: 9 }), ..Selector::default() },
+        action: FilterAction::Hold,
+        idle_timeout: 0,
+        lifetime: 600,
+    };
+    let put_filters = vec![(1, filter)];
+    let put = Transaction { put_prefixes: put_prefixes.collect(), put_filters, ..Transaction::default() };
+    compiler.apply(&put).expect("prefixes and flows that wait")
 });
 
 fuzz_target!(|octets: &[u8]| {
@@ -113,6 +126,7 @@ fuzz_target!(|octets: &[u8]| {
     let made = [
         Stage::Fragmented,
         Stage::Icmpv6ErrorSent,
+        Stage::Icmpv4ErrorSent,
         Stage::GtpuErrorIndicationSent,
         Stage::GtpuSupportedExtensionHeadersNotificationSent,
     ];

@@ -4,6 +4,10 @@
 //! primitives ([`sync`]; crossbeam-epoch has loom's inside). Loom runs a model once for each order
 //! of its threads' steps, and each value that a load may see, and says where two accesses race.
 //! `build.rs` makes broken variants, and `tests/model.rs` says that loom finds what is wrong with them.
+//!
+//! It is unsafe for two things only: loom's cells give addresses, whose accesses loom itself checks, that being what they are
+//! for; and an allocator, which keeps what a broken variant frees too early from being given to somebody else. None of it
+//! is in what Kedge runs.
 #![cfg(crossbeam_loom)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -22,14 +26,16 @@ struct Quarantine;
 /// Only versions are aligned like this.
 const OF_A_VERSION: usize = 1024;
 
-// SAFETY: the system's allocator does what there is to do; not to free is always allowed.
+// SAFETY: every block is one of the system's allocator, of the layout asked for; not to free is always allowed.
 unsafe impl GlobalAlloc for Quarantine {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller promises what the system's allocator asks: a layout that has a size.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if layout.align() != OF_A_VERSION {
+            // SAFETY: the caller promises that the block is from `alloc` with this layout, which is the system's.
             unsafe { System.dealloc(block, layout) }
         }
     }
@@ -68,7 +74,8 @@ macro_rules! publication {
             alive: crate::Arc<crate::AtomicUsize>,
         }
 
-        // What the cell is for: loom checks that accesses to it do not race.
+        // SAFETY: what is not shared by itself is the cell, and loom says where two accesses to one race, before they are
+        // made: it runs one thread at a time.
         unsafe impl Sync for Version {}
 
         impl Version {
@@ -82,12 +89,14 @@ macro_rules! publication {
             }
 
             fn get(&self) -> usize {
+                // SAFETY: loom gives an address of the cell's own value, and stops the model where that is being written.
                 self.number.with(|number| unsafe { *number })
             }
         }
 
         impl Drop for Version {
             fn drop(&mut self) {
+                // SAFETY: the same, where it is being read or written; a version that was freed before is in quarantine.
                 self.number.with_mut(|number| unsafe { *number = 0 });
                 assert_eq!(
                     self.home,
@@ -160,7 +169,7 @@ macro_rules! reuse {
                         next += 1;
                         next - 1
                     });
-                    // Loom says if anybody reads it now.
+                    // SAFETY: an address of the cell's own value; loom stops the model if anybody reads it now.
                     lines[line].with_mut(|line: *mut usize| unsafe { *line = number });
                     versions.retire(std::mem::replace(&mut current[number % 2], line));
                     content[number % 2] = number;
@@ -171,6 +180,7 @@ macro_rules! reuse {
                             let copy = token.clone();
                             drop(token);
                             for (line, content) in current.into_iter().zip(content) {
+                                // SAFETY: an address of the cell's own value; loom stops the model if it is being written.
                                 assert_eq!(lines[line].with(|line| unsafe { *line }), content);
                             }
                             drop(copy);
