@@ -252,8 +252,8 @@ impl Pipeline {
         }
         self.counters.stage(Stage::Parsed, notes.len() as u64);
         probe.reached(Step::Parsed);
-        if !description.access && !output.has_unknown() {
-            self.open(snapshot, &mut frames, &mut notes);
+        if !description.access {
+            self.open(snapshot, &mut frames, &mut notes, output);
         }
         probe.reached(Step::Opened);
         for _ in 0..PASSES {

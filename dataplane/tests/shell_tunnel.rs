@@ -9,6 +9,7 @@
 
 mod shell_support;
 
+use std::io::{BufRead, BufReader};
 use std::net::Ipv6Addr;
 use std::process::Stdio;
 
@@ -181,11 +182,18 @@ fn a_nodes_packets_go_through_the_tunnel_both_ways_and_strangers_do_not() {
     let watch = |space: &Namespace| {
         let mut command = space.command("timeout");
         command.args(["20", "tcpdump", "-n", "-e", "-l", "-c", "4", "-i", "core0"]);
-        command
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap()
+            .unwrap();
+        // It may take longer to start than all the pings.
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        let listens = said.any(|line| line.unwrap().starts_with("listening on"));
+        assert!(listens, "tcpdump did not start");
+        // It says more in the end, and must not meet a closed pipe.
+        std::thread::spawn(move || said.count());
+        child
     };
     let watches = [watch(visited_space), watch(anchor_space)];
     eventually("the node reaches its correspondent", || {

@@ -5,7 +5,7 @@ use kedge_dataplane_api::path_end;
 use super::decide::{Refusal, Step};
 use super::filter::leads_into;
 use super::inner_ipv4::{has_addresses_of_nodes, is_nested};
-use super::{Lane, Pipeline};
+use super::{Lane, Note, Pipeline};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::frame::Frame;
@@ -203,16 +203,22 @@ pub(super) fn filtered_into(snapshot: &Snapshot, source: u128, tunnel: u32) -> b
     leads_into(&snapshot.flows, filters, tunnel)
 }
 
-/// Whether what is not known now, so that a packet is dropped for this reason, may be known in a moment.
-pub(super) fn may_become_known(reason: DropReason) -> bool {
-    matches!(
-        reason,
+/// Whether what is not known now, so that a packet is refused, may be known in a moment.
+pub(super) fn may_become_known(snapshot: &Snapshot, note: &Note, Refusal(reason, tell): &Refusal) -> bool {
+    match reason {
         DropReason::SourceNotBound
-            | DropReason::TunnelInnerSourceInvalid
-            | DropReason::PathEndUnexpected
-            // Who has the TEID has been told of it.
-            | DropReason::GtpuPeerMismatch
-    )
+        | DropReason::TunnelInnerSourceInvalid
+        | DropReason::PathEndUnexpected
+        // Who has the TEID has been told of it.
+        | DropReason::GtpuPeerMismatch => true,
+        // The peer of a new tunnel may use it before we know that it does. TEID 0, of which nothing is told, is of none.
+        DropReason::GtpuTeidUnknown => tell.is_some(),
+        // From mobile nodes none comes, ever.
+        DropReason::GreTunnelUnknown | DropReason::TunnelUnknownPeer => {
+            snapshot.ports.get(note.port).is_some_and(|port| !port.access)
+        }
+        _ => false,
+    }
 }
 
 /// Why a packet may have come out of a tunnel.

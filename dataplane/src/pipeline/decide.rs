@@ -144,7 +144,7 @@ impl Pipeline {
             }
             Ok(step) => return frame(self.turn(snapshot, now, lane, step, output)),
             Err(refusal) => {
-                if may_become_known(refusal.0) && !lane.late {
+                if !lane.late && may_become_known(snapshot, &lane, &refusal) {
                     lane = self.hold_unknown(snapshot, now, lane, output)?;
                 }
                 refusal

@@ -90,8 +90,8 @@ impl Pipeline {
     /// one for which there is no room.
     ///
     /// A node that has just come to this link sends before its gateway has learnt which prefixes it has, and
-    /// their anchors may be told of it sooner than its gateway. What waits here is checked like any other
-    /// packet before it goes on (BCP 38).
+    /// their anchors may be told of it, and of the tunnel that leads there, sooner than its gateway. What waits here is
+    /// checked like any other packet before it goes on (BCP 38).
     #[cold]
     #[inline(never)]
     pub(super) fn hold_unknown<'a, F: Frame>(
@@ -103,7 +103,7 @@ impl Pipeline {
     ) -> Option<Lane<'a, F>> {
         let Lane { frame, note } = lane;
         note.late = true;
-        let (key, octets) = (flow(note), note.packet.length);
+        let (key, octets) = (flow(note, &frame), note.packet.length);
         let waiting = Waiting { frame, note: *note };
         let gone = match output
             .unknown
@@ -390,9 +390,9 @@ fn is_known<F: Frame>(snapshot: &Snapshot, note: &Note, frame: &F) -> bool {
 /// Whether others of its kind wait to become known, which it must not overtake.
 #[cold]
 #[inline(never)]
-pub(super) fn is_behind_unknown<F>(lane: &Lane<'_, F>, output: &Output<F>) -> bool {
+pub(super) fn is_behind_unknown<F: Frame>(lane: &Lane<'_, F>, output: &Output<F>) -> bool {
     let came = matches!(lane.origin, Origin::Wire | Origin::Tunnel(_));
-    came && !lane.late && output.unknown.contains(flow(lane))
+    came && !lane.late && output.unknown.contains(flow(lane, &lane.frame))
 }
 
 /// The number of the queue of a flow: what has the same addresses, protocol and ports. That of another may be the
@@ -410,14 +410,18 @@ fn mix(sum: u64, part: u64) -> u64 {
     (sum ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
 }
 
-/// The number of the queue of what comes from one network to another by one way. That of others may be the
-/// same: then they wait for each other.
-fn flow(note: &Note) -> u64 {
+/// The number of the queue of what comes from one network to another by one way; of what is in a tunnel, by that tunnel, or
+/// one that nobody knows would stop all others of its peer. That of others may be the same: then they wait for each other.
+#[cold]
+#[inline(never)]
+pub(super) fn flow<F: Frame>(note: &Note, frame: &F) -> u64 {
     let way = match note.origin {
         Origin::Tunnel(tunnel) => u64::from(tunnel) | 1 << 63,
         _ => {
             let [a, b, c, d, e, f] = note.source_link_layer;
-            u64::from_be_bytes([0, note.port as u8, a, b, c, d, e, f])
+            let way = u64::from_be_bytes([0, note.port as u8, a, b, c, d, e, f]);
+            let key = peer_key(frame, note).unwrap_or_default();
+            mix(mix(way, (key >> 64) as u64), key as u64)
         }
     };
     let network = |address: u128| match ipv4::is_mapped(address) {

@@ -3,13 +3,15 @@
 //! Most packets to an address of this node are tunnelled ones from peers. That they are for this node needs no
 //! table; so with one look-up, of the peer, they are out of their tunnels and join the others of their burst for the
 //! one pass that those take. What is not so plain is left alone here, and its own way found later: extension
-//! headers, fragments, unknown peers, messages about tunnels.
+//! headers, fragments, unknown peers, messages about tunnels, and what comes behind others that wait for their tunnel to
+//! become known.
 
 use arrayvec::ArrayVec;
 
 use super::decide::{Inner, Step};
+use super::hold::flow;
 use super::local::is_from_peer;
-use super::{BURST, Frames, Note, Notes, Pipeline, View, peer_key};
+use super::{BURST, Frames, Note, Notes, Output, Pipeline, View, peer_key};
 use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
 use crate::frame::Frame;
@@ -20,12 +22,20 @@ use crate::tunnel::{gre, gtpu, ip6_in_ip6};
 impl Pipeline {
     /// Takes packets out of their tunnels that came in by a port without mobile nodes.
     #[inline]
-    pub(super) fn open<F: Frame>(&mut self, snapshot: &Snapshot, frames: &mut Frames<F>, notes: &mut Notes) {
+    pub(super) fn open<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        frames: &mut Frames<F>,
+        notes: &mut Notes,
+        output: &Output<F>,
+    ) {
+        let some_wait = output.has_unknown();
         let mut keys: ArrayVec<u128, BURST> = ArrayVec::new();
         let mut tunnelled: ArrayVec<u8, BURST> = ArrayVec::new();
         for (at, (frame, note)) in (0..).zip(frames.iter().zip(notes.iter())) {
             if snapshot.endpoints.contains(&note.packet.destination)
                 && let Some(key) = peer_key(frame, note)
+                && !(some_wait && output.unknown.contains(flow(note, frame)))
             {
                 keys.push(key);
                 tunnelled.push(at);

@@ -14,7 +14,9 @@ use kedge_dataplane::snapshot::{Compiler, Snapshot};
 use kedge_dataplane_api::Transaction;
 use kedge_dataplane_api::model::{NextHop, PrefixEntry};
 
-use super::core_support::{CORE, Gateway, NODE_MAC, REMOTE, ROUTER_MAC, compiler, ethernet, ipv6};
+use super::core_support::{
+    CORE, Gateway, NODE_MAC, OWN, PEER, REMOTE, ROUTER_MAC, compiler, ethernet, ipv6, tunnelled,
+};
 
 pub const BOUNDS: Bounds = Bounds {
     packets: 64,
@@ -92,8 +94,12 @@ impl Moving {
     /// A packet comes in by this port.
     pub fn comes(&mut self, port: usize, from: [u8; 6], packet: &[u8]) {
         let to = self.snapshot.ports[port].link_layer_address;
+        self.comes_framed(port, &ethernet(to, from, packet));
+    }
+
+    pub fn comes_framed(&mut self, port: usize, frame: &[u8]) {
         let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
-        burst.push(HeapFrame::new(&ethernet(to, from, packet)));
+        burst.push(HeapFrame::new(frame));
         let Self {
             pipeline,
             snapshot,
@@ -115,6 +121,18 @@ impl Moving {
         let packet = ipv6(REMOTE, to, 17, 64, &payload);
         self.comes(CORE, ROUTER_MAC, &packet);
         self.number
+    }
+
+    /// A packet with the next number, out of the peer's tunnel; its number.
+    pub fn arrives_by_tunnel(&mut self, to: &str) -> u32 {
+        let payload = self.numbered();
+        self.tunnel_brings(&ipv6(REMOTE, to, 17, 64, &payload));
+        self.number
+    }
+
+    pub fn tunnel_brings(&mut self, inner: &[u8]) {
+        let packet = tunnelled(PEER, OWN, inner);
+        self.comes(CORE, ROUTER_MAC, &packet);
     }
 
     pub fn tend(&mut self) -> bool {
