@@ -247,6 +247,48 @@ fn a_cmd_that_forgot_a_move_believes_the_serving_maar() {
     domain.assert_settled(1, 1);
 }
 
+/// It need not wait for the next renewal: it asks, three times if it is not heard.
+#[test]
+fn a_cmd_that_has_started_asks_for_what_it_forgot() {
+    for lost in [0, 1, 2] {
+        let mut domain = Domain::new();
+        for number in 1..=3 {
+            domain.attach(number, 0);
+        }
+        domain.run(SECOND);
+        let (of_maar_1, of_cmd) = (domain.maars[0].state().clone(), domain.cmd.state().clone());
+        domain.attach(1, 1);
+        domain.attach(2, 2);
+        domain.run(SECOND);
+        // MAAR 1 has forgotten it too, and says of all three that they are there, and so does another of one.
+        let settings = maar::Settings::from_config(&domain.configs[0]).unwrap();
+        domain.maars[0] = Maar::new(settings, of_maar_1, TEID_KEY, domain.now);
+        domain.lost = Box::new(move || lost > 0);
+        domain.start_cmd(of_cmd);
+        domain.run(SECOND / 2);
+        domain.lost = Box::new(move || lost > 1);
+        domain.run(SECOND);
+        domain.lost = Box::new(|| false);
+        domain.run(5 * SECOND);
+        for (number, serving) in [(1, 1), (2, 2), (3, 0)] {
+            let binding = &domain.cmd.state().bindings[&node(number).0];
+            assert_eq!(binding.serving, maar_address(serving));
+            for index in 0..3 {
+                let attached = domain.phase(number, index) == Some(Phase::Attached);
+                assert_eq!(attached, index == serving, "{number} at maar{}", index + 1);
+            }
+        }
+        assert_eq!(domain.maars[1].counters().get("notifications_received"), 3 - lost);
+        assert_eq!(domain.maars[1].counters().get("notifications_repeated"), 2 - lost);
+        assert_eq!(domain.cmd.counters().get("registrations_asked"), 9);
+        // Until the nodes have heard from their routers again, too.
+        domain.run(600 * SECOND);
+        for (number, serving) in [(1, 1), (2, 2), (3, 0)] {
+            domain.assert_settled(number, serving);
+        }
+    }
+}
+
 #[test]
 fn a_maar_that_forgot_that_a_node_left_is_told_again() {
     let mut domain = Domain::new();

@@ -53,6 +53,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         let held = delegated.borrow_and_update().as_ref().clone();
         daemon.process(Input::Delegated(held));
     }
+    let outputs = daemon.machine.started(daemon.observer.clock().now());
+    daemon.carry_out(outputs);
     loop {
         let deadline = daemon
             .machine

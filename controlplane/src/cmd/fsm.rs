@@ -8,6 +8,7 @@ use ipnet::Ipv6Net;
 use kedge_config::{CmdMode, Config, KnownMaar, PolicyRule, Timers, TunnelType};
 
 use super::relocation::Outcome;
+use super::restart::Asking;
 use super::state::{Binding, Exchange, Previous, PreviousPhase, State};
 pub use crate::counters::Counters;
 use crate::deadlines::Deadlines;
@@ -152,6 +153,7 @@ const COUNTERS: &[&str] = &[
     "acknowledgements_unmatched",
     "acknowledgements_not_distributed",
     "messages_unexpected",
+    "registrations_asked",
     "contexts_passed_on",
     "contexts_transferred",
     "contexts_refused",
@@ -194,6 +196,8 @@ pub struct Cmd {
     /// All policies, in the order in which they are asked; derived from the settings and the state.
     pub(super) policies: Vec<PolicyRule>,
     pub(super) refusal_limit: RefusalLimit,
+    /// What MAARs are asked since it started.
+    pub(super) asking: Option<Asking>,
 }
 
 impl Cmd {
@@ -220,6 +224,7 @@ impl Cmd {
             delegated: BTreeMap::new(),
             deadlines: Deadlines::default(),
             refusal_limit: RefusalLimit::default(),
+            asking: None,
         };
         for identifier in identifiers {
             cmd.reindex(&identifier, None);
@@ -261,7 +266,8 @@ impl Cmd {
             .map(|release| release.exchange.retransmit_at)
             .min();
         let (binding, relocation) = (self.deadlines.next(), self.relocation_deadlines.next());
-        [binding, release, relocation, self.contexts_deadline()]
+        let asking = self.asking.map(|it| it.again_at);
+        [binding, release, relocation, asking, self.contexts_deadline()]
             .into_iter()
             .flatten()
             .min()

@@ -31,6 +31,7 @@ mod policy;
 mod registration;
 mod release;
 mod relocation;
+mod restart;
 mod room;
 mod state;
 mod timers;

@@ -49,9 +49,10 @@ impl Cmd {
             .lifetime
             .min(lifetime_units(self.settings.timers.binding_lifetime));
         let before = self.state.bindings.get(&checked.identifier).cloned();
-        // A mere renewal says nothing of when that was.
-        let attached_at = match checked.handoff_indicator {
-            handoff_indicator::RE_REGISTRATION => 0,
+        // A mere renewal says nothing of when that was, unless it was asked for (`restart.rs`).
+        let renews = checked.handoff_indicator == handoff_indicator::RE_REGISTRATION;
+        let attached_at = match update.options.attachment_time {
+            None if renews => 0,
             _ => attachment_time(&update.options),
         };
         let mut fresh = Binding {
@@ -120,9 +121,8 @@ impl Cmd {
             // A renewal by a MAAR that the node has left, before it heard so, is no move back, nor is an attachment
             // of before that is told late. It is told again where the node is. Unless it is the CMD that has forgotten a move in a crash.
             Some(binding)
-                if (checked.handoff_indicator == handoff_indicator::RE_REGISTRATION
-                    || is_stale(&update.options, binding.attached_at))
-                    && !binding.restored =>
+                if is_stale(&update.options, binding.attached_at)
+                    || renews && update.options.attachment_time.is_none() && !binding.restored =>
             {
                 self.refuse(
                     from,

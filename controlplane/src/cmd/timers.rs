@@ -20,6 +20,7 @@ impl Cmd {
         self.retransmit_relocations(now, outputs);
         self.retransmit_releases(now, outputs);
         self.retransmit_contexts(now, outputs);
+        self.ask_again(now, outputs);
     }
 
     fn retransmit(&mut self, identifier: &MobileNodeIdentifier, now: Time, outputs: &mut Vec<Output>) {

@@ -139,7 +139,9 @@ impl Dpn {
         node.registered_at = now;
         node.expires_at = Some(now.after(lifetime));
         node.refresh_at = Some(now.after(renewal));
-        let (again, reattached) = (node.again, node.reattached);
+        let again = node.again;
+        // It may have been elsewhere meanwhile, of which the DPA has heard since.
+        let reattached = node.reattached || node.attached_at > exchange.attached_at;
         let all: Vec<_> = prefixes.iter().map(|it| it.prefix.to_string()).collect();
         self.set_prefixes(identifier, prefixes);
         if first {

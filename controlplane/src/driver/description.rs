@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use crate::event::Event;
 use crate::proxy_binding::lifetime_span;
-use crate::wire::mobility::{GreKey, MobilityMessage, MobilityOptions, TunnelType};
+use crate::wire::mobility::{ALL_SESSIONS, GreKey, MobilityMessage, MobilityOptions, TunnelType};
 
 /// The event of a message that was sent (`message_sent`) or received (`message_received`).
 #[must_use]
@@ -74,6 +74,11 @@ fn options(mut event: Event, text: &mut String, options: &MobilityOptions) -> Ev
     if let Some(identifier) = &options.mobile_node_identifier {
         text.push_str(&format!(" {identifier}"));
         event = event.with("identifier", identifier);
+    }
+    match options.mobile_node_group_identifier {
+        Some(ALL_SESSIONS) => text.push_str(" every node"),
+        Some(group) => text.push_str(&format!(" group {group}")),
+        None => {}
     }
     let prefixes: Vec<_> = options
         .session_prefixes()

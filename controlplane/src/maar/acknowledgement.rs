@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::Ipv6Net;
 
+use super::attachment::UPDATE_PAUSE;
 use super::fsm::{Maar, Output};
 use super::state::{Arriving, Phase, Previous, Yielded};
 use super::timers::PATH_END_MEMORY;
@@ -154,6 +155,7 @@ impl Maar {
         let changed = first || node.previous != previous || node.ended != ended_before;
         node.exchange = None;
         node.registered = true;
+        node.home_unheard = false;
         node.registered_at = now;
         let last_serving = node.last_serving.take();
         node.previous = previous;
@@ -178,6 +180,11 @@ impl Maar {
         node.expires_at = Some(now.after(lifetime));
         // Well before the end, so that several transmissions fit (RFC 6275 section 11.7.1).
         node.refresh_at = Some(now.after(lifetime.mul_f64(0.6)));
+        if node.attached_at > exchange.attached_at {
+            // It has attached again since, and may have been elsewhere meanwhile: the CMD has heard of that by now, or will.
+            node.reattached = true;
+            node.refresh_at = Some(now.after(UPDATE_PAUSE));
+        }
         let anchors: Vec<_> = node
             .previous
             .iter()

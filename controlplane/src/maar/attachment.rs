@@ -13,7 +13,7 @@ use crate::proxy_binding::{handoff_indicator, lifetime_span};
 use crate::time::Time;
 
 /// MAX_UPDATE_RATE: 3 in each second (RFC 6275 section 12).
-const UPDATE_PAUSE: Duration = Duration::from_millis(334);
+pub(super) const UPDATE_PAUSE: Duration = Duration::from_millis(334);
 
 /// How long a node that the CMD refused has to wait before another attachment is taken to the CMD.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
@@ -124,6 +124,7 @@ impl Maar {
             link_local_address,
             phase: Phase::Registering,
             home_network_prefix,
+            home_unheard: true,
             registered: false,
             last_serving: None,
             previous: Vec::new(),
@@ -146,6 +147,7 @@ impl Maar {
             expires_at: Some(now.after(lifetime_span(self.binding_lifetime_units()))),
             registered_at: Time::default(),
             reattached: false,
+            tells_attachment: false,
             refresh_at: None,
             advertise_at: None,
             last_timestamp: 0,
@@ -211,6 +213,7 @@ impl Maar {
             // RFC 5213 section 6.9.1.3: nothing is retransmitted for a node that is gone.
             node.exchange = None;
             node.reattached = false;
+            node.tells_attachment = false;
             if let Some(serving) = node.last_serving {
                 node.phase = Phase::Anchored { serving };
                 node.expires_at = None;

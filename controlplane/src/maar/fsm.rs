@@ -55,6 +55,11 @@ const COUNTERS: &[&str] = &[
     "acknowledgements_not_distributed",
     "previous_maars_not_permitted",
     "messages_unexpected",
+    "notifications_received",
+    "notifications_repeated",
+    "notifications_stranger",
+    "notifications_unknown_node",
+    "notifications_unknown_reason",
     "tunnels_refused_signalled",
     "tunnels_refused_left",
     "tunnels_refused_unknown",
@@ -121,6 +126,8 @@ pub struct Maar {
     pub(super) notifications: BTreeMap<(Ipv6Addr, MobileNodeIdentifier), Notification>,
     pub(super) notification_deadlines: Deadlines<(Ipv6Addr, MobileNodeIdentifier)>,
     pub(super) last_notification: u16,
+    /// The last notification that a CMD sent, which may come again.
+    pub(super) last_notified: Option<(Ipv6Addr, u16)>,
     pub(super) refusal_limit: RefusalLimit,
     /// Of Error Indications that are looked into.
     pub(super) indication_limit: RefusalLimit,
@@ -173,6 +180,7 @@ impl Maar {
             notifications: BTreeMap::new(),
             notification_deadlines: Deadlines::default(),
             last_notification: timestamp_from_time(now) as u16,
+            last_notified: None,
             refusal_limit: RefusalLimit::default(),
             indication_limit: RefusalLimit::default(),
         };
@@ -220,8 +228,10 @@ impl Maar {
                 MobilityMessage::ProxyBindingAcknowledgement(acknowledgement) => {
                     self.acknowledgement(from, &acknowledgement, now, &mut outputs);
                 }
+                MobilityMessage::UpdateNotification(notification) => {
+                    self.notification(from, &notification, now, &mut outputs);
+                }
                 MobilityMessage::BindingError(_)
-                | MobilityMessage::UpdateNotification(_)
                 | MobilityMessage::UpdateNotificationAcknowledgement(_)
                 | MobilityMessage::Other(_) => self.counters.add("messages_unexpected"),
             },

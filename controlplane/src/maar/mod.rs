@@ -35,6 +35,7 @@ mod flows;
 mod fsm;
 mod io;
 mod network;
+mod notified;
 mod pool;
 mod refused;
 mod registration;

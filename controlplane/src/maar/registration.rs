@@ -22,7 +22,8 @@ impl Maar {
             return;
         };
         node.refresh_at = None;
-        let exchange = Exchange::new(handoff_indicator, lifetime, first_timeout, node.attached_at, now);
+        let mut exchange = Exchange::new(handoff_indicator, lifetime, first_timeout, node.attached_at, now);
+        exchange.tells_attachment = std::mem::take(&mut node.tells_attachment);
         node.exchange = Some(exchange);
         self.transmit(identifier, now, outputs);
     }

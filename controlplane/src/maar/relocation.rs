@@ -282,6 +282,9 @@ impl Maar {
             let text = format!("{prefix} of {identifier} is not anchored here any more");
             outputs.push(told("anchor_released", text, identifier, prefix));
             self.free_prefix(prefix);
+            if self.has_nothing_known(identifier) {
+                return self.remove(identifier);
+            }
         } else if node.adopted.is_empty() {
             let text = format!("{identifier} is gone: {prefix} is free again");
             outputs.push(told("anchor_released", text, identifier, prefix));
@@ -289,6 +292,7 @@ impl Maar {
         } else {
             // The node goes on with what was relocated here.
             node.home_network_prefix = node.adopted.remove(0).prefix;
+            node.home_unheard = false;
             let text = format!("{prefix} of {identifier} is free again");
             outputs.push(told("anchor_released", text, identifier, prefix));
             self.free_prefix(prefix);
@@ -393,8 +397,19 @@ impl Maar {
                 return self.remove(identifier);
             }
             node.home_network_prefix = node.adopted.remove(0).prefix;
+            node.home_unheard = false;
+        }
+        if self.has_nothing_known(identifier) {
+            return self.remove(identifier);
         }
         self.reschedule(identifier);
+    }
+
+    /// Whether a node that is elsewhere has no prefix here that the CMD knows of.
+    fn has_nothing_known(&self, identifier: &MobileNodeIdentifier) -> bool {
+        self.state.nodes.get(identifier).is_some_and(|node| {
+            matches!(node.phase, Phase::Anchored { .. }) && node.adopted.is_empty() && node.home_unheard
+        })
     }
 
     /// A node comes, maybe back: it needs a prefix of our pools that is anchored here. `false`: there is none.
@@ -421,6 +436,7 @@ impl Maar {
             node.adopted.retain(|it| !yielded.contains(&it.prefix));
             if let Some(fresh) = fresh {
                 node.home_network_prefix = fresh;
+                node.home_unheard = true;
                 if elsewhere {
                     // What was tunnelled there was the other one.
                     node.last_serving = None;

@@ -96,6 +96,10 @@ pub struct Node {
     pub phase: Phase,
     /// The prefix that this MAAR gave it and anchors.
     pub home_network_prefix: Ipv6Net,
+    /// The CMD has never said a word of that prefix: it may know this MAAR for others that were relocated here, and
+    /// would not release this one with them.
+    #[serde(default)]
+    pub home_unheard: bool,
     /// The CMD knows of that prefix. Until then the node is offered nothing, and nothing is forwarded.
     pub registered: bool,
     /// The MAAR that served it when the CMD last said so; `None` once it is served here. A registration
@@ -158,6 +162,9 @@ pub struct Node {
     pub registered_at: Time,
     /// It attached again since: the next registration is one of an attachment, not a mere renewal.
     pub reattached: bool,
+    /// The CMD may have forgotten when it attached: the next registration says so again.
+    #[serde(default)]
+    pub tells_attachment: bool,
     /// When to register again; `None` unless attached. For a refused node: not before this.
     pub refresh_at: Option<Time>,
     /// When to send the next unsolicited advertisement; `None` unless attached.

@@ -234,7 +234,9 @@ impl Maar {
         node.arriving = None;
         node.phase = Phase::Anchored { serving };
         node.last_serving = Some(serving);
+        node.home_unheard &= prefix != node.home_network_prefix;
         node.reattached = false;
+        node.tells_attachment = false;
         node.registered = true;
         node.previous.clear();
         node.exchange = None;

@@ -32,6 +32,9 @@ pub struct Exchange {
     /// When the node had attached, as far as it tells, in the form of a timestamp.
     #[serde(default)]
     pub attached_at: u64,
+    /// It says when the node had attached even though it is a mere renewal: whoever asked for it may have forgotten.
+    #[serde(default)]
+    pub tells_attachment: bool,
 }
 
 /// What every update for a node tells of it.
@@ -62,6 +65,7 @@ impl Exchange {
             next_timeout_ms: u64::try_from(first_timeout.as_millis()).unwrap_or(u64::MAX),
             started_at: now,
             attached_at,
+            tells_attachment: false,
         }
     }
 
@@ -75,7 +79,8 @@ impl Exchange {
         now: Time,
     ) -> ProxyBindingUpdate {
         remember(&mut self.sequences, sequence);
-        let attaches = self.handoff_indicator != RE_REGISTRATION && self.lifetime != 0;
+        let attaches =
+            self.lifetime != 0 && (self.tells_attachment || self.handoff_indicator != RE_REGISTRATION);
         if attaches {
             self.attached_at = node.attached_at;
         }

@@ -31,8 +31,8 @@ mod vendor;
 
 pub use emit::{EmitError, emit};
 pub use notification::{
-    UpdateNotification, UpdateNotificationAcknowledgement, notification_flags, notification_reason,
-    notification_status,
+    ALL_SESSIONS, UpdateNotification, UpdateNotificationAcknowledgement, notification_flags,
+    notification_reason, notification_status,
 };
 pub use parse::parse;
 pub use prefix_lifetimes::PrefixLifetimes;
@@ -206,6 +206,9 @@ impl Status {
 pub struct MobilityOptions {
     /// Type 8. With no octets in an answer to an update that had none (status 160).
     pub mobile_node_identifier: Option<MobileNodeIdentifier>,
+    /// Type 50 (RFC 6602 section 4.3): in place of the node, a group of them; see [`ALL_SESSIONS`].
+    #[serde(default)]
+    pub mobile_node_group_identifier: Option<u32>,
     /// Type 22, repeatable. `::/0` asks for an allocation.
     pub home_network_prefixes: Vec<Ipv6Net>,
     /// Type 23: 1 new interface, 2 between interfaces, 3 between MAGs, 4 unknown, 5 re-registration.

@@ -344,10 +344,16 @@ impl Domain {
             let state = serde_json::from_str(stored).unwrap_or_default();
             self.maars[index] = Maar::new(settings, state, TEID_KEY, self.now);
         } else {
-            let settings = cmd::Settings::from_config(&self.cmd_config).unwrap();
-            let state = serde_json::from_str(stored).unwrap_or_default();
-            self.cmd = cmd::Cmd::new(settings, state, self.now);
+            self.start_cmd(serde_json::from_str(stored).unwrap_or_default());
         }
+    }
+
+    /// The CMD is started with what it remembers.
+    pub fn start_cmd(&mut self, state: cmd::State) {
+        let settings = cmd::Settings::from_config(&self.cmd_config).unwrap();
+        self.cmd = cmd::Cmd::new(settings, state, self.now);
+        let outputs = self.cmd.started(self.now);
+        self.cmd_outputs(outputs);
     }
 
     /// Asks the CMD to relocate a prefix.

@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 
+use super::notification::BULK_BINDING_UPDATE_GROUP;
 use super::registry::{Alignment, CHECKSUM_AT, MAXIMUM_OCTETS, NEXT_HEADER, NO_NEXT_HEADER, mh_type, option};
 use super::{
     BindingError, GreKey, LogicalInterface, MobilityMessage, MobilityOptions, ProxyBindingAcknowledgement,
@@ -165,6 +166,13 @@ impl Writer {
             self.option(
                 option::MOBILE_NODE_IDENTIFIER,
                 &[&[identifier.subtype], &identifier.octets],
+            )?;
+        }
+        if let Some(group) = options.mobile_node_group_identifier {
+            let kind = [BULK_BINDING_UPDATE_GROUP, 0];
+            self.option(
+                option::MOBILE_NODE_GROUP_IDENTIFIER,
+                &[&kind, &group.to_be_bytes()],
             )?;
         }
         self.prefixes(option::HOME_NETWORK_PREFIX, &options.home_network_prefixes)?;

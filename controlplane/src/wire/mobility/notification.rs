@@ -11,9 +11,14 @@ pub struct UpdateNotification {
     pub reason: u16,
     /// All 16 flag bits; see [`notification_flags`].
     pub flags: u16,
-    /// The Mobile Node Identifier at least.
+    /// The Mobile Node Identifier, or the identifier of a group, at least.
     pub options: MobilityOptions,
 }
+
+/// Group identifier of all nodes that the receiver has registered with the sender (RFC 6602 section 4.3).
+pub const ALL_SESSIONS: u32 = 1;
+/// Sub-type of groups for messages about many nodes at once (RFC 6602 section 4.3).
+pub(super) const BULK_BINDING_UPDATE_GROUP: u8 = 1;
 
 /// MH type 20 (RFC 7077 section 4.2).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 
 use super::context;
+use super::notification::BULK_BINDING_UPDATE_GROUP;
 use super::registry::option;
 use super::vendor::{self, Vendor};
 use super::{GreKey, LogicalInterface, MobilityError, MobilityOptions, PreviousMaarOption};
@@ -128,6 +129,12 @@ impl RawOption<'_> {
         }
     }
 
+    /// Sub-type, reserved octet, number of the group; `None`: a group of another kind (RFC 6602 section 4.3).
+    fn group(self) -> Result<Option<u32>, MobilityError> {
+        let [subtype, _, group @ ..] = self.array::<6>()?;
+        Ok((subtype == BULK_BINDING_UPDATE_GROUP).then_some(u32::from_be_bytes(group)))
+    }
+
     /// Two reserved octets, and a key or none.
     fn gre_key(self) -> Result<GreKey, MobilityError> {
         match self.data {
@@ -196,6 +203,10 @@ impl MobilityOptions {
             }
             option::LINK_LOCAL_ADDRESS => keep_first(&mut self.link_local_address, option.address()?),
             option::GRE_KEY => keep_first(&mut self.gre_key, option.gre_key()?),
+            option::MOBILE_NODE_GROUP_IDENTIFIER => match option.group()? {
+                Some(group) => keep_first(&mut self.mobile_node_group_identifier, group),
+                None => self.unknown = self.unknown.saturating_add(1),
+            },
             option::TIMESTAMP => keep_first(&mut self.timestamp, u64::from_be_bytes(option.array()?)),
             option::DELEGATED_MOBILE_NETWORK_PREFIX => match option.delegated_prefix()? {
                 Some(prefix) => self.delegated_prefixes.push(prefix),

@@ -53,6 +53,7 @@ pub(super) mod option {
     pub(crate) const LINK_LOCAL_ADDRESS: u8 = 26;
     pub(crate) const TIMESTAMP: u8 = 27;
     pub(crate) const GRE_KEY: u8 = 33;
+    pub(crate) const MOBILE_NODE_GROUP_IDENTIFIER: u8 = 50;
     pub(crate) const DELEGATED_MOBILE_NETWORK_PREFIX: u8 = 55;
     pub(crate) const ANCHORED_PREFIX: u8 = 65;
     pub(crate) const LOCAL_PREFIX: u8 = 66;

@@ -96,6 +96,26 @@ fn notification_and_its_acknowledgement() {
     );
 }
 
+/// RFC 6602 section 4.3: of all nodes at once.
+#[test]
+fn notification_about_every_node() {
+    let message = MobilityMessage::UpdateNotification(UpdateNotification {
+        sequence: 0x0102,
+        reason: notification_reason::FORCE_RE_REGISTRATION,
+        flags: 0,
+        options: MobilityOptions {
+            mobile_node_group_identifier: Some(ALL_SESSIONS),
+            ..MobilityOptions::default()
+        },
+    });
+    check(
+        &message,
+        cmd(),
+        maar_1(),
+        "3b02130020c8010200010000320601000000000101020000",
+    );
+}
+
 /// How long each prefix may be used, as a DPA tells a DPN.
 #[test]
 fn acknowledgement_with_lifetimes_of_prefixes() {

@@ -232,7 +232,7 @@ fn any_identifier() -> impl Strategy<Value = MobileNodeIdentifier> {
 
 fn any_options() -> impl Strategy<Value = MobilityOptions> {
     let base = (
-        of(any_identifier()),
+        (of(any_identifier()), of(any::<u32>())),
         vec(any_prefix(), 0..5),
         of(any::<u8>()),
         of(any::<u8>()),
@@ -259,7 +259,8 @@ fn any_options() -> impl Strategy<Value = MobilityOptions> {
         of(any_meter()),
     );
     (base, distributed).prop_map(|(base, distributed)| MobilityOptions {
-        mobile_node_identifier: base.0,
+        mobile_node_identifier: base.0.0,
+        mobile_node_group_identifier: base.0.1,
         home_network_prefixes: base.1,
         handoff_indicator: base.2,
         access_technology_type: base.3,
