@@ -160,11 +160,11 @@ pub fn attachment_time(options: &MobilityOptions) -> u64 {
 }
 
 /// Adds a transmission to those whose answers count, forgetting the oldest.
-pub(crate) fn remember(sequences: &mut Vec<u16>, sequence: u16) {
-    if sequences.len() >= REMEMBERED_TRANSMISSIONS {
-        sequences.remove(0);
+pub(crate) fn remember<T>(transmissions: &mut Vec<T>, transmission: T) {
+    if transmissions.len() >= REMEMBERED_TRANSMISSIONS {
+        transmissions.remove(0);
     }
-    sequences.push(sequence);
+    transmissions.push(transmission);
 }
 
 /// The wait after a wait of `current`: doubled, at most `maximum` (RFC 6275 section 11.8).

@@ -46,9 +46,8 @@ impl Dpn {
         let identifier = options.mobile_node_identifier.as_ref();
         let node = identifier.and_then(|it| Some((it, self.state.nodes.get(it)?)));
         let asked = node.and_then(|(identifier, node)| {
-            let exchange = node.exchange.clone()?;
-            let its = exchange.sequences.contains(&acknowledgement.sequence);
-            its.then_some((identifier.clone(), node, exchange))
+            let exchange = node.exchange.as_ref()?.answered(acknowledgement)?;
+            Some((identifier.clone(), node, exchange))
         });
         let Some((identifier, node, exchange)) = asked else {
             return self.counters.add("acknowledgements_unmatched");

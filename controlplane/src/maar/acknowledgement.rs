@@ -51,11 +51,8 @@ impl Maar {
         let Some(node) = self.state.nodes.get(&identifier) else {
             return;
         };
-        let Some(exchange) = node
-            .exchange
-            .clone()
-            .filter(|it| it.sequences.contains(&acknowledgement.sequence))
-        else {
+        let exchange = node.exchange.as_ref();
+        let Some(exchange) = exchange.and_then(|it| it.answered(acknowledgement)) else {
             // One update may be answered several times when the CMD relays (RFC 8885
             // section 3.2): the later answers add previous MAARs.
             if node.phase == Phase::Attached

@@ -9,7 +9,9 @@ use super::handoff_indicator::RE_REGISTRATION;
 use super::{back_off, remember};
 use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
 use crate::time::Time;
-use crate::wire::mobility::{MobilityOptions, ProxyBindingUpdate, timestamp_from_time};
+use crate::wire::mobility::{
+    MobilityOptions, ProxyBindingAcknowledgement, ProxyBindingUpdate, timestamp_from_time,
+};
 
 /// An update on its way, sent once or several times.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +34,9 @@ pub struct Exchange {
     /// When the node had attached, as far as it tells, in the form of a timestamp.
     #[serde(default)]
     pub attached_at: u64,
+    /// The same of each of `sequences`: a node may attach again while an update is on its way.
+    #[serde(default)]
+    pub told: Vec<u64>,
     /// It says when the node had attached even though it is a mere renewal: whoever asked for it may have forgotten.
     #[serde(default)]
     pub tells_attachment: bool,
@@ -65,6 +70,7 @@ impl Exchange {
             next_timeout_ms: u64::try_from(first_timeout.as_millis()).unwrap_or(u64::MAX),
             started_at: now,
             attached_at,
+            told: Vec::new(),
             tells_attachment: false,
         }
     }
@@ -84,6 +90,7 @@ impl Exchange {
         if attaches {
             self.attached_at = node.attached_at;
         }
+        remember(&mut self.told, self.attached_at);
         ProxyBindingUpdate {
             sequence,
             flags,
@@ -98,6 +105,18 @@ impl Exchange {
                 ..MobilityOptions::default()
             },
         }
+    }
+
+    /// This exchange as that transmission of it has it which `acknowledgement` answers; `None`: it answers none.
+    pub(crate) fn answered(&self, acknowledgement: &ProxyBindingAcknowledgement) -> Option<Self> {
+        let sent = self.sequences.iter().rev().zip(self.told.iter().rev());
+        let mut sent = sent.filter(|(sequence, _)| **sequence == acknowledgement.sequence);
+        let attached_at = sent.next().map(|(_, told)| *told);
+        let known = self.sequences.contains(&acknowledgement.sequence);
+        known.then(|| Self {
+            attached_at: attached_at.unwrap_or(self.attached_at),
+            ..self.clone()
+        })
     }
 
     /// Whether an answer says again what was sent; only then it counts (RFC 5213 section 6.9.1.2).
