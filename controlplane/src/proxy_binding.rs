@@ -2,14 +2,15 @@
 
 mod exchange;
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use ipnet::Ipv6Net;
 
 use crate::time::Time;
 use crate::wire::mobility::{
-    MobilityOptions, ProxyBindingAcknowledgement, ProxyBindingUpdate, Status, acknowledgement_flags,
-    timestamp_from_time, update_flags,
+    EmitError, MobilityMessage, MobilityOptions, ProxyBindingAcknowledgement, ProxyBindingUpdate, Status,
+    acknowledgement_flags, emit, timestamp_from_time, update_flags,
 };
 
 pub use exchange::Exchange;
@@ -157,6 +158,13 @@ pub fn is_late(options: &MobilityOptions) -> bool {
 #[must_use]
 pub fn attachment_time(options: &MobilityOptions) -> u64 {
     options.attachment_time.or(options.timestamp).unwrap_or_default()
+}
+
+/// Whether there is room for an answer: a Mobility Header has 2048 octets at most (RFC 6275 section 6.1.1).
+pub(crate) fn fits(answer: &ProxyBindingAcknowledgement) -> bool {
+    let message = MobilityMessage::ProxyBindingAcknowledgement(answer.clone());
+    let octets = emit(&message, Ipv6Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED);
+    !matches!(octets, Err(EmitError::MessageTooLong { .. }))
 }
 
 /// Adds a transmission to those whose answers count, forgetting the oldest.

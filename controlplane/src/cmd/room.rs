@@ -1,13 +1,10 @@
 //! What there is room for in an answer: a Mobility Header has 2048 octets at most (RFC 6275 section 6.1.1).
 
-use std::net::Ipv6Addr;
-
 use super::fsm::{Cmd, Output};
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
-use crate::wire::mobility::{
-    EmitError, MobilityMessage, PrefixMobility, PrefixMobilityKind, ProxyBindingAcknowledgement, emit,
-};
+use crate::proxy_binding::fits;
+use crate::wire::mobility::{PrefixMobility, PrefixMobilityKind, ProxyBindingAcknowledgement};
 
 impl Cmd {
     /// Leaves out of an answer what it has no room for: first what has ended, then limits, then ends. The configuration sees
@@ -18,11 +15,6 @@ impl Cmd {
         answer: &mut ProxyBindingAcknowledgement,
         outputs: &mut Vec<Output>,
     ) {
-        let fits = |answer: &ProxyBindingAcknowledgement| {
-            let message = MobilityMessage::ProxyBindingAcknowledgement(answer.clone());
-            let octets = emit(&message, Ipv6Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED);
-            !matches!(octets, Err(EmitError::MessageTooLong { .. }))
-        };
         while !answer.options.prefix_mobilities.is_empty() && !fits(answer) {
             let PrefixMobility { prefix, kind } = answer.options.prefix_mobilities.remove(0);
             self.counters.add("prefix_mobilities_left_out");

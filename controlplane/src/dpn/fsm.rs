@@ -158,7 +158,7 @@ pub struct Dpn {
     pub(super) state: State,
     pub(super) counters: Counters,
     /// In use; derived from the nodes.
-    teids: BTreeSet<NonZeroU32>,
+    teids: BTreeMap<NonZeroU32, ()>,
     tunnel_ids: BTreeSet<u32>,
     /// Whose each prefix is; derived from the nodes.
     owners: BTreeMap<Ipv6Net, MobileNodeIdentifier>,
@@ -177,7 +177,7 @@ impl Dpn {
         state.teids.resume(teid_key);
         let nodes = state.nodes.values();
         let mut dpn = Self {
-            teids: nodes.clone().filter_map(|node| node.teid).collect(),
+            teids: nodes.clone().filter_map(|node| Some((node.teid?, ()))).collect(),
             tunnel_ids: nodes.filter_map(|node| Some(node.tunnel?.id)).collect(),
             owners: state
                 .nodes
@@ -315,7 +315,7 @@ impl Dpn {
             Some(teid) => teid,
             None => {
                 let teid = self.state.teids.allocate(&self.teids)?;
-                self.teids.insert(teid);
+                self.teids.insert(teid, ());
                 node.teid = Some(teid);
                 teid
             }

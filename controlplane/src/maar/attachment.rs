@@ -5,6 +5,8 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use super::dpn::Place;
+use ipnet::Ipv6Net;
+
 use super::fsm::{Maar, Output};
 use super::state::{Node, Phase};
 use crate::event::Event;
@@ -30,7 +32,7 @@ impl Maar {
     ) {
         let binding_lifetime = lifetime_span(self.binding_lifetime_units());
         if !self.assure_own_prefix(&identifier, now) {
-            return self.refuse_without_prefix(&identifier, outputs);
+            return self.refuse_without_prefix(&identifier, now, outputs);
         }
         let Some(node) = self.state.nodes.get_mut(&identifier) else {
             self.attached_first(
@@ -113,7 +115,7 @@ impl Maar {
             return;
         }
         let Some(home_network_prefix) = self.allocate_prefix(now) else {
-            return self.refuse_without_prefix(&identifier, outputs);
+            return self.refuse_without_prefix(&identifier, now, outputs);
         };
         let mut node = Node {
             port: String::new(),
@@ -162,12 +164,23 @@ impl Maar {
         self.register(&identifier, handoff_indicator::UNKNOWN, lifetime, now, outputs);
     }
 
-    fn refuse_without_prefix(&mut self, identifier: &MobileNodeIdentifier, outputs: &mut Vec<Output>) {
+    fn refuse_without_prefix(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
         self.counters.add("attachments_refused_no_prefix");
         let text = format!("{identifier} not served: every prefix of the pools is in use");
         outputs.push(Output::Event(
             Event::new("attachment_refused", text).with("identifier", identifier),
         ));
+        // It will ask again.
+        let may_read = self.reading_limit.allow(now);
+        let rests = |prefix: &Ipv6Net| !self.prefixes_in_use.contains(prefix) && self.is_ours(*prefix);
+        if may_read && self.state.charging.prefixes.keys().any(rests) {
+            outputs.push(Output::ReadCounters);
+        }
     }
 
     pub(super) fn detached(

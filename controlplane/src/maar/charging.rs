@@ -17,18 +17,20 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
 
+mod counted;
+mod records;
+
+pub use counted::{Charged, CountOf, Counted, FilterCounted, LastReading, Reading};
+pub(crate) use records::message;
+
 use super::fsm::{Maar, Output};
 use crate::charging::{Count, Record, Records};
 use crate::event::Event;
 use crate::forwarding;
 use crate::identity::MobileNodeIdentifier;
-use crate::proxy_binding::{UPDATE_FLAGS, acknowledge};
 use crate::time::Time;
-use crate::transfer::{Inbox, Patience};
-use crate::wire::mobility::{
-    Context, ContextTransfer, MobilityMessage, MobilityOptions, ProxyBindingAcknowledgement,
-    ProxyBindingUpdate, Status,
-};
+use crate::transfer::Inbox;
+use crate::wire::mobility::Context;
 
 /// What is known of the counters of prefixes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +41,9 @@ pub struct Charging {
     pub departed: u64,
     /// What was counted, of prefixes of nodes here, and of those that were until just now.
     pub prefixes: BTreeMap<Ipv6Net, Charged>,
+    /// The same of who had a prefix before the node that has it now: the data plane has not said yet what it counted last for that one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub closing: BTreeMap<Ipv6Net, Charged>,
     /// What the CMD is to be told.
     pub outbox: Records,
     /// What CMDs have told.
@@ -56,127 +61,6 @@ pub(super) enum Lost {
     /// Too many filters have counted packets of a prefix; of this one, so much.
     Filter(MobileNodeIdentifier, Ipv6Net, String, Count),
 }
-
-/// What was counted of a prefix.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Charged {
-    /// Whose it is.
-    pub identifier: MobileNodeIdentifier,
-    /// Of all its packets.
-    pub all: Counted,
-    /// Of those that filters were for, by their names.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub filters: BTreeMap<String, FilterCounted>,
-    /// How many readings had nothing of it since it is no node's here.
-    #[serde(default)]
-    pub quiet: u8,
-}
-
-/// Of one filter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FilterCounted {
-    /// Its id in the data plane.
-    pub id: u64,
-    /// How much.
-    pub counted: Counted,
-}
-
-/// What was counted, as far as it is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
-    /// At other gateways, and here before `here`.
-    pub carried: Count,
-    /// By the data plane since it has the entry, at the last reading.
-    pub here: Count,
-    /// How much of that is none of it: it was another node's, or what was counted began anew then.
-    #[serde(default)]
-    pub base: Count,
-}
-
-impl Counted {
-    /// All of it.
-    #[must_use]
-    pub fn total(&self) -> Count {
-        self.carried.plus(self.here.since(self.base))
-    }
-
-    /// Takes a reading. Times are of another clock, and come out a moment apart each time: the first one stays.
-    fn read(&mut self, now: Count) {
-        if now.is_as_much_as(self.here) {
-            return;
-        }
-        let goes_on = now.to_packets >= self.here.to_packets && now.from_packets >= self.here.from_packets;
-        let first_unix_ms = match self.here.first_unix_ms {
-            first if first > 0 && goes_on => first,
-            _ => now.first_unix_ms,
-        };
-        if !goes_on {
-            self.base = Count::default();
-        }
-        self.here = Count { first_unix_ms, ..now };
-    }
-
-    /// No reading follows the one that is had.
-    fn close(&mut self) {
-        self.carried = self.total();
-        self.here = Count::default();
-        self.base = Count::default();
-    }
-
-    /// What the data plane has counted until now is none of it.
-    fn begin_anew(&mut self) {
-        *self = Self::after(self.here);
-    }
-
-    /// Of what the data plane counts, that which comes after `here`.
-    fn after(here: Count) -> Self {
-        Self {
-            carried: Count::default(),
-            here,
-            base: here,
-        }
-    }
-}
-
-/// What a data plane says of its counters.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
-    /// Which one it is, never 0.
-    pub incarnation: u64,
-    /// Last readings of what it has no more, in the order of their numbers.
-    pub departed: Vec<LastReading>,
-    /// There are more than these.
-    pub more: bool,
-    /// How many of those nobody fetched in time.
-    pub lost: u64,
-    /// Of everything that it has.
-    pub present: Vec<(CountOf, Count)>,
-}
-
-/// What was counted of something that the data plane has no more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastReading {
-    /// 1, 2, 3...
-    pub sequence: u64,
-    /// Of what.
-    pub of: CountOf,
-    /// Of a filter: the prefix that it was of, and its name. Who was killed may have forgotten its id.
-    pub filter: Option<(Ipv6Net, String)>,
-    /// All of it.
-    pub count: Count,
-}
-
-/// Of what there is a reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum CountOf {
-    /// A prefix.
-    Prefix(Ipv6Net),
-    /// The filter with this id.
-    Filter(u64),
-}
-
-/// Filters whose counts of one prefix are kept, beside those that there are.
-const MOST_NAMES: usize = 4096;
 
 /// So many readings may have nothing of a prefix that is no node's here, and one more; a last reading stands for all of them.
 const QUIET: u8 = 2;
@@ -196,11 +80,11 @@ impl Maar {
                 // Of one that was forgotten in a crash it was not known whose it is.
                 let strange = known.is_some_and(|it| it.is_somebodys() && it.identifier != *identifier);
                 if let Some(charged) = strange.then(|| entries.remove(&prefix)).flatten() {
-                    // It is the same entry of the data plane.
-                    let all = Counted::after(charged.all.here);
-                    let fresh = Charged::new(identifier);
-                    entries.insert(prefix, Charged { all, ..fresh });
-                    charging.hand_over(prefix, charged, now);
+                    entries.insert(prefix, charged.for_next(identifier));
+                    let charged = Charged { quiet: 0, ..charged };
+                    if let Some(before) = charging.closing.insert(prefix, charged) {
+                        charging.hand_over(prefix, before, now);
+                    }
                 }
                 let charged = charging.prefixes.entry(prefix);
                 let charged = charged.or_insert_with(|| Charged::new(identifier));
@@ -245,6 +129,7 @@ impl Maar {
         let all = charging.prefixes.keys();
         let mut all = all.map(|prefix| CountOf::Prefix(*prefix));
         same && reading.incarnation == charging.incarnation
+            && charging.closing.is_empty()
             && reading.departed.is_empty()
             && all.all(|it| present.contains(&it))
     }
@@ -265,6 +150,7 @@ impl Maar {
             charging.departed = 0;
         }
         let names = charging.names();
+        let mut closed = BTreeSet::new();
         for LastReading {
             sequence,
             of,
@@ -289,7 +175,18 @@ impl Maar {
             };
             let entry = charging.prefixes.entry(prefix);
             let charged = entry.or_insert_with(|| Charged::new(&MobileNodeIdentifier::unknown()));
-            charged.take_last(of, filter.map(|(_, name)| name), count);
+            let name = filter.map(|(_, name)| name);
+            if let Some(before) = charging.closing.get_mut(&prefix)
+                && closed.insert((prefix, of))
+            {
+                // The first one is of who had it first.
+                if name.is_none() {
+                    charged.begins_at_zero();
+                }
+                before.take_last(of, name, count);
+                continue;
+            }
+            charged.take_last(of, name, count);
             // There may be more of it in what is read next; after that it has had its time.
             charged.quiet = QUIET;
         }
@@ -308,9 +205,24 @@ impl Maar {
             charged.forget_filters(*prefix, &filters, &mut charging.lost);
         }
         if !reading.more {
+            self.hand_over_closed(&closed, now);
             self.hand_over_unused(&present, now);
         }
         self.send_records(now, outputs);
+    }
+
+    /// What was counted for those who had prefixes before others is the anchors' to know. Where nothing departs, the
+    /// entry of the data plane is still the same, and all was known.
+    fn hand_over_closed(&mut self, closed: &BTreeSet<(Ipv6Net, CountOf)>, now: Time) {
+        let charging = &mut self.state.charging;
+        let done = |prefix: &Ipv6Net, charged: &mut Charged| {
+            charged.quiet = charged.quiet.saturating_add(1);
+            charged.quiet > QUIET || closed.contains(&(*prefix, CountOf::Prefix(*prefix)))
+        };
+        let done: Vec<_> = charging.closing.extract_if(.., done).collect();
+        for (prefix, charged) in done {
+            charging.hand_over(prefix, charged, now);
+        }
     }
 
     /// What was counted of prefixes that are of no node here any more is the anchor's to know.
@@ -342,134 +254,6 @@ impl Maar {
         }
     }
 
-    /// The CMD hands over what was counted, or used, elsewhere.
-    pub(super) fn take_context(
-        &mut self,
-        from: Ipv6Addr,
-        update: &ProxyBindingUpdate,
-        transfer: &ContextTransfer,
-        now: Time,
-        outputs: &mut Vec<Output>,
-    ) {
-        let Some(identifier) = &update.options.mobile_node_identifier else {
-            return;
-        };
-        let inbox = self.state.charging.inboxes.entry(from).or_default();
-        if inbox.take(transfer.id, transfer.oldest) {
-            self.counters.add("contexts_taken");
-            let prefix = transfer.prefix;
-            match &transfer.context {
-                Context::Usage { filter, count } => {
-                    self.carry(identifier, prefix, filter.as_deref(), *count, now);
-                }
-                Context::Filter(rule) => {
-                    let meter = update.options.transferred_meter.as_ref();
-                    self.take_filter(identifier, prefix, rule, meter, now, outputs);
-                }
-            }
-        }
-        let mut answer = acknowledge(update, Status::ACCEPTED, 0, now);
-        answer.options.context_transfer = Some(transfer.clone());
-        outputs.push(Output::SendWhenSaved {
-            to: from,
-            message: MobilityMessage::ProxyBindingAcknowledgement(answer),
-        });
-        self.send_records(now, outputs);
-    }
-
-    /// Assures that there is an entry of a prefix, which ends with it.
-    pub(super) fn charged(&mut self, identifier: &MobileNodeIdentifier, prefix: Ipv6Net) {
-        let entry = self.state.charging.prefixes.entry(prefix);
-        let charged = entry.or_insert_with(|| Charged::new(identifier));
-        if !charged.is_somebodys() {
-            charged.identifier = identifier.clone();
-        }
-    }
-
-    /// What was counted elsewhere of a prefix. One that is of no node here goes on to where it is.
-    fn carry(
-        &mut self,
-        identifier: &MobileNodeIdentifier,
-        prefix: Ipv6Net,
-        filter: Option<&str>,
-        count: Count,
-        now: Time,
-    ) {
-        self.charged(identifier, prefix);
-        let charging = &mut self.state.charging;
-        let known = charging.prefixes.get_mut(&prefix);
-        let Some(charged) = known.filter(|it| it.identifier == *identifier) else {
-            let filter = filter.map(str::to_owned);
-            let record = Record {
-                identifier: identifier.clone(),
-                prefix,
-                context: Context::Usage { filter, count },
-                meter: None,
-            };
-            return charging.push(record, now);
-        };
-        let counted = match filter {
-            None => &mut charged.all,
-            Some(name) => {
-                let known = charged.filters.entry(name.to_owned());
-                let counted = Counted::default();
-                &mut known.or_insert(FilterCounted { id: 0, counted }).counted
-            }
-        };
-        counted.carried = counted.carried.plus(count);
-    }
-
-    /// The CMD has a record, or refuses it: then it is said again, for it may be another one's turn.
-    pub(super) fn context_acknowledged(
-        &mut self,
-        acknowledgement: &ProxyBindingAcknowledgement,
-        transfer: &ContextTransfer,
-        now: Time,
-        outputs: &mut Vec<Output>,
-    ) {
-        if !acknowledgement.status.is_accepted() {
-            self.counters.add("contexts_refused");
-            return;
-        }
-        if self.state.charging.outbox.acknowledged(transfer.id).is_some() {
-            self.counters.add("contexts_sent");
-        }
-        self.send_records(now, outputs);
-    }
-
-    /// Sends what was not sent yet.
-    pub(super) fn send_records(&mut self, now: Time, outputs: &mut Vec<Output>) {
-        self.tell_lost(outputs);
-        let patience = self.patience();
-        let fresh = self.state.charging.outbox.fresh(now, patience);
-        self.tell_records(fresh, outputs);
-    }
-
-    /// Sends again what was not acknowledged.
-    pub(super) fn tick_records(&mut self, now: Time, outputs: &mut Vec<Output>) {
-        let patience = self.patience();
-        let due = self.state.charging.outbox.due(now, patience);
-        self.tell_records(due, outputs);
-    }
-
-    fn patience(&self) -> Patience {
-        Patience {
-            first: self.settings.timers.initial_bindack_timeout,
-            longest: self.settings.timers.max_bindack_timeout,
-        }
-    }
-
-    fn tell_records(&self, records: Vec<(u64, Record)>, outputs: &mut Vec<Output>) {
-        let Some(to) = self.settings.cmds.first().copied() else {
-            return;
-        };
-        let oldest = self.state.charging.outbox.oldest();
-        for (id, record) in records {
-            let message = message(id, oldest, record);
-            outputs.push(Output::SendWhenSaved { to, message });
-        }
-    }
-
     /// Begins anew with a prefix, after the last reading of the data plane, which counts on. What was counted until then comes
     /// out, with whose it is; `None`: nothing is counted of it.
     pub fn reset_charging(&mut self, prefix: Ipv6Net) -> Option<(MobileNodeIdentifier, Count)> {
@@ -477,30 +261,6 @@ impl Maar {
         let total = charged.all.total();
         charged.all.begin_anew();
         Some((charged.identifier.clone(), total))
-    }
-
-    /// Tells what could not be kept. Nobody has it any more but who watches.
-    fn tell_lost(&mut self, outputs: &mut Vec<Output>) {
-        for lost in std::mem::take(&mut self.state.charging.lost) {
-            let event = match lost {
-                Lost::Record(record) => {
-                    self.counters.add("contexts_given_up");
-                    record.given_up("the CMD")
-                }
-                Lost::Filter(identifier, prefix, name, count) => {
-                    self.counters.add("filter_counts_given_up");
-                    let text = format!(
-                        "{MOST_NAMES} filters have counted packets of {prefix} of {identifier}: what {name} had is given up"
-                    );
-                    let event = Event::new("filter_count_given_up", text)
-                        .with("identifier", identifier)
-                        .with("prefix", prefix)
-                        .with("filter", name);
-                    count.told_by(event)
-                }
-            };
-            outputs.push(Output::Event(event));
-        }
     }
 }
 
@@ -529,7 +289,8 @@ impl Charging {
     }
 
     fn counted_all(&mut self) -> impl Iterator<Item = &mut Counted> {
-        self.prefixes.values_mut().flat_map(|charged| {
+        let all = self.prefixes.values_mut().chain(self.closing.values_mut());
+        all.flat_map(|charged| {
             let filters = charged.filters.values_mut();
             filters
                 .map(|it| &mut it.counted)
@@ -557,78 +318,4 @@ impl Charging {
             }
         }
     }
-}
-
-impl Charged {
-    /// A last reading of the prefix, or of a filter of it.
-    fn take_last(&mut self, of: CountOf, name: Option<String>, count: Count) {
-        let counted = match (of, name) {
-            (CountOf::Filter(id), Some(name)) => {
-                let counted = Counted::default();
-                let known = self.filters.entry(name).or_insert(FilterCounted { id, counted });
-                if known.id != id {
-                    // An older one of this name: the readings that are had are of another.
-                    known.counted.carried = known.counted.carried.plus(count);
-                    return;
-                }
-                &mut known.counted
-            }
-            _ => &mut self.all,
-        };
-        counted.read(count);
-        counted.close();
-    }
-
-    /// Of too many filters forgets those that the data plane has no more, the one that counted nothing for longest first.
-    fn forget_filters(&mut self, prefix: Ipv6Net, present: &BTreeSet<u64>, lost: &mut Vec<Lost>) {
-        let excess = self.filters.len().saturating_sub(MOST_NAMES);
-        if excess == 0 {
-            return;
-        }
-        let over = self.filters.iter().filter(|(_, it)| !present.contains(&it.id));
-        let mut over: Vec<_> = over
-            .map(|(name, it)| (it.counted.total().last_unix_ms, name.clone()))
-            .collect();
-        over.sort_unstable();
-        for (_, name) in over.into_iter().take(excess) {
-            let forgotten = self.filters.remove(&name);
-            let count = forgotten.map(|it| it.counted.total()).unwrap_or_default();
-            if !count.is_zero() {
-                lost.push(Lost::Filter(self.identifier.clone(), prefix, name, count));
-            }
-        }
-    }
-
-    fn is_somebodys(&self) -> bool {
-        !self.identifier.octets.is_empty()
-    }
-
-    fn new(identifier: &MobileNodeIdentifier) -> Self {
-        Self {
-            identifier: identifier.clone(),
-            all: Counted::default(),
-            filters: BTreeMap::new(),
-            quiet: 0,
-        }
-    }
-}
-
-/// A record, as the CMD and MAARs tell it each other.
-pub(crate) fn message(id: u64, oldest: u64, record: Record) -> MobilityMessage {
-    MobilityMessage::ProxyBindingUpdate(ProxyBindingUpdate {
-        sequence: (id & 0xffff) as u16,
-        flags: UPDATE_FLAGS,
-        lifetime: 0,
-        options: MobilityOptions {
-            mobile_node_identifier: Some(record.identifier),
-            context_transfer: Some(ContextTransfer {
-                id,
-                oldest,
-                prefix: record.prefix,
-                context: record.context,
-            }),
-            transferred_meter: record.meter,
-            ..MobilityOptions::default()
-        },
-    })
 }

@@ -36,12 +36,13 @@ use crate::event::Event;
 use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
 use crate::proxy_binding::handoff_indicator::RE_REGISTRATION;
 use crate::proxy_binding::{
-    acknowledge, attachment_time, check_timestamp, is_late, is_stale, lifetime_span, requested_prefixes,
+    acknowledge, attachment_time, check_timestamp, fits, is_late, is_stale, lifetime_span, requested_prefixes,
 };
 use crate::time::Time;
 use crate::wire::mobility::{
-    MobilityMessage, MobilityOptions, PrefixLifetimes, ProxyBindingUpdate, Status, UpdateNotification,
-    is_mobile_network, notification_flags, notification_reason, timestamp_from_time,
+    MobilityMessage, MobilityOptions, PrefixLifetimes, ProxyBindingAcknowledgement, ProxyBindingUpdate,
+    Status, UpdateNotification, is_mobile_network, notification_flags, notification_reason,
+    timestamp_from_time,
 };
 
 /// From the answer to a DPN until its data plane can have what it says: a message, a wake-up and a transaction. What waits for a node that
@@ -444,6 +445,7 @@ impl Maar {
         if let Some(endpoint) = endpoint {
             acknowledgement.options.tell(self.settings.address, endpoint);
         }
+        self.make_fit(identifier, &mut acknowledgement, outputs);
         self.counters.add("dpn_updates_answered");
         let message = MobilityMessage::ProxyBindingAcknowledgement(acknowledgement);
         outputs.push(match news {
@@ -452,6 +454,36 @@ impl Maar {
             false => Output::Send { to, message },
         });
         self.reschedule_only(identifier);
+    }
+
+    /// Leaves out of an answer what it has no room for: first what has ended, the oldest first, then the oldest prefixes, which
+    /// the node then does not have at its DPN.
+    fn make_fit(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        answer: &mut ProxyBindingAcknowledgement,
+        outputs: &mut Vec<Output>,
+    ) {
+        while !fits(answer) {
+            let options = &mut answer.options;
+            let ended = options.prefix_lifetimes.iter().position(|it| it.valid == 0);
+            let last = options.prefix_lifetimes.len().saturating_sub(1);
+            // The first is the one for new flows.
+            let at = ended.unwrap_or(last.min(1));
+            if options.prefix_lifetimes.len() <= 1 {
+                return;
+            }
+            let PrefixLifetimes { prefix, valid, .. } = options.prefix_lifetimes.remove(at);
+            options.home_network_prefixes.retain(|it| *it != prefix);
+            options.delegated_prefixes.retain(|it| *it != prefix);
+            self.counters.add("dpn_prefixes_left_out");
+            let text = match valid {
+                0 => format!("the answer for {identifier} has no room to say that {prefix} has ended"),
+                _ => format!("the answer for {identifier} has no room for {prefix}: it is not reached there"),
+            };
+            let event = Event::new("dpn_prefix_left_out", text).with("identifier", identifier);
+            outputs.push(Output::Event(event.with("prefix", prefix)));
+        }
     }
 
     /// What a DPN was to be told has left: the packets of the node follow when its data plane can have heard of it.

@@ -293,6 +293,7 @@ impl Daemon {
                     .access
                     .advertise(&port, link_local_address, link_layer_address, prefixes),
                 Output::Dhcp { port, to, message } => self.answer_router(&port, to, &message),
+                Output::ReadCounters => self.ask_reading(),
                 Output::EndPath { to, prefix, by } => self.ends_to_come.push(PathEnd { to, prefix, by }),
                 Output::Event(event) => {
                     if let Some(micros) = event.field("duration_us").and_then(|value| value.parse().ok()) {

@@ -15,6 +15,8 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::fsm::{Maar, Output};
 use super::state::{Node, Phase};
 use super::timers::PATH_END_MEMORY;
@@ -25,15 +27,17 @@ use crate::wire::mobility::TunnelType;
 /// end too, which goes with the packets and is there before; so this may be long, and has to be shorter than others wait.
 const BEHIND_RELEASE: Duration = Duration::from_millis(200);
 
+/// An End Marker may come before the CMD's word of where the node is, which may have to be sent again, and not longer before.
+const BEFORE_NEWS: Duration = Duration::from_secs(5);
+
 impl Maar {
     /// `from`, by the address that its tunnels have, sends nothing more on this TEID of ours.
     pub(super) fn end_marker(&mut self, from: Ipv6Addr, teid: u32, now: Time) {
-        let its = |node: &Node| node.teid.is_some_and(|it| it.get() == teid);
-        let found = self.state.nodes.iter_mut().find(|(_, node)| its(node));
-        let Some((identifier, node)) = found else {
+        let identifier = self.in_use.node_of(teid).cloned();
+        let found = identifier.and_then(|it| Some((self.state.nodes.get_mut(&it)?, it)));
+        let Some((node, identifier)) = found else {
             return self.counters.add("end_markers_unexpected");
         };
-        let identifier = identifier.clone();
         let peer = peer_at(node, from);
         if node.arriving.is_some_and(|it| it.from == peer) {
             // Its deadline stays, which then finds nothing to do.
@@ -42,13 +46,36 @@ impl Maar {
         }
         let comes = node.previous.iter().chain(&node.leaving);
         let known = comes.map(|it| it.address).any(|address| address == peer);
-        if !known || node.ended_by.contains(&peer) {
+        node.ended_by.retain(|it| !it.is_old(now));
+        if !known || node.ended_by.iter().any(|it| it.peer == peer) {
             return self.counters.add("end_markers_unexpected");
         }
-        node.ended_by.push(peer);
+        node.ended_by.push(EndedBy {
+            peer,
+            at: now,
+            relayed: false,
+        });
         let waits = !self.settings.timers.release_delay.is_zero();
         node.relay_when_it_has_left(now, waits);
         self.reschedule(&identifier);
+    }
+}
+
+/// A peer that sends nothing more to a node by the tunnel that it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedBy {
+    /// Which.
+    pub peer: Ipv6Addr,
+    /// When it said so.
+    pub at: Time,
+    /// It was relayed.
+    pub relayed: bool,
+}
+
+impl EndedBy {
+    /// Whether it was no word of the move that followed: the peer may have sent by that tunnel since.
+    fn is_old(&self, now: Time) -> bool {
+        !self.relayed && self.at.after(BEFORE_NEWS) <= now
     }
 }
 
@@ -61,7 +88,8 @@ pub(super) fn memory(release_delay: Duration) -> Duration {
 impl Node {
     /// Where the node has left, what has ended is relayed as soon as nothing of it waits here any more; `waits`: something may.
     pub(super) fn relay_when_it_has_left(&mut self, now: Time, waits: bool) {
-        if self.leaving.is_empty() || self.ended_by.is_empty() {
+        self.ended_by.retain(|it| !it.is_old(now));
+        if self.leaving.is_empty() || self.ended_by.iter().all(|it| it.relayed) {
             return;
         }
         let begun = self.release_at.map_or(now, |at| at.max(now));
@@ -81,14 +109,18 @@ impl Node {
         };
         let by = self.way_to(to);
         // They are remembered: what is said several times is relayed once.
-        let ended = &self.ended_by;
-        let prefixes = self.leaving.iter().filter(|it| ended.contains(&it.address));
-        outputs.extend(prefixes.map(|it| Output::EndPath {
-            to,
-            prefix: it.prefix,
-            by,
-        }));
-        ended.len()
+        let mut relayed = 0;
+        for ended in self.ended_by.iter_mut().filter(|it| !it.relayed) {
+            ended.relayed = true;
+            relayed += 1;
+            let prefixes = self.leaving.iter().filter(|it| it.address == ended.peer);
+            outputs.extend(prefixes.map(|it| Output::EndPath {
+                to,
+                prefix: it.prefix,
+                by,
+            }));
+        }
+        relayed
     }
 
     /// What has ended is over.

@@ -35,6 +35,7 @@ const COUNTERS: &[&str] = &[
     "dpn_notifications_retransmitted",
     "dpn_notifications_sent",
     "dpn_notifications_unanswered",
+    "dpn_prefixes_left_out",
     "dpn_prefixes_withheld",
     "dpn_updates_accepted",
     "dpn_updates_answered",
@@ -131,6 +132,8 @@ pub struct Maar {
     pub(super) refusal_limit: RefusalLimit,
     /// Of Error Indications that are looked into.
     pub(super) indication_limit: RefusalLimit,
+    /// Of readings for want of a free prefix.
+    pub(super) reading_limit: RefusalLimit,
 }
 
 impl Maar {
@@ -183,6 +186,7 @@ impl Maar {
             last_notified: None,
             refusal_limit: RefusalLimit::default(),
             indication_limit: RefusalLimit::default(),
+            reading_limit: RefusalLimit::default(),
         };
         let identifiers: Vec<_> = maar.state.nodes.keys().cloned().collect();
         for identifier in identifiers {

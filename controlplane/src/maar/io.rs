@@ -145,6 +145,8 @@ pub enum Output {
         /// By what.
         by: TunnelType,
     },
+    /// Read now what the data plane has counted: prefixes rest until that is known, and all others are in use.
+    ReadCounters,
     /// Tell whoever watches.
     Event(Event),
 }

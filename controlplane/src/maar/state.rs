@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::charging::Charging;
 use super::dpn::DpnBinding;
+use super::end_markers::EndedBy;
 use super::teid::TeidSequence;
 use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
 use crate::proxy_binding::Exchange;
@@ -142,7 +143,7 @@ pub struct Node {
     pub leaving_until: Option<Time>,
     /// Of those in `previous` and `leaving`, the MAARs whose GTP-U tunnel to here has brought its last.
     #[serde(skip)]
-    pub ended_by: Vec<Ipv6Addr>,
+    pub ended_by: Vec<EndedBy>,
     /// When that is said to the MAAR that serves it now.
     #[serde(skip)]
     pub relay_at: Option<Time>,

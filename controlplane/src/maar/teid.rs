@@ -1,6 +1,6 @@
 //! Tunnel Endpoint Identifiers of this MAAR: one for each node, which nobody can guess.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
@@ -34,14 +34,14 @@ impl TeidSequence {
     }
 
     /// The next one that is not `in_use`. `None` where all are, or before [`TeidSequence::resume`].
-    pub(crate) fn allocate(&mut self, in_use: &BTreeSet<NonZeroU32>) -> Option<NonZeroU32> {
+    pub(crate) fn allocate<T>(&mut self, in_use: &BTreeMap<NonZeroU32, T>) -> Option<NonZeroU32> {
         let key = self.key?;
         // One of the numbers gives 0, which is no TEID of a tunnel (3GPP TS 29.281 section 5.1).
         for _ in 0..in_use.len().saturating_add(2) {
             let number = self.next;
             self.next = number.wrapping_add(1);
             if let Some(teid) = NonZeroU32::new(permute(key, number))
-                && !in_use.contains(&teid)
+                && !in_use.contains_key(&teid)
             {
                 return Some(teid);
             }
@@ -72,6 +72,10 @@ fn scramble(key: u64, round: u64, half: u16) -> u16 {
 mod tests {
     use super::*;
 
+    fn none() -> BTreeMap<NonZeroU32, ()> {
+        BTreeMap::new()
+    }
+
     fn sequence(key: u64) -> TeidSequence {
         let mut sequence = TeidSequence::default();
         sequence.resume(key);
@@ -80,9 +84,7 @@ mod tests {
 
     fn first(key: u64, count: usize) -> Vec<NonZeroU32> {
         let mut sequence = sequence(key);
-        (0..count)
-            .map(|_| sequence.allocate(&BTreeSet::new()).unwrap())
-            .collect()
+        (0..count).map(|_| sequence.allocate(&none()).unwrap()).collect()
     }
 
     /// Every round is undone by itself, so no two numbers give one TEID; here on a sample.
@@ -113,10 +115,7 @@ mod tests {
             let mut sequence = sequence(key);
             sequence.next = undo(key, 0);
             let after = sequence.next.wrapping_add(1);
-            assert_eq!(
-                sequence.allocate(&BTreeSet::new()).unwrap().get(),
-                permute(key, after)
-            );
+            assert_eq!(sequence.allocate(&none()).unwrap().get(), permute(key, after));
             assert_eq!(sequence.next, after.wrapping_add(1));
         }
     }
@@ -139,9 +138,9 @@ mod tests {
     #[test]
     fn one_in_use_is_left_out_when_all_have_been_given_out() {
         let mut sequence = sequence(5);
-        let taken: BTreeSet<_> = first(5, 3).into_iter().collect();
+        let taken: BTreeMap<_, _> = first(5, 3).into_iter().map(|it| (it, ())).collect();
         let teid = sequence.allocate(&taken).unwrap();
-        assert!(!taken.contains(&teid));
+        assert!(!taken.contains_key(&teid));
         assert_eq!(teid, first(5, 4)[3]);
     }
 
@@ -149,18 +148,16 @@ mod tests {
     fn a_restart_leaves_out_what_may_have_been_forgotten() {
         let mut sequence = sequence(5);
         let stored = sequence.clone();
-        let forgotten = sequence.allocate(&BTreeSet::new()).unwrap();
+        let forgotten = sequence.allocate(&none()).unwrap();
         let mut restarted = stored;
         restarted.resume(99);
         assert_eq!(restarted.key, Some(5));
-        let teids: Vec<_> = (0..10)
-            .map(|_| restarted.allocate(&BTreeSet::new()).unwrap())
-            .collect();
+        let teids: Vec<_> = (0..10).map(|_| restarted.allocate(&none()).unwrap()).collect();
         assert!(!teids.contains(&forgotten));
     }
 
     #[test]
     fn without_a_key_there_is_none() {
-        assert_eq!(TeidSequence::default().allocate(&BTreeSet::new()), None);
+        assert_eq!(TeidSequence::default().allocate(&none()), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Which tunnels lead to other MAARs, and by which ids the data plane knows them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::num::NonZeroU32;
 
@@ -12,7 +12,8 @@ use crate::wire::mobility::TunnelType;
 /// What is given out and has to stay unique, derived from the state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InUse {
-    teids: BTreeSet<NonZeroU32>,
+    /// With whose each is; `None`: nobody's, and not to be given out.
+    teids: BTreeMap<NonZeroU32, Option<MobileNodeIdentifier>>,
     tunnel_ids: BTreeSet<u32>,
 }
 
@@ -21,15 +22,24 @@ impl InUse {
     pub(super) fn new(state: &State, reserved: &[NonZeroU32]) -> Self {
         let nodes = || state.nodes.values();
         Self {
-            teids: nodes()
-                .filter_map(|node| node.teid)
-                .chain(reserved.iter().copied())
+            teids: reserved
+                .iter()
+                .map(|teid| (*teid, None))
+                .chain(state.nodes.iter().filter_map(|(identifier, node)| {
+                    let identifier = identifier.clone();
+                    Some((node.teid?, Some(identifier)))
+                }))
                 .collect(),
             tunnel_ids: nodes()
                 .flat_map(|node| node.tunnels.values().map(|tunnel| tunnel.id))
                 .chain(state.tunnel_ids.values().copied())
                 .collect(),
         }
+    }
+
+    /// The node that has this TEID.
+    pub(super) fn node_of(&self, teid: u32) -> Option<&MobileNodeIdentifier> {
+        self.teids.get(&NonZeroU32::new(teid)?)?.as_ref()
     }
 
     /// A node has another one from now on.
@@ -65,7 +75,7 @@ impl Maar {
             Some(teid) => teid,
             None => {
                 let teid = self.state.teids.allocate(&self.in_use.teids)?;
-                self.in_use.teids.insert(teid);
+                self.in_use.teids.insert(teid, Some(identifier.clone()));
                 node.teid = Some(teid);
                 teid
             }

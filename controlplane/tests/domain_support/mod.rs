@@ -292,6 +292,8 @@ impl Domain {
                     }
                     self.replies.push((number, message));
                 }
+                // They are read now and then anyway.
+                maar::Output::ReadCounters => {}
                 maar::Output::Event(_) | maar::Output::EndPath { .. } => {}
             }
         }

@@ -45,6 +45,8 @@ pub(super) struct Charging {
     filters: BTreeSet<u64>,
     /// What will be on disk when the change of this number is.
     to_be_had: Option<(u64, Had)>,
+    /// The last one that was tried failed.
+    failing: bool,
     /// There are more last readings than came: they are asked for when those are saved.
     more: bool,
     /// Operators that are answered when the change of this number is, and what is told then.
@@ -64,6 +66,7 @@ impl Charging {
             had: (0, 0),
             filters: BTreeSet::new(),
             to_be_had: None,
+            failing: false,
             more: false,
             resets: Vec::new(),
         };
@@ -168,7 +171,11 @@ impl Daemon {
         let reading = match reading {
             Ok(reading) => reading,
             Err(error) => {
-                tracing::debug!(%error, "the counters of the data plane cannot be read");
+                // Once: it is tried again all the time.
+                if !std::mem::replace(&mut self.charging.failing, true) {
+                    let text = format!("the counters of the data plane cannot be read: {error}");
+                    self.observer.warn(&Event::new("counters_unreadable", text));
+                }
                 if let Some((request, reply)) = reply {
                     // What was read last is better than nothing, but nothing to begin anew with.
                     drop(reply.send(match request.reset {
@@ -179,6 +186,7 @@ impl Daemon {
                 return;
             }
         };
+        self.charging.failing = false;
         let names = self.meter_names();
         self.meters.take(&reading.meters, &names);
         self.charging.filters = reading.filters.iter().map(|it| it.id).collect();

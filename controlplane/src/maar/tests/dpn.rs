@@ -69,6 +69,32 @@ fn notified(outputs: &[Output]) -> Vec<(Ipv6Addr, UpdateNotification)> {
     sent.collect()
 }
 
+/// The oldest prefixes go where an answer has no room for all, and it is told.
+#[test]
+fn an_answer_has_room_for_so_many_prefixes() {
+    let mut dpa = dpa();
+    let outputs = ask(&mut dpa, DPN, asked(1, NOW), NOW);
+    let update = to_cmd(&outputs).unwrap();
+    let mut answer = acknowledge(&update, Status::ACCEPTED, 150, NOW);
+    answer.options.previous_maars = (0..60)
+        .map(|number| PreviousMaarOption {
+            address: PEER,
+            home_network_prefix: format!("2001:db8:200:{number:x}::/64").parse().unwrap(),
+            logical_interface: LogicalInterface::default(),
+        })
+        .collect();
+    let outputs = tell(&mut dpa, CMD, answer);
+    let answer = answered(&outputs, DPN).unwrap();
+    assert!(crate::proxy_binding::fits(&answer));
+    let has = &answer.options.home_network_prefixes;
+    assert_eq!(has.len(), answer.options.prefix_lifetimes.len());
+    assert!((30..60).contains(&has.len()), "{}", has.len());
+    assert_eq!(has[0], dpa.state().nodes[&identifier(1)].home_network_prefix);
+    assert_eq!(*has.last().unwrap(), "2001:db8:200:3b::/64".parse().unwrap());
+    let left_out = dpa.counters().get("dpn_prefixes_left_out");
+    assert_eq!(left_out, 61 - has.len() as u64);
+}
+
 /// A node at the first DPN, and what the DPN was answered.
 fn served() -> (Maar, ProxyBindingAcknowledgement) {
     let mut dpa = dpa();

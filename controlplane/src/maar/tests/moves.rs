@@ -4,11 +4,12 @@ use super::*;
 use crate::maar::{Arriving, Previous};
 
 const THIRD: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 1);
+const FOURTH: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xe, 0, 0, 0, 0, 1);
 
 fn permitted() -> Maar {
     maar(|settings| {
         settings.tunnel = TunnelType::GtpU;
-        settings.peers = Some(vec![PEER, THIRD]);
+        settings.peers = Some(vec![PEER, THIRD, FOURTH]);
     })
 }
 
@@ -198,6 +199,57 @@ fn an_end_marker_is_relayed_to_where_the_node_is() {
             ),
             (1, 1, 3)
         );
+    }
+}
+
+/// Each is relayed once, however many anchors the node has.
+#[test]
+fn each_of_two_anchors_ends_its_own_way() {
+    let mut maar = permitted();
+    let update = attach(&mut maar, 1).unwrap();
+    let mut answer = acknowledge(&update, Status::ACCEPTED, 150, NOW);
+    let [first, second] = [(PEER, "2001:db8:200::/64"), (FOURTH, "2001:db8:201::/64")];
+    answer.options.previous_maars = [first, second]
+        .map(|(address, prefix)| PreviousMaarOption {
+            address,
+            home_network_prefix: prefix.parse().unwrap(),
+            logical_interface: LogicalInterface::default(),
+        })
+        .to_vec();
+    answer.options.tunnel_endpoints = vec![endpoint(PEER, 7), endpoint(FOURTH, 8)];
+    tell(&mut maar, CMD, answer);
+    served_elsewhere(&mut maar, THIRD, 1);
+    let mut ends = Vec::new();
+    for (from, prefix) in [first, second] {
+        marked(&mut maar, from);
+        marked(&mut maar, from);
+        let these = ends_of(passes(&mut maar, Duration::from_millis(300)));
+        ends.extend(these.into_iter().map(|(_, output)| match output {
+            Output::EndPath { to, prefix, .. } => (to, prefix),
+            other => panic!("{other:?}"),
+        }));
+        assert_eq!(ends.last(), Some(&(THIRD, prefix.parse().unwrap())));
+    }
+    assert_eq!(ends.len(), 2);
+    assert_eq!(maar.counters().get("end_markers_relayed"), 2);
+}
+
+/// An anchor that ended its way long before the node left has sent by it since, or would not have it.
+#[test]
+fn what_ended_long_ago_is_not_relayed() {
+    for (long, relayed) in [(Duration::from_secs(4), 1), (Duration::from_secs(6), 0)] {
+        let mut maar = permitted();
+        arrive(&mut maar);
+        marked(&mut maar, PEER);
+        marked(&mut maar, PEER);
+        let later = NOW.after(long);
+        let mut update = told(&maar);
+        update.options.serving_maar = Some(THIRD);
+        update.options.timestamp = Some(timestamp_from_time(later));
+        let message = MobilityMessage::ProxyBindingUpdate(update);
+        maar.process(Input::Message { from: CMD, message }, later);
+        let ends = ends_of(passes(&mut maar, long + Duration::from_secs(1)));
+        assert_eq!(ends.len(), relayed, "{long:?}");
     }
 }
 
