@@ -1,5 +1,8 @@
 //! What the CMD refuses, and with which status. (What it accepts: `tests/domain.rs`.)
 
+mod endpoints;
+mod room;
+
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -40,6 +43,10 @@ fn cmd() -> Cmd {
         timers: Timers::default(),
     };
     Cmd::new(settings, State::default(), NOW)
+}
+
+fn endpoint(maar: Ipv6Addr, teid: u32) -> TunnelEndpoint {
+    TunnelEndpoint::gtpu(maar, teid.try_into().unwrap())
 }
 
 fn update(number: u8) -> ProxyBindingUpdate {
@@ -331,226 +338,6 @@ fn answers_nobody_waits_for_change_nothing() {
         assert_eq!(cmd.counters().get(counter), 1);
     }
     assert_eq!(cmd.state(), &before);
-}
-
-fn endpoint(maar: Ipv6Addr, teid: u32) -> TunnelEndpoint {
-    TunnelEndpoint::gtpu(maar, teid.try_into().unwrap())
-}
-
-/// The node registers at MAAR 1 and moves to MAAR 2, each with these endpoints; gives what the CMD tells
-/// MAAR 2 in its answer and MAAR 1 in its update.
-fn moved(
-    tunnel: TunnelType,
-    first: Vec<TunnelEndpoint>,
-    second: Vec<TunnelEndpoint>,
-) -> (Cmd, [Vec<TunnelEndpoint>; 2]) {
-    let mut cmd = cmd();
-    cmd.settings.tunnel = tunnel;
-    let mut here = update(1);
-    here.options.tunnel_endpoints = first;
-    // The first MAAR has no one to reach, so nothing is relayed to it: not its own endpoint either.
-    let answer = answers(&mut cmd, maar(1), here, NOW).remove(0);
-    assert_eq!(answer.options.tunnel_endpoints, []);
-    let later = NOW.after(Duration::from_millis(10));
-    let mut there = update(1);
-    there.options.tunnel_endpoints = second;
-    there.options.home_network_prefixes = vec!["2001:db8:200:1::/64".parse().unwrap()];
-    there.options.timestamp = Some(timestamp_from_time(later));
-    let message = MobilityMessage::ProxyBindingUpdate(there);
-    let outputs = cmd.process(
-        Input::Message {
-            from: maar(2),
-            message,
-        },
-        later,
-    );
-    let mut told = [Vec::new(), Vec::new()];
-    for output in outputs {
-        match output {
-            Output::Send {
-                to,
-                message: MobilityMessage::ProxyBindingAcknowledgement(answer),
-            } => {
-                assert_eq!(to, maar(2));
-                told[0] = answer.options.tunnel_endpoints;
-            }
-            Output::Send {
-                to,
-                message: MobilityMessage::ProxyBindingUpdate(update),
-            } => {
-                assert_eq!(to, maar(1));
-                told[1] = update.options.tunnel_endpoints;
-            }
-            _ => {}
-        }
-    }
-    (cmd, told)
-}
-
-#[test]
-fn endpoints_are_relayed_both_ways_or_not_at_all() {
-    let (one, two) = (endpoint(maar(1), 11), endpoint(maar(2), 22));
-    let (cmd, told) = moved(TunnelType::GtpU, vec![one], vec![two]);
-    assert_eq!(told, [vec![one], vec![two]]);
-    let binding = cmd.state().bindings.values().next().unwrap();
-    assert_eq!(binding.offered_endpoints.len(), 2);
-    // The CMD's own configuration, a MAAR without, and endpoints that are not the sender's.
-    let foreign = endpoint(maar(3), 33);
-    let plain = TunnelEndpoint {
-        address: maar(2),
-        tunnel_type: crate::wire::mobility::TunnelType::Ipv6InIpv6,
-    };
-    for (tunnel, first, second) in [
-        (TunnelType::Ipv6InIpv6, vec![one], vec![two]),
-        (TunnelType::GtpU, vec![], vec![two]),
-        (TunnelType::GtpU, vec![one], vec![]),
-        (TunnelType::GtpU, vec![one], vec![plain]),
-        (TunnelType::GtpU, vec![foreign], vec![two]),
-        (TunnelType::GtpU, vec![one], vec![foreign, one]),
-    ] {
-        let what = format!("{tunnel:?} {first:?} {second:?}");
-        let (_, told) = moved(tunnel, first, second);
-        assert_eq!(told, [vec![], vec![]], "{what}");
-    }
-}
-
-/// A retransmission says the same again; a release tells no endpoint.
-#[test]
-fn retransmissions_repeat_the_endpoint_and_releases_have_none() {
-    let (one, two) = (endpoint(maar(1), 11), endpoint(maar(2), 22));
-    let (mut cmd, _) = moved(TunnelType::GtpU, vec![one], vec![two]);
-    let updates = |cmd: &mut Cmd| -> Vec<ProxyBindingUpdate> {
-        let now = cmd.next_deadline().unwrap();
-        let outputs = cmd.process(Input::Tick, now);
-        let updates = outputs.into_iter().filter_map(|output| match output {
-            Output::Send {
-                message: MobilityMessage::ProxyBindingUpdate(update),
-                ..
-            } => Some(update),
-            _ => None,
-        });
-        updates.collect()
-    };
-    assert_eq!(updates(&mut cmd)[0].options.tunnel_endpoints, [two]);
-    let mut released = false;
-    for _ in 0..60 {
-        for update in updates(&mut cmd) {
-            let expected: &[_] = if update.lifetime == 0 { &[] } else { &[two] };
-            assert_eq!(update.options.tunnel_endpoints, expected);
-            released |= update.lifetime == 0;
-        }
-        if released {
-            break;
-        }
-    }
-    assert!(released, "the session ends");
-}
-
-fn policy(toml: &str) -> PolicyRule {
-    toml::from_str(toml).unwrap()
-}
-
-/// The answers to a node with the longest identifier that moves through as many MAARs as there may be, and two more, where this
-/// much is said of each; and what the CMD has counted.
-fn walked(
-    tunnel: TunnelType,
-    policies: Vec<PolicyRule>,
-    maximum: u16,
-) -> (Cmd, Vec<ProxyBindingAcknowledgement>) {
-    let known = |index: u16| KnownMaar {
-        address: maar(index),
-        prefix_pools: vec![format!("2001:db8:{index}00::/48").parse().unwrap()],
-    };
-    let settings = Settings {
-        tunnel,
-        policies,
-        maximum_previous_maars: maximum.into(),
-        known_maars: (1..maximum + 3).map(known).collect(),
-        ..cmd().settings
-    };
-    let mut cmd = Cmd::new(settings, State::default(), NOW);
-    let mut all = Vec::new();
-    for index in 1..maximum + 3 {
-        let now = NOW.after(Duration::from_millis(10 * u64::from(index)));
-        let mut it = update(1);
-        let options = &mut it.options;
-        options.mobile_node_identifier = Some(MobileNodeIdentifier::nai(&"n".repeat(253)));
-        options.home_network_prefixes = vec![format!("2001:db8:{index}00:1::/64").parse().unwrap()];
-        options.timestamp = Some(timestamp_from_time(now));
-        if tunnel != TunnelType::Ipv6InIpv6 {
-            options.tunnel_endpoints = vec![endpoint(maar(index), index.into())];
-        }
-        all.extend(answers(&mut cmd, maar(index), it, now));
-    }
-    (cmd, all)
-}
-
-const OCTETS: &str = "name = \"a\"\nmobility = \"relocate\"\nrelocate_after_octets = 1000";
-const BOTH: &str = "name = \"a\"\nmobility = \"relocate\"\nrelocate_after_octets = 1000\nend_after_s = 3600";
-
-#[test]
-fn an_answer_has_room_for_all_that_the_configuration_permits() {
-    for tunnel in [TunnelType::Ipv6InIpv6, TunnelType::GtpU] {
-        for policies in [vec![], vec![policy(OCTETS)], vec![policy(BOTH)]] {
-            let maximum = previous_maars_that_fit(tunnel, &policies);
-            let said = if policies.is_empty() {
-                0
-            } else {
-                usize::from(maximum)
-            };
-            let (cmd, all) = walked(tunnel, policies, maximum);
-            let last = all.last().unwrap();
-            assert_eq!(last.options.previous_maars.len(), usize::from(maximum));
-            assert!(last.options.prefix_mobilities.len() >= said);
-            for answer in all {
-                let message = MobilityMessage::ProxyBindingAcknowledgement(answer);
-                emit(&message, maar(1), maar(2)).unwrap();
-            }
-            let counted = cmd
-                .counters()
-                .iter()
-                .find(|(name, _)| *name == "prefix_mobilities_left_out");
-            assert_eq!(counted.unwrap().1, 0);
-        }
-    }
-}
-
-#[test]
-fn what_has_no_room_is_left_out_and_told() {
-    // Of more MAARs than a file permits with this policy.
-    let (cmd, all) = walked(TunnelType::Ipv6InIpv6, vec![policy(BOTH)], 16);
-    let last = all.last().unwrap().clone();
-    assert_eq!(last.options.previous_maars.len(), 16);
-    // All ends are there: who is not told of those keeps prefixes for ever.
-    let ends = last.options.prefix_mobilities.iter();
-    let ends = ends.filter(|it| matches!(it.kind, PrefixMobilityKind::EndsAfter { .. }));
-    assert_eq!(ends.count(), 16);
-    emit(
-        &MobilityMessage::ProxyBindingAcknowledgement(last),
-        maar(1),
-        maar(2),
-    )
-    .unwrap();
-    let counted = cmd
-        .counters()
-        .iter()
-        .find(|(name, _)| *name == "prefix_mobilities_left_out");
-    assert!(counted.unwrap().1 > 0);
-}
-
-#[test]
-fn a_policy_for_which_answers_have_no_room_is_refused() {
-    let mut cmd = cmd();
-    cmd.settings.maximum_previous_maars = 20;
-    assert!(cmd.put_policy(policy(OCTETS), NOW).is_ok());
-    let refused = cmd.put_policy(policy(&BOTH.replace("\"a\"", "\"b\"")), NOW);
-    let (fit, maximum) = (13, 20);
-    assert_eq!(refused, Err(PolicyError::NoRoom { fit, maximum }));
-    // In the place of the one that is there it would be no better.
-    assert_eq!(
-        cmd.put_policy(policy(BOTH), NOW),
-        Err(PolicyError::NoRoom { fit, maximum })
-    );
 }
 
 #[test]

@@ -24,11 +24,15 @@
 //! the DPN was told. A notification that is lost is sent again a few times; after that the DPN's next renewal
 //! has the same effect. A renewal never moves a node: only an attachment does.
 
+mod answer;
+mod notification;
+
 use std::net::Ipv6Addr;
-use std::time::Duration;
 
 use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
+
+pub(super) use notification::Notification;
 
 use super::fsm::{Maar, Output};
 use super::state::{Node, Phase};
@@ -36,25 +40,10 @@ use crate::event::Event;
 use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
 use crate::proxy_binding::handoff_indicator::RE_REGISTRATION;
 use crate::proxy_binding::{
-    acknowledge, attachment_time, check_timestamp, fits, is_late, is_stale, lifetime_span, requested_prefixes,
+    acknowledge, attachment_time, check_timestamp, is_late, is_stale, lifetime_span, requested_prefixes,
 };
 use crate::time::Time;
-use crate::wire::mobility::{
-    MobilityMessage, MobilityOptions, PrefixLifetimes, ProxyBindingAcknowledgement, ProxyBindingUpdate,
-    Status, UpdateNotification, is_mobile_network, notification_flags, notification_reason,
-    timestamp_from_time,
-};
-
-/// From the answer to a DPN until its data plane can have what it says: a message, a wake-up and a transaction. What waits for a node that
-/// is on its way is held so much longer than for one at a MAAR, whose CMD has heard of it before.
-const DPN_SETTLES: Duration = Duration::from_millis(25);
-/// What waits for a node waits no longer than this for the answer to be saved.
-const SAVED_AFTER: Duration = Duration::from_secs(1);
-
-/// MIN_DELAY_BEFORE_RETRANSMISSION (RFC 7077 section 7): how long an answer to a notification may take, the first time.
-const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(1);
-/// MAX_RETRANSMIT_COUNT, the most that RFC 7077 section 7 permits, and the first one.
-const NOTIFICATIONS: u32 = 6;
+use crate::wire::mobility::{MobilityMessage, ProxyBindingUpdate, Status, timestamp_from_time};
 
 /// The DPN that has registered a node here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,14 +62,6 @@ pub struct DpnBinding {
     /// An answer that says something new waits until it is saved.
     #[serde(default)]
     pub answering: bool,
-}
-
-/// A notification that a DPN has not answered.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Notification {
-    sequence: u16,
-    sent: u32,
-    again_at: Time,
 }
 
 /// Where a node attaches.
@@ -389,171 +370,6 @@ impl Maar {
         self.reschedule_only(identifier);
     }
 
-    /// Tells a DPN what its node has.
-    fn answer_dpn(
-        &mut self,
-        identifier: &MobileNodeIdentifier,
-        to: Ipv6Addr,
-        update: &ProxyBindingUpdate,
-        now: Time,
-        outputs: &mut Vec<Output>,
-    ) {
-        let lifetime = update.lifetime.min(self.binding_lifetime_units());
-        let mut acknowledgement = acknowledge(update, Status::ACCEPTED, lifetime, now);
-        let delay = self.settings.timers.release_delay;
-        let endpoint = self.own_endpoint(identifier);
-        let Some(node) = self.state.nodes.get_mut(identifier) else {
-            return;
-        };
-        let has: Vec<_> = node.prefixes_told().collect();
-        let (new, ended, ends) = (node.home_network_prefix, node.ended.clone(), node.ends.clone());
-        let mut news = false;
-        if let Some(dpn) = &mut node.dpn {
-            if dpn.told.is_empty() && !delay.is_zero() {
-                // Its packets come there no sooner than this answer, which waits itself.
-                node.release_at = Some(now.after(SAVED_AFTER));
-            }
-            dpn.answering |= !same(&has, &dpn.told) || !same(&ended, &dpn.told_ended);
-            news = dpn.answering;
-            dpn.told.clone_from(&has);
-            dpn.told_ended.clone_from(&ended);
-        }
-        let limits = self.lifetime_limits(new, now);
-        let lifetimes = has.iter().map(|prefix| {
-            // What was relocated here, or is anchored elsewhere, is an older one: no new flow is to begin on it.
-            let left = |end: &Time| u32::try_from(end.since(now).as_secs()).unwrap_or(u32::MAX);
-            let (preferred, valid) = match ends.get(prefix).map(left) {
-                _ if *prefix == new => limits,
-                end => (0, end.unwrap_or(u32::MAX)),
-            };
-            PrefixLifetimes {
-                prefix: *prefix,
-                preferred,
-                valid,
-            }
-        });
-        let ended = ended.iter().map(|prefix| PrefixLifetimes {
-            prefix: *prefix,
-            preferred: 0,
-            valid: 0,
-        });
-        acknowledgement.options.prefix_lifetimes = lifetimes.chain(ended).collect();
-        let (networks, home) = has.into_iter().partition(|prefix| is_mobile_network(*prefix));
-        acknowledgement.options.home_network_prefixes = home;
-        // Of networks behind the node (RFC 7148): they are not advertised.
-        acknowledgement.options.delegated_prefixes = networks;
-        if let Some(endpoint) = endpoint {
-            acknowledgement.options.tell(self.settings.address, endpoint);
-        }
-        self.make_fit(identifier, &mut acknowledgement, outputs);
-        self.counters.add("dpn_updates_answered");
-        let message = MobilityMessage::ProxyBindingAcknowledgement(acknowledgement);
-        outputs.push(match news {
-            // Killed before that, we would not know the node when we are back, and the DPN would not ask before its next renewal.
-            true => Output::SendWhenSaved { to, message },
-            false => Output::Send { to, message },
-        });
-        self.reschedule_only(identifier);
-    }
-
-    /// Leaves out of an answer what it has no room for: first what has ended, the oldest first, then the oldest prefixes, which
-    /// the node then does not have at its DPN.
-    fn make_fit(
-        &mut self,
-        identifier: &MobileNodeIdentifier,
-        answer: &mut ProxyBindingAcknowledgement,
-        outputs: &mut Vec<Output>,
-    ) {
-        while !fits(answer) {
-            let options = &mut answer.options;
-            let ended = options.prefix_lifetimes.iter().position(|it| it.valid == 0);
-            let last = options.prefix_lifetimes.len().saturating_sub(1);
-            // The first is the one for new flows.
-            let at = ended.unwrap_or(last.min(1));
-            if options.prefix_lifetimes.len() <= 1 {
-                return;
-            }
-            let PrefixLifetimes { prefix, valid, .. } = options.prefix_lifetimes.remove(at);
-            options.home_network_prefixes.retain(|it| *it != prefix);
-            options.delegated_prefixes.retain(|it| *it != prefix);
-            self.counters.add("dpn_prefixes_left_out");
-            let text = match valid {
-                0 => format!("the answer for {identifier} has no room to say that {prefix} has ended"),
-                _ => format!("the answer for {identifier} has no room for {prefix}: it is not reached there"),
-            };
-            let event = Event::new("dpn_prefix_left_out", text).with("identifier", identifier);
-            outputs.push(Output::Event(event.with("prefix", prefix)));
-        }
-    }
-
-    /// What a DPN was to be told has left: the packets of the node follow when its data plane can have heard of it.
-    pub(super) fn dpn_answered(&mut self, to: Ipv6Addr, identifier: &MobileNodeIdentifier, now: Time) {
-        let delay = self.settings.timers.release_delay;
-        let Some(node) = self.state.nodes.get_mut(identifier) else {
-            return;
-        };
-        let Some(dpn) = node.dpn.as_mut().filter(|dpn| dpn.address == to) else {
-            return;
-        };
-        let waited = std::mem::take(&mut dpn.answering);
-        if waited && node.phase == Phase::Attached && node.release_at.is_some() {
-            node.release_at = Some(now.after(delay + DPN_SETTLES));
-        }
-        self.reschedule_only(identifier);
-    }
-
-    /// A DPN may have what is not so any more, and is to ask.
-    pub(super) fn notify(
-        &mut self,
-        to: Ipv6Addr,
-        identifier: &MobileNodeIdentifier,
-        now: Time,
-        outputs: &mut Vec<Output>,
-    ) {
-        let key = (to, identifier.clone());
-        self.last_notification = self.last_notification.wrapping_add(1);
-        let notification = Notification {
-            sequence: self.last_notification,
-            sent: 1,
-            again_at: now.after(NOTIFICATION_TIMEOUT),
-        };
-        if self.notifications.contains_key(&key) {
-            // It was asked to already, and has not done so.
-            return;
-        }
-        self.counters.add("dpn_notifications_sent");
-        outputs.push(notification.output(to, identifier, now));
-        self.notification_deadlines.set(&key, Some(notification.again_at));
-        self.notifications.insert(key, notification);
-    }
-
-    fn forget_notification(&mut self, to: Ipv6Addr, identifier: &MobileNodeIdentifier) {
-        let key = (to, identifier.clone());
-        self.notifications.remove(&key);
-        self.notification_deadlines.set(&key, None);
-    }
-
-    /// Sends again what was not answered, and forgets what nobody answers.
-    pub(super) fn tick_notifications(&mut self, now: Time, outputs: &mut Vec<Output>) {
-        while let Some(key) = self.notification_deadlines.due(now) {
-            let Some(known) = self.notifications.get_mut(&key) else {
-                self.notification_deadlines.set(&key, None);
-                continue;
-            };
-            if known.sent >= NOTIFICATIONS {
-                self.notifications.remove(&key);
-                self.notification_deadlines.set(&key, None);
-                self.counters.add("dpn_notifications_unanswered");
-                continue;
-            }
-            known.again_at = now.after(NOTIFICATION_TIMEOUT * (1 << known.sent));
-            known.sent += 1;
-            self.counters.add("dpn_notifications_retransmitted");
-            outputs.push(known.output(key.0, &key.1, now));
-            self.notification_deadlines.set(&key, Some(known.again_at));
-        }
-    }
-
     /// A DPN that does not renew its binding is gone, and the node with it.
     pub(super) fn expire_dpn(
         &mut self,
@@ -579,26 +395,6 @@ impl Maar {
         let event = Event::new("dpn_binding_expired", text).with("identifier", identifier);
         outputs.push(Output::Event(event));
         self.detached(identifier, false, now, outputs);
-    }
-}
-
-impl Notification {
-    fn output(self, to: Ipv6Addr, identifier: &MobileNodeIdentifier, now: Time) -> Output {
-        let flags = match self.sent {
-            1 => 0,
-            _ => notification_flags::RETRANSMISSION,
-        };
-        let message = MobilityMessage::UpdateNotification(UpdateNotification {
-            sequence: self.sequence,
-            reason: notification_reason::FORCE_RE_REGISTRATION,
-            flags,
-            options: MobilityOptions {
-                mobile_node_identifier: Some(identifier.clone()),
-                timestamp: Some(timestamp_from_time(now)),
-                ..MobilityOptions::default()
-            },
-        });
-        Output::Send { to, message }
     }
 }
 

@@ -2,7 +2,9 @@
 
 #![allow(unreachable_pub, missing_docs, dead_code, reason = "a module of three tests")]
 
+mod config;
 mod counting;
+mod settled;
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::Ipv6Addr;
@@ -19,10 +21,14 @@ use kedge_controlplane::maar::{Maar, Phase};
 use kedge_controlplane::time::Time;
 use kedge_controlplane::wire::mobility::{MobilityMessage, emit, parse};
 use kedge_controlplane::{cmd, dpn, forwarding, maar};
-use kedge_dataplane_api::model::{Encapsulation, NextHop, SourcePath, Tables, Tunnel};
+use kedge_dataplane_api::model::{Encapsulation, Tables};
 
 #[allow(unused_imports, reason = "a module of several tests")]
+pub use config::*;
+#[allow(unused_imports, reason = "a module of several tests")]
 pub use counting::{Counting, Key};
+#[allow(unused_imports, reason = "a module of several tests")]
+pub use settled::*;
 pub mod dpns;
 
 pub const TEID_KEY: u64 = 0x0123_4567_89ab_cdef;
@@ -46,71 +52,6 @@ pub fn maar_address(index: usize) -> Ipv6Addr {
 /// Where a MAAR has its tunnels over IPv4, as the data plane knows that address.
 pub fn maar_ipv4_address(index: usize) -> Ipv6Addr {
     address(["::ffff:192.0.2.1", "::ffff:192.0.2.2", "::ffff:192.0.2.3"][index])
-}
-
-pub fn maar_config(index: usize, tunnel: &str) -> Config {
-    Config::parse(&maar_text(index, tunnel), "test").unwrap()
-}
-
-/// The same as a file.
-pub fn maar_text(index: usize, tunnel: &str) -> String {
-    let over_ipv4 = if tunnel == GTPU_IPV4 {
-        format!("gtpu_ipv4_address = \"192.0.2.{}\"", index + 1)
-    } else {
-        String::new()
-    };
-    let tunnel = tunnel.trim_end_matches("-ipv4");
-    format!(
-        r#"
-        [node]
-        name = "maar{number}"
-        role = "maar"
-        address = "{address}"
-        [dataplane]
-        [[port]]
-        name = "access"
-        device = "net_null0"
-        side = "access"
-        exception = "kacc"
-        [[port]]
-        name = "core"
-        device = "net_null1"
-        side = "core"
-        exception = "kcore"
-        addresses = ["2001:db8:ca{number}::2/64"]
-        [[route]]
-        prefix = "::/0"
-        port = "core"
-        gateway = "2001:db8:ca{number}::1"
-        [maar]
-        cmd = ["{CMD}"]
-        prefix_pools = ["2001:db8:{number}00::/48"]
-        tunnel = "{tunnel}"
-        {over_ipv4}
-        [maar.mobile_routers]
-        pools = ["2001:db8:f{number}00::/40"]
-        {dpns}
-        "#,
-        number = index + 1,
-        address = maar_address(index),
-        dpns = dpns::known(index),
-    )
-}
-
-pub fn cmd_config(tunnel: &str) -> Config {
-    let maars: String = (0..3)
-        .map(|index| {
-            format!(
-                "[[cmd.known_maar]]\naddress = \"{}\"\nprefix_pools = [\"2001:db8:{number}00::/48\", \"2001:db8:f{number}00::/40\"]\n",
-                maar_address(index),
-                number = index + 1
-            )
-        })
-        .collect();
-    let text = format!(
-        "[node]\nname = \"cmd\"\nrole = \"cmd\"\naddress = \"{CMD}\"\n[cmd]\nmaximum_previous_maars = 2\ntunnel = \"{tunnel}\"\n{maars}"
-    );
-    Config::parse(&text, "test").unwrap()
 }
 
 pub fn node(index: u8) -> (MobileNodeIdentifier, LinkLayerAddress) {
@@ -594,147 +535,5 @@ impl Domain {
         let stored = serde_json::to_string(self.cmd.state()).unwrap();
         let settings = cmd::Settings::from_config(&self.cmd_config).unwrap();
         self.cmd = cmd::Cmd::new(settings, serde_json::from_str(&stored).unwrap(), self.now);
-    }
-
-    /// What must hold when nothing is on its way: the node is served at one place, every prefix it
-    /// has is delivered there, and every anchor sends its prefix there and takes it back from there.
-    pub fn assert_settled(&self, number: u8, serving: usize) {
-        let (identifier, link_layer_address) = node(number);
-        let binding = &self.cmd.state().bindings[&identifier];
-        assert_eq!(binding.serving, maar_address(serving));
-        for index in 0..3 {
-            let attached = self.phase(number, index) == Some(Phase::Attached);
-            assert_eq!(attached, index == serving, "{identifier} at maar{}", index + 1);
-        }
-        let here = self.tables(serving);
-        let served = &self.maars[serving].state().nodes[&identifier];
-        let deliver = match &served.dpn {
-            None => NextHop::Deliver {
-                port: "access".to_owned(),
-                link_layer_address: link_layer_address.0,
-            },
-            Some(dpn) => self.way_to_dpn(&here, served.home_network_prefix, dpn.address),
-        };
-        let adopted = binding.adopted.iter().map(|it| it.prefix);
-        let anchored: Vec<_> = std::iter::once(self.prefix(number, serving))
-            .chain(adopted)
-            .collect();
-        assert_eq!(binding.prefixes, anchored[..1]);
-        let (mut here_too, mut all) = (self.anchored(number, serving), anchored.clone());
-        here_too.sort();
-        all.sort();
-        assert_eq!(
-            here_too,
-            all,
-            "anchored, and to be anchored, at maar{}",
-            serving + 1
-        );
-        for prefix in &anchored {
-            let own = &here.prefixes[prefix];
-            let next_hop = match &own.next_hop {
-                // Late packets may come from the old anchor of one that was relocated.
-                NextHop::After { then, .. } if *prefix != anchored[0] => then,
-                next_hop => next_hop,
-            };
-            assert_eq!(*next_hop, deliver);
-            assert_eq!(own.source.as_ref().unwrap().path, SourcePath::Native);
-        }
-        assert_eq!(served.previous.len(), binding.previous.len());
-        for previous in &binding.previous {
-            let anchor = (0..3)
-                .find(|index| maar_address(*index) == previous.address)
-                .unwrap();
-            assert!(self.anchored(number, anchor).contains(&previous.prefix));
-            let there = self.tables(anchor);
-            let NextHop::Tunnel(out) = there.prefixes[&previous.prefix].next_hop else {
-                panic!(
-                    "{} is not tunnelled: {:?}",
-                    previous.prefix, there.prefixes[&previous.prefix]
-                );
-            };
-            let remote = there.tunnels[&out].remote;
-            assert!([maar_address(serving), maar_ipv4_address(serving)].contains(&remote));
-            let entry = &here.prefixes[&previous.prefix];
-            assert_eq!(entry.next_hop, deliver);
-            let SourcePath::Tunnel(back) = entry.source.as_ref().unwrap().path else {
-                panic!("native")
-            };
-            let index = (0..3)
-                .find(|index| maar_address(*index) == previous.address)
-                .unwrap();
-            let remote = here.tunnels[&back].remote;
-            assert!([previous.address, maar_ipv4_address(index)].contains(&remote));
-            assert_mirrored(&here.tunnels[&back], &there.tunnels[&out]);
-        }
-        let heard = &self.heard[&identifier];
-        let preferred: Vec<_> = heard
-            .iter()
-            .filter(|(_, lifetime)| **lifetime > 0)
-            .map(|(prefix, _)| *prefix)
-            .collect();
-        assert_eq!(
-            preferred,
-            [self.prefix(number, serving)],
-            "only the newest prefix is preferred"
-        );
-        let ended = binding.ended.iter().collect::<BTreeSet<_>>();
-        assert!(ended.iter().all(|prefix| heard[prefix] == 0));
-        let previous = binding.previous.iter().map(|it| it.prefix);
-        let all = anchored.iter().copied().chain(previous);
-        let all = all.filter(|prefix| prefix.prefix_len() == 64).count();
-        assert_eq!(heard.len(), all + ended.len());
-        // Each prefix has one anchor.
-        let mut all: Vec<_> = (0..3).flat_map(|index| self.anchored(number, index)).collect();
-        let several = all.len();
-        all.sort();
-        all.dedup();
-        assert_eq!(several, all.len(), "{all:?}");
-    }
-
-    /// What the router of a node has is what the CMD says it has.
-    pub fn assert_network(&self, number: u8) {
-        let binding = &self.cmd.state().bindings[&node(number).0];
-        let adopted = binding.adopted.iter().map(|it| it.prefix);
-        let all = adopted.chain(binding.previous.iter().map(|it| it.prefix));
-        let networks: Vec<_> = all.filter(|prefix| prefix.prefix_len() < 64).collect();
-        if let Some(has) = self.networks.get(&number) {
-            assert!(networks.contains(has), "{has} of {networks:?}");
-        }
-        assert!(networks.len() <= 1, "{networks:?}");
-    }
-
-    /// No MAAR anchors a prefix for a node that the node has not.
-    pub fn assert_nothing_left_over(&self, number: u8) {
-        let binding = &self.cmd.state().bindings[&node(number).0];
-        let mut all: Vec<_> = (0..3).flat_map(|index| self.anchored(number, index)).collect();
-        let adopted = binding.adopted.iter().map(|it| it.prefix);
-        let previous = binding.previous.iter().map(|it| it.prefix);
-        let mut its: Vec<_> = binding
-            .prefixes
-            .iter()
-            .copied()
-            .chain(adopted)
-            .chain(previous)
-            .collect();
-        all.sort();
-        its.sort();
-        assert_eq!(all, its);
-    }
-}
-
-/// Both ends are of one kind, and each sends to where the other takes.
-pub fn assert_mirrored(one: &Tunnel, other: &Tunnel) {
-    assert_eq!((one.local, one.remote), (other.remote, other.local));
-    match (one.encapsulation, other.encapsulation) {
-        (Encapsulation::Ipv6InIpv6, Encapsulation::Ipv6InIpv6) => {}
-        (Encapsulation::GtpU(one), Encapsulation::GtpU(other)) => {
-            assert_eq!(one.remote_teid, other.local_teid);
-            assert_eq!(one.local_teid, other.remote_teid);
-        }
-        (Encapsulation::Gre(one), Encapsulation::Gre(other)) => {
-            assert_eq!(one.remote_key, other.local_key);
-            assert_eq!(one.local_key, other.remote_key);
-        }
-        (one, other) => panic!("{one:?} at one end, {other:?} at the other"),
     }
 }
