@@ -125,3 +125,22 @@ fn with_a_maar_there_is_one_tunnel_whatever_it_carries() {
     assert_eq!(tunnel(&tables, "::ffff:203.0.113.1/128"), 5);
     assert_eq!(tables.tunnels.keys().collect::<Vec<_>>(), [&5]);
 }
+
+/// A file is edited while traffic runs: what stays in it stays as it is.
+#[test]
+fn an_entry_that_comes_before_others_changes_nothing_of_them() {
+    let entry = |host: u32| {
+        let tunnel = format!("tunnel = \"gtpu\"\nlocal_id = {host}\nremote_id = 8");
+        binding(&format!("203.0.113.{host}/32"), "2001:db8:b::1", &tunnel)
+    };
+    let state = State::default();
+    let before = desired(&state, &[2, 3, 4].map(entry));
+    let after = desired(&state, &[1, 4, 3].map(entry));
+    for host in [3, 4] {
+        let prefix = format!("::ffff:203.0.113.{host}/128");
+        let id = tunnel(&before, &prefix);
+        assert_eq!(tunnel(&after, &prefix), id);
+        assert_eq!(before.tunnels[&id], after.tunnels[&id]);
+    }
+    assert_eq!((before.tunnels.len(), after.tunnels.len()), (3, 3));
+}

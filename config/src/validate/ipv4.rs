@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use super::Findings;
 use super::node::is_global_unicast;
-use crate::{Config, InnerIpv4, Ipv4Binding, Maar, TunnelType};
+use crate::{Config, InnerIpv4, Ipv4Binding, Maar, TunnelType, mapped};
 
 pub(super) fn check(config: &Config, maar: &Maar, findings: &mut Findings) {
     let carried = config.dataplane.as_ref().map(|it| it.inner_ipv4) == Some(InnerIpv4::Carry);
@@ -74,6 +74,31 @@ fn pools(config: &Config, maar: &Maar, findings: &mut Findings) {
             .filter_map(|it| it.to_ipv4_mapped());
         if let Some(own) = own.chain(maar.gtpu_ipv4_address).find(|it| pool.contains(it)) {
             findings.add(&key, pool, format!("contains {own}, an address of this node"));
+        }
+        // What is in the pool leads to nodes, or nowhere.
+        let peers = maar.ipv4_bindings.iter().enumerate();
+        let mut peers = peers.filter_map(|(at, it)| Some((at, it.peer.to_ipv4_mapped()?)));
+        if let Some((at, peer)) = peers.find(|(_, peer)| pool.contains(peer)) {
+            findings.add(
+                &key,
+                pool,
+                format!("contains {peer}, which is maar.ipv4[{at}].peer"),
+            );
+        }
+        let mut routes = config.routes.iter().enumerate();
+        let within = mapped((*pool).into());
+        if let Some((at, route)) =
+            routes.find(|(_, it)| within.contains(&it.prefix) || within.contains(&it.gateway))
+        {
+            let reason = match within.contains(&route.gateway) {
+                true => "the gateway",
+                false => "all",
+            };
+            let shown = route
+                .gateway
+                .to_ipv4_mapped()
+                .map_or_else(String::new, |it| format!(" (by {it})"));
+            findings.add(&key, pool, format!("contains {reason} of route[{at}]{shown}"));
         }
     }
 }

@@ -206,6 +206,24 @@ fn nodes_with_ipv4_are_told_by_the_file() {
         ),
         (
             CARRYING,
+            "peer = \"2001:db8:b::1\"",
+            "peer = \"203.0.113.9\"",
+            "maar.ipv4_pools[0] = 203.0.113.0/24: contains 203.0.113.9, which is maar.ipv4[0].peer",
+        ),
+        (
+            CARRYING,
+            "[maar]\n",
+            "[[route]]\nprefix = \"203.0.113.64/26\"\nport = \"core\"\ngateway = \"192.0.2.9\"\n[maar]\n",
+            "maar.ipv4_pools[0] = 203.0.113.0/24: contains all of route[1] (by 192.0.2.9)",
+        ),
+        (
+            CARRYING,
+            "[maar]\n",
+            "[[route]]\nprefix = \"0.0.0.0/0\"\nport = \"core\"\ngateway = \"203.0.113.9\"\n[maar]\n",
+            "maar.ipv4_pools[0] = 203.0.113.0/24: contains the gateway of route[1] (by 203.0.113.9)",
+        ),
+        (
+            CARRYING,
             "ipv4_pools = [\"203.0.113.0/24\"]",
             "ipv4_pools = [\"10.0.0.0/8\"]",
             "maar.ipv4[0].prefix = 203.0.113.7/32: is in none of maar.ipv4_pools",

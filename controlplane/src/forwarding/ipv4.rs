@@ -1,18 +1,20 @@
 //! Nodes with IPv4, of whom the configuration tells: see `maar.ipv4_pools` and `[[maar.ipv4]]`.
 //!
 //! PMIPv6 here is of IPv6, and so are bindings; these do not move. Their tunnels have ids from [`FIRST_ID`] on, far above
-//! those that the state machine gives out one by one.
+//! those that the state machine gives out one by one, and of what they are: an entry that is moved in the file, or comes before
+//! others, changes no tunnel and no count.
 
 use kedge_config::{Config, Ipv4Binding, Maar, TunnelType, mapped};
 use kedge_dataplane_api::model::{
     DiscardReason, Encapsulation, Gre, GtpU, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables, Tunnel,
 };
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU32;
 
 use super::{OUTER_HOP_LIMIT, encapsulation_limit, put};
 use crate::maar::State;
 
-/// Of the first entry's tunnel.
+/// The least id of their tunnels; there are as many as bits are zero in it.
 const FIRST_ID: u32 = 0xf000_0000;
 
 /// Puts pools, prefixes and tunnels into the tables.
@@ -27,8 +29,8 @@ pub(super) fn put_ipv4(config: &Config, state: &State, tables: &mut Tables) {
             NextHop::Discard(DiscardReason::Unallocated),
         );
     }
-    for (index, binding) in maar.ipv4_bindings.iter().enumerate() {
-        let Some(id) = tunnel(config, maar, state, index, binding, tables) else {
+    for binding in &maar.ipv4_bindings {
+        let Some(id) = tunnel(config, maar, state, binding, tables) else {
             continue;
         };
         let entry = PrefixEntry {
@@ -42,12 +44,11 @@ pub(super) fn put_ipv4(config: &Config, state: &State, tables: &mut Tables) {
     }
 }
 
-/// The id of the tunnel of entry number `index`, which is put into the tables. `None`: it is none that validation lets pass.
+/// The id of the tunnel of an entry, which is put into the tables. `None`: it is none that validation lets pass.
 fn tunnel(
     config: &Config,
     maar: &Maar,
     state: &State,
-    index: usize,
     binding: &Ipv4Binding,
     tables: &mut Tables,
 ) -> Option<u32> {
@@ -64,30 +65,46 @@ fn tunnel(
             sequence_numbers: maar.gtpu_sequence_numbers,
         }),
     };
-    // Several prefixes share one; and with a MAAR or DPN there is one IPv6-in-IPv6 tunnel, whatever it carries.
-    let same = |other: &Ipv4Binding| {
-        Ipv4Binding {
-            prefix: binding.prefix,
-            ..*other
-        } == *binding
-    };
-    let first = maar.ipv4_bindings.iter().position(same).unwrap_or(index);
-    let shared = state.tunnel_ids.get(&binding.peer).copied();
-    let id = shared
-        .filter(|_| encapsulation == Encapsulation::Ipv6InIpv6)
-        .or_else(|| FIRST_ID.checked_add(u32::try_from(first).ok()?))?;
     let local = if binding.peer.to_ipv4_mapped().is_some() {
         maar.gtpu_ipv4_address?.to_ipv6_mapped()
     } else {
         config.node.address
     };
-    tables.tunnels.entry(id).or_insert(Tunnel {
+    let tunnel = Tunnel {
         encapsulation,
         local,
         remote: binding.peer,
         hop_limit: OUTER_HOP_LIMIT,
         mtu: 0,
         encapsulation_limit: encapsulation_limit(config, encapsulation),
-    });
+    };
+    // Several prefixes share one; and with a MAAR or DPN there is one IPv6-in-IPv6 tunnel, whatever it carries.
+    let shared = state.tunnel_ids.get(&binding.peer).copied();
+    let id = shared
+        .filter(|_| encapsulation == Encapsulation::Ipv6InIpv6)
+        .unwrap_or_else(|| {
+            free_id(id_of(binding), |id| {
+                tables.tunnels.get(&id).is_none_or(|it| *it == tunnel)
+            })
+        });
+    tables.tunnels.entry(id).or_insert(tunnel);
     Some(id)
+}
+
+/// By all that tells one tunnel from another.
+fn id_of(binding: &Ipv4Binding) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    let kind = match binding.tunnel {
+        TunnelType::Ipv6InIpv6 => 0,
+        TunnelType::Gre => 1,
+        TunnelType::GtpU => 2,
+    };
+    (binding.peer, kind, binding.local_id, binding.remote_id).hash(&mut hasher);
+    FIRST_ID | hasher.finish() as u32
+}
+
+/// This id, or the first after it that is free; there are far more than entries.
+fn free_id(id: u32, is_free: impl Fn(u32) -> bool) -> u32 {
+    let after = |step: u32| FIRST_ID | id.wrapping_add(step);
+    (0..=!FIRST_ID).map(after).find(|id| is_free(*id)).unwrap_or(id)
 }
