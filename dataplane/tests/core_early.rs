@@ -72,11 +72,7 @@ fn what_stays_unbound_is_dropped_as_such() {
     for _ in 0..6 {
         gateway.node_sends(NEW, OTHER_MAC);
     }
-    assert_eq!(
-        gateway.drops(DropReason::HoldPrefixFull),
-        2,
-        "four of one node wait"
-    );
+    assert_eq!(gateway.drops(DropReason::UnknownFull), 2, "four of one node wait");
     // It is bound to another node: that does not help this one.
     gateway.bind(NEW, NODE_MAC);
     gateway.now += UNKNOWN.age / 2;
@@ -315,12 +311,44 @@ fn nobody_waits_behind_a_tunnel_that_is_never_known() {
         let goes = gateway.arrives_by(&new, NEW_NUMBER, NEW);
         assert_eq!(numbers(&gateway.sent()), [goes], "{}", new.name);
         assert_eq!(
-            gateway.drops(DropReason::HoldPrefixFull),
+            gateway.drops(DropReason::UnknownFull),
             6,
             "{}: four wait",
             new.name
         );
     }
+}
+
+/// However many tunnels a peer invents, nodes that come have room.
+#[test]
+fn strangers_take_no_room_from_nodes_that_come() {
+    for new in new_tunnels().into_iter().skip(1) {
+        let mut gateway = Moving::new(BOUNDS);
+        for number in 0..20 {
+            gateway.arrives_by(&new, NEW_NUMBER + number, NEW);
+        }
+        assert_eq!(gateway.output.held().0, UNKNOWN.packets / 2, "{}", new.name);
+        let refused = 20 - UNKNOWN.packets as u64 / 2;
+        assert_eq!(gateway.drops(new.reason), refused, "{}: at once", new.name);
+        let expected: Vec<u32> = (0..4).map(|_| gateway.node_sends(NEW, OTHER_MAC)).collect();
+        gateway.bind(NEW, OTHER_MAC);
+        // Beside what the strangers are told.
+        let sent = gateway.run_dry().into_iter();
+        let of_node: Vec<_> = sent.filter(|it| it.1.to_string() == REMOTE).collect();
+        assert_eq!(numbers(&of_node), expected, "{}", new.name);
+    }
+}
+
+/// A fragment does not say which tunnel it is of: it does not wait, to be overtaken by what does say so.
+#[test]
+fn fragments_of_strangers_do_not_wait() {
+    let mut gateway = Moving::new(BOUNDS);
+    let whole = tunnelled(STRANGER, OWN, &udp(NODE, REMOTE, 64));
+    let header = [41, 0, 0, 1, 0, 0, 0, 7];
+    let payload = [&header[..], &whole[40..]].concat();
+    gateway.comes(CORE, ROUTER_MAC, &ipv6(STRANGER, OWN, 44, 64, &payload));
+    assert_eq!(gateway.output.held().0, 0);
+    assert_eq!(gateway.drops(DropReason::TunnelUnknownPeer), 1);
 }
 
 #[test]

@@ -103,7 +103,7 @@ pub struct Hold {
     pub path_end_ms: u32,
     /// How long a packet waits for its source on an access link, or its node at the end of a tunnel, to
     /// become known here, or for the tunnel itself, 0..=1000 ms; 0: it is dropped at once. At most 512 wait at one worker, 128 of those
-    /// between two networks. Default 200.
+    /// between two networks, and 256 in tunnels. Default 200.
     pub unknown_ms: u32,
     /// Which packet is dropped when one is too many. Default `drop-newest`.
     pub overflow: HoldOverflow,

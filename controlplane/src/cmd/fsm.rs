@@ -196,8 +196,9 @@ pub struct Cmd {
     /// All policies, in the order in which they are asked; derived from the settings and the state.
     pub(super) policies: Vec<PolicyRule>,
     pub(super) refusal_limit: RefusalLimit,
-    /// What MAARs are asked since it started.
-    pub(super) asking: Option<Asking>,
+    /// What MAARs are asked since it started, and the number of that.
+    pub(super) asking: Vec<Asking>,
+    pub(super) asking_sequence: u16,
 }
 
 impl Cmd {
@@ -224,7 +225,8 @@ impl Cmd {
             delegated: BTreeMap::new(),
             deadlines: Deadlines::default(),
             refusal_limit: RefusalLimit::default(),
-            asking: None,
+            asking: Vec::new(),
+            asking_sequence: 0,
         };
         for identifier in identifiers {
             cmd.reindex(&identifier, None);
@@ -266,7 +268,7 @@ impl Cmd {
             .map(|release| release.exchange.retransmit_at)
             .min();
         let (binding, relocation) = (self.deadlines.next(), self.relocation_deadlines.next());
-        let asking = self.asking.map(|it| it.again_at);
+        let asking = self.asking.iter().map(|it| it.again_at).min();
         [binding, release, relocation, asking, self.contexts_deadline()]
             .into_iter()
             .flatten()

@@ -48,6 +48,9 @@ pub struct Charging {
     pub outbox: Records,
     /// What CMDs have told.
     pub inboxes: BTreeMap<Ipv6Addr, Inbox>,
+    /// What of `closing` has had its last reading, in the answers of which more are to come.
+    #[serde(skip)]
+    pub(super) closed: BTreeSet<(Ipv6Net, CountOf)>,
     /// What is to be told of what could not be kept, at the end of this step.
     #[serde(skip)]
     pub(super) lost: Vec<Lost>,
@@ -150,7 +153,6 @@ impl Maar {
             charging.departed = 0;
         }
         let names = charging.names();
-        let mut closed = BTreeSet::new();
         for LastReading {
             sequence,
             of,
@@ -177,7 +179,7 @@ impl Maar {
             let charged = entry.or_insert_with(|| Charged::new(&MobileNodeIdentifier::unknown()));
             let name = filter.map(|(_, name)| name);
             if let Some(before) = charging.closing.get_mut(&prefix)
-                && closed.insert((prefix, of))
+                && charging.closed.insert((prefix, of))
             {
                 // The first one is of who had it first.
                 if name.is_none() {
@@ -205,7 +207,7 @@ impl Maar {
             charged.forget_filters(*prefix, &filters, &mut charging.lost);
         }
         if !reading.more {
-            self.hand_over_closed(&closed, now);
+            self.hand_over_closed(now);
             self.hand_over_unused(&present, now);
         }
         self.send_records(now, outputs);
@@ -213,8 +215,9 @@ impl Maar {
 
     /// What was counted for those who had prefixes before others is the anchors' to know. Where nothing departs, the
     /// entry of the data plane is still the same, and all was known.
-    fn hand_over_closed(&mut self, closed: &BTreeSet<(Ipv6Net, CountOf)>, now: Time) {
+    fn hand_over_closed(&mut self, now: Time) {
         let charging = &mut self.state.charging;
+        let closed = std::mem::take(&mut charging.closed);
         let done = |prefix: &Ipv6Net, charged: &mut Charged| {
             charged.quiet = charged.quiet.saturating_add(1);
             charged.quiet > QUIET || closed.contains(&(*prefix, CountOf::Prefix(*prefix)))

@@ -14,7 +14,7 @@ use crate::wire::mobility::{
     notification_flags, notification_reason, notification_status,
 };
 
-/// How many nodes are registered again per second, so that a CMD that has just started is not flooded.
+/// How many nodes are registered again per second. The CMD asks one MAAR after the other, so that it gets no more than this either.
 const RENEWALS_PER_SECOND: u32 = 2000;
 
 impl Maar {
@@ -90,9 +90,12 @@ impl Maar {
     }
 
     fn renew_all(&mut self, from: Ipv6Addr, now: Time, outputs: &mut Vec<Output>) {
-        let identifiers: Vec<_> = self.state.nodes.keys().cloned().collect();
+        // What was forgotten came last.
+        let nodes = self.state.nodes.iter();
+        let mut identifiers: Vec<_> = nodes.map(|(it, node)| (node.attached_at, it.clone())).collect();
+        identifiers.sort_unstable_by(|one, other| other.cmp(one));
         let mut renewed: u32 = 0;
-        for identifier in identifiers {
+        for (_, identifier) in identifiers {
             let wait = Duration::from_secs(1) / RENEWALS_PER_SECOND * renewed;
             renewed += u32::from(self.renew_at(&identifier, now.after(wait)));
         }
@@ -109,9 +112,12 @@ impl Maar {
         match node.phase {
             Phase::Registering => true,
             Phase::Attached => {
-                if node.exchange.is_none() {
-                    node.refresh_at = Some(node.refresh_at.map_or(at, |before| before.min(at)));
-                    node.tells_attachment = true;
+                match &mut node.exchange {
+                    Some(exchange) => exchange.tells_attachment = true,
+                    None => {
+                        node.refresh_at = Some(node.refresh_at.map_or(at, |before| before.min(at)));
+                        node.tells_attachment = true;
+                    }
                 }
                 self.reschedule(identifier);
                 true

@@ -217,6 +217,12 @@ impl<T> Queues<T> {
         self.shared > 0
     }
 
+    /// Whether half of all that may be held has a share.
+    #[must_use]
+    pub fn half_is_shared(&self) -> bool {
+        2 * self.shares.packets() >= self.bounds.packets
+    }
+
     /// Whether this queue has a share.
     #[must_use]
     pub fn is_shared(&self, number: u32) -> bool {

@@ -15,6 +15,8 @@ pub(super) struct Shares {
     all: Box<[Share]>,
     free: Vec<u32>,
     index: Index,
+    /// Of all shares together.
+    packets: usize,
 }
 
 impl Shares {
@@ -24,7 +26,13 @@ impl Shares {
             all: vec![Share::default(); count].into(),
             free: (0..count).rev().filter_map(|at| u32::try_from(at).ok()).collect(),
             index: Index::for_entries(count),
+            packets: 0,
         }
+    }
+
+    /// Packets of all of them.
+    pub(super) fn packets(&self) -> usize {
+        self.packets
     }
 
     /// By its key; one of which nothing is held is empty.
@@ -42,6 +50,7 @@ impl Shares {
         });
         if let Some(share) = at.and_then(|at| self.all.get_mut(at as usize)) {
             share.packets += 1;
+            self.packets += 1;
             share.octets += octets;
         }
     }
@@ -53,6 +62,7 @@ impl Shares {
             return;
         };
         share.packets = share.packets.saturating_sub(1);
+        self.packets = self.packets.saturating_sub(1);
         share.octets = share.octets.saturating_sub(octets);
         if share.packets == 0 {
             *share = Share::default();

@@ -5,7 +5,7 @@ use kedge_dataplane_api::path_end;
 use super::decide::{Refusal, Step};
 use super::filter::leads_into;
 use super::inner_ipv4::{has_addresses_of_nodes, is_nested};
-use super::{Lane, Note, Pipeline};
+use super::{Lane, Pipeline, peer_key};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::frame::Frame;
@@ -204,7 +204,13 @@ pub(super) fn filtered_into(snapshot: &Snapshot, source: u128, tunnel: u32) -> b
 }
 
 /// Whether what is not known now, so that a packet is refused, may be known in a moment.
-pub(super) fn may_become_known(snapshot: &Snapshot, note: &Note, Refusal(reason, tell): &Refusal) -> bool {
+pub(super) fn may_become_known<F: Frame>(
+    snapshot: &Snapshot,
+    lane: &Lane<'_, F>,
+    Refusal(reason, tell): &Refusal,
+) -> bool {
+    // Of a fragment, or behind extension headers, it is not seen which tunnel it is.
+    let in_tunnel = || peer_key(&lane.frame, lane.note).is_some();
     match reason {
         DropReason::SourceNotBound
         | DropReason::TunnelInnerSourceInvalid
@@ -212,10 +218,10 @@ pub(super) fn may_become_known(snapshot: &Snapshot, note: &Note, Refusal(reason,
         // Who has the TEID has been told of it.
         | DropReason::GtpuPeerMismatch => true,
         // The peer of a new tunnel may use it before we know that it does. TEID 0, of which nothing is told, is of none.
-        DropReason::GtpuTeidUnknown => tell.is_some(),
+        DropReason::GtpuTeidUnknown => tell.is_some() && in_tunnel(),
         // From mobile nodes none comes, ever.
         DropReason::GreTunnelUnknown | DropReason::TunnelUnknownPeer => {
-            snapshot.ports.get(note.port).is_some_and(|port| !port.access)
+            snapshot.ports.get(lane.port).is_some_and(|port| !port.access) && in_tunnel()
         }
         _ => false,
     }

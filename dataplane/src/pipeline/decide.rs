@@ -97,7 +97,7 @@ impl Pipeline {
         let route = snapshot.routes.get(destination);
         if output.has_unknown() && is_behind_unknown(&lane, output) {
             if self.hold_unknown(snapshot, now, lane, output).is_some() {
-                self.counters.add_drops(DropReason::HoldPrefixFull, 1);
+                self.counters.add_drops(DropReason::UnknownFull, 1);
             }
             return None;
         }

@@ -102,12 +102,19 @@ impl Pipeline {
         output: &mut Output<F>,
     ) -> Option<Lane<'a, F>> {
         let Lane { frame, note } = lane;
+        // All tunnels between two networks have the room of one, and all of all networks half of what there is: who sends by tunnels
+        // that are no more takes nothing from nodes that have just come.
+        let in_tunnel = note.origin == Origin::Wire && peer_key(&frame, note).is_some();
+        let share = in_tunnel.then(|| way_of(note));
+        if in_tunnel && output.unknown.half_is_shared() {
+            return Some(Lane { frame, note });
+        }
         note.late = true;
         let (key, octets) = (flow(note, &frame), note.packet.length);
         let waiting = Waiting { frame, note: *note };
         let gone = match output
             .unknown
-            .push(key, None, waiting, octets, now, snapshot.serial)
+            .push(key, share, waiting, octets, now, snapshot.serial)
         {
             Pushed::Held => {
                 self.counters.stage(Stage::Held, 1);
@@ -415,13 +422,23 @@ fn mix(sum: u64, part: u64) -> u64 {
 #[cold]
 #[inline(never)]
 pub(super) fn flow<F: Frame>(note: &Note, frame: &F) -> u64 {
+    let way = way_of(note);
+    match note.origin {
+        Origin::Tunnel(_) => way,
+        _ => {
+            let key = peer_key(frame, note).unwrap_or_default();
+            mix(mix(way, (key >> 64) as u64), key as u64)
+        }
+    }
+}
+
+/// From which network by which way a packet comes, and to which.
+fn way_of(note: &Note) -> u64 {
     let way = match note.origin {
         Origin::Tunnel(tunnel) => u64::from(tunnel) | 1 << 63,
         _ => {
             let [a, b, c, d, e, f] = note.source_link_layer;
-            let way = u64::from_be_bytes([0, note.port as u8, a, b, c, d, e, f]);
-            let key = peer_key(frame, note).unwrap_or_default();
-            mix(mix(way, (key >> 64) as u64), key as u64)
+            u64::from_be_bytes([0, note.port as u8, a, b, c, d, e, f])
         }
     };
     let network = |address: u128| match ipv4::is_mapped(address) {

@@ -89,8 +89,9 @@ impl Maar {
         self.reschedule_only(identifier);
     }
 
-    /// Leaves out of an answer what it has no room for: first what has ended, the oldest first, then the oldest prefixes, which
-    /// the node then does not have at its DPN.
+    /// Leaves out of an answer what it has no room for: first what has ended, then prefixes that were relocated here or are
+    /// anchored elsewhere, one after the other, and networks behind the node, which nothing replaces, last. The node does not
+    /// have them at its DPN.
     fn make_fit(
         &mut self,
         identifier: &MobileNodeIdentifier,
@@ -100,9 +101,10 @@ impl Maar {
         while !fits(answer) {
             let options = &mut answer.options;
             let ended = options.prefix_lifetimes.iter().position(|it| it.valid == 0);
-            let last = options.prefix_lifetimes.len().saturating_sub(1);
             // The first is the one for new flows.
-            let at = ended.unwrap_or(last.min(1));
+            let mut older = options.prefix_lifetimes.iter().skip(1);
+            let home = older.position(|it| !is_mobile_network(it.prefix));
+            let at = ended.unwrap_or(home.map_or(1, |at| at + 1));
             if options.prefix_lifetimes.len() <= 1 {
                 return;
             }
