@@ -40,60 +40,72 @@ pub trait Frame {
 #[error("no room in the frame")]
 pub struct NoRoom;
 
-/// A frame on the heap, with 128 octets of headroom.
+/// A frame on the heap, with 128 octets of headroom. As small as a packet buffer is for who moves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeapFrame {
+pub struct HeapFrame(Box<Heap>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Heap {
     buffer: Vec<u8>,
     start: usize,
+    /// Octets that it grows to.
+    room: usize,
 }
 
 impl HeapFrame {
     const HEADROOM: usize = 128;
-    /// Octets that a frame grows to, as in a packet buffer.
+    /// Octets that a frame grows to that was made with fewer, as in a packet buffer.
     const ROOM: usize = 2048;
 
     /// A frame that holds a copy of `octets`.
     #[must_use]
     pub fn new(octets: &[u8]) -> Self {
+        Self::with_room(octets, octets.len().max(Self::ROOM))
+    }
+
+    fn with_room(octets: &[u8], room: usize) -> Self {
         let mut buffer = vec![0xa5; Self::HEADROOM];
         buffer.extend_from_slice(octets);
-        Self {
+        Self(Box::new(Heap {
             buffer,
             start: Self::HEADROOM,
-        }
+            room,
+        }))
     }
 }
 
 impl Frame for HeapFrame {
     fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.start..).unwrap_or_default()
+        self.0.buffer.get(self.0.start..).unwrap_or_default()
     }
     fn bytes_mut(&mut self) -> &mut [u8] {
-        self.buffer.get_mut(self.start..).unwrap_or_default()
+        let Heap { buffer, start, .. } = &mut *self.0;
+        buffer.get_mut(*start..).unwrap_or_default()
     }
     fn prepend(&mut self, count: usize) -> Result<(), NoRoom> {
-        self.start = self.start.checked_sub(count).ok_or(NoRoom)?;
+        self.0.start = self.0.start.checked_sub(count).ok_or(NoRoom)?;
         Ok(())
     }
     fn strip(&mut self, count: usize) -> Result<(), NoRoom> {
         if count > self.bytes().len() {
             return Err(NoRoom);
         }
-        self.start += count;
+        self.0.start += count;
         Ok(())
     }
     fn truncate(&mut self, length: usize) {
-        self.buffer.truncate(self.start.saturating_add(length));
+        let end = self.0.start.saturating_add(length);
+        self.0.buffer.truncate(end);
     }
     fn extend(&mut self, octets: &[u8]) -> Result<(), NoRoom> {
-        if self.buffer.len() + octets.len() > Self::HEADROOM + Self::ROOM {
+        if self.0.buffer.len() + octets.len() > Self::HEADROOM + self.0.room {
             return Err(NoRoom);
         }
-        self.buffer.extend_from_slice(octets);
+        self.0.buffer.extend_from_slice(octets);
         Ok(())
     }
     fn sibling(&self) -> Option<Self> {
-        Some(Self::new(&[]))
+        Some(Self::with_room(&[], self.0.room))
     }
     fn prefetch(&self) {}
 }

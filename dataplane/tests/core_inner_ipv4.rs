@@ -315,6 +315,53 @@ fn what_does_not_fit_and_may_be_cut_goes_in_fragments() {
     assert_eq!(out.drops, [(DropReason::TunnelMtuTooSmall, 1)]);
 }
 
+/// A whole burst of one packet: what goes out by the core port.
+fn burst_of(gateway: &mut Gateway, packet: &[u8]) -> Vec<Vec<u8>> {
+    let mut output: Box<Output<HeapFrame>> = Box::default();
+    let mut burst: ArrayVec<HeapFrame, BURST> =
+        std::iter::repeat_n(HeapFrame::new(&to_core4(packet)), BURST).collect();
+    gateway
+        .pipeline
+        .process(&gateway.snapshot, CORE, 0, &mut burst, &mut output);
+    let frames = output.transmit[CORE].iter();
+    frames.map(|frame| frame.bytes().to_vec()).collect()
+}
+
+#[test]
+fn a_burst_that_is_cut_into_as_many_fragments_as_may_be_is_not_lost() {
+    let mut gateway = Gateway::carrying_ipv4();
+    let path = (PEER.parse().unwrap(), 1280, std::time::Instant::now());
+    gateway.snapshot = gateway.compiler.learn_path_mtu(path.0, path.1, path.2).unwrap();
+    // What a jumbo port brings, with the longest header there is, all of which goes into each fragment.
+    let options = [&[148, 40][..], &[0; 38]].concat();
+    for (options, length, each) in [(&options[..], 9600, 9), (&[][..], 9600, 8), (&[][..], 2500, 3)] {
+        let payload: Vec<u8> = (0..length - 20 - options.len())
+            .map(|at| (at * 5 / 3) as u8)
+            .collect();
+        let packet = ipv4(REMOTE4, CARRIED[2], 17, options, &payload);
+        let frames = burst_of(&mut gateway, &packet);
+        assert_eq!(gateway.drops(DropReason::OutputFull), 0);
+        assert_eq!(frames.len(), each * BURST);
+        for fragments in frames.chunks(each) {
+            let inner = fragments.iter().map(|frame| inside(3, frame).0);
+            let joined: Vec<u8> = inner.flat_map(|it| it[20 + options.len()..].to_vec()).collect();
+            assert_eq!(joined, payload);
+        }
+    }
+    assert!(DropReason::ALL.iter().all(|reason| gateway.drops(*reason) == 0));
+    // A tunnel that is made to take so little that it would be more: all of a packet goes, or nothing.
+    let entry = gateway.compiler.tables().tunnels[&3].clone();
+    gateway.apply(&Transaction {
+        put_tunnels: vec![(3, kedge_dataplane_api::model::Tunnel { mtu: 600, ..entry })],
+        ..Transaction::default()
+    });
+    let frames = burst_of(&mut gateway, &sized4(REMOTE4, CARRIED[2], 1500, false));
+    assert_eq!(frames.len(), 3 * BURST);
+    let frames = burst_of(&mut gateway, &sized4(REMOTE4, CARRIED[2], 9600, false));
+    assert_eq!(frames.len(), 0);
+    assert_eq!(gateway.drops(DropReason::TunnelMtuTooSmall), BURST as u64);
+}
+
 #[test]
 fn what_does_not_fit_and_may_not_be_cut_is_told_what_fits() {
     let mut gateway = Gateway::carrying_ipv4();

@@ -9,6 +9,7 @@ mod core_support;
 
 use core_support::*;
 use kedge_dataplane::drops::DropReason;
+use kedge_dataplane::pipeline::FRAMES;
 use kedge_dataplane::stage::icmpv6_error::Icmpv6Error;
 use proptest::prelude::*;
 
@@ -382,7 +383,7 @@ fn an_output_that_is_full_drops_the_rest() {
     let mut gateway = Gateway::new();
     let frame = ethernet(ROUTER_MAC, CORE_MAC, &udp(OWN, REMOTE, 64));
     assert_eq!(
-        gateway.fill_from_kernel(CORE, &frame, 129),
+        gateway.fill_from_kernel(CORE, &frame, FRAMES + 1),
         [(DropReason::OutputFull, 1)]
     );
 }

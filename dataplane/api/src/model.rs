@@ -150,7 +150,8 @@ pub struct Tunnel {
     pub remote: Ipv6Addr,
     /// Outer hop limit, 1..=255.
     pub hop_limit: u8,
-    /// Largest inner packet in octets; 0 = what the egress port leaves.
+    /// Largest inner packet in octets; 0 = what the egress port leaves. An IPv4 packet that it would take more than nine fragments
+    /// to send is not sent.
     pub mtu: u16,
     /// Tunnels that what is in this one may be put into on its way, told in each outer packet (RFC 2473 section
     /// 4.1.1); `None`: only where the inner packet tells. Of IPv6-in-IPv6 only.

@@ -171,12 +171,16 @@ impl Pipeline {
         output: &mut Output<F>,
         pass: impl Fn(&mut Self, &mut Lane<'a, F>, &mut Output<F>) -> Result<u8, Refusal>,
     ) -> Result<u8, Refusal> {
-        while lane.packet.length > usize::from(mtu) {
+        if lane.packet.length > usize::from(mtu) {
             let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
             if ipv4::dont_fragment(octets) {
                 let error = Icmpv6Error::PacketTooBig(mtu);
                 return Err(Refusal(DropReason::PacketTooBig, Some(error.into())));
             }
+            // All of it goes, or nothing.
+            ipv4_fragment::may_split(octets, usize::from(mtu))?;
+        }
+        while lane.packet.length > usize::from(mtu) {
             let rest = ipv4_fragment::split(&mut lane.frame, usize::from(mtu))?;
             lane.packet.length = lane.frame.bytes().len() - ETHERNET_HEADER;
             let port = pass(self, lane, output)?;

@@ -9,12 +9,14 @@ use crate::frame::Frame;
 use crate::hold::{Bounds, Queues};
 use crate::reassembly::{self, Reassembly};
 use crate::snapshot::MAX_PORTS;
+use crate::stage::ipv4_fragment::MOST_FRAGMENTS;
 
 /// Missing neighbours, and paths, reported for one burst; the same one is reported again with the next packet.
 const EVENTS: usize = 16;
 
-/// Frames that one burst leads to on one port: of each packet there may be two fragments.
-pub const FRAMES: usize = 2 * BURST;
+/// Frames that one burst leads to on one port at most, so that none finds it full: all that each packet is cut into. Of IPv6 there
+/// are two at most.
+pub const FRAMES: usize = MOST_FRAGMENTS * BURST;
 
 /// What one burst has led to. Emptied by the worker before the next one, but for what is held, and fragments.
 #[derive(Debug)]

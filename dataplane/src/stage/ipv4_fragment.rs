@@ -15,6 +15,35 @@ const END: u8 = 0;
 const NO_OPERATION: u8 = 1;
 /// Most octets of a header.
 const LONGEST: usize = 60;
+/// Octets of the largest packet that comes in by a port.
+const LARGEST: usize = 9600;
+/// What the smallest path takes (RFC 8200 section 5), less the longest outer headers: 64 octets, those of G-PDUs over IPv6 with
+/// sequence numbers and a PDU session.
+const SMALLEST: usize = 1280 - 64;
+
+/// Most fragments that one packet is cut into: as many as the largest one needs in a tunnel whose path is the smallest, with
+/// the longest header. Where a tunnel is made to take less than its path, more would be needed: such a packet is not cut.
+pub const MOST_FRAGMENTS: usize = needed(LARGEST, LONGEST, SMALLEST);
+
+/// Into how many fragments of at most `size` octets a packet is cut that has `length` octets, `header` of them in its header;
+/// no fewer than it takes, whatever of its options goes into each. `size` has room for eight octets behind the header.
+const fn needed(length: usize, header: usize, size: usize) -> usize {
+    let rest = length.saturating_sub(size);
+    // All but the last have a multiple of eight octets.
+    1 + rest.div_ceil((size - header) & !7)
+}
+
+/// Whether a packet of which `octets` are all, and that may be cut, needs no more than [`MOST_FRAGMENTS`] of at most `size` octets.
+///
+/// # Errors
+/// It needs more.
+pub fn may_split(octets: &[u8], size: usize) -> Result<(), DropReason> {
+    let header = ipv4::header_length(octets);
+    if size < header + 8 || needed(octets.len(), header, size) > MOST_FRAGMENTS {
+        return Err(DropReason::TunnelMtuTooSmall);
+    }
+    Ok(())
+}
 
 /// Cuts the IPv4 packet in `frame` in two. `frame` becomes the first, of at most `size` octets; gives the rest, which may
 /// still be larger than that. Both Ethernet headers are to be written. Whether it may be cut is not asked.
@@ -182,6 +211,7 @@ mod tests {
             let word = offset | if more { MORE } else { 0 };
             let whole = packet(&options, word, payload);
             let fragments = all(&whole, size).unwrap();
+            prop_assert!(fragments.len() <= needed(whole.len() - ETHERNET_HEADER, 20 + options.len(), size));
             prop_assert!(fragments.iter().all(|it| it.len() <= ETHERNET_HEADER + size));
             let (joined, after) = joined(&fragments);
             prop_assert_eq!(&joined, &whole[34 + options.len()..]);
@@ -206,6 +236,14 @@ mod tests {
                 "{options:?}"
             );
         }
+    }
+
+    #[test]
+    fn there_are_no_more_fragments_than_there_is_room_for() {
+        assert_eq!(MOST_FRAGMENTS, 9);
+        let cut = |size| may_split(&packet(&[], 0, 1480)[ETHERNET_HEADER..], size);
+        assert_eq!((cut(200), cut(160)), (Ok(()), Err(DropReason::TunnelMtuTooSmall)));
+        assert_eq!((cut(28), cut(27)), (cut(160), cut(160)));
     }
 
     #[test]
