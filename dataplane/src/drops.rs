@@ -77,6 +77,8 @@ pub enum DropReason {
     TunnelMtuTooSmall,
     TunnelEncapsulationLimit,
     PathEndUnexpected,
+    /// For one address, in a frame to a group: link-layer broadcast or multicast.
+    LinkLayerBroadcast,
 }
 
 /// Each reason with its name in metrics, in the order of their numbers.
@@ -155,12 +157,13 @@ const NAMES: [(DropReason, &str); DropReason::COUNT] = {
         (TunnelMtuTooSmall, "tunnel_mtu_too_small"),
         (TunnelEncapsulationLimit, "tunnel_encapsulation_limit"),
         (PathEndUnexpected, "path_end_unexpected"),
+        (LinkLayerBroadcast, "link_layer_broadcast"),
     ]
 };
 
 impl DropReason {
     /// How many there are.
-    pub const COUNT: usize = DropReason::PathEndUnexpected as usize + 1;
+    pub const COUNT: usize = DropReason::LinkLayerBroadcast as usize + 1;
 
     /// All of them, in the order of their numbers.
     pub const ALL: [DropReason; Self::COUNT] = {

@@ -178,6 +178,12 @@ fn each_drop_has_its_name() {
     let cases: Vec<(usize, Vec<u8>, DropReason)> = vec![
         (CORE, cut(&plain(&good), 13), FrameTooShort),
         (CORE, ethernet([2, 9, 9, 9, 9, 9], ROUTER_MAC, &good), NotForUs),
+        (CORE, ethernet([0xff; 6], ROUTER_MAC, &good), LinkLayerBroadcast),
+        (
+            CORE,
+            ethernet([0x33, 0x33, 0, 0, 0, 1], ROUTER_MAC, &good),
+            LinkLayerBroadcast,
+        ),
         (TAGGED, plain(&good), VlanMismatch),
         (
             CORE,
@@ -340,6 +346,79 @@ fn each_drop_has_its_name() {
             seen.contains(&reason) != elsewhere.contains(&reason),
             "{reason:?} has no test"
         );
+    }
+}
+
+#[test]
+fn what_comes_in_a_frame_to_a_group_is_for_a_group_or_dropped() {
+    let tag =
+        |to: [u8; 6], vlan: u8, rest: &[u8]| [&to[..], &ROUTER_MAC[..], &[0x81, 0, 0, vlan], rest].concat();
+    let ipv6_in = |packet: &[u8]| [&[0x86, 0xdd][..], packet].concat();
+    for to in [[0xff; 6], [0x33, 0x33, 0xff, 0, 0, 1], [1, 0, 0x5e, 0, 0, 5]] {
+        // To nodes, into tunnels, out of tunnels, to ourselves, by either version of IP, from either side.
+        for (port, from, packet) in [
+            (CORE, ROUTER_MAC, udp(REMOTE, NODE, 64)),
+            (CORE, ROUTER_MAC, udp(REMOTE, ANCHORED, 64)),
+            (CORE, ROUTER_MAC, udp(REMOTE, BEHIND_TAGGED, 64)),
+            (CORE, ROUTER_MAC, tunnelled(PEER, OWN, &udp(ANCHORED, REMOTE, 64))),
+            (CORE, ROUTER_MAC, udp(REMOTE, OWN, 64)),
+            (ACCESS, NODE_MAC, udp(NODE, REMOTE, 64)),
+        ] {
+            let mut gateway = Gateway::new();
+            let out = gateway.frame(port, &ethernet(to, from, &packet));
+            assert_eq!(out.drops, [(DropReason::LinkLayerBroadcast, 1)], "{to:02x?}");
+            assert!(out.transmit.is_empty() && out.punt.is_empty());
+        }
+        let packet = ipv4(REMOTE4, CARRIED[0], 17, &[], &[0; 8]);
+        let mut gateway = Gateway::carrying_ipv4();
+        assert_eq!(
+            gateway.frame(CORE, &ethernet4(to, ROUTER_MAC, &packet)).drops,
+            [(DropReason::LinkLayerBroadcast, 1)]
+        );
+        assert_eq!(
+            gateway
+                .frame(CORE, &ethernet4(CORE_MAC, ROUTER_MAC, &packet))
+                .drops,
+            []
+        );
+        // Behind a tag; that of another link is not looked behind.
+        for (vlan, reason) in [
+            (100, DropReason::LinkLayerBroadcast),
+            (101, DropReason::VlanMismatch),
+        ] {
+            let frame = tag(to, vlan, &ipv6_in(&udp(REMOTE, NODE, 64)));
+            assert_eq!(gateway.frame(TAGGED, &frame).drops, [(reason, 1)]);
+        }
+        // What neighbour discovery, DHCPv6 and routing daemons send.
+        for (source, destination) in [
+            ("fe80::9", "ff02::1"),
+            ("fe80::9", "ff02::2"),
+            ("::", "ff02::1:ff00:1"),
+            ("fe80::9", "ff02::1:2"),
+        ] {
+            for (port, from) in [(CORE, ROUTER_MAC), (ACCESS, NODE_MAC)] {
+                let frame = ethernet(to, from, &ipv6(source, destination, 58, 255, &[135; 24]));
+                assert_eq!(gateway.frame(port, &frame).punt, [(port, frame)]);
+            }
+        }
+        let frame = ethernet4(to, ROUTER_MAC, &ipv4(REMOTE4, "224.0.0.5", 89, &[], &[0; 8]));
+        assert_eq!(gateway.frame(CORE, &frame).punt, [(CORE, frame)]);
+        let arp = [
+            &to[..],
+            &ROUTER_MAC[..],
+            &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1],
+            &ROUTER_MAC,
+            &[192, 0, 2, 254],
+            &[0; 6],
+            &[192, 0, 2, 1],
+        ]
+        .concat();
+        assert_eq!(gateway.frame(CORE, &arp).punt, [(CORE, arp)]);
+        // No more is read of it than there is.
+        for length in 0..56 {
+            let frame = &ethernet(to, ROUTER_MAC, &udp(REMOTE, NODE, 64))[..length];
+            assert_eq!(gateway.frame(CORE, frame).drops.len(), 1);
+        }
     }
 }
 

@@ -28,8 +28,6 @@ pub(crate) const DESTINATION_OPTIONS: u8 = 60;
 /// What a frame's Ethernet header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ethernet {
-    /// To a group.
-    pub multicast: bool,
     /// Who sent it.
     pub source: [u8; 6],
     /// Octets in front of the packet: with a tag, 18.
@@ -38,24 +36,62 @@ pub struct Ethernet {
     pub ethertype: u16,
 }
 
-/// Reads the Ethernet header of a frame for `own`, tagged with `vlan` or not at all.
+/// Reads the Ethernet header of a frame for `own` or for a group, tagged with `vlan` or not at all.
 ///
 /// # Errors
-/// The frame is too short, for another, or tagged otherwise.
+/// The frame is too short, for another, or tagged otherwise; or it is for a group, and the IP packet in it for one.
 #[inline]
 pub fn ethernet(frame: &[u8], own: [u8; 6], vlan: Option<u16>) -> Result<Ethernet, DropReason> {
     let Some(header) = frame.first_chunk::<ETHERNET_HEADER>() else {
         return Err(DropReason::FrameTooShort);
     };
-    let address = |at: usize| {
-        let mut address = [0; 6];
-        address.copy_from_slice(&header[at..at + 6]);
-        address
-    };
-    let multicast = header[0] & 1 == 1;
-    if !multicast && address(0) != own {
+    let [d0, d1, d2, d3, d4, d5, ..] = *header;
+    if [d0, d1, d2, d3, d4, d5] == own {
+        behind_destination(frame, header, vlan)
+    } else {
+        to_a_group(frame, header, vlan)
+    }
+}
+
+/// The same of a frame that is not for this port alone.
+///
+/// What a link-layer broadcast or multicast brings for one address, every router on the link has got; if each forwarded it,
+/// there would be as many of it. It is dropped (RFC 1812 section 5.3.4, RFC 1122 section 3.3.6), and so it is where it is
+/// IPv6: neighbour discovery and DHCPv6 send to groups what they send in such frames.
+#[cold]
+#[inline(never)]
+fn to_a_group(
+    frame: &[u8],
+    header: &[u8; ETHERNET_HEADER],
+    vlan: Option<u16>,
+) -> Result<Ethernet, DropReason> {
+    if header[0] & 1 == 0 {
         return Err(DropReason::NotForUs);
     }
+    let ethernet = behind_destination(frame, header, vlan)?;
+    // What is too short to say is no packet, and dropped as such.
+    let is_for_one = match ethernet.ethertype {
+        ETHERTYPE_IPV6 => frame
+            .get(ethernet.header + 24)
+            .is_some_and(|first| *first != 0xff),
+        ETHERTYPE_IPV4 => frame.get(ethernet.header + 16).is_some_and(|first| *first < 224),
+        _ => false,
+    };
+    if is_for_one {
+        return Err(DropReason::LinkLayerBroadcast);
+    }
+    Ok(ethernet)
+}
+
+/// All of an Ethernet header but for whom it is.
+#[inline(always)]
+fn behind_destination(
+    frame: &[u8],
+    header: &[u8; ETHERNET_HEADER],
+    vlan: Option<u16>,
+) -> Result<Ethernet, DropReason> {
+    let mut source = [0; 6];
+    source.copy_from_slice(&header[6..12]);
     let mut ethertype = u16::from_be_bytes([header[12], header[13]]);
     let mut length = ETHERNET_HEADER;
     let tag = if ethertype == ETHERTYPE_VLAN {
@@ -75,8 +111,7 @@ pub fn ethernet(frame: &[u8], own: [u8; 6], vlan: Option<u16>) -> Result<Etherne
         return Err(DropReason::VlanMismatch);
     }
     Ok(Ethernet {
-        multicast,
-        source: address(6),
+        source,
         header: length,
         ethertype,
     })
