@@ -315,6 +315,33 @@ fn what_does_not_fit_and_may_be_cut_goes_in_fragments() {
     assert_eq!(out.drops, [(DropReason::TunnelMtuTooSmall, 1)]);
 }
 
+#[test]
+fn a_neighbour_that_says_it_has_a_nodes_address_does_not_get_its_packets() {
+    let mut gateway = Gateway::carrying_ipv4();
+    let of_nodes = [CARRIED[0].parse::<Ipv4Addr>().unwrap().to_ipv6_mapped()];
+    let of_nodes = of_nodes
+        .into_iter()
+        .chain([ANCHORED, NODE].map(|it| it.parse().unwrap()));
+    gateway.apply(&Transaction {
+        put_neighbours: of_nodes
+            .map(|it| (("core".to_owned(), it), NEIGHBOUR_MAC))
+            .collect(),
+        ..Transaction::default()
+    });
+    let packet = udp4(REMOTE4, CARRIED[0]);
+    let out = gateway.frame(CORE, &to_core4(&packet));
+    assert_eq!(inside(1, &out.transmit[0].1).0, hop4(&packet));
+    let packet = udp(REMOTE, ANCHORED, 64);
+    let out = gateway.one(CORE, &packet);
+    assert_eq!(out.transmit[0].1[14 + 40..], hop(&packet)[..]);
+    let packet = udp(REMOTE, NODE, 64);
+    let out = gateway.one(CORE, &packet);
+    assert_eq!(
+        out.transmit,
+        [(ACCESS, ethernet(NODE_MAC, ACCESS_MAC, &hop(&packet)))]
+    );
+}
+
 /// A whole burst of one packet: what goes out by the core port.
 fn burst_of(gateway: &mut Gateway, packet: &[u8]) -> Vec<Vec<u8>> {
     let mut output: Box<Output<HeapFrame>> = Box::default();

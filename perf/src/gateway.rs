@@ -229,6 +229,16 @@ impl Gateway {
         Ok(())
     }
 
+    /// Puts the prefix of the core link, on which the neighbours are that [`Gateway::changes`] makes.
+    pub(crate) fn put_link(&mut self) -> anyhow::Result<()> {
+        let port = PORTS[CORE].to_owned();
+        self.compiler.apply(&Transaction {
+            put_prefixes: vec![("2001:db8:ca::/64".parse()?, entry(NextHop::OnLink { port }))],
+            ..Transaction::default()
+        })?;
+        Ok(())
+    }
+
     fn next_hop(&self, at: usize) -> NextHop {
         match self.case {
             Case::Plain => by_router(ROUTER),

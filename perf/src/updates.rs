@@ -110,6 +110,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     };
     eprintln!("{prefixes} prefixes are put");
     let mut gateway = Gateway::new(Case::Encapsulate, prefixes, 1)?;
+    gateway.put_link()?;
     let packets = Packets::new(&gateway);
     let capacity = capacity(&gateway, &packets);
     eprintln!("the worker can do {:.2} Mpps", capacity / 1e6);

@@ -2,7 +2,8 @@
 //!
 //! The table of routes has one entry for each address or prefix that anything
 //! is known of. Where several tables know of the same address, the first of
-//! these counts: local address, prefix of length 128, neighbour. What a
+//! these counts: local address, prefix of length 128, neighbour, which has to be on the
+//! link that its packets would take ([`neighbours`]). What a
 //! transaction touches is compiled again ([`Compiler::compile_key`]); so is the
 //! way to every peer that is in a prefix that it touches. All tunnels to a peer
 //! share that: a million of them need not be looked at when it changes.
@@ -12,6 +13,7 @@ mod departed;
 mod flow_holds;
 mod flows;
 mod holds;
+mod neighbours;
 mod tunnels;
 
 use std::collections::hash_map::Entry;
@@ -32,7 +34,7 @@ use super::routes::RouteWriter;
 use super::slab::{Indexes, Slab};
 pub use holds::{KnownHold, Maximums};
 
-use super::types::{Adjacency, ENDPOINTS, NextHop, PortDescription, Route, Snapshot, SourceRule};
+use super::types::{ENDPOINTS, NextHop, PortDescription, Route, Snapshot, SourceRule};
 use crate::counters::{Bank, Charge, TimedBank, Traffic};
 use crate::fib::{NO_MATCH, Table};
 use crate::flow::{self, Flows};
@@ -107,6 +109,7 @@ pub struct Compiler {
     users: HashMap<u32, usize>,
     adjacencies: BTreeMap<(String, Ipv6Addr), KnownAdjacency>,
     adjacency_indexes: Indexes,
+    links: neighbours::Links,
     filters: Filters,
     holds: BTreeMap<Ipv6Net, KnownHold>,
     /// How many of these have each length.
@@ -173,6 +176,7 @@ impl Compiler {
             users: HashMap::new(),
             adjacencies: BTreeMap::new(),
             adjacency_indexes: Indexes::default(),
+            links: neighbours::Links::default(),
             holds: BTreeMap::new(),
             hold_lengths: BTreeMap::new(),
             filters,
@@ -251,6 +255,7 @@ impl Compiler {
             .keys
             .extend(before.prefixes.iter().map(|(prefix, _)| *prefix));
         let holds = self.compile_users(&touched, &before);
+        self.follow_links(&mut touched, &before);
         // Tunnels first: prefixes name them by index. The ways to their peers are found below, when the
         // routes are there.
         let mut unresolved: BTreeSet<Ipv6Addr> = BTreeSet::new();
@@ -326,8 +331,8 @@ impl Compiler {
             false => (0, 0),
         };
         let tunnels = transaction.put_tunnels.len() + transaction.delete_tunnels.len();
-        // What is there may be put anew: twice a change of one entry.
-        let changes = transaction.entries() - tunnels + replaced;
+        // What is there may be put anew: twice a change of one entry. Neighbours come and go with the prefixes of their links.
+        let changes = transaction.entries() - tunnels + replaced + self.links.neighbours();
         let full = |full| ApplyError::Full { changes, full };
         self.fib.room_for(changes).map_err(full)?;
         // As it was and as it is a GTP-U tunnel has its TEID there, that TEID with its peer, and its peer; another one's
@@ -390,39 +395,6 @@ impl Compiler {
         holds
     }
 
-    fn compile_adjacencies(&mut self, keys: BTreeSet<(String, Ipv6Addr)>) {
-        for key in keys {
-            let neighbour = self.tables.neighbours.get(&key).copied();
-            let named = self.adjacencies.get(&key).is_some_and(|it| it.gateways > 0);
-            if neighbour.is_none() && !named {
-                if let Some(it) = self.adjacencies.remove(&key) {
-                    self.snapshot.adjacencies.set(it.index, Adjacency::default());
-                    self.adjacency_indexes.give(it.index);
-                }
-                continue;
-            }
-            let Some(port) = self.port_index(&key.0) else {
-                continue;
-            };
-            let index = self.assure_adjacency(&key).index;
-            let adjacency = Adjacency {
-                port,
-                link_layer_address: neighbour,
-                address: key.1.into(),
-            };
-            self.snapshot.adjacencies.set(index, adjacency);
-        }
-    }
-
-    fn assure_adjacency(&mut self, key: &(String, Ipv6Addr)) -> &mut KnownAdjacency {
-        let indexes = &mut self.adjacency_indexes;
-        let new = || KnownAdjacency {
-            index: indexes.take(),
-            gateways: 0,
-        };
-        self.adjacencies.entry(key.clone()).or_insert_with(new)
-    }
-
     /// Compiles what is known of one prefix or address.
     fn compile_key(&mut self, key: Ipv6Net) {
         let old = self.fib.get(key);
@@ -478,16 +450,10 @@ impl Compiler {
         if self.limits.inner_ipv4 && key == all_of_ipv4() {
             return only(NextHop::None);
         }
-        // Link-local addresses mean nothing without their port.
-        if key.prefix_len() == 128 && !key.addr().is_unicast_link_local() {
-            let mut on_ports = self
-                .snapshot
-                .ports
-                .iter()
-                .map(|port| (port.name.clone(), key.addr()));
-            let known = on_ports.find(|key| self.tables.neighbours.contains_key(key));
-            let adjacency = known.and_then(|key| self.adjacencies.get(&key))?;
-            return only(NextHop::Adjacency(adjacency.index));
+        if key.prefix_len() == 128 {
+            return self
+                .neighbour(key.addr())
+                .and_then(|it| only(NextHop::Adjacency(it)));
         }
         None
     }

@@ -14,6 +14,7 @@ use crate::tunnel::gtpu;
 
 mod gre;
 mod ipv4;
+mod neighbours;
 
 fn ports() -> Vec<PortDescription> {
     let port = |name: &str, access, mtu| PortDescription {
@@ -210,6 +211,7 @@ proptest! {
             let fresh = at_once.apply(&Transaction::replacing(&want)).unwrap();
             prop_assert_eq!(meaning(&snapshot, &keys), meaning(&fresh, &keys));
             prop_assert_eq!(snapshot.fib.len(), fresh.fib.len());
+            neighbours::are_where_they_say(&want, &snapshot)?;
             let mut of_teids: BTreeMap<u32, usize> = BTreeMap::new();
             for teid in want.tunnels.values().filter_map(teid) {
                 *of_teids.entry(teid).or_default() += 1;
