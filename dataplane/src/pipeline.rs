@@ -26,6 +26,7 @@ mod local;
 mod open;
 mod output;
 mod probe;
+mod punt;
 mod tunnel_error;
 
 use std::ops::{Deref, DerefMut};

@@ -149,6 +149,63 @@ fn questions_and_errors_are_answered_over_ipv4() {
 }
 
 #[test]
+fn what_is_too_large_for_the_kernel_is_cut_or_told_of() {
+    let sized = |length: usize, flags: u8| {
+        let payload: Vec<u8> = (0..length - 20).map(|at| (at * 5 / 3) as u8).collect();
+        ipv4_changed(&ipv4(PEER4, OWN4, 17, &[], &payload), 6, &[flags])
+    };
+    for (mtu, takes) in [(1500, 1500), (9000, 1500), (1280, 1280)] {
+        let mut gateway = Gateway::new();
+        let mut ports = ports();
+        ports[CORE].mtu = mtu;
+        gateway.snapshot.ports = ports.into();
+        for flags in [0, 0x40] {
+            let whole = to_core(&sized(takes, flags));
+            assert_eq!(gateway.frame(CORE, &whole).punt, [(CORE, whole)]);
+        }
+        let packet = sized(8000, 0);
+        let out = gateway.frame(CORE, &to_core(&packet));
+        assert_eq!((out.drops.len(), out.punt.len()), (0, 8000usize.div_ceil(takes)));
+        let mut payload = Vec::new();
+        for (at, (port, frame)) in out.punt.iter().enumerate() {
+            assert_eq!((*port, &frame[..14]), (CORE, &to_core(&[])[..]));
+            let fragment = &frame[14..];
+            assert!(fragment.len() <= takes && Sum::default().octets(&fragment[..20]).is_right());
+            let more = if at + 1 < out.punt.len() { 0x2000 } else { 0 };
+            let word = u16::from_be_bytes([fragment[6], fragment[7]]);
+            assert_eq!(word, more | (payload.len() / 8) as u16);
+            payload.extend_from_slice(&fragment[20..]);
+        }
+        assert_eq!(payload, packet[20..]);
+        // One that may not be cut is told of, to its sender; not where it was for a group.
+        let packet = sized(takes + 1, 0x40);
+        let out = gateway.frame(CORE, &to_core(&packet));
+        assert_eq!(
+            (out.drops, out.punt.len()),
+            (vec![(DropReason::PacketTooBig, 1)], 0)
+        );
+        let [(CORE, frame)] = &out.transmit[..] else {
+            panic!("nothing was told")
+        };
+        let [high, low] = u16::try_from(takes).unwrap().to_be_bytes();
+        assert_eq!(frame[..14], ethernet4(ROUTER_MAC, CORE_MAC, &[])[..]);
+        assert_eq!(frame[14 + 12..14 + 20], [192, 0, 2, 1, 198, 51, 100, 2]);
+        assert_eq!(frame[34..36], [3, 4]);
+        assert_eq!(frame[38..42], [0, 0, high, low]);
+        assert_eq!(frame[42..62], packet[..20]);
+        let group = ipv4_changed(&packet, 16, &[224, 0, 0, 5]);
+        let out = gateway.frame(CORE, &to_core(&group));
+        assert_eq!(
+            (out.drops, out.transmit.len()),
+            (vec![(DropReason::PacketTooBig, 1)], 0)
+        );
+        let stages = |stage| gateway.pipeline.counters.stages(stage);
+        assert_eq!(stages(Stage::Icmpv4ErrorSent), 1);
+        assert_eq!(stages(Stage::Fragmented), 8000u64.div_ceil(takes as u64) - 1);
+    }
+}
+
+#[test]
 fn what_the_kernel_needs_is_the_kernels() {
     let own = [192, 0, 2, 1];
     let router = [192, 0, 2, 254];

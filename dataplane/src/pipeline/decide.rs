@@ -3,12 +3,13 @@
 use super::admit::may_become_known;
 use super::encapsulate::clamp_mss;
 use super::hold::{by_tables, is_behind_unknown, must_wait};
+use super::punt::too_big_for_kernel;
 use super::{Lane, Note, Origin, Output, Pipeline, ipv4};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::flow::Verdict;
 use crate::frame::Frame;
-use crate::snapshot::{EXCEPTION_MTU, Hop, LinkLayerAddress, NextHop, Snapshot};
+use crate::snapshot::{Hop, LinkLayerAddress, NextHop, Snapshot};
 use crate::stage::icmpv6_error::{self, Icmpv6Error};
 use crate::stage::parse::{self, ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet};
 use crate::tunnel::{gtpu, ip6_in_ip6};
@@ -167,9 +168,7 @@ impl Pipeline {
         match step {
             Step::Forward(_) => None,
             Step::Punt => {
-                if let Some(mtu) = mtu_to_kernel(snapshot, &lane) {
-                    let error = Icmpv6Error::PacketTooBig(mtu);
-                    let refusal = Refusal(DropReason::PacketTooBig, Some(error.into()));
+                if let Some(refusal) = too_big_for_kernel(snapshot, &lane) {
                     return self.refuse(snapshot, now, lane, refusal);
                 }
                 self.punt(snapshot, now, lane, output);
@@ -344,36 +343,6 @@ impl Pipeline {
         self.put_out(frame, port, tagged, output);
     }
 
-    fn punt<F: Frame>(
-        &mut self,
-        snapshot: &Snapshot,
-        now: u64,
-        mut lane: Lane<'_, F>,
-        output: &mut Output<F>,
-    ) {
-        let Some(description) = snapshot.ports.get(lane.port).filter(|port| port.exception) else {
-            return self.counters.add_drops(DropReason::NoExceptionInterface, 1);
-        };
-        if matches!(lane.origin, Origin::Tunnel(_)) {
-            // As if it had come in so.
-            let (own, from) = (description.link_layer_address, lane.source_link_layer);
-            let ethertype = lane.ethertype;
-            write_ethernet(&mut lane.frame, own, from, ethertype);
-        }
-        if !self.punts.take(now) {
-            return self.counters.add_drops(DropReason::PuntRateLimited, 1);
-        }
-        if output
-            .punt
-            .get_mut(lane.port)
-            .is_some_and(|burst| burst.try_push(lane.frame).is_ok())
-        {
-            self.counters.stage(Stage::Punted, 1);
-        } else {
-            self.counters.add_drops(DropReason::OutputFull, 1);
-        }
-    }
-
     /// Counts a packet as dropped; gives a lane back with the error about it, where there is one to send.
     #[cold]
     #[inline(never)]
@@ -484,14 +453,6 @@ pub(super) fn own<F: Frame>(mut lane: Lane<'_, F>) -> Option<Lane<'_, F>> {
     Some(lane)
 }
 
-/// Of a packet for the kernel that the interface to it does not take: what it takes, octets. Its sender may send it in
-/// fragments, which the kernel puts together.
-fn mtu_to_kernel<F: Frame>(snapshot: &Snapshot, lane: &Lane<'_, F>) -> Option<u16> {
-    let port = snapshot.ports.get(lane.port).filter(|port| port.exception)?;
-    let mtu = port.mtu.min(EXCEPTION_MTU);
-    (lane.ethertype == ETHERTYPE_IPV6 && lane.packet.length > usize::from(mtu)).then_some(mtu)
-}
-
 /// Why a packet does not go by this next hop.
 #[cold]
 #[inline(never)]
@@ -536,7 +497,7 @@ fn gtpu_message<F: Frame>(lane: &Lane<'_, F>) -> Option<gtpu::Message> {
 }
 
 #[inline]
-fn write_ethernet<F: Frame>(
+pub(super) fn write_ethernet<F: Frame>(
     frame: &mut F,
     destination: LinkLayerAddress,
     source: LinkLayerAddress,
