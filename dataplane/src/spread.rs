@@ -13,6 +13,8 @@
 //! the next one whole; by their ports they would take different ways and
 //! overtake each other. TCP sends segments that fit. So all packets of a flow
 //! have one hash, fragments or not, for as long as its sender labels it alike.
+//! Of IPv4, which has no label and which any router may cut, addresses and protocol
+//! are all that the packets of a flow have in common for certain.
 //!
 //! Of a tunnelled packet that was cut into fragments on its way, the inner packet is
 //! not there yet. Its fragments belong to the worker that their outer addresses and flow
@@ -193,20 +195,17 @@ pub fn flow_hash(inner: &[u8], seed: u64) -> Option<u64> {
     Some(mixed_down(hash))
 }
 
-/// The same of an IPv4 packet, which has no flow label: the ports of TCP tell flows apart where the packet may not be cut
-/// into fragments, and so all packets of its flow have them.
+/// The same of an IPv4 packet, which has no flow label: of its addresses and its protocol. A router may have cut it, and not the next
+/// one of its flow, so ports do not tell; nor does it whether it may be cut, for senders change that within a flow.
 #[inline(never)]
 fn flow_hash_ipv4(inner: &[u8], seed: u64) -> Option<u64> {
     let (header, _) = inner.split_first_chunk::<{ ipv4::HEADER }>()?;
     let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
-    let whole = ipv4::dont_fragment(inner) && !ipv4::fragment(inner).0;
-    let behind = inner.get(ipv4::header_length(inner)..).unwrap_or_default();
-    let ports = match behind.first_chunk::<4>() {
-        Some(ports) if whole && header[9] == TCP => u64::from(u32::from_be_bytes(*ports)),
-        _ => 0,
-    };
     let mut hash = seed;
-    for word in [u64::from_be_bytes([s0, s1, s2, s3, d0, d1, d2, d3]), ports] {
+    for word in [
+        u64::from_be_bytes([s0, s1, s2, s3, d0, d1, d2, d3]),
+        u64::from(header[9]),
+    ] {
         hash = (hash ^ word).wrapping_mul(MULTIPLIERS[0]).rotate_left(29);
     }
     Some(mixed_down(hash))

@@ -205,17 +205,25 @@ fn flows_of_ipv4_are_shared_out_too_and_their_fragments_stay_together() {
         counts[worker] += 1;
     }
     assert!(counts.iter().all(|count| (32..=96).contains(count)), "{counts:?}");
-    // By the ports of TCP that is not cut, and of nothing else.
-    let hash = |protocol, port, word| flow_hash(&packet(protocol, 1, port, word), 7).unwrap();
-    assert_ne!(hash(TCP, 1, [0x40, 0]), hash(TCP, 2, [0x40, 0]));
-    for (protocol, word) in [
-        (TCP, [0, 0]),
-        (TCP, [0x20, 0]),
-        (TCP, [0, 9]),
-        (UDP, [0x40, 0]),
-        (UDP, [0, 0]),
-    ] {
-        assert_eq!(hash(protocol, 1, word), hash(protocol, 2, word));
+    // By nothing else that may differ within a flow: whether it is a fragment or may become one, what it is a fragment of,
+    // lengths, marks, options, hops, and what is in a fragment instead of ports.
+    for protocol in [TCP, UDP, 47] {
+        let whole = packet(protocol, 1, 9, [0, 0]);
+        let hash = flow_hash(&whole, 7);
+        for at in (1..9).chain(10..12).chain(20..whole.len()) {
+            for bit in 0..8 {
+                let mut other = whole.clone();
+                other[at] ^= 1 << bit;
+                assert_eq!(flow_hash(&other, 7), hash, "octet {at}");
+            }
+        }
+        let options = ipv4("203.0.113.1", "198.51.100.1", protocol, &[148, 4, 0, 0], &[0; 8]);
+        assert_eq!(flow_hash(&options, 7), hash);
+        for at in (12..20).chain([9]) {
+            let mut other = whole.clone();
+            other[at] ^= 1;
+            assert_ne!(flow_hash(&other, 7), hash, "octet {at}");
+        }
     }
     assert_eq!(flow_hash(&packet(UDP, 1, 9, [0, 0])[..19], 7), None);
 }

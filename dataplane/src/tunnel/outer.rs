@@ -205,6 +205,13 @@ mod tests {
                 assert!((3277..=4915).contains(&part), "octets {at}: {parts:?}");
             }
         }
+        // Nor by what differs among packets of a flow: marks, lengths, DF, hops; nor among fragments of one: the rest of the word.
+        for bit in (8..50).chain(64..72).chain(80..96) {
+            packet[bit / 8] ^= 0x80 >> (bit % 8);
+            let changed = flow_ipv4(&packet);
+            packet[bit / 8] ^= 0x80 >> (bit % 8);
+            assert_eq!(changed, flow_ipv4(&packet), "bit {bit}");
+        }
         // A fragment has no ports, the first one neither.
         packet[6] = 0x20;
         let fragment = flow_ipv4(&packet);
