@@ -271,6 +271,114 @@ fn what_cannot_be_about_a_packet_of_ours_is_dropped_and_counted() {
 }
 
 #[test]
+fn nobody_is_told_of_a_packet_that_does_not_go_into_the_tunnel() {
+    // All by the tunnel to the peer that has IPv6 in IPv6; a correspondent that never sent it would be told.
+    let mut gateway = Gateway::carrying_ipv4();
+    let unreachable = |inner: &[u8]| {
+        icmpv6(
+            ROUTER,
+            OWN,
+            [1, 3, 0, 0, 0, 0, 0, 0],
+            &tunnelled(OWN, PEER, inner),
+        )
+    };
+    let unreachable4 = |inner: &[u8]| {
+        let quoted = ipv6(OWN, PEER, 4, 64, inner);
+        icmpv6(ROUTER, OWN, [1, 3, 0, 0, 0, 0, 0, 0], &quoted)
+    };
+    let to4 = |to: &str| ipv4(REMOTE4, to, 17, &[], &[0, 1, 0, 2, 0, 8, 0, 0]);
+    let cases = [
+        (
+            "to who is behind it",
+            unreachable(&udp(REMOTE, ANCHORED, 64)),
+            true,
+        ),
+        (
+            "from who is anchored behind it",
+            unreachable(&udp(OLD, REMOTE, 64)),
+            true,
+        ),
+        (
+            "to nobody's prefix",
+            unreachable(&udp(REMOTE, "2001:db8:ffff::1", 64)),
+            false,
+        ),
+        ("to a node here", unreachable(&udp(REMOTE, NODE, 64)), false),
+        ("to us", unreachable(&udp(REMOTE, OWN, 64)), false),
+        (
+            "to who is behind another tunnel",
+            unreachable(&udp(REMOTE, GTPU_ANCHORED, 64)),
+            false,
+        ),
+        (
+            "from who is anchored behind another",
+            unreachable(&udp(GTPU_OLD, ANCHORED, 64)),
+            false,
+        ),
+        ("from a node here", unreachable(&udp(NODE, REMOTE, 64)), false),
+        (
+            "nothing of it",
+            unreachable(&udp(REMOTE, ANCHORED, 64)[..39]),
+            false,
+        ),
+        ("IPv4 to who is behind it", unreachable4(&to4(CARRIED[0])), true),
+        (
+            "IPv4 to who is behind another",
+            unreachable4(&to4(CARRIED[2])),
+            false,
+        ),
+        ("IPv4 to nobody", unreachable4(&to4(REMOTE4)), false),
+    ];
+    for (what, packet, tells) in cases {
+        let before = gateway.pipeline.counters.stages(Stage::TunnelErrorTaken);
+        let out = gateway.one(CORE, &packet);
+        assert_eq!((out.drops.len(), out.punt.len()), (0, 0), "{what}: {out:?}");
+        assert_eq!(out.transmit.len(), usize::from(tells), "{what}");
+        let taken = gateway.pipeline.counters.stages(Stage::TunnelErrorTaken) - before;
+        assert_eq!(taken, u64::from(!tells), "{what}");
+    }
+    // What the path takes is learned all the same.
+    let other = tunnelled(OWN, PEER, &sized(REMOTE, NODE, 1440));
+    let out = gateway.one(CORE, &too_big(1400, &other));
+    assert_eq!((out.too_big.len(), out.transmit.len()), (1, 0));
+}
+
+#[test]
+fn who_is_sent_into_a_tunnel_by_a_filter_is_told_too() {
+    use kedge_dataplane_api::Transaction;
+    use kedge_dataplane_api::model::{Filter, FilterAction, Selector};
+    // Of the prefix of the destination, and of the whole domain; into a tunnel of either kind.
+    let scope = "2001:db8:100:4::/64".parse().unwrap();
+    for (scope, tunnel) in [(Some(scope), 1), (Some(scope), 3), (None, 1), (None, 3)] {
+        let mut gateway = Gateway::new();
+        let filter = Filter {
+            name: String::new(),
+            scope,
+            priority: 1,
+            selector: Selector {
+                protocol: Some(17),
+                ..Selector::default()
+            },
+            action: FilterAction::Tunnel(tunnel),
+            idle_timeout: 0,
+            lifetime: 0,
+        };
+        gateway.apply(&Transaction {
+            put_filters: vec![(1, filter)],
+            ..Transaction::default()
+        });
+        let inner = udp(REMOTE, NARROW, 64);
+        let outer = outer(&mut gateway, &inner);
+        let out = gateway.one(CORE, &icmpv6(ROUTER, OWN, [1, 3, 0, 0, 0, 0, 0, 0], &outer));
+        assert_eq!(
+            (told(&out).1, told(&out).3),
+            (octets(REMOTE), hop(&inner)),
+            "{tunnel}"
+        );
+    }
+}
+
+#[test]
 fn errors_about_the_kernels_packets_are_the_kernels() {
     let mut gateway = Gateway::new();
     let echo = [0x32, 1, 0, 4, 0, 0, 0, 0, 0, 7, 0, 0];

@@ -189,6 +189,18 @@ pub(super) fn question(snapshot: &Snapshot, note: &Note, destination: u32, sourc
     question
 }
 
+/// The same of a packet that an error quotes: where it came from is not known any more, so its source counts if it is a node's.
+pub(super) fn question_of_quoted(snapshot: &Snapshot, destination: u32, source: u32) -> Question {
+    let of = |index: u32| Some(snapshot.routes.filters(index));
+    let from = snapshot.routes.get(source);
+    let hop = snapshot.routes.get(destination).hop();
+    Question {
+        from: of(source).filter(|_| !from.is_refused() || is_of_node(from.hop())),
+        to: of(destination).filter(|_| is_of_node(hop)),
+        transit: hop != Hop::LOCAL,
+    }
+}
+
 /// Whether this is the next hop of a node's prefix.
 #[inline]
 fn is_of_node(hop: Hop) -> bool {

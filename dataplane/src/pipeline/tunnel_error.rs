@@ -5,14 +5,19 @@
 //! a tunnel to the peer of that tunnel, and for GTP-U also the TEID that the peer gave us, the UDP source port
 //! that the inner flow has, and an inner packet that goes into this tunnel. Whoever is not on the path would have
 //! to guess these. An MTU below 1,280, or not below the size of the packet that it is about, is no MTU.
+//!
+//! Somebody outside is told only if the inner packet, as much of it as is quoted, goes into that tunnel by the tables and the
+//! filters: else whoever knows the ends of a tunnel could have us tell anyone anything, of packets that nobody sent.
 
 use super::decide::{Refusal, Step, own};
+use super::filter::question_of_quoted;
 use super::{Lane, Output, PathTooBig, Pipeline, View};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
+use crate::flow::Asked;
 use crate::frame::Frame;
-use crate::snapshot::{Snapshot, SourceRule, Tunnel};
+use crate::snapshot::{Hop, Snapshot, SourceRule, Tunnel};
 use crate::stage::checksum::Sum;
 use crate::stage::icmpv6_error;
 use crate::stage::ipv4;
@@ -64,6 +69,10 @@ impl Pipeline {
         let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
         let message = packet.get(offset..).unwrap_or_default();
         let inner = message.get(error.offset..).unwrap_or_default();
+        if way_of(snapshot, inner) != Some(index) {
+            self.counters.stage(Stage::TunnelErrorTaken, 1);
+            return None;
+        }
         if snapshot.carries_ipv4
             && let Some(inner_packet) = ipv4::read_quoted(inner)
         {
@@ -158,21 +167,43 @@ fn tunnel_of(snapshot: &Snapshot, error: &TunnelError, message: &[u8]) -> Option
         // TEIDs and keys of peers have no table of their own; the inner packet leads where it was sent.
         Carried::GPdu { .. } | Carried::Gre { .. } => {
             let inner = message.get(error.offset..)?;
-            let packet = match ipv4::read_quoted(inner) {
-                Some(packet) => packet,
-                None => parse::ipv6_header(inner).ok()?,
-            };
-            let route = |address| snapshot.routes.get(snapshot.fib.lookup(address));
-            let by_destination = route(packet.destination).hop().tunnel();
-            let by_source = match route(packet.source).source() {
-                SourceRule::Tunnel { tunnel, .. } => Some(tunnel),
-                SourceRule::Behind { onward, .. } => onward,
-                SourceRule::Refused | SourceRule::Native { .. } => None,
-            };
-            let mut either = by_destination.into_iter().chain(by_source);
-            either.find(is_its).filter(|_| error.is_of(inner))
+            way_of(snapshot, inner)
+                .filter(is_its)
+                .filter(|_| error.is_of(inner))
         }
     }
+}
+
+/// The tunnel that tables and filters have the packet go into that `inner` begins with, as much of it as was quoted: of its
+/// source's prefix, or else of its destination's.
+fn way_of(snapshot: &Snapshot, inner: &[u8]) -> Option<u32> {
+    let packet = match ipv4::read_quoted(inner) {
+        Some(packet) => packet,
+        None => parse::ipv6_header(inner).ok()?,
+    };
+    let (destination, source) = (
+        snapshot.fib.lookup(packet.destination),
+        snapshot.fib.lookup(packet.source),
+    );
+    let route = snapshot.routes.get(destination);
+    let by_source = match snapshot.routes.get(source).source() {
+        SourceRule::Tunnel { tunnel, .. } => Some(tunnel),
+        SourceRule::Behind { onward, .. } => onward,
+        SourceRule::Refused | SourceRule::Native { .. } => None,
+    };
+    let then = |hop: Hop| match hop.after() {
+        Some(index) => snapshot.afters.get(index).then.into(),
+        None => hop,
+    };
+    let mut hop = by_source.map_or_else(|| then(route.hop()), Hop::by_tunnel);
+    if snapshot.flows.any {
+        let question = question_of_quoted(snapshot, destination, source);
+        let Asked { verdicts, .. } = snapshot.flows.ask(std::iter::once((inner, &packet)), &[question]);
+        if let Some(verdict) = verdicts.first() {
+            hop = then(verdict.hop(route, hop));
+        }
+    }
+    hop.tunnel()
 }
 
 /// Whether the outer headers of the packet quoted are those of this tunnel.
