@@ -95,10 +95,9 @@ impl Pipeline {
     ) -> Result<(), DropReason> {
         let view = View::new(frame, note);
         let tunnel = note.peer;
-        // Tunnels have ends that can send and receive, so from here on nothing can be wrong with the addresses.
-        if !is_from_peer(snapshot, note, tunnel) {
-            return Ok(());
-        }
+        // Whatever is taken out below is from the peer of its tunnel, each kind is asked once. Tunnels have ends that can send and
+        // receive, so then nothing can be wrong with the addresses.
+        let is_from_peer = || is_from_peer(snapshot, note, tunnel);
         let next_header = note.packet.next_header;
         let upper = UpperLayer {
             next_header,
@@ -107,11 +106,11 @@ impl Pipeline {
             fragment: false,
         };
         let step = match (note.ethertype, next_header) {
-            (ETHERTYPE_IPV6, ip6_in_ip6::NEXT_HEADER) => Ok(Step::Decapsulate {
+            (ETHERTYPE_IPV6, ip6_in_ip6::NEXT_HEADER) if is_from_peer() => Ok(Step::Decapsulate {
                 tunnel,
                 inner: Inner::new(IPV6_HEADER..view.octets.len()),
             }),
-            (ETHERTYPE_IPV6, ip6_in_ip6::NEXT_HEADER_IPV4) => {
+            (ETHERTYPE_IPV6, ip6_in_ip6::NEXT_HEADER_IPV4) if is_from_peer() => {
                 Self::carry(snapshot, tunnel, Inner::new(IPV6_HEADER..view.octets.len()))
             }
             (ETHERTYPE_IPV6, gtpu::UDP) => self.local_udp(snapshot, view, upper),
