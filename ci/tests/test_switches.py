@@ -5,7 +5,8 @@ The domain of the demo with routing (GoBGP at each MAAR, BIRD at the core router
 pool. One host has the prefixes of a
 thousand nodes: each is a node to the gateways, told of by `kedge attach`. All have been at MAAR1 and are at MAAR2, so
 that MAAR1 tunnels everything; then `kedge drain` makes MAAR2 the anchor of all of it while traffic runs both ways on
-every prefix. Needs root and the release binaries.
+every prefix: a little on each, and much on some, whose datagrams follow each other so closely that every one of their switches has
+several of them on either way. Needs root and the release binaries.
 """
 
 import json
@@ -27,6 +28,9 @@ from topology import CN, NODE, Domain, maar_address  # noqa: E402
 NODES = int(os.environ.get("KEDGE_NODES", "1000"))
 # Datagrams per second, each way, over all flows.
 RATE = int(os.environ.get("KEDGE_RATE", "2000"))
+# Flows of which each has so many per second, too.
+BUSY = int(os.environ.get("KEDGE_BUSY", "10"))
+BUSY_RATE = int(os.environ.get("KEDGE_BUSY_RATE", "100"))
 TCP_CONNECTIONS = 8
 
 
@@ -48,13 +52,18 @@ class Switches(unittest.TestCase):
         domain.wait(lambda: sum(maar == "maar1" for maar in domain.bgp_routes().values()) >= NODES, 30, "routes are missing")
 
         server = domain.traffic("cn", "tcp-serve", CN, "4003")
-        receivers = {"down": domain.traffic("mn", "fan-receive", "::", "4001"), "up": domain.traffic("cn", "fan-receive", "::", "4002")}
+        busy = domain.directory / "busy"
+        busy.write_text("\n".join(addresses[-BUSY:]))
+        kinds = {"down": ("cn", "mn", 4001, flows, RATE), "up": ("mn", "cn", 4002, flows, RATE),
+                 "busy down": ("cn", "mn", 4004, busy, BUSY * BUSY_RATE), "busy up": ("mn", "cn", 4005, busy, BUSY * BUSY_RATE)}
+        receivers = {kind: domain.traffic(to, "fan-receive", "::", str(port)) for kind, (_, to, port, _, _) in kinds.items()}
         time.sleep(1)
-        senders = {"down": domain.traffic("cn", "fan-send", "down", str(flows), CN, "4001", str(RATE)),
-                   "up": domain.traffic("mn", "fan-send", "up", str(flows), CN, "4002", str(RATE))}
+        senders = {kind: domain.traffic(host, "fan-send", kind.split()[-1], str(file), CN, str(port), str(rate))
+                   for kind, (host, _, port, file, rate) in kinds.items()}
         clients = [domain.traffic("mn", "tcp-client", address, CN, "4003", "20000", "1000") for address in addresses[:TCP_CONNECTIONS]]
         time.sleep(2)
 
+        before = sum(domain.kedge(f"maar{index}", "show", "stages")["held"] for index in (1, 2))
         began = time.monotonic()
         answer = domain.kedge("cmd", "drain", maar_address(1))
         took = time.monotonic() - began
@@ -68,7 +77,7 @@ class Switches(unittest.TestCase):
         received = {way: last_report(receiver) for way, receiver in receivers.items()}
         server.terminate()
         lines = []
-        for way in ("down", "up"):
+        for way, (_, _, _, _, rate) in kinds.items():
             each = received[way].values()
             figures = {key: sum(flow[key] for flow in each) for key in ("received", "reordered", "duplicated")}
             lost = sum(sent[way]) - figures["received"]
@@ -76,16 +85,19 @@ class Switches(unittest.TestCase):
             lines.append((lost, figures["reordered"], figures["duplicated"]))
             print(f"{way}: {sum(sent[way])} sent in {len(sent[way])} flows, {lost} lost, {figures['reordered']} reordered, "
                   f"{figures['duplicated']} duplicated; longest silence of a flow {silence:.0f} ms, "
-                  f"{1000 * NODES / RATE:.0f} ms being between two of its datagrams", file=sys.stderr)
+                  f"{1000 * len(sent[way]) / rate:.0f} ms being between two of its datagrams", file=sys.stderr)
         drops = {f"maar{index} {reason}": count for index in (1, 2)
                  for reason, count in domain.kedge(f"maar{index}", "show", "drops").items() if count}
         # What a port had no room for while its worker did not run: two cores have a lot to do here.
         drops |= {f"maar{index} {port['name']} {name}": port[name] for index in (1, 2) for port in domain.kedge(f"maar{index}", "show", "ports")
                   for name in port if ("missed" in name or "no_buffer" in name or "errors" in name) and port[name]}
-        print(f"{NODES} anchors moved in {took:.1f} s; TCP: {sum(it['octets'] for it in tcp)} octets in {len(tcp)} connections; "
+        waited = sum(domain.kedge(f"maar{index}", "show", "stages")["held"] for index in (1, 2)) - before
+        print(f"{NODES} anchors moved in {took:.1f} s, {waited} packets waited; TCP: {sum(it['octets'] for it in tcp)} octets in {len(tcp)} connections; "
               f"drops: {drops}", file=sys.stderr)
         self.assertEqual([it["error"] for it in tcp if not it["ok"]], [])
-        self.assertEqual(lines, [(0, 0, 0), (0, 0, 0)], drops)
+        self.assertEqual(lines, [(0, 0, 0)] * len(kinds), drops)
+        # Each switch of a busy flow has some on the way: had nothing waited, nothing would have been tried.
+        self.assertGreater(waited, BUSY)
         # Every route has followed, and MAAR1 forgets.
         routes = domain.bgp_routes()
         self.assertEqual({routes.get(prefix) for prefix in prefixes}, {"maar2"})
