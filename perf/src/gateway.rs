@@ -1,5 +1,6 @@
 //! A gateway's tables and packets, without a gateway: what the benches in this process share.
 
+mod changes;
 mod flows;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -18,6 +19,7 @@ use kedge_dataplane_api::model::{
     Encapsulation, Gre, GtpU, NextHop, PrefixEntry, Sender, Source, SourcePath, Tunnel,
 };
 
+pub(crate) use changes::{Kind, Way};
 pub(crate) use flows::Flows;
 
 use crate::fib::shapes::{Prefix, Random, Shape};
@@ -137,29 +139,14 @@ impl Case {
     }
 }
 
-/// What changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
-    /// Prefixes, to a tunnel or to delivery at a node.
-    Prefixes,
-    /// Tunnels, in their MTU.
-    Tunnels,
-    /// Neighbours, in their link-layer address.
-    Neighbours,
-    /// Filters of prefixes, in what they ask for.
-    Filters,
-    /// Prefixes, on hold and off it again with the next transaction.
-    Holds,
-    /// A third of each of the first three.
-    All,
-}
-
 /// Tables with so many prefixes, and a way to change them.
 pub(crate) struct Gateway {
     pub(crate) compiler: Compiler,
     pub(crate) prefixes: Vec<Prefix>,
     pub(crate) tunnels: usize,
     case: Case,
+    /// What of it can change, once something has.
+    moving: Option<changes::Moving>,
 }
 
 impl Gateway {
@@ -192,6 +179,7 @@ impl Gateway {
             prefixes,
             tunnels,
             case,
+            moving: None,
         };
         gateway.fill()?;
         Ok(gateway)
@@ -254,85 +242,6 @@ impl Gateway {
     /// The first version, published.
     pub(crate) fn publisher(&self) -> Publisher {
         Publisher::new(self.compiler.snapshot())
-    }
-
-    /// `count` changes of this kind, to entries chosen at random.
-    pub(crate) fn changes(&self, kind: Kind, count: usize, random: &mut Random) -> Transaction {
-        if kind == Kind::Holds {
-            return self.holds(count, random);
-        }
-        let mut transaction = Transaction::default();
-        let mut seen = std::collections::HashSet::with_capacity(count);
-        while seen.len() < count.min(self.prefixes.len()).min(self.tunnels.max(2)) {
-            let kind = match kind {
-                Kind::All => [Kind::Prefixes, Kind::Tunnels, Kind::Neighbours][random.below(3) as usize],
-                kind => kind,
-            };
-            let of = if kind == Kind::Tunnels {
-                self.tunnels
-            } else {
-                self.prefixes.len()
-            };
-            let at = random.below(of as u64) as usize;
-            if !seen.insert((kind, at)) {
-                continue;
-            }
-            match kind {
-                Kind::Tunnels => {
-                    let mtu = 1280 + random.below(180) as u16;
-                    transaction.put_tunnels.push((
-                        at as u32 + 1,
-                        Tunnel {
-                            mtu,
-                            ..self.case.tunnel(at)
-                        },
-                    ));
-                }
-                Kind::Neighbours => {
-                    let address = Ipv6Addr::from(0x2001_0db8_00ca_u128 << 80 | (at % 1000 + 16) as u128);
-                    let key = (PORTS[CORE].to_owned(), address);
-                    if !transaction.put_neighbours.iter().any(|(it, _)| *it == key) {
-                        let [a, b, ..] = random.next().to_be_bytes();
-                        transaction.put_neighbours.push((key, [2, 0, 0, 1, a, b]));
-                    }
-                }
-                Kind::Filters => {
-                    let prefix = self.prefixes.get(at).copied().unwrap_or_default();
-                    transaction
-                        .put_filters
-                        .push((at as u64 + 1, flows::of_prefix(net(prefix), random)));
-                }
-                // What moves of nodes come to.
-                Kind::Prefixes | Kind::Holds | Kind::All => {
-                    let prefix = self.prefixes.get(at).copied().unwrap_or_default();
-                    let entry = match random.below(2) {
-                        0 => delivered(random.next()),
-                        _ => entry(NextHop::Tunnel(random.below(self.tunnels as u64) as u32 + 1)),
-                    };
-                    transaction.put_prefixes.push((net(prefix), entry));
-                }
-            }
-        }
-        transaction
-    }
-
-    /// Ends all holds, and holds half as many prefixes as there are changes.
-    fn holds(&self, count: usize, random: &mut Random) -> Transaction {
-        let away = |tunnel: u64| entry(NextHop::Tunnel(tunnel as u32 + 1));
-        let mut puts: std::collections::BTreeMap<_, _> = self
-            .compiler
-            .holds()
-            .map(|(prefix, _)| (prefix, away(random.below(self.tunnels as u64))))
-            .collect();
-        for _ in 0..count / 2 {
-            let at = random.below(self.prefixes.len() as u64) as usize;
-            let prefix = net(self.prefixes.get(at).copied().unwrap_or_default());
-            puts.insert(prefix, entry(NextHop::Hold { maximum_ms: 0 }));
-        }
-        Transaction {
-            put_prefixes: puts.into_iter().collect(),
-            ..Transaction::default()
-        }
     }
 
     /// A frame of this case for a prefix chosen at random.

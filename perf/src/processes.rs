@@ -115,6 +115,13 @@ pub(crate) struct Scheduled {
     pub(crate) waited: Duration,
 }
 
+/// For how long the calling thread has wanted a processor so far and had none; zero, where the kernel does not say.
+pub(crate) fn waited() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = text.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
+}
+
 /// A child that ends with this value.
 pub(crate) struct Process {
     child: Child,

@@ -1,7 +1,7 @@
 //! `kedge-perf publish`: what a change costs from the transaction to the pointer that workers read.
 //!
-//! Beside it, in the same run: adding and deleting a route in `rte_fib6`, in
-//! place and without versions, and in `rte_hash`.
+//! Entries that are there are put again with another value, or some come and as
+//! many others go, of each kind and of all together.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,10 +12,19 @@ use clap::Args;
 use hdrhistogram::Histogram;
 
 use crate::fib::shapes::Random;
-use crate::gateway::{self, Case, Gateway, Kind};
+use crate::gateway::{self, Case, Gateway, Kind, Way};
 use crate::pipeline::Packets;
 use crate::report;
 use crate::rows::Rows;
+
+/// What changes.
+const KINDS: [Kind; 5] = [
+    Kind::Prefixes,
+    Kind::Tunnels,
+    Kind::Holds,
+    Kind::Filters,
+    Kind::All,
+];
 
 /// Options of `kedge-perf publish`.
 #[derive(Args)]
@@ -65,28 +74,49 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             "us/prefix",
             &[fill],
         );
-        for size in [1, 64] {
-            one_by_one(&mut gateway, size, changes / size.min(8), &mut rows)?;
+        gateway.ready()?;
+        for kind in KINDS {
+            for way in Way::ALL {
+                // All of them are more than one.
+                let sizes: &[usize] = if kind == Kind::All { &[64] } else { &[1, 64] };
+                for size in sizes.iter().copied() {
+                    one_by_one(&mut gateway, (kind, way), size, changes / size.min(8), &mut rows)?;
+                }
+                if kind == Kind::Prefixes {
+                    sustained(&mut gateway, way, seconds, &mut rows)?;
+                }
+                gateway.settle()?;
+            }
         }
-        sustained(&mut gateway, seconds, &mut rows)?;
     }
     gateway::finish(&rows, options.json.as_deref(), &load)
 }
 
+/// What a row says was changed, and how.
+fn case(kind: Kind, way: Way, size: usize) -> String {
+    format!("{} {}, transactions of {size}", kind.name(), way.name())
+}
+
 /// Transactions of `size` changes, each timed alone.
-fn one_by_one(gateway: &mut Gateway, size: usize, count: usize, rows: &mut Rows) -> anyhow::Result<()> {
+fn one_by_one(
+    gateway: &mut Gateway,
+    (kind, way): (Kind, Way),
+    size: usize,
+    count: usize,
+    rows: &mut Rows,
+) -> anyhow::Result<()> {
     let mut publisher = gateway.publisher();
     let mut random = Random::new(3);
     let mut histogram = Histogram::<u64>::new(3)?;
     for _ in 0..count {
-        let transaction = gateway.changes(Kind::Prefixes, size, &mut random);
+        let transaction = gateway.changes(kind, way, size, &mut random)?;
         let start = Instant::now();
         let snapshot = gateway.compiler.apply(&transaction)?;
         publisher.publish(snapshot);
         histogram.record(u64::try_from(start.elapsed().as_nanos())?)?;
     }
     let of = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-    let case = format!("transactions of {size}");
+    let case = case(kind, way, size);
     for (metric, quantile) in [("median", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
         rows.add(
             "publish",
@@ -102,7 +132,7 @@ fn one_by_one(gateway: &mut Gateway, size: usize, count: usize, rows: &mut Rows)
 }
 
 /// Transactions of 64 as fast as they go, beside a worker that forwards.
-fn sustained(gateway: &mut Gateway, seconds: u64, rows: &mut Rows) -> anyhow::Result<()> {
+fn sustained(gateway: &mut Gateway, way: Way, seconds: u64, rows: &mut Rows) -> anyhow::Result<()> {
     let mut publisher = gateway.publisher();
     let factory = publisher.factory();
     let traffic = Packets::new(gateway);
@@ -117,7 +147,7 @@ fn sustained(gateway: &mut Gateway, seconds: u64, rows: &mut Rows) -> anyhow::Re
                 let start = Instant::now();
                 let mut changes = 0;
                 while start.elapsed().as_secs_f64() < 1.0 {
-                    let transaction = gateway.changes(Kind::Prefixes, 64, &mut random);
+                    let transaction = gateway.changes(Kind::Prefixes, way, 64, &mut random)?;
                     let snapshot = gateway.compiler.apply(&transaction)?;
                     publisher.publish(snapshot);
                     changes += 64;
@@ -132,7 +162,8 @@ fn sustained(gateway: &mut Gateway, seconds: u64, rows: &mut Rows) -> anyhow::Re
         outcome
     })?;
     let count = gateway.prefixes.len();
-    let case = "transactions of 64, beside a worker";
+    let case = format!("{}, beside a worker", case(Kind::Prefixes, way, 64));
+    let case = case.as_str();
     rows.add("publish", case, "kedge", count, "sustained", "changes/s", &rates);
     rows.add(
         "publish",

@@ -4,7 +4,10 @@
 //! descriptors, as a NIC would have it: what arrives while the ring is full is
 //! lost. Another core changes the tables at 100,000 entries a second. CSIT's
 //! effective blocked time is what was lost, divided by the rate; beside it the
-//! time of a burst, with and without changes.
+//! time of a burst, with and without changes. The rate is a part of what the
+//! gateway forwards without loss when nothing changes, which is searched first:
+//! so what is lost while tables change is lost for the changes, or for the
+//! machine, and what is lost in the same rounds without them says which.
 //!
 //! The peer in the same run is the same gateway with a reader-writer lock about
 //! its tables instead of versions: `rwlock`.
@@ -23,11 +26,12 @@ use kedge_dataplane::snapshot::{Snapshot, Subscriber};
 use parking_lot::RwLock;
 
 use crate::fib::shapes::Random;
-use crate::gateway::{self, Case, Gateway, Kind};
+use crate::forward::{Search, Settings, Trial};
+use crate::gateway::{self, Case, Gateway, Kind, Way};
 use crate::memory::Pool;
 use crate::pipeline::Packets;
-use crate::report;
 use crate::rows::Rows;
+use crate::{processes, report};
 
 /// Descriptors of the ring.
 const RING: u64 = 1024;
@@ -48,14 +52,17 @@ const HELD: Bounds = Bounds {
 #[derive(Args)]
 pub(crate) struct Options {
     /// Seconds of each measurement.
-    #[arg(long, default_value_t = 5)]
-    seconds: u64,
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
     /// Rounds; in each, every case has one turn.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Entries to change in a second.
     #[arg(long, default_value_t = 100_000)]
     changes: u64,
+    /// The rate that is offered, as a part of what the quiet gateway forwards without loss, percent.
+    #[arg(long, default_value_t = 80, value_name = "PERCENT")]
+    load: u32,
     /// Prefixes installed.
     #[arg(long, default_value_t = 1_000_000)]
     prefixes: usize,
@@ -75,6 +82,8 @@ struct Seen {
     bursts: Histogram<u64>,
     changes: u64,
     seconds: f64,
+    /// For how long the worker wanted its processor and had none, as far as the kernel knows.
+    waited: Duration,
 }
 
 /// Where a worker's snapshots come from.
@@ -83,113 +92,319 @@ enum Source<'a> {
     Locked(&'a RwLock<Snapshot>),
 }
 
-const CASES: [(&str, Option<Kind>); 7] = [
-    ("quiet", None),
-    ("prefixes", Some(Kind::Prefixes)),
-    ("tunnels", Some(Kind::Tunnels)),
-    ("neighbours", Some(Kind::Neighbours)),
-    ("filters", Some(Kind::Filters)),
-    ("holds", Some(Kind::Holds)),
-    ("all of them", Some(Kind::All)),
+/// What changes, and how; nothing in the quiet case.
+type Changing = Option<(Kind, Way)>;
+
+const CASES: [Changing; 10] = [
+    None,
+    Some((Kind::Prefixes, Way::PutAgain)),
+    Some((Kind::Prefixes, Way::ComeAndGo)),
+    Some((Kind::Tunnels, Way::ComeAndGo)),
+    Some((Kind::Neighbours, Way::PutAgain)),
+    Some((Kind::Filters, Way::PutAgain)),
+    Some((Kind::Filters, Way::ComeAndGo)),
+    Some((Kind::Holds, Way::ComeAndGo)),
+    Some((Kind::All, Way::PutAgain)),
+    Some((Kind::All, Way::ComeAndGo)),
 ];
+
+/// In the rows.
+const QUIET: &str = "quiet";
+const KEDGE: &str = "kedge";
+const SUBJECTS: [&str; 2] = [KEDGE, "rwlock"];
+const BLOCKED: &str = "blocked";
+const QUIET_BLOCKED: &str = "quiet blocked";
+const TO_QUIET: &str = "burst p99.9 to quiet";
+
+/// How the rate without loss is searched.
+const SEARCH: Settings = Settings {
+    precision: 0.02,
+    trials: 3,
+};
+/// Seconds of a trial.
+const TRIAL: f64 = 0.1;
+/// A trial in which the worker waited longer for its processor says more about who else was on the machine.
+const DISTURBANCE: Duration = Duration::from_micros(50);
+/// How often such a trial is had.
+const ATTEMPTS: usize = 5;
+/// How often the rate is lowered that loses something in longer trials.
+const LOWERED: usize = 8;
+
+fn name(changing: Changing) -> String {
+    changing.map_or_else(
+        || QUIET.to_owned(),
+        |(kind, way)| format!("{} {}", kind.name(), way.name()),
+    )
+}
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(
-        options.seconds > 0 && options.rounds > 0 && options.changes > 0 && options.prefixes > 0,
-        "--seconds, --rounds, --changes and --prefixes must be at least 1"
+        options.seconds > 0.0 && options.seconds <= 3600.0,
+        "--seconds {}: above 0 and at most 3600 is needed",
+        options.seconds
+    );
+    ensure!(
+        options.rounds > 0 && options.changes > 0 && options.prefixes > 0,
+        "--rounds, --changes and --prefixes must be at least 1"
+    );
+    ensure!(
+        (1..=100).contains(&options.load),
+        "--load {}: 1 to 100 is needed",
+        options.load
     );
     ensure!(
         core_affinity::get_core_ids().is_some_and(|cores| cores.len() > 1),
         "two cores are needed: one that forwards, one that changes tables"
     );
+    report::check_writable(options.json.as_deref())?;
     let load = report::line_of("/proc/loadavg");
     let (prefixes, seconds, rounds) = if options.quick {
-        (options.prefixes.min(100_000), 1, options.rounds.min(2))
+        (
+            options.prefixes.min(100_000),
+            options.seconds.min(1.0),
+            options.rounds.min(2),
+        )
     } else {
         (options.prefixes, options.seconds, options.rounds)
     };
     eprintln!("{prefixes} prefixes are put");
     let mut gateway = Gateway::new(Case::Encapsulate, prefixes, 1)?;
     gateway.put_link()?;
+    // Before anything is measured, so that all cases find the same tables.
+    gateway.ready()?;
     let packets = Packets::new(&gateway);
-    let capacity = capacity(&gateway, &packets);
-    eprintln!("the worker can do {:.2} Mpps", capacity / 1e6);
-    let mut rows = Rows::default();
-    rows.add(
-        "updates",
-        "as fast as it can",
-        "kedge",
-        prefixes,
-        "rate",
-        "Mpps",
-        &[capacity / 1e6],
-    );
-    for share in [0.5, 0.9] {
-        let mut table: Vec<(&str, &str, Vec<Seen>)> = Vec::new();
-        for round in 1..=rounds {
-            for subject in ["kedge", "rwlock"] {
-                for (name, kind) in CASES {
-                    eprintln!(
-                        "{:.0} % of the rate, round {round}/{rounds}: {subject}, {name}",
-                        share * 100.0
-                    );
-                    let seen = turn(
-                        &mut gateway,
-                        &packets,
-                        capacity * share,
+    let mut bench = Bench {
+        gateway,
+        packets,
+        changes_per_second: options.changes,
+        rows: Rows::default(),
+    };
+    let rate = bench.rate(f64::from(options.load) / 100.0, seconds)?;
+    let mut table: Vec<Line> = Vec::new();
+    for round in 1..=rounds {
+        for subject in SUBJECTS {
+            for changing in CASES {
+                report::progress(&format!("round {round}/{rounds}: {subject}, {}", name(changing)));
+                let seen = bench.turn(rate, subject, changing, seconds)?;
+                let line = |it: &&mut Line| (it.subject, it.changing) == (subject, changing);
+                match table.iter_mut().find(line) {
+                    Some(line) => line.seen.push(seen),
+                    None => table.push(Line {
                         subject,
-                        kind,
-                        options.changes,
-                        seconds,
-                    )?;
-                    match table.iter_mut().find(|row| (row.0, row.1) == (subject, name)) {
-                        Some(row) => row.2.push(seen),
-                        None => table.push((subject, name, vec![seen])),
-                    }
+                        changing,
+                        seen: vec![seen],
+                    }),
                 }
             }
         }
-        rows_of(&table, share, prefixes, &mut rows);
     }
-    gateway::finish(&rows, options.json.as_deref(), &load)
+    report::progress("");
+    rows_of(&table, prefixes, &mut bench.rows);
+    report::print(&summary(&table, &bench.rows, prefixes))?;
+    gateway::finish(&bench.rows, options.json.as_deref(), &load)
 }
 
-fn rows_of(table: &[(&str, &str, Vec<Seen>)], share: f64, prefixes: usize, rows: &mut Rows) {
-    for (subject, name, seen) in table {
-        let case = format!("{name}, at {:.0} %", share * 100.0);
-        let mut add = |metric: &str, unit: &str, of: &dyn Fn(&Seen) -> f64| {
-            let samples: Vec<f64> = seen.iter().map(of).collect();
-            rows.add("updates", &case, subject, prefixes, metric, unit, &samples);
+/// One case of one subject, over all rounds.
+struct Line {
+    subject: &'static str,
+    changing: Changing,
+    seen: Vec<Seen>,
+}
+
+impl Line {
+    /// That of the same subject in which nothing changes.
+    fn quiet<'a>(&self, table: &'a [Self]) -> Option<&'a Self> {
+        table
+            .iter()
+            .find(|it| it.subject == self.subject && it.changing.is_none())
+    }
+}
+
+fn rows_of(table: &[Line], prefixes: usize, rows: &mut Rows) {
+    for line in table {
+        let case = name(line.changing);
+        let mut add = |metric: &str, unit: &str, samples: &[f64]| {
+            rows.add("updates", &case, line.subject, prefixes, metric, unit, samples);
         };
-        add("changes", "1/s", &|it| it.changes as f64 / it.seconds);
-        add("offered", "Mpps", &|it| it.offered as f64 / it.seconds / 1e6);
-        add("lost", "packets", &|it| it.lost as f64);
-        add("blocked", "us/s", &|it| {
-            it.lost as f64 / it.offered.max(1) as f64 * 1e6
-        });
+        let of = |of: &dyn Fn(&Seen) -> f64| line.seen.iter().map(of).collect::<Vec<f64>>();
+        add("changes", "1/s", &of(&|it| it.changes as f64 / it.seconds));
+        add("offered", "Mpps", &of(&|it| it.offered as f64 / it.seconds / 1e6));
+        add("lost", "packets", &of(&|it| it.lost as f64));
+        add(BLOCKED, "us/s", &of(&Seen::blocked));
+        let waited = |it: &Seen| it.waited.as_secs_f64() * 1e6 / it.seconds.max(1e-9);
+        add("waited for a processor", "us/s", &of(&waited));
         for (metric, quantile) in [("burst p50", 0.5), ("burst p99", 0.99), ("burst p99.9", 0.999)] {
-            add(metric, "us", &|it| {
-                it.bursts.value_at_quantile(quantile) as f64 / 1000.0
+            add(metric, "us", &of(&|it| it.burst(quantile)));
+        }
+        let Some(quiet) = line.quiet(table) else {
+            continue;
+        };
+        // Of the same rounds, so that a noisy minute is noisy for both.
+        let blocked: Vec<f64> = quiet.seen.iter().map(Seen::blocked).collect();
+        add(QUIET_BLOCKED, "us/s", &blocked);
+        let pairs = line.seen.iter().zip(&quiet.seen);
+        let ratios: Vec<f64> = pairs
+            .map(|(it, quiet)| it.burst(0.999) / quiet.burst(0.999))
+            .collect();
+        add(TO_QUIET, "ratio", &ratios);
+    }
+}
+
+/// For people: what changes cost, beside no changes.
+fn summary(table: &[Line], rows: &Rows, prefixes: usize) -> String {
+    let mut text = format!(
+        "{:<28} {:<8} {:>14} {:>14} {:>16}   medians, us/s\n",
+        "changing", "subject", "blocked, quiet", "changing", "p99.9 to quiet"
+    );
+    for line in table {
+        let case = name(line.changing);
+        let of = |metric| {
+            rows.median(&case, line.subject, prefixes, metric)
+                .unwrap_or(f64::NAN)
+        };
+        text += &format!(
+            "{case:<28} {:<8} {:>14.1} {:>14.1} {:>16.2}\n",
+            line.subject,
+            of(QUIET_BLOCKED),
+            of(BLOCKED),
+            of(TO_QUIET)
+        );
+    }
+    text
+}
+
+impl Seen {
+    /// Effective blocked time, microseconds for each second.
+    fn blocked(&self) -> f64 {
+        self.lost as f64 / self.offered.max(1) as f64 * 1e6
+    }
+
+    /// Of the bursts' times, microseconds.
+    fn burst(&self, quantile: f64) -> f64 {
+        self.bursts.value_at_quantile(quantile).max(1) as f64 / 1000.0
+    }
+}
+
+/// A gateway, and what it has to forward.
+struct Bench {
+    gateway: Gateway,
+    packets: Packets,
+    changes_per_second: u64,
+    rows: Rows,
+}
+
+impl Bench {
+    /// The rate to offer: this share of what the quiet gateway forwards without loss; less where that loses something
+    /// in trials as long as the measurements.
+    fn rate(&mut self, share: f64, seconds: f64) -> anyhow::Result<f64> {
+        let capacity = capacity(&self.gateway, &self.packets);
+        report::settle(&format!("the worker can do {:.2} Mpps", capacity / 1e6));
+        let found = {
+            let mut search = Search::new(SEARCH, capacity * 1.5, capacity * 0.8, |rate| {
+                let seen = self.undisturbed(rate, TRIAL.min(seconds))?;
+                let loss = seen.lost as f64 / seen.offered.max(1) as f64;
+                report::progress(&format!("{:.2} Mpps: {} lost", rate / 1e6, seen.lost));
+                Ok(Trial {
+                    offered: seen.offered as f64 / seen.seconds.max(1e-9),
+                    loss,
+                    starved: false,
+                })
             });
+            search.find(0.0)?
+        };
+        ensure!(
+            found.rate > 0.0,
+            "the quiet gateway loses packets at any rate: this machine is too busy"
+        );
+        report::settle(&format!(
+            "without loss the quiet gateway does {:.2} Mpps",
+            found.rate / 1e6
+        ));
+        let mut rate = found.rate * share;
+        for _ in 0..LOWERED {
+            let mut clean = 0;
+            for _ in 0..SEARCH.trials {
+                clean += usize::from(self.undisturbed(rate, seconds)?.lost == 0);
+            }
+            if clean > SEARCH.trials / 2 {
+                break;
+            }
+            rate *= 0.9;
+            report::settle(&format!("it loses some in {seconds} s: {:.2} Mpps", rate / 1e6));
         }
-        if let Some((_, _, quiet)) = table.iter().find(|row| (row.0, row.1) == (*subject, "quiet")) {
-            // Within a round, so that a noisy minute is noisy for both.
-            let p = |it: &Seen| it.bursts.value_at_quantile(0.999).max(1) as f64;
-            let ratios: Vec<f64> = seen
-                .iter()
-                .zip(quiet)
-                .map(|(it, quiet)| p(it) / p(quiet))
-                .collect();
-            rows.add(
-                "updates",
-                &case,
-                subject,
-                prefixes,
-                "burst p99.9 to quiet",
-                "ratio",
-                &ratios,
-            );
+        let prefixes = self.gateway.prefixes.len();
+        for (metric, rate) in [
+            ("most", capacity),
+            ("without loss", found.rate),
+            ("offered to all", rate),
+        ] {
+            self.rows
+                .add("updates", "rates", KEDGE, prefixes, metric, "Mpps", &[rate / 1e6]);
         }
+        Ok(rate)
+    }
+
+    /// The quiet gateway for so many seconds; again, if others had the worker's processor meanwhile.
+    fn undisturbed(&mut self, rate: f64, seconds: f64) -> anyhow::Result<Seen> {
+        let mut seen = self.turn(rate, KEDGE, None, seconds)?;
+        for _ in 1..ATTEMPTS {
+            if seen.lost == 0 || seen.waited <= DISTURBANCE {
+                break;
+            }
+            seen = self.turn(rate, KEDGE, None, seconds)?;
+        }
+        Ok(seen)
+    }
+
+    /// One case for so many seconds; prefixes are as they were afterwards.
+    fn turn(&mut self, rate: f64, subject: &str, changing: Changing, seconds: f64) -> anyhow::Result<Seen> {
+        let Self {
+            gateway,
+            packets,
+            changes_per_second,
+            ..
+        } = self;
+        let mut publisher = gateway.publisher();
+        let lock = RwLock::new(gateway.compiler.snapshot());
+        let source = if subject == KEDGE { None } else { Some(&lock) };
+        let factory = publisher.factory();
+        let stop = AtomicBool::new(false);
+        let mut changes = 0;
+        let seen = std::thread::scope(|scope| -> anyhow::Result<Seen> {
+            let worker = scope.spawn(|| {
+                pin(1);
+                let source = source.map_or_else(|| Source::Published(factory.subscribe()), Source::Locked);
+                forward(source, packets, rate, &stop)
+            });
+            pin(0);
+            let mut random = Random::new(21);
+            let start = Instant::now();
+            let outcome = (|| -> anyhow::Result<()> {
+                while start.elapsed().as_secs_f64() < seconds {
+                    let due = start.elapsed().as_secs_f64() * *changes_per_second as f64;
+                    let Some((kind, way)) = changing.filter(|_| (changes as f64) < due) else {
+                        std::thread::sleep(Duration::from_micros(50));
+                        continue;
+                    };
+                    let transaction = gateway.changes(kind, way, TRANSACTION, &mut random)?;
+                    changes += transaction.entries() as u64;
+                    let mut guard = source.map(RwLock::write);
+                    let snapshot = gateway.compiler.apply(&transaction)?;
+                    match &mut guard {
+                        Some(guard) => **guard = snapshot,
+                        None => publisher.publish(snapshot),
+                    }
+                }
+                Ok(())
+            })();
+            stop.store(true, Ordering::Relaxed);
+            let seen = worker
+                .join()
+                .map_err(|_| anyhow::anyhow!("the worker has failed"))?;
+            outcome.and(seen)
+        })?;
+        gateway.settle()?;
+        Ok(Seen { changes, ..seen })
     }
 }
 
@@ -213,57 +428,6 @@ fn capacity(gateway: &Gateway, packets: &Packets) -> f64 {
     count as f64 / start.elapsed().as_secs_f64()
 }
 
-fn turn(
-    gateway: &mut Gateway,
-    packets: &Packets,
-    rate: f64,
-    subject: &str,
-    kind: Option<Kind>,
-    changes_per_second: u64,
-    seconds: u64,
-) -> anyhow::Result<Seen> {
-    let mut publisher = gateway.publisher();
-    let lock = RwLock::new(gateway.compiler.snapshot());
-    let source = if subject == "kedge" { None } else { Some(&lock) };
-    let factory = publisher.factory();
-    let stop = AtomicBool::new(false);
-    let mut changes = 0;
-    let seen = std::thread::scope(|scope| -> anyhow::Result<Seen> {
-        let worker = scope.spawn(|| {
-            pin(1);
-            let source = source.map_or_else(|| Source::Published(factory.subscribe()), Source::Locked);
-            forward(source, packets, rate, &stop)
-        });
-        pin(0);
-        let mut random = Random::new(21);
-        let start = Instant::now();
-        let outcome = (|| -> anyhow::Result<()> {
-            while start.elapsed() < Duration::from_secs(seconds) {
-                let due = start.elapsed().as_secs_f64() * changes_per_second as f64;
-                let Some(kind) = kind.filter(|_| (changes as f64) < due) else {
-                    std::thread::sleep(Duration::from_micros(50));
-                    continue;
-                };
-                let transaction = gateway.changes(kind, TRANSACTION, &mut random);
-                changes += transaction.entries() as u64;
-                let mut guard = source.map(RwLock::write);
-                let snapshot = gateway.compiler.apply(&transaction)?;
-                match &mut guard {
-                    Some(guard) => **guard = snapshot,
-                    None => publisher.publish(snapshot),
-                }
-            }
-            Ok(())
-        })();
-        stop.store(true, Ordering::Relaxed);
-        let seen = worker
-            .join()
-            .map_err(|_| anyhow::anyhow!("the worker has failed"))?;
-        outcome.and(seen)
-    })?;
-    Ok(Seen { changes, ..seen })
-}
-
 /// A worker whose packets arrive at `rate` a second.
 fn forward(mut source: Source<'_>, packets: &Packets, rate: f64, stop: &AtomicBool) -> anyhow::Result<Seen> {
     let mut pool = Pool::new(2 * BURST);
@@ -275,7 +439,9 @@ fn forward(mut source: Source<'_>, packets: &Packets, rate: f64, stop: &AtomicBo
         bursts: Histogram::new(3)?,
         changes: 0,
         seconds: 0.0,
+        waited: Duration::ZERO,
     };
+    let waited = processes::waited();
     let (mut taken, mut at) = (0u64, 0);
     let start = Instant::now();
     while !stop.load(Ordering::Relaxed) {
@@ -323,6 +489,7 @@ fn forward(mut source: Source<'_>, packets: &Packets, rate: f64, stop: &AtomicBo
         seen.offered = arrived;
         seen.seconds = now.as_secs_f64();
     }
+    seen.waited = processes::waited().saturating_sub(waited);
     Ok(seen)
 }
 
