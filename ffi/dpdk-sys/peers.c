@@ -94,7 +94,8 @@ int dpdk_lpm6_lookup(const struct rte_lpm6 *lpm, const uint8_t (*addresses)[16],
 	return rte_lpm6_lookup_bulk_func(lpm, (void *)(uintptr_t)addresses, next_hops, count);
 }
 
-struct rte_hash *dpdk_hash_create(const char *name, uint32_t entries, int node)
+struct rte_hash *dpdk_hash_create(const char *name, uint32_t entries, int node,
+				  int lock_free)
 {
 	/* No hash function: DPDK's choice, which is CRC where the processor has it. */
 	struct rte_hash_parameters parameters = {
@@ -102,6 +103,7 @@ struct rte_hash *dpdk_hash_create(const char *name, uint32_t entries, int node)
 		.entries = entries,
 		.key_len = sizeof(uint64_t),
 		.socket_id = node,
+		.extra_flag = lock_free ? RTE_HASH_EXTRA_FLAGS_RW_CONCURRENCY_LF : 0,
 	};
 
 	rte_errno = ENOMEM;
@@ -118,11 +120,14 @@ int dpdk_hash_add(struct rte_hash *hash, uint64_t key, uintptr_t value)
 	return rte_hash_add_key_data(hash, &key, (void *)value);
 }
 
-int dpdk_hash_delete(struct rte_hash *hash, uint64_t key)
+int dpdk_hash_delete(struct rte_hash *hash, uint64_t key, int lock_free)
 {
 	int32_t position = rte_hash_del_key(hash, &key);
 
-	return position < 0 ? position : 0;
+	if (position < 0)
+		return position;
+	/* Nobody looks up meanwhile: there is no reader to wait for. */
+	return lock_free ? rte_hash_free_key_with_position(hash, position) : 0;
 }
 
 int dpdk_hash_lookup(const struct rte_hash *hash, const uint64_t *const *keys, uint32_t count,

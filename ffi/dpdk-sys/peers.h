@@ -49,11 +49,14 @@ int dpdk_lpm6_delete(struct rte_lpm6 *lpm, const uint8_t (*prefix)[16], uint8_t 
 int dpdk_lpm6_lookup(const struct rte_lpm6 *lpm, const uint8_t (*addresses)[16],
 		     int32_t *next_hops, uint32_t count);
 
-/* Keys of eight octets. */
-struct rte_hash *dpdk_hash_create(const char *name, uint32_t entries, int node);
+/*
+ * Keys of eight octets. With `lock_free`, one thread may look up while another changes
+ * the table; who deletes must say so too, when no thread looks up.
+ */
+struct rte_hash *dpdk_hash_create(const char *name, uint32_t entries, int node, int lock_free);
 void dpdk_hash_free(struct rte_hash *hash);
 int dpdk_hash_add(struct rte_hash *hash, uint64_t key, uintptr_t value);
-int dpdk_hash_delete(struct rte_hash *hash, uint64_t key);
+int dpdk_hash_delete(struct rte_hash *hash, uint64_t key, int lock_free);
 /* A bit of `hits` for each key that is there; only then is its value written. */
 int dpdk_hash_lookup(const struct rte_hash *hash, const uint64_t *const *keys, uint32_t count,
 		     uint64_t *hits, uintptr_t *values);

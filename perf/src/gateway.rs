@@ -10,7 +10,7 @@ use anyhow::Context;
 use ipnet::Ipv6Net;
 use kedge_dataplane::flow::Builder;
 use kedge_dataplane::pipeline::{Limits, Pipeline};
-use kedge_dataplane::snapshot::{Compiler, PortDescription, Publisher, TableLimits};
+use kedge_dataplane::snapshot::{Compiler, PortDescription, Publisher, Snapshot, TableLimits};
 use kedge_dataplane::stage::ipv4;
 use kedge_dataplane::tunnel::outer::Shown;
 use kedge_dataplane::tunnel::{gre, gtpu};
@@ -19,7 +19,7 @@ use kedge_dataplane_api::model::{
     Encapsulation, Gre, GtpU, NextHop, PrefixEntry, Sender, Source, SourcePath, Tunnel,
 };
 
-pub(crate) use changes::{Kind, Way};
+pub(crate) use changes::{Kind, Pool, Way, with_reserve};
 pub(crate) use flows::Flows;
 
 use crate::fib::shapes::{Prefix, Random, Shape};
@@ -242,6 +242,18 @@ impl Gateway {
     /// The first version, published.
     pub(crate) fn publisher(&self) -> Publisher {
         Publisher::new(self.compiler.snapshot())
+    }
+
+    /// Puts all prefixes on hold; a version in which they are.
+    pub(crate) fn hold_all(&mut self) -> anyhow::Result<Snapshot> {
+        for prefixes in self.prefixes.chunks(1000) {
+            let hold = |prefix: &Prefix| (net(*prefix), entry(NextHop::Hold { maximum_ms: 0 }));
+            self.compiler.apply(&Transaction {
+                put_prefixes: prefixes.iter().map(hold).collect(),
+                ..Transaction::default()
+            })?;
+        }
+        Ok(self.compiler.snapshot())
     }
 
     /// A frame of this case for a prefix chosen at random.

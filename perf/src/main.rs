@@ -20,6 +20,7 @@ mod huge_pages;
 mod instructions;
 mod latency;
 mod memory;
+mod peer_memory;
 mod pipeline;
 mod plot;
 mod processes;

@@ -27,7 +27,8 @@ fn tables_answer_and_refuse() {
     .unwrap();
     fib(&eal);
     lpm(&eal);
-    hash(&eal);
+    hash(&eal, false);
+    hash(&eal, true);
     what_cannot_be_made(&eal);
     memory_is_given_back(&eal);
     drop(eal);
@@ -176,9 +177,10 @@ fn lpm(eal: &Eal) {
     assert_eq!(full, Some(PeerError::Full));
 }
 
-fn hash(eal: &Eal) {
+fn hash(eal: &Eal, lock_free: bool) {
     let config = HashConfig {
         entries: 128,
+        lock_free,
         ..HashConfig::default()
     };
     let mut hash = HashTable::new(eal, &config).unwrap();
@@ -212,6 +214,11 @@ fn hash(eal: &Eal) {
     assert_eq!(unequal, Err(BurstError::Unequal { keys: 4, results: 3 }));
     let long = hash.lookup_burst(&pointers[..65], &mut [0; 65]);
     assert_eq!(long, Err(BurstError::TooLong { keys: 65, most: 64 }));
+    // The place of what is gone is used again, however often.
+    for n in 1..1000 {
+        hash.add(n, 0).unwrap();
+        hash.delete(n).unwrap();
+    }
     let full = (1..=128).find_map(|n| hash.add(n, 0).err());
     assert_eq!(full, Some(PeerError::Full));
 }
@@ -283,6 +290,7 @@ fn what_cannot_be_made(eal: &Eal) {
         name: "large".to_owned(),
         entries: 1 << 26,
         numa_node: None,
+        lock_free: false,
     };
     assert_eq!(HashTable::new(eal, &large).unwrap_err(), none);
 }

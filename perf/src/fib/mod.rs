@@ -12,10 +12,10 @@ use std::path::PathBuf;
 
 use anyhow::ensure;
 use clap::Args;
-use dpdk::{Eal, EalConfig, HugePages};
+use dpdk::Eal;
 use kedge_dataplane::fib::{Method, Table};
 
-use crate::huge_pages::Loan;
+use crate::peer_memory::PeerMemory;
 use crate::report;
 use crate::rows::Rows;
 use shapes::{Prefix, Random, Shape};
@@ -46,33 +46,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let mut rows = Rows::default();
     // Peers take up to two GiB for one table, and give it back before the next.
     let mib: u32 = if options.quick { 1536 } else { 3584 };
-    let loan = Loan::of(mib as usize + 64);
-    if loan.is_none() {
+    let memory = PeerMemory::start(mib)?;
+    if !memory.is_huge() {
         eprintln!("there are no huge pages for the peers: their figures are worse than they could be");
     }
-    let eal = Eal::init(&EalConfig {
-        program: "kedge-perf".to_owned(),
-        file_prefix: format!("kedge-perf-{}", std::process::id()),
-        huge_pages: if loan.is_some() {
-            HugePages::Use
-        } else {
-            HugePages::Never
-        },
-        memory_mib: mib,
-        max_simd_bits: Some(512),
-        log_level: dpdk::LogLevel::Alert,
-        extra: if loan.is_some() {
-            vec!["--in-memory".to_owned()]
-        } else {
-            Vec::new()
-        },
-        ..EalConfig::default()
-    })?;
     for (shape, count) in cases(options.quick) {
-        case(&eal, shape, count, options.rounds, &mut rows)?;
+        case(memory.eal(), shape, count, options.rounds, &mut rows)?;
     }
-    drop(eal);
-    drop(loan);
+    drop(memory);
     println!("{}", rows.table());
     match &options.json {
         Some(path) => rows.write(path, &load),

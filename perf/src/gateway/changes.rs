@@ -104,6 +104,11 @@ impl Pool {
         }
     }
 
+    /// Those that are there.
+    pub(crate) fn there(&self) -> &[usize] {
+        &self.there
+    }
+
     /// `count` of those that are there, all different, or as many as there are.
     pub(crate) fn some(&self, count: usize, random: &mut Random) -> Vec<usize> {
         let count = count.min(self.there.len());

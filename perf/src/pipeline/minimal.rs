@@ -1,11 +1,11 @@
 //! The least that any forwarder does, on DPDK's table.
 
+use dpdk::Eal;
 use dpdk::peers::{Fib6, FibLookup, RoutesConfig};
-use dpdk::{Eal, EalConfig, HugePages};
 
 use super::{BURST, Packets};
 use crate::fib::shapes::Prefix;
-use crate::huge_pages::Loan;
+use crate::peer_memory::PeerMemory;
 
 /// MiB for the table: 100,000 /64s take 512.
 const MEMORY_MIB: u32 = 768;
@@ -14,11 +14,8 @@ const MOST_GROUPS: u32 = 600_000;
 /// Octets of a buffer.
 const BUFFER: usize = 384;
 
-/// DPDK, and what its memory is.
-pub(super) struct Minimal {
-    eal: Eal,
-    _loan: Option<Loan>,
-}
+/// DPDK.
+pub(super) struct Minimal(PeerMemory);
 
 /// One table, and buffers for a burst.
 pub(super) struct Table<'a> {
@@ -29,31 +26,12 @@ pub(super) struct Table<'a> {
 
 impl Minimal {
     pub(super) fn start() -> anyhow::Result<Self> {
-        let loan = Loan::of(MEMORY_MIB as usize + 64);
-        let eal = Eal::init(&EalConfig {
-            program: "kedge-perf".to_owned(),
-            file_prefix: format!("kedge-perf-{}", std::process::id()),
-            huge_pages: if loan.is_some() {
-                HugePages::Use
-            } else {
-                HugePages::Never
-            },
-            memory_mib: MEMORY_MIB,
-            max_simd_bits: Some(512),
-            log_level: dpdk::LogLevel::Alert,
-            extra: if loan.is_some() {
-                vec!["--in-memory".to_owned()]
-            } else {
-                Vec::new()
-            },
-            ..EalConfig::default()
-        })?;
-        Ok(Self { eal, _loan: loan })
+        PeerMemory::start(MEMORY_MIB).map(Self)
     }
 
     /// DPDK itself.
     pub(super) fn eal(&self) -> Eal {
-        self.eal.clone()
+        self.0.eal().clone()
     }
 
     /// A table with these prefixes, if it can hold them.
@@ -69,7 +47,7 @@ impl Minimal {
             tbl8s: groups,
             numa_node: None,
         };
-        let mut fib = Fib6::new(&self.eal, &config).ok()?;
+        let mut fib = Fib6::new(self.0.eal(), &config).ok()?;
         for (next_hop, (bits, length)) in (1..).zip(prefixes) {
             fib.add(*bits, *length, next_hop).ok()?;
         }

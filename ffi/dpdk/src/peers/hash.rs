@@ -16,15 +16,19 @@ pub struct HashConfig {
     pub entries: u32,
     /// The NUMA node to take the memory from; `None`: any.
     pub numa_node: Option<u32>,
+    /// Whether it is of the kind that may be looked up in while it changes
+    /// (`RTE_HASH_EXTRA_FLAGS_RW_CONCURRENCY_LF`), which takes longer to do either.
+    pub lock_free: bool,
 }
 
 impl Default for HashConfig {
-    /// 65 536 entries, on any node.
+    /// 65 536 entries, on any node, not lock-free.
     fn default() -> Self {
         Self {
             name: "hash".to_owned(),
             entries: 1 << 16,
             numa_node: None,
+            lock_free: false,
         }
     }
 }
@@ -32,10 +36,12 @@ impl Default for HashConfig {
 /// DPDK's `rte_hash`: from keys of eight octets to values of a pointer's size,
 /// hashed by CRC where the processor computes one.
 ///
-/// Made for one writer and no reader at the same time, which is its fastest kind.
+/// Made for one writer and no reader at the same time, which is its fastest kind, unless told otherwise; used so
+/// here in either case, so that what is deleted has no reader to wait for.
 #[derive(Debug)]
 pub struct HashTable {
     hash: NonNull<dpdk_sys::rte_hash>,
+    lock_free: bool,
     eal: Eal,
 }
 
@@ -62,13 +68,20 @@ impl HashTable {
         let control = eal.control();
         // SAFETY: EAL is initialised (`eal`), the lock keeps other control
         // operations out, and the name is copied.
-        let hash =
-            unsafe { dpdk_sys::dpdk_hash_create(name.as_ptr(), config.entries, node(config.numa_node)) };
+        let hash = unsafe {
+            dpdk_sys::dpdk_hash_create(
+                name.as_ptr(),
+                config.entries,
+                node(config.numa_node),
+                config.lock_free.into(),
+            )
+        };
         let reason = Errno::last();
         drop(control);
         let hash = NonNull::new(hash).ok_or_else(|| PeerError::creating(&config.name, reason))?;
         Ok(Self {
             hash,
+            lock_free: config.lock_free,
             eal: eal.clone(),
         })
     }
@@ -89,8 +102,8 @@ impl HashTable {
     /// # Errors
     /// [`PeerError::Missing`] if it is not there, or [`PeerError::Refused`].
     pub fn delete(&mut self, key: u64) -> Result<(), PeerError> {
-        // SAFETY: as in `add`.
-        let status = unsafe { dpdk_sys::dpdk_hash_delete(self.hash.as_ptr(), key) };
+        // SAFETY: as in `add`; so nobody reads the place that a lock-free table uses again.
+        let status = unsafe { dpdk_sys::dpdk_hash_delete(self.hash.as_ptr(), key, self.lock_free.into()) };
         Errno::check(status).map_err(PeerError::changing)?;
         Ok(())
     }
