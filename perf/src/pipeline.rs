@@ -5,11 +5,14 @@
 //! put into their buffers just before, as a device would; what that takes is not
 //! counted. Their prefixes are chosen at random over all.
 //!
+//! `hold` and `release`: packets that begin to wait, and that wait no more.
+//!
 //! The peer in the same run, `rte_fib6-minimal`, is the least that any forwarder
 //! does: read the destination, look it up in `rte_fib6`, count the hop, write the
 //! link-layer addresses. It checks nothing, counts nothing, and cannot be changed
 //! while it runs.
 
+mod holding;
 mod minimal;
 
 use std::path::PathBuf;
@@ -38,6 +41,14 @@ pub(crate) struct Options {
     /// Samples of each case.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
+    /// Prefixes installed, several with commas.
+    #[arg(
+        long,
+        default_value = "1,10000,100000,1000000",
+        value_delimiter = ',',
+        value_name = "COUNT"
+    )]
+    prefixes: Vec<usize>,
     /// Up to 100,000 prefixes.
     #[arg(long)]
     quick: bool,
@@ -102,11 +113,21 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(options.rounds > 0, "--rounds must be at least 1");
     let load = report::line_of("/proc/loadavg");
     let mut rows = Rows::default();
-    let sizes: &[usize] = if options.quick {
-        &[1, 10_000, 100_000]
-    } else {
-        &[1, 10_000, 100_000, 1_000_000]
-    };
+    let wrong = options
+        .prefixes
+        .iter()
+        .find(|count| !(1..=1_000_000).contains(*count));
+    ensure!(
+        wrong.is_none(),
+        "--prefixes {}: 1 to 1000000 can be had",
+        wrong.copied().unwrap_or_default()
+    );
+    report::check_writable(options.json.as_deref())?;
+    let sizes = options.prefixes.iter().copied();
+    let sizes: Vec<usize> = sizes
+        .filter(|count| !options.quick || *count <= 100_000)
+        .collect();
+    let sizes = sizes.as_slice();
     let minimal = minimal::Minimal::start();
     let wanted = |name: &str| options.only.as_ref().is_none_or(|only| only == name);
     for case in Case::ALL.into_iter().filter(|case| wanted(case.name())) {
@@ -126,6 +147,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
                 options.rounds,
                 &mut rows,
             )?;
+        }
+    }
+    if wanted(holding::HOLD) || wanted(holding::RELEASE) {
+        for count in sizes {
+            eprintln!("hold and release with {count} prefixes");
+            holding::measure(*count, options.rounds, &mut rows)?;
         }
     }
     match &minimal {
@@ -235,8 +262,9 @@ fn turn(pipeline: &mut Pipeline, snapshot: &Snapshot, packets: &Packets, pool: &
     (cycles, forwarded)
 }
 
-/// VPP on a machine of this kind, clocks per packet, medians, at 1, 10,000, 100,000 and a million
-/// routes; tunnels for the other two.
+/// The columns of [`VPP`]: routes, or tunnels.
+const VPP_SIZES: [usize; 4] = [1, 10_000, 100_000, 1_000_000];
+/// VPP on a machine of this kind, clocks per packet, medians.
 const VPP: [(Case, [Option<f64>; 4]); 11] = [
     (Case::Plain, [Some(253.0), Some(375.0), Some(985.0), Some(1598.0)]),
     (Case::Encapsulate, [Some(323.0), Some(1458.0), None, None]),
@@ -259,7 +287,9 @@ fn summary(rows: &Rows, sizes: &[usize]) {
     );
     for (case, theirs) in VPP {
         let one = rows.median(case.name(), "kedge", 1, "total").unwrap_or(f64::NAN);
-        for (count, theirs) in sizes.iter().zip(theirs) {
+        for count in sizes {
+            let column = VPP_SIZES.iter().position(|size| size == count);
+            let theirs = column.and_then(|at| theirs.get(at).copied().flatten());
             let Some(ours) = rows.median(case.name(), "kedge", *count, "total") else {
                 continue;
             };
