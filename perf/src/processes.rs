@@ -164,6 +164,24 @@ impl Process {
         Ok((process, input, output))
     }
 
+    /// Starts `program`, to be told things; what it says goes to `log`.
+    pub(crate) fn start_told(
+        name: &'static str,
+        program: &Path,
+        arguments: &[String],
+        log: &Path,
+    ) -> anyhow::Result<(Self, ChildStdin)> {
+        let file = create(log)?;
+        let mut command = command(program, arguments, log);
+        command
+            .stdin(Stdio::piped())
+            .stdout(file.try_clone()?)
+            .stderr(file);
+        let mut process = Self::spawn(name, command, program, log)?;
+        let input = process.child.stdin.take().context("no standard input")?;
+        Ok((process, input))
+    }
+
     fn spawn(name: &'static str, mut command: Command, program: &Path, log: &Path) -> anyhow::Result<Self> {
         let child = command
             .spawn()
@@ -192,8 +210,12 @@ impl Process {
 
     /// What it printed, for errors.
     pub(crate) fn said(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        format!("{} said:\n{}", self.name, text.trim_end())
+        format!("{} said:\n{}", self.name, self.printed().trim_end())
+    }
+
+    /// What it printed to its log.
+    pub(crate) fn printed(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// What the scheduler has given so far to the thread whose name begins so, or to the main thread.

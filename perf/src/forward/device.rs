@@ -1,12 +1,14 @@
 //! A device under test on its core, and the generator that drives it from another.
 
 use std::path::Path;
+use std::process::ChildStdin;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
 
 use super::Case;
+use super::busy::{Books, Spent};
 use crate::frames::Template;
 use crate::generator::{Generator, Order, Outcome, Setup};
 use crate::processes::{Process, Scheduled, Scratch};
@@ -167,6 +169,7 @@ pub(crate) struct Session {
     // In the order in which they end.
     generator: Generator,
     device: Process,
+    books: Books,
     _scratch: Scratch,
     thread: &'static str,
     /// A worker that sleeps waits each time it wakes: that is its own latency, not a disturbance.
@@ -183,17 +186,18 @@ impl Session {
     pub(crate) fn start(bed: &Bed, subject: &Subject) -> anyhow::Result<Self> {
         let scratch = Scratch::new()?;
         let directory = scratch.path();
-        let (device, template) = match subject {
+        let (device, books, template) = match subject {
             Subject::Testpmd(mode) => {
-                let device = testpmd(bed, *mode, directory)?;
-                (device, tables::plain([2, 0, 0, 0, 0, 1]))
+                let (device, orders) = testpmd(bed, *mode, directory)?;
+                (device, Books::Testpmd(orders), tables::plain([2, 0, 0, 0, 0, 1]))
             }
             Subject::Kedge { case, prefixes, poll } => {
                 let mut device = kedge(bed, *case, *poll, *prefixes, directory)?;
                 let api = directory.join("run/dataplane.sock");
                 device.wait_for(&api)?;
                 let template = tables::program(&api, *case, *prefixes).with_context(|| device.said())?;
-                (device, template)
+                let books = Books::of_kedge(&api)?;
+                (device, books, template)
             }
         };
         let mut device = device;
@@ -203,6 +207,7 @@ impl Session {
         Ok(Self {
             generator,
             device,
+            books,
             _scratch: scratch,
             thread: subject.thread(),
             sleeps: matches!(
@@ -255,15 +260,23 @@ impl Session {
         Ok((device.max(generator), outcome))
     }
 
+    /// What the thread that forwards has spent on packets so far.
+    pub(crate) fn spent(&mut self) -> anyhow::Result<Spent> {
+        self.books.spent(&self.device)
+    }
+
     /// What the scheduler has given to the thread that forwards.
     pub(crate) fn worker(&self) -> anyhow::Result<Scheduled> {
         self.device.scheduled(Some(self.thread))
     }
 }
 
-fn testpmd(bed: &Bed, mode: Mode, directory: &Path) -> anyhow::Result<Process> {
+fn testpmd(bed: &Bed, mode: Mode, directory: &Path) -> anyhow::Result<(Process, ChildStdin)> {
     let core = bed.device_core;
     let arguments = [
+        // A line at a time, or what it tells would wait for more.
+        "-oL",
+        "dpdk-testpmd",
         "--lcores",
         &format!("0@{core},1@{core}"),
         "--no-pci",
@@ -280,13 +293,14 @@ fn testpmd(bed: &Bed, mode: Mode, directory: &Path) -> anyhow::Result<Process> {
         "--total-num-mbufs=8192",
         &format!("--forward-mode={}", mode.argument()),
         "--burst=64",
-        // It ends when there is no terminal, unless it has something to print from time to time.
-        "--stats-period",
-        "3600",
+        "--record-core-cycles",
+        "--auto-start",
+        // It is asked what it has counted.
+        "--interactive",
     ]
     .map(str::to_owned);
     let log = directory.join("testpmd.log");
-    Process::start("dpdk-testpmd", Path::new("dpdk-testpmd"), &arguments, &log)
+    Process::start_told("dpdk-testpmd", Path::new("stdbuf"), &arguments, &log)
 }
 
 /// The gateway: one worker.

@@ -1,5 +1,6 @@
 //! `kedge-perf forward`: packets per second through one gateway on one core.
 
+mod busy;
 mod device;
 mod search;
 
@@ -23,6 +24,8 @@ const BENCH: &str = "forward";
 const STARVED: f64 = 0.95;
 /// What each device is measured by.
 const METRICS: [&str; 3] = ["throughput", "pdr", "ndr"];
+/// And what its thread spends on a packet, by its own count: with the ring kept full, and at the rate without loss.
+const BUSY: [&str; 2] = ["busy", "busy at ndr"];
 
 /// Options of `kedge-perf forward`.
 #[derive(Args)]
@@ -201,6 +204,8 @@ pub(crate) struct Rates {
     pub(crate) ndr: Option<Found>,
     /// The part of the trials that others on the machine disturbed, percent.
     pub(crate) disturbed: f64,
+    /// Cycles for a packet, in the order of [`BUSY`].
+    busy: [Option<f64>; 2],
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -295,10 +300,12 @@ pub(crate) fn rates(
         latencies: false,
     };
     let mut throughputs = Vec::new();
+    let before = session.spent()?;
     for _ in 0..trials.trials {
         throughputs.push(session.trial(order(None))?.received_rate());
     }
     let throughput = report::median(throughputs.into_iter());
+    let busy = session.spent()?.each_since(before);
     let settings = Settings {
         precision: trials.precision,
         trials: trials.trials,
@@ -330,11 +337,18 @@ pub(crate) fn rates(
         None
     };
     drop(search);
+    let mut busy_at_ndr = None;
+    if let Some(ndr) = ndr.filter(|ndr| ndr.rate > 0.0) {
+        let before = session.spent()?;
+        session.trial(order(Some(ndr.rate)))?;
+        busy_at_ndr = session.spent()?.each_since(before);
+    }
     Ok(Rates {
         throughput,
         pdr,
         ndr,
         disturbed: session.disturbed(),
+        busy: [busy, busy_at_ndr],
     })
 }
 
@@ -370,6 +384,13 @@ fn rows(subjects: &[Subject], measured: &[Vec<Rates>]) -> Rows {
         for metric in METRICS {
             let samples: Vec<f64> = rates.iter().map(|rates| rates.metric(metric) / 1e6).collect();
             rows.add(BENCH, case, &name, subject.prefixes(), metric, "Mpps", &samples);
+        }
+        for (at, metric) in BUSY.into_iter().enumerate() {
+            let samples: Vec<f64> = rates
+                .iter()
+                .filter_map(|rates| rates.busy.get(at).copied()?)
+                .collect();
+            rows.add(BENCH, case, &name, subject.prefixes(), metric, "cycles", &samples);
         }
         let disturbed: Vec<f64> = rates.iter().map(|rates| rates.disturbed).collect();
         rows.add(
@@ -416,14 +437,14 @@ fn ratio(metric: &str, peer: &str) -> String {
 /// For people: a line for each device, medians.
 fn table(subjects: &[Subject], rows: &Rows) -> String {
     let mut text = format!(
-        "{:<28} {:>10} {:>8} {:>8}   PDR as a ratio to testpmd in the same round\n",
-        "Mpps, medians", "throughput", "PDR", "NDR"
+        "{:<28} {:>10} {:>8} {:>8} {:>8}   PDR as a ratio to testpmd in the same round\n",
+        "Mpps, medians", "throughput", "PDR", "NDR", "cycles"
     );
     for subject in subjects {
         let of =
             |metric: &str| rows.median(subject.case().name(), &subject.name(), subject.prefixes(), metric);
         text += &format!("{:<28}", describe(subject));
-        for (metric, width) in METRICS.into_iter().zip([10, 8, 8]) {
+        for (metric, width) in METRICS.into_iter().chain(["busy"]).zip([10, 8, 8, 8]) {
             text += &format!(" {:>width$.2}", of(metric).unwrap_or_default());
         }
         for mode in Mode::ALL {
