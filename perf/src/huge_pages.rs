@@ -1,12 +1,21 @@
 //! Huge pages for the time of a bench, given back when it ends.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::processes::when_interrupted;
 
 const COUNT: &str = "/proc/sys/vm/nr_hugepages";
 /// Size of those that are asked for.
 const MIB_EACH: usize = 2;
+
+/// MiB lent to this run, in all.
+static LENT: AtomicUsize = AtomicUsize::new(0);
+
+/// How many MiB of huge pages this run has asked for, and got.
+pub(crate) fn lent_mib() -> usize {
+    LENT.load(Ordering::Relaxed)
+}
 
 /// As many huge pages as there were before, once this is dropped or we are interrupted.
 pub(crate) struct Loan {
@@ -24,6 +33,7 @@ impl Loan {
         if std::fs::write(COUNT, wanted.to_string()).is_err() || read()? < wanted {
             return None;
         }
+        LENT.fetch_add(mib, Ordering::Relaxed);
         when_interrupted(move || give_back(before));
         Some(loan)
     }

@@ -19,6 +19,7 @@ mod handover;
 mod huge_pages;
 mod instructions;
 mod latency;
+mod machine;
 mod memory;
 mod peer_memory;
 mod pipeline;

@@ -10,6 +10,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use crate::machine::Machine;
 use crate::report;
 
 /// One measurement: the least, the median and the most of its samples.
@@ -43,11 +44,15 @@ pub(crate) struct Rows(pub(crate) Vec<Row>);
 #[derive(Debug, Serialize)]
 struct Run {
     command: String,
+    /// Of the working directory when the bench ended.
     commit: String,
-    processor: String,
-    kernel: String,
     dpdk: String,
+    /// What made this program, and with which profile.
+    compiler: &'static str,
+    #[serde(flatten)]
+    machine: Machine,
     load_average_before: String,
+    load_average_after: String,
 }
 
 impl Rows {
@@ -113,10 +118,11 @@ impl Rows {
         let run = Run {
             command: command(),
             commit: commit(),
-            processor: report::processor(),
-            kernel: report::line_of("/proc/sys/kernel/osrelease"),
             dpdk: dpdk_version(),
+            compiler: env!("KEDGE_PERF_COMPILER"),
+            machine: Machine::here(),
             load_average_before: load_average_before.to_owned(),
+            load_average_after: report::line_of("/proc/loadavg"),
         };
         let mut text = String::from("[\n");
         for (at, row) in self.0.iter().enumerate() {

@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Turns of each subject.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
+    /// Prefixes in the table of each shape, several with commas; other numbers for each shape, if not given.
+    #[arg(long, value_delimiter = ',', value_name = "COUNT")]
+    prefixes: Vec<usize>,
     /// Smaller tables only, in less than a minute.
     #[arg(long)]
     quick: bool,
@@ -42,6 +45,16 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(options.rounds > 0, "--rounds must be at least 1");
+    let wrong = options
+        .prefixes
+        .iter()
+        .find(|count| !(100..=1_000_000).contains(*count));
+    ensure!(
+        wrong.is_none(),
+        "--prefixes {}: 100 to 1000000 can be had",
+        wrong.copied().unwrap_or_default()
+    );
+    report::check_writable(options.json.as_deref())?;
     let load = report::line_of("/proc/loadavg");
     let mut rows = Rows::default();
     // Peers take up to two GiB for one table, and give it back before the next.
@@ -50,7 +63,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if !memory.is_huge() {
         eprintln!("there are no huge pages for the peers: their figures are worse than they could be");
     }
-    for (shape, count) in cases(options.quick) {
+    let cases = if options.prefixes.is_empty() {
+        cases(options.quick)
+    } else {
+        let counts = options.prefixes.iter().copied();
+        counts
+            .flat_map(|count| Shape::ALL.map(|shape| (shape, count)))
+            .collect()
+    };
+    for (shape, count) in cases {
         case(memory.eal(), shape, count, options.rounds, &mut rows)?;
     }
     drop(memory);

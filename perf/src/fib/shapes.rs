@@ -19,8 +19,8 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
-    #[cfg(test)]
-    const ALL: [Self; 4] = [Self::Pools, Self::SparsePools, Self::Scattered, Self::Transit];
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Pools, Self::SparsePools, Self::Scattered, Self::Transit];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
