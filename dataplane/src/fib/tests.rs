@@ -1,3 +1,5 @@
+mod concurrent;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipnet::Ipv6Net;
