@@ -217,7 +217,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Puts the prefix of the core link, on which the neighbours are that [`Gateway::changes`] makes.
+    /// Puts the prefix of the core link, on which the neighbours are that changes are made.
     pub(crate) fn put_link(&mut self) -> anyhow::Result<()> {
         let port = PORTS[CORE].to_owned();
         self.compiler.apply(&Transaction {

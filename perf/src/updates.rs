@@ -166,7 +166,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     };
     eprintln!("{prefixes} prefixes are put");
     let mut gateway = Gateway::new(Case::Encapsulate, prefixes, 1)?;
-    gateway.put_link()?;
     // Before anything is measured, so that all cases find the same tables.
     gateway.ready()?;
     let packets = Packets::new(&gateway);

@@ -187,6 +187,7 @@ impl Gateway {
     /// Makes the tables ready for changes, if they are not.
     pub(crate) fn ready(&mut self) -> anyhow::Result<()> {
         if self.moving.is_none() {
+            self.put_link()?;
             let moving = self.make_ready(&mut Random::new(17))?;
             self.moving = Some(moving);
         }
