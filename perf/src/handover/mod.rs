@@ -331,7 +331,8 @@ impl Measurement {
             .map(|it| (it.felt.waited * BUFFER) as f64 / f64::from(1 << 20))
             .collect();
         add(&case, "buffers at peak", "MiB", &mebibytes);
-        let some: Vec<&Sample> = self.samples.iter().filter(|it| it.felt.waited > 1).collect();
+        // Few come out together, whatever the pace is.
+        let some: Vec<&Sample> = self.samples.iter().filter(|it| it.felt.waited > 1000).collect();
         let released: Vec<f64> = some.iter().map(|it| it.felt.released_rate / 1e6).collect();
         add(&case, "release", "Mpps", &released);
         let its = lines
