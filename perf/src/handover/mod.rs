@@ -27,6 +27,8 @@ use crate::report::{self, progress, settle};
 use crate::rows::Rows;
 use scene::{BUFFER, MOST_HELD, Scene};
 
+/// Packets that come out together whatever the pace is: of so few there is no rate.
+const FEW: u64 = 1000;
 /// In the rows.
 const BENCH: &str = "handover";
 /// Seconds. A switch in which the generator was away for longer says more about who else was on the machine: what
@@ -331,8 +333,7 @@ impl Measurement {
             .map(|it| (it.felt.waited * BUFFER) as f64 / f64::from(1 << 20))
             .collect();
         add(&case, "buffers at peak", "MiB", &mebibytes);
-        // Few come out together, whatever the pace is.
-        let some: Vec<&Sample> = self.samples.iter().filter(|it| it.felt.waited > 1000).collect();
+        let some: Vec<&Sample> = self.samples.iter().filter(|it| it.felt.waited > FEW).collect();
         let released: Vec<f64> = some.iter().map(|it| it.felt.released_rate / 1e6).collect();
         add(&case, "release", "Mpps", &released);
         let its = lines
@@ -389,7 +390,7 @@ mod tests {
             received: 97,
             silences: vec![(20_000_000, 10)],
             delays: vec![(1_000_000, 1), (19_000_000, 9)],
-            waited: 10,
+            waited: 2000,
             released_rate: 1e6,
             ..Felt::default()
         };
@@ -405,7 +406,7 @@ mod tests {
         assert_eq!(of("path end 20 ms", "lost"), 3.0);
         assert_eq!(of("path end 20 ms", "release"), 1.0);
         assert_eq!(of("path end 20 ms", "line rate"), 5.0);
-        assert_eq!(of("path end 20 ms", "buffers at peak"), 0.023);
+        assert_eq!(of("path end 20 ms", "buffers at peak"), 4.517);
         assert_eq!(of("path end 20 ms silence", "p50").round(), 20.0);
         assert_eq!(of("path end 20 ms delay", "max").round(), 19.0);
     }
