@@ -2,7 +2,7 @@
 //!
 //! What changed in the last moments before a crash was not stored, and a busy disk makes long moments. Then a CMD knows a node
 //! where it was before its last move, until its MAAR renews the registration, which may take most of a lifetime; were the
-//! node to move meanwhile, the anchor that was forgotten would never be told. So each MAAR is asked at once, by one Update
+//! node to move meanwhile, the anchor that was forgotten would never be told. So each MAAR is asked, by one Update
 //! Notification about all its nodes. Registrations that were known all along change nothing; of two MAARs that both
 //! believe in a node, the one has it to which it attached last. Each is sent three times, for nobody acknowledges it; should all be
 //! lost, the renewals come in their own time. MAARs are asked one after the other, as their nodes take time to be heard.

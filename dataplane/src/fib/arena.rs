@@ -180,7 +180,7 @@ impl Drop for Memory {
             // It can only fail if the range were not mapped.
             let _ = nix::sys::mman::munmap(self.base.cast(), self.lines * WORDS * 8);
         }
-        // SAFETY: `base` is from `alloc_zeroed` with the layout of as many lines; nobody refers to it, as above.
+        // SAFETY: `base` is from `alloc_zeroed` with the layout of as many lines; nobody refers to it, for all do by borrows of `self`.
         #[allow(unsafe_code)]
         #[cfg(miri)]
         unsafe {

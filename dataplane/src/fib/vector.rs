@@ -257,7 +257,7 @@ unsafe fn lookup(memory: &Memory, root: u32, jumps: Jumps, keys: &[u128], result
     unsafe { lanes.search(buckets, fans, short) };
     for from in (0..count).step_by(EIGHT) {
         // SAFETY: `found` has LANES places, and `from` is a multiple of eight below `count`, which is at most that. Of
-        // `results` as many places are written as there are, as above.
+        // `results` only the places below `count` are written: the mask has a bit for each of those and for no other.
         unsafe {
             let found = _mm256_loadu_si256(lanes.found.as_ptr().add(from).cast());
             _mm256_mask_storeu_epi32(results.as_mut_ptr().add(from).cast(), valid(count, from), found);

@@ -81,7 +81,7 @@ struct Lease<T> {
 // SAFETY: it owns the entries that it points to, as a box would, and gives no access to them itself; the pool is locked.
 #[allow(unsafe_code)]
 unsafe impl<T: Send> Send for Lease<T> {}
-// SAFETY: as above.
+// SAFETY: through a shared reference it gives nobody the entries, and what else it has, the lock of the pool guards.
 #[allow(unsafe_code)]
 unsafe impl<T: Sync> Sync for Lease<T> {}
 
@@ -135,7 +135,7 @@ pub(super) struct Chunks<T> {
 // SAFETY: the entries are reached as if they were in `leases`, which are `Send` and `Sync` where T is both.
 #[allow(unsafe_code)]
 unsafe impl<T: Send + Sync> Send for Chunks<T> {}
-// SAFETY: as above.
+// SAFETY: a shared reference only reads the entries, which nobody writes meanwhile: `chunk_mut` needs `self` alone, and T is `Sync`.
 #[allow(unsafe_code)]
 unsafe impl<T: Send + Sync> Sync for Chunks<T> {}
 
