@@ -1,4 +1,6 @@
-//! Whether packet memory comes from huge pages.
+//! Whether packet memory comes from huge pages, and the heap.
+
+pub mod heap;
 
 use std::fs;
 use std::path::Path;

@@ -22,7 +22,7 @@ mod assemble;
 mod control;
 mod events;
 mod frame_mbuf;
-mod huge_pages;
+pub mod huge_pages;
 mod metrics;
 mod path_mtu;
 mod port;

@@ -52,6 +52,10 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         println!("{}: ok", arguments.config.display());
         return Ok(());
     }
+    let never = kedge_config::HugePages::Never;
+    if config.dataplane.as_ref().is_some_and(|it| it.huge_pages != never) {
+        kedge_dataplane::huge_pages::heap::move_to_huge_pages();
+    }
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&arguments.log))
         .with_writer(std::io::stderr)

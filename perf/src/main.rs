@@ -73,6 +73,10 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    // As the daemon has it. Whoever counts instructions counts those of the program that was started.
+    if !matches!(arguments.command, Command::Instructions(_) | Command::Generate) {
+        kedge_dataplane::huge_pages::heap::move_to_huge_pages();
+    }
     session::enter();
     match arguments.command {
         Command::Fib(options) => fib::run(&options),

@@ -5,19 +5,19 @@
 //! forwarded.
 
 mod flow;
+mod prefix_map;
 mod transaction;
 
 pub use flow::{
     Direction, FILTER_NAME_OCTETS, Filter, FilterAction, Meter, MeterRates, PortRange, Selector,
     TrafficClass, Yellow,
 };
+pub use prefix_map::{PrefixKey, PrefixMap};
 pub use transaction::{Before, Transaction};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::num::NonZeroU32;
-
-use ipnet::Ipv6Net;
 
 /// EUI-48.
 pub type LinkLayerAddress = [u8; 6];
@@ -30,7 +30,7 @@ pub type LinkLayerAddress = [u8; 6];
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
     /// The forwarding table.
-    pub prefixes: BTreeMap<Ipv6Net, PrefixEntry>,
+    pub prefixes: PrefixMap<PrefixEntry>,
     /// Tunnels by id; 0 is none.
     pub tunnels: BTreeMap<u32, Tunnel>,
     /// Resolved neighbours by port and address.

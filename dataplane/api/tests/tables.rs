@@ -1,14 +1,14 @@
 //! Tables, their differences and their form on the wire.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{
     Direction, DiscardReason, Encapsulation, Filter, FilterAction, Gre, GtpU, LinkLayerAddress, Meter,
-    MeterRates, NextHop, PduSession, PortRange, PrefixEntry, Selector, Sender, Source, SourcePath, Tables,
-    TrafficClass, Transaction, Tunnel, Yellow,
+    MeterRates, NextHop, PduSession, PortRange, PrefixEntry, PrefixMap, Selector, Sender, Source, SourcePath,
+    Tables, TrafficClass, Transaction, Tunnel, Yellow,
 };
 use kedge_dataplane_api::proto;
 use proptest::prelude::*;
@@ -222,7 +222,7 @@ fn tables() -> impl Strategy<Value = Tables> {
     )
         .prop_map(
             |(prefixes, tunnels, neighbours, local_addresses, filters, meters)| Tables {
-                prefixes,
+                prefixes: prefixes.into_iter().collect(),
                 tunnels,
                 neighbours,
                 local_addresses,
@@ -609,7 +609,7 @@ fn what_is_wrong_with_a_filter_or_a_meter_is_named() {
 #[test]
 fn an_empty_replacement_is_not_nothing() {
     let nothing = Tables {
-        prefixes: BTreeMap::new(),
+        prefixes: PrefixMap::default(),
         local_addresses: BTreeSet::new(),
         ..Tables::default()
     };

@@ -15,6 +15,7 @@ mod flows;
 mod holds;
 mod neighbours;
 mod tunnels;
+mod warm;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{
-    self, Before, DiscardReason, PrefixEntry, Sender, SourcePath, Tables, Transaction,
+    self, Before, DiscardReason, PrefixEntry, PrefixKey, Sender, SourcePath, Tables, Transaction,
 };
 
 use super::check::{ApplyError, Have, TableLimits, check, tunnels_of};
@@ -100,8 +101,8 @@ pub struct Compiler {
     peers: BTreeMap<Ipv6Net, u32>,
     /// Peer and index of every tunnel with a TEID: of most there is one.
     teids: HashMap<u32, Vec<(Ipv6Addr, u32)>>,
-    /// By remote address, to find those that a change of the routes concerns.
-    paths: BTreeMap<Ipv6Addr, KnownPath>,
+    /// By remote address, as a number, to find those that a change of the routes concerns.
+    paths: BTreeMap<u128, KnownPath>,
     path_indexes: Indexes,
     /// What routers said of the paths to peers; outlives the tunnels.
     path_mtus: PathMtus,
@@ -239,6 +240,7 @@ impl Compiler {
     /// # Errors
     /// The transaction is refused as a whole. (`expected_generation` is for the caller to compare.)
     pub fn apply(&mut self, transaction: &Transaction) -> Result<Snapshot, ApplyError> {
+        self.warm(transaction);
         let have = Have {
             workers: self.workers,
             tables: &self.tables,
@@ -285,14 +287,16 @@ impl Compiler {
         for prefix in holds {
             self.follow_hold(prefix, now);
         }
-        touched.keys.sort_unstable();
-        touched.keys.dedup();
+        touched.keys.sort_unstable_by_key(|key| PrefixKey(*key));
+        touched.keys.dedup_by_key(|key| PrefixKey(*key));
         for prefix in &touched.keys {
             self.compile_key(*prefix);
         }
         for key in &touched.keys {
-            let within = self.paths.range(key.network()..=key.broadcast());
-            unresolved.extend(within.map(|(remote, _)| *remote));
+            let within = self
+                .paths
+                .range(u128::from(key.network())..=u128::from(key.broadcast()));
+            unresolved.extend(within.map(|(remote, _)| Ipv6Addr::from(*remote)));
         }
         for remote in unresolved {
             self.resolve_path(remote);

@@ -188,7 +188,7 @@ fn tables() -> impl Strategy<Value = Tables> {
                 .chain((20u32..).zip(keys).map(|(id, it)| (id, gre::tunnel(it))))
                 .collect();
             Tables {
-                prefixes,
+                prefixes: prefixes.into_iter().collect(),
                 tunnels,
                 neighbours,
                 local_addresses,

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 
-use super::{Filter, LinkLayerAddress, Meter, PrefixEntry, Tables, Tunnel};
+use super::{Filter, LinkLayerAddress, Meter, PrefixEntry, PrefixKey, PrefixMap, Tables, Tunnel};
 
 /// Changes that a data plane carries out together or not at all.
 ///
@@ -47,7 +47,7 @@ impl Transaction {
     /// What turns `have` into `want`, for a data plane at any generation.
     #[must_use]
     pub fn between(have: &Tables, want: &Tables) -> Self {
-        let (delete_prefixes, put_prefixes) = difference(&have.prefixes, &want.prefixes);
+        let (delete_prefixes, put_prefixes) = difference_of_prefixes(&have.prefixes, &want.prefixes);
         let (delete_tunnels, put_tunnels) = difference(&have.tunnels, &want.tunnels);
         let (delete_neighbours, put_neighbours) = difference(&have.neighbours, &want.neighbours);
         let (delete_filters, put_filters) = difference(&have.filters, &want.filters);
@@ -120,28 +120,52 @@ pub struct Before {
     pub tunnels: Vec<(u32, Option<Tunnel>)>,
 }
 
-/// Deletes and puts, and says what was there.
-fn change<K: Ord + Copy, V: Clone>(
-    table: &mut BTreeMap<K, V>,
+/// A table of the two largest.
+trait Map<K, V>: Default + IntoIterator<Item = (K, V)> {
+    fn put(&mut self, key: K, value: V) -> Option<V>;
+    fn take(&mut self, key: &K) -> Option<V>;
+}
+
+impl<V> Map<Ipv6Net, V> for PrefixMap<V> {
+    fn put(&mut self, key: Ipv6Net, value: V) -> Option<V> {
+        self.insert(key, value)
+    }
+
+    fn take(&mut self, key: &Ipv6Net) -> Option<V> {
+        self.remove(key)
+    }
+}
+
+impl<V> Map<u32, V> for BTreeMap<u32, V> {
+    fn put(&mut self, key: u32, value: V) -> Option<V> {
+        self.insert(key, value)
+    }
+
+    fn take(&mut self, key: &u32) -> Option<V> {
+        self.remove(key)
+    }
+}
+
+/// Deletes and puts, and says what was there, ordered by `order`.
+fn change<K: Copy, V: Clone, O: Ord>(
+    table: &mut impl Map<K, V>,
     replace: bool,
     delete: &[K],
     put: &[(K, V)],
+    order: impl Fn(K) -> O,
 ) -> Vec<(K, Option<V>)> {
     let mut before = Vec::with_capacity(delete.len() + put.len());
     if replace {
-        before.extend(
-            std::mem::take(table)
-                .into_iter()
-                .map(|(key, was)| (key, Some(was))),
-        );
+        let all = std::mem::take(table).into_iter();
+        before.extend(all.map(|(key, was)| (key, Some(was))));
     }
-    before.extend(delete.iter().map(|key| (*key, table.remove(key))));
+    before.extend(delete.iter().map(|key| (*key, table.take(key))));
     for (key, value) in put {
-        before.push((*key, table.insert(*key, value.clone())));
+        before.push((*key, table.put(*key, value.clone())));
     }
     // What was there first counts: it is the first of its key.
-    before.sort_by_key(|(key, _)| *key);
-    before.dedup_by_key(|(key, _)| *key);
+    before.sort_by_key(|(key, _)| order(*key));
+    before.dedup_by_key(|(key, _)| order(*key));
     before
 }
 
@@ -156,12 +180,14 @@ impl Tables {
                 replace,
                 &transaction.delete_prefixes,
                 &transaction.put_prefixes,
+                PrefixKey,
             ),
             tunnels: change(
                 &mut self.tunnels,
                 replace,
                 &transaction.delete_tunnels,
                 &transaction.put_tunnels,
+                |id| id,
             ),
         };
         if replace {
@@ -205,5 +231,21 @@ fn difference<K: Ord + Clone, V: PartialEq + Clone>(
         .filter(|(key, value)| have.get(*key) != Some(*value))
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
+    (delete, put)
+}
+
+/// The same of prefixes. Only what differs is put in order.
+fn difference_of_prefixes(
+    have: &PrefixMap<PrefixEntry>,
+    want: &PrefixMap<PrefixEntry>,
+) -> (Vec<Ipv6Net>, Vec<(Ipv6Net, PrefixEntry)>) {
+    let gone = have.unordered().filter(|(prefix, _)| !want.contains_key(prefix));
+    let mut delete: Vec<Ipv6Net> = gone.map(|(prefix, _)| *prefix).collect();
+    delete.sort_unstable_by_key(|prefix| PrefixKey(*prefix));
+    let come = want
+        .unordered()
+        .filter(|(prefix, entry)| have.get(prefix) != Some(*entry));
+    let mut put: Vec<(Ipv6Net, PrefixEntry)> = come.map(|(prefix, entry)| (*prefix, entry.clone())).collect();
+    put.sort_unstable_by_key(|(prefix, _)| PrefixKey(*prefix));
     (delete, put)
 }

@@ -95,7 +95,7 @@ impl Compiler {
         let tunnel = self.peers.get(&key).and_then(|id| self.tunnels.get(id));
         let index = match tunnel {
             Some(tunnel) => tunnel.index,
-            None if self.paths.contains_key(&remote) => PEER_OF_OTHERS,
+            None if self.paths.contains_key(&remote.into()) => PEER_OF_OTHERS,
             None => NO_MATCH,
         };
         self.set_peer_key(key, index);
@@ -148,26 +148,26 @@ impl Compiler {
             index: indexes.take(),
             tunnels: 0,
         };
-        let path = self.paths.entry(remote).or_insert_with(new);
+        let path = self.paths.entry(remote.into()).or_insert_with(new);
         path.tunnels += 1;
         path.index
     }
 
     pub(super) fn release_path(&mut self, remote: Ipv6Addr) {
-        let Some(path) = self.paths.get_mut(&remote) else {
+        let Some(path) = self.paths.get_mut(&remote.into()) else {
             return;
         };
         path.tunnels = path.tunnels.saturating_sub(1);
         if path.tunnels == 0 {
             self.snapshot.paths.set(path.index, Path::default());
             self.path_indexes.give(path.index);
-            self.paths.remove(&remote);
+            self.paths.remove(&remote.into());
         }
     }
 
     /// Finds the way to a peer.
     pub(super) fn resolve_path(&mut self, remote: Ipv6Addr) {
-        let Some(known) = self.paths.get(&remote) else {
+        let Some(known) = self.paths.get(&remote.into()) else {
             return;
         };
         let route = self.routes.get(self.fib.lookup(remote.into()));
@@ -207,7 +207,7 @@ impl Compiler {
     /// A router says that the path to `remote` takes packets of `mtu` octets. The snapshot that says so too, of
     /// the same generation; `None` if that is no news, or no tunnel leads there.
     pub fn learn_path_mtu(&mut self, remote: Ipv6Addr, mtu: u16, now: Instant) -> Option<Snapshot> {
-        let in_force = self.snapshot.paths.get(self.paths.get(&remote)?.index).mtu;
+        let in_force = self.snapshot.paths.get(self.paths.get(&remote.into())?.index).mtu;
         if mtu >= in_force || !self.path_mtus.learn(remote, mtu, now) {
             return None;
         }
@@ -227,7 +227,7 @@ impl Compiler {
         }
         let snapshot = self.commit();
         let in_force = |remote: Ipv6Addr| {
-            let index = self.paths.get(&remote)?.index;
+            let index = self.paths.get(&remote.into())?.index;
             Some(self.snapshot.paths.get(index).mtu)
         };
         let forgotten = forgotten.into_iter().map(|remote| (remote, in_force(remote)));
@@ -237,9 +237,10 @@ impl Compiler {
     /// The path to every peer: its MTU in force, octets, and until when that counts if a router has said so.
     pub fn paths(&self) -> impl Iterator<Item = (Ipv6Addr, u16, Option<Instant>)> + '_ {
         self.paths.iter().map(|(remote, path)| {
+            let remote = Ipv6Addr::from(*remote);
             let mtu = self.snapshot.paths.get(path.index).mtu;
-            let learned = self.path_mtus.get(*remote).filter(|learned| learned.mtu == mtu);
-            (*remote, mtu, learned.map(|learned| learned.until))
+            let learned = self.path_mtus.get(remote).filter(|learned| learned.mtu == mtu);
+            (remote, mtu, learned.map(|learned| learned.until))
         })
     }
 
