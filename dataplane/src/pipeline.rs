@@ -297,10 +297,14 @@ impl Pipeline {
             ArrayVec::<u128, { 2 * BURST }>::new(),
             ArrayVec::<u128, BURST>::new(),
         );
+        // Filters hang off both ends; off an access link it counts what the source may be.
+        let filters = snapshot.flows.any;
+        let mut halves = filters;
         for note in notes.iter() {
             keys.push(note.packet.destination);
             if note.checked {
                 sources.push(note.packet.source);
+                halves |= note.origin == Origin::Wire;
             }
         }
         // There is room for both keys of every packet.
@@ -314,6 +318,12 @@ impl Pipeline {
             snapshot.routes.prefetch(*result);
         }
         let (destinations, sources) = results.split_at(notes.len());
+        for result in if filters { destinations } else { &[] } {
+            snapshot.routes.prefetch_source(*result);
+        }
+        for result in if halves { sources } else { &[] } {
+            snapshot.routes.prefetch_source(*result);
+        }
         let mut local = false;
         for result in destinations {
             let route = snapshot.routes.get(*result);

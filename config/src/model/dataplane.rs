@@ -19,7 +19,7 @@ pub struct Dataplane {
     /// one tunnel have in common. Without effect where one worker runs. Default `auto`.
     #[serde(default)]
     pub redistribute: Redistribute,
-    /// Default `auto`: used when there are some.
+    /// Of packets: default `auto`, used when there are some. Tables are in the kernel's transparent ones, unless `never`.
     #[serde(default)]
     pub huge_pages: HugePages,
     /// Packet memory of the process in MiB, 64..=65536. Default 128.

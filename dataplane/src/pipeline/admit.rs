@@ -38,8 +38,7 @@ impl Pipeline {
         let mut hop = route.hop();
         if access {
             // BCP 38: only what the binding allows, from the node that has it.
-            let source = snapshot.routes.get(source);
-            let rule = source.source();
+            let rule = snapshot.routes.source(source).rule();
             let from = |port: u8, address: LinkLayerAddress| {
                 usize::from(port) == lane.port && address == lane.source_link_layer
             };
@@ -60,9 +59,12 @@ impl Pipeline {
                 _ => return Err(DropReason::SourceNotBound.into()),
             }
             self.counters.stage(Stage::SourceChecked, 1);
-            snapshot
-                .prefix_traffic
-                .from(self.worker, source.counter(), packet.length, self.now);
+            snapshot.prefix_traffic.from(
+                self.worker,
+                snapshot.routes.get(source).counter(),
+                packet.length,
+                self.now,
+            );
         }
         if hop == Hop::LOCAL {
             self.local(snapshot, lane.view())
@@ -123,7 +125,6 @@ impl Pipeline {
         tunnel: u32,
     ) -> Result<Step, Refusal> {
         let packet = &lane.packet;
-        let source = snapshot.routes.get(source);
         let invalid = |address| {
             is_multicast(address) || is_link_local(address) || is_never_on_the_wire(address) || address == 0
         };
@@ -162,9 +163,11 @@ impl Pipeline {
         if from_anchored {
             // Where the node is it was counted for it.
             let traffic = &snapshot.passing_traffic;
-            traffic.from(self.worker, source.counter(), packet.length);
+            let from = snapshot.routes.get(source);
+            traffic.from(self.worker, from.counter(), packet.length);
             // We serve the node, which is behind the peer, and another gateway anchors the prefix.
-            if let Some(onward) = source.onward()
+            if from.goes_by_some()
+                && let Some(onward) = snapshot.routes.source(source).onward()
                 && hop != Hop::LOCAL
             {
                 hop = onward;
@@ -240,22 +243,24 @@ pub(super) struct InnerPacket {
 
 impl InnerPacket {
     #[inline]
-    pub(super) fn of(snapshot: &Snapshot, route: Entry, source: Entry, tunnel: u32) -> Self {
+    pub(super) fn of(snapshot: &Snapshot, route: Entry, source: u32, tunnel: u32) -> Self {
         let is_old_way = |hop: Hop| {
             hop.after()
                 .is_some_and(|index| snapshot.afters.get(index).first == tunnel)
         };
-        let hop = source.hop();
+        let hop = snapshot.routes.get(source).hop();
+        // Not asked of most packets, and in another place.
+        let half = || snapshot.routes.source(source);
         Self {
             for_served: route.goes_by(tunnel),
             for_arrived: is_old_way(route.hop()),
             from_anchored: hop == Hop::by_tunnel(tunnel)
                 // The node is between two gateways: what it sent by the old one is on its way.
-                || hop == Hop::HOLD && source.is_refused()
+                || hop == Hop::HOLD && half().is_refused()
                 // Or has come home.
                 || is_old_way(hop)
                 // Or what is sent to it waits, or goes another way meanwhile.
-                || source.comes_by(tunnel),
+                || half().comes_by(tunnel),
         }
     }
 

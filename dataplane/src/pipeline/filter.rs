@@ -174,7 +174,7 @@ impl Verdict {
 pub(super) fn question(snapshot: &Snapshot, note: &Note, destination: u32, source: Option<u32>) -> Question {
     let mut question = Question::default();
     if let Some(source) = source
-        && from_node(note.origin, snapshot.routes.get(source))
+        && from_node(snapshot, note.origin, source)
     {
         question.from = Some(snapshot.routes.filters(source));
     }
@@ -192,10 +192,11 @@ pub(super) fn question(snapshot: &Snapshot, note: &Note, destination: u32, sourc
 /// The same of a packet that an error quotes: where it came from is not known any more, so its source counts if it is a node's.
 pub(super) fn question_of_quoted(snapshot: &Snapshot, destination: u32, source: u32) -> Question {
     let of = |index: u32| Some(snapshot.routes.filters(index));
-    let from = snapshot.routes.get(source);
-    let hop = snapshot.routes.get(destination).hop();
+    let routes = &snapshot.routes;
+    let hop = routes.get(destination).hop();
+    let is_node = !routes.source(source).is_refused() || is_of_node(routes.get(source).hop());
     Question {
-        from: of(source).filter(|_| !from.is_refused() || is_of_node(from.hop())),
+        from: of(source).filter(|_| is_node),
         to: of(destination).filter(|_| is_of_node(hop)),
         transit: hop != Hop::LOCAL,
     }
@@ -213,10 +214,10 @@ fn is_of_node(hop: Hop) -> bool {
 /// Whether a packet with this source comes from a node, so far as the tables know. Whether it may is
 /// decided later; if not, no filter is asked for anything.
 #[inline]
-fn from_node(origin: Origin, source: Entry) -> bool {
+fn from_node(snapshot: &Snapshot, origin: Origin, source: u32) -> bool {
     match origin {
-        Origin::Wire | Origin::Flow(0) => !source.is_refused(),
-        Origin::Tunnel(_) | Origin::Flow(_) => is_of_node(source.hop()),
+        Origin::Wire | Origin::Flow(0) => !snapshot.routes.source(source).is_refused(),
+        Origin::Tunnel(_) | Origin::Flow(_) => is_of_node(snapshot.routes.get(source).hop()),
         Origin::Own | Origin::Held => false,
     }
 }

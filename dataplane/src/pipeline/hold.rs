@@ -306,8 +306,8 @@ fn is_behind_prefix<T>(held: &Queues<T>, route: Entry, hop: Hop) -> bool {
 #[inline(never)]
 pub(super) fn by_tables(snapshot: &Snapshot, origin: Origin, route: Entry, source: u32) -> Hop {
     let here = route.hop();
-    let source = snapshot.routes.get(source);
-    let elsewhere = match (origin, source.source()) {
+    let source = snapshot.routes.source(source);
+    let elsewhere = match (origin, source.rule()) {
         _ if here == Hop::LOCAL => None,
         (Origin::Flow(0), SourceRule::Tunnel { tunnel, .. }) => Some(Hop::by_tunnel(tunnel)),
         (Origin::Flow(tunnel), _) if source.comes_by(tunnel) => source.onward(),
@@ -369,10 +369,10 @@ fn must_go_on_waiting(snapshot: &Snapshot, note: &Note) -> bool {
 
 /// Whether what a packet was waiting for has become known.
 fn is_known<F: Frame>(snapshot: &Snapshot, note: &Note, frame: &F) -> bool {
-    let route = |address| snapshot.routes.get(snapshot.fib.lookup(address));
-    let source = route(note.packet.source);
+    let source = snapshot.fib.lookup(note.packet.source);
     if let Origin::Tunnel(tunnel) = note.origin {
-        return InnerPacket::of(snapshot, route(note.packet.destination), source, tunnel).is_expected()
+        let route = snapshot.routes.get(snapshot.fib.lookup(note.packet.destination));
+        return InnerPacket::of(snapshot, route, source, tunnel).is_expected()
             || filtered_into(snapshot, note.packet.source, tunnel);
     }
     if snapshot.ports.get(note.port).is_none_or(|port| !port.access) {
@@ -380,7 +380,7 @@ fn is_known<F: Frame>(snapshot: &Snapshot, note: &Note, frame: &F) -> bool {
         let tunnel = key.and_then(|index| snapshot.tunnels.at(index));
         return tunnel.is_some_and(|it| u128::from_be_bytes(it.remote) == note.packet.source);
     }
-    match source.source() {
+    match snapshot.routes.source(source).rule() {
         SourceRule::Refused | SourceRule::Behind { .. } => false,
         SourceRule::Native {
             port,

@@ -186,7 +186,7 @@ fn way_of(snapshot: &Snapshot, inner: &[u8]) -> Option<u32> {
         snapshot.fib.lookup(packet.source),
     );
     let route = snapshot.routes.get(destination);
-    let by_source = match snapshot.routes.get(source).source() {
+    let by_source = match snapshot.routes.source(source).rule() {
         SourceRule::Tunnel { tunnel, .. } => Some(tunnel),
         SourceRule::Behind { onward, .. } => onward,
         SourceRule::Refused | SourceRule::Native { .. } => None,

@@ -4,26 +4,36 @@
 //! index, which the forwarding table of the same version leads to; the old one is
 //! used again when no version that leads to it is held any more. So one array
 //! serves all versions, and a change costs one entry.
+//!
+//! What packets *to* a prefix need is in one array, and what else is asked of those *from* it in another: with a million prefixes a
+//! packet's route is in no cache, and of a table of half the size there is less that is not.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::types::{LinkLayerAddress, NextHop, Route, SourceRule};
 use crate::fib::{Memory, WORDS, prefetch};
 use crate::flow::List;
 use crate::versions::{Token, Versions};
 
-/// Words of a route: half a cache line.
-const ROUTE: usize = 4;
-/// That of its filters, which is read only where there are some.
-const FILTERS: usize = 3;
-/// Lines that are reserved for routes: 2 GiB of addresses, 64 million routes. Only what is used takes memory.
-const LINES: usize = if cfg!(miri) { 1 << 10 } else { 1 << 25 };
+/// Words of each half of a route: a quarter of a cache line.
+const HALF: usize = 2;
+/// That of its filters, in the half of the source; it is read only where there are some.
+const FILTERS: usize = 1;
+/// Lines that are reserved for each half of the routes: 1 GiB of addresses, 64 million routes. Only what is used takes memory.
+const LINES: usize = if cfg!(miri) { 1 << 10 } else { 1 << 24 };
+
+/// Both halves, by the same index.
+#[derive(Debug)]
+struct Halves {
+    to: Memory,
+    from: Memory,
+}
 
 /// What the indexes of one version of the forwarding table mean. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Routes {
-    memory: Arc<Memory>,
+    halves: Arc<Halves>,
     _held: Token,
 }
 
@@ -32,33 +42,74 @@ impl Routes {
     #[inline]
     #[must_use]
     pub fn get(&self, index: u32) -> Entry {
-        let [next_hop, source, numbers, _] = self.memory.group::<ROUTE>(index as usize);
-        Entry {
-            next_hop: Hop(next_hop.load(Ordering::Relaxed)),
-            source: source.load(Ordering::Relaxed),
-            numbers: numbers.load(Ordering::Relaxed),
-        }
+        self.halves.entry(index)
     }
 
-    /// The filters of the prefix whose route this is. They are in the same half line.
+    /// What packets from the prefix have to be like, whose route this is.
+    #[inline]
+    #[must_use]
+    pub fn source(&self, index: u32) -> SourceEntry {
+        self.halves.source(index)
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn route(&self, index: u32) -> Route {
+        route(self.get(index), self.source(index))
+    }
+
+    /// The filters of the prefix whose route this is. They are where its source is.
     #[inline]
     #[must_use]
     pub fn filters(&self, index: u32) -> List {
-        List::unpack(word(&self.memory, index, FILTERS).load(Ordering::Relaxed))
+        self.halves.filters(index)
     }
 
     /// Asks the processor for a route that [`Routes::get`] will be asked for.
     #[inline]
     pub fn prefetch(&self, index: u32) {
-        prefetch(self.memory.group::<ROUTE>(index as usize));
+        prefetch(self.halves.to.group::<HALF>(index as usize));
+    }
+
+    /// The same of [`Routes::source`].
+    #[inline]
+    pub fn prefetch_source(&self, index: u32) {
+        prefetch(self.halves.from.group::<HALF>(index as usize));
     }
 }
 
-/// A route as the table has it: what a worker asks of it, it asks without taking it to pieces.
+impl Halves {
+    #[inline]
+    fn entry(&self, index: u32) -> Entry {
+        let [next_hop, numbers] = self.to.group::<HALF>(index as usize);
+        Entry {
+            next_hop: Hop(next_hop.load(Ordering::Relaxed)),
+            numbers: numbers.load(Ordering::Relaxed),
+        }
+    }
+
+    #[inline]
+    fn source(&self, index: u32) -> SourceEntry {
+        let [source, _] = self.from.group::<HALF>(index as usize);
+        let [_, numbers] = self.to.group::<HALF>(index as usize);
+        SourceEntry {
+            source: source.load(Ordering::Relaxed),
+            onward: numbers.load(Ordering::Relaxed) as u32,
+        }
+    }
+
+    #[inline]
+    fn filters(&self, index: u32) -> List {
+        let word = self.from.word(index as usize * HALF + FILTERS);
+        List::unpack(word.load(Ordering::Relaxed))
+    }
+}
+
+/// A route as the table has it, for packets to the prefix: what a worker asks of it, it asks without taking it to pieces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     next_hop: Hop,
-    source: u64,
+    /// The index of the counters, and of the tunnel that packets from the prefix go into; 0: into none.
     numbers: u64,
 }
 
@@ -66,7 +117,6 @@ impl Entry {
     /// Of any address of this node.
     pub const LOCAL: Self = Self {
         next_hop: Hop::LOCAL,
-        source: 0,
         numbers: 0,
     };
 
@@ -77,10 +127,41 @@ impl Entry {
         self.next_hop
     }
 
-    /// For packets from it.
+    /// Whether packets from it go into this tunnel, of which 0 is none.
     #[inline]
     #[must_use]
-    pub fn source(self) -> SourceRule {
+    pub fn goes_by(self, tunnel: u32) -> bool {
+        tunnel != 0 && self.numbers as u32 == tunnel
+    }
+
+    /// Whether packets from it go into any tunnel.
+    #[inline]
+    #[must_use]
+    pub fn goes_by_some(self) -> bool {
+        self.numbers as u32 != 0
+    }
+
+    /// Index of its counters in the bank of prefixes.
+    #[inline]
+    #[must_use]
+    pub fn counter(self) -> u32 {
+        (self.numbers >> 32) as u32
+    }
+}
+
+/// The other half of a route: what packets from its prefix have to be like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceEntry {
+    source: u64,
+    /// The tunnel that they go into; 0: into none.
+    onward: u32,
+}
+
+impl SourceEntry {
+    /// All of it.
+    #[inline]
+    #[must_use]
+    pub fn rule(self) -> SourceRule {
         let (port, link_layer_address) = unpack_place(self.source);
         match self.source & 0xff {
             NATIVE => SourceRule::Native {
@@ -90,7 +171,7 @@ impl Entry {
             BY_TUNNEL => SourceRule::Tunnel {
                 port,
                 link_layer_address,
-                tunnel: self.numbers as u32,
+                tunnel: self.onward,
             },
             BEHIND => SourceRule::Behind {
                 tunnel: self.behind(),
@@ -98,17 +179,10 @@ impl Entry {
             },
             BEHIND_BY_TUNNEL => SourceRule::Behind {
                 tunnel: self.behind(),
-                onward: Some(self.numbers as u32),
+                onward: Some(self.onward),
             },
             _ => SourceRule::Refused,
         }
-    }
-
-    /// Whether packets from it go into this tunnel.
-    #[inline]
-    #[must_use]
-    pub fn goes_by(self, tunnel: u32) -> bool {
-        matches!(self.source & 0xff, BY_TUNNEL | BEHIND_BY_TUNNEL) && self.numbers as u32 == tunnel
     }
 
     /// Whether packets from it may come out of this tunnel, its node being behind the gateway at the other end.
@@ -122,7 +196,7 @@ impl Entry {
     #[inline]
     #[must_use]
     pub fn onward(self) -> Option<Hop> {
-        (self.source & 0xff == BEHIND_BY_TUNNEL).then(|| Hop::by_tunnel(self.numbers as u32))
+        (self.source & 0xff == BEHIND_BY_TUNNEL).then(|| Hop::by_tunnel(self.onward))
     }
 
     #[inline]
@@ -136,22 +210,14 @@ impl Entry {
     pub fn is_refused(self) -> bool {
         self.source & 0xff == REFUSED
     }
+}
 
-    /// Index of its counters in the bank of prefixes.
-    #[inline]
-    #[must_use]
-    pub fn counter(self) -> u32 {
-        (self.numbers >> 32) as u32
-    }
-
-    /// All of it.
-    #[must_use]
-    pub fn route(self) -> Route {
-        Route {
-            next_hop: self.hop().unpack(),
-            source: self.source(),
-            counter: self.counter(),
-        }
+/// Both halves in one.
+fn route(entry: Entry, source: SourceEntry) -> Route {
+    Route {
+        next_hop: entry.hop().unpack(),
+        source: source.rule(),
+        counter: entry.counter(),
     }
 }
 
@@ -297,41 +363,35 @@ fn unpack_place(word: u64) -> (u8, LinkLayerAddress) {
     (port, [a, b, c, d, e, f])
 }
 
-impl From<Route> for Entry {
-    fn from(route: Route) -> Self {
-        let (source, tunnel) = match route.source {
-            SourceRule::Refused => (REFUSED, 0),
-            SourceRule::Native {
-                port,
-                link_layer_address,
-            } => (NATIVE | place(port, link_layer_address), 0),
-            SourceRule::Tunnel {
-                port,
-                link_layer_address,
-                tunnel,
-            } => (BY_TUNNEL | place(port, link_layer_address), tunnel),
-            SourceRule::Behind { tunnel, onward } => {
-                let kind = onward.map_or(BEHIND, |_| BEHIND_BY_TUNNEL);
-                (kind | u64::from(tunnel) << 32, onward.unwrap_or_default())
-            }
-        };
-        Self {
-            next_hop: route.next_hop.into(),
-            source,
-            numbers: u64::from(route.counter) << 32 | u64::from(tunnel),
+/// A route in two halves.
+fn halves(route: Route) -> (Entry, SourceEntry) {
+    let (source, onward) = match route.source {
+        SourceRule::Refused => (REFUSED, 0),
+        SourceRule::Native {
+            port,
+            link_layer_address,
+        } => (NATIVE | place(port, link_layer_address), 0),
+        SourceRule::Tunnel {
+            port,
+            link_layer_address,
+            tunnel,
+        } => (BY_TUNNEL | place(port, link_layer_address), tunnel),
+        SourceRule::Behind { tunnel, onward } => {
+            let kind = onward.map_or(BEHIND, |_| BEHIND_BY_TUNNEL);
+            (kind | u64::from(tunnel) << 32, onward.unwrap_or_default())
         }
-    }
-}
-
-#[inline]
-fn word(memory: &Memory, index: u32, at: usize) -> &AtomicU64 {
-    memory.word(index as usize * ROUTE + at)
+    };
+    let entry = Entry {
+        next_hop: route.next_hop.into(),
+        numbers: u64::from(route.counter) << 32 | u64::from(onward),
+    };
+    (entry, SourceEntry { source, onward })
 }
 
 /// The writer's end.
 #[derive(Debug)]
 pub(super) struct RouteWriter {
-    memory: Arc<Memory>,
+    halves: Arc<Halves>,
     free: Vec<u32>,
     /// The next index that was never used. 0 is no route.
     next: u32,
@@ -341,7 +401,10 @@ pub(super) struct RouteWriter {
 impl RouteWriter {
     pub(super) fn new() -> Self {
         Self {
-            memory: Arc::new(Memory::of(LINES)),
+            halves: Arc::new(Halves {
+                to: Memory::of(LINES),
+                from: Memory::of(LINES),
+            }),
             free: Vec::new(),
             next: 1,
             versions: Versions::default(),
@@ -350,7 +413,8 @@ impl RouteWriter {
 
     /// Whether so many routes can be added.
     pub(super) fn room_for(&self, count: usize) -> bool {
-        self.memory.lines() * WORDS / ROUTE > (self.next as usize).saturating_add(count)
+        let lines = self.halves.to.lines().min(self.halves.from.lines());
+        lines * WORDS / HALF > (self.next as usize).saturating_add(count)
     }
 
     /// A new entry. Whoever adds has asked for room before.
@@ -359,32 +423,25 @@ impl RouteWriter {
             self.next += 1;
             self.next - 1
         });
-        let Entry {
-            next_hop,
-            source,
-            numbers,
-        } = route.into();
-        for (at, value) in [next_hop.0, source, numbers].into_iter().enumerate() {
-            word(&self.memory, index, at).store(value, Ordering::Relaxed);
-        }
-        word(&self.memory, index, FILTERS).store(filters.pack(), Ordering::Relaxed);
+        let (entry, source) = halves(route);
+        let put = |memory: &Memory, words: [u64; HALF]| {
+            for (word, value) in memory.group::<HALF>(index as usize).iter().zip(words) {
+                word.store(value, Ordering::Relaxed);
+            }
+        };
+        put(&self.halves.to, [entry.next_hop.0, entry.numbers]);
+        put(&self.halves.from, [source.source, filters.pack()]);
         index
     }
 
     /// The filters of an index in use.
     pub(super) fn filters(&self, index: u32) -> List {
-        List::unpack(word(&self.memory, index, FILTERS).load(Ordering::Relaxed))
+        self.halves.filters(index)
     }
 
     /// The route of an index in use.
     pub(super) fn get(&self, index: u32) -> Route {
-        let word = |at: usize| word(&self.memory, index, at).load(Ordering::Relaxed);
-        let entry = Entry {
-            next_hop: Hop(word(0)),
-            source: word(1),
-            numbers: word(2),
-        };
-        entry.route()
+        route(self.halves.entry(index), self.halves.source(index))
     }
 
     /// The next version does not lead to it any more.
@@ -397,7 +454,7 @@ impl RouteWriter {
         let free = &mut self.free;
         let held = self.versions.commit(|index| free.push(index));
         Routes {
-            memory: self.memory.clone(),
+            halves: self.halves.clone(),
             _held: held,
         }
     }
@@ -478,19 +535,20 @@ mod tests {
             }
             assert_eq!(hop.held_by(), None);
             for source in sources {
-                let route = Route {
+                let both = Route {
                     next_hop,
                     source,
                     counter: 0x8765_4321,
                 };
-                assert_eq!(Entry::from(route).route(), route);
-                let entry = Entry::from(route);
+                let (entry, half) = halves(both);
+                assert_eq!(route(entry, half), both);
                 let goes = [sources[2], sources[4]].contains(&source);
-                assert_eq!(entry.goes_by(u32::MAX), goes);
-                assert_eq!(entry.comes_by(u32::MAX - 1), sources[3..].contains(&source));
-                assert!(!entry.comes_by(0));
-                assert_eq!(entry.onward().is_some(), source == sources[4]);
-                assert_eq!(Entry::from(route).is_refused(), source == sources[0]);
+                assert_eq!((entry.goes_by(u32::MAX), entry.goes_by_some()), (goes, goes));
+                assert!(!entry.goes_by(0));
+                assert_eq!(half.comes_by(u32::MAX - 1), sources[3..].contains(&source));
+                assert!(!half.comes_by(0));
+                assert_eq!(half.onward().is_some(), source == sources[4]);
+                assert_eq!(half.is_refused(), source == sources[0]);
             }
         }
     }
@@ -506,29 +564,24 @@ mod tests {
     #[test]
     fn an_index_is_used_again_only_when_nobody_can_read_it() {
         let mut writer = RouteWriter::new();
-        let route = |index| Route {
+        let to = |index| Route {
             next_hop: NextHop::Tunnel(index),
             ..Route::default()
         };
-        let first = writer.add(route(1), List::default());
+        let first = writer.add(to(1), List::default());
         let held = writer.commit();
         writer.retire(first);
         let mut taken = Vec::new();
         for number in 2..20 {
-            taken.push(writer.add(route(number), List::default()));
+            taken.push(writer.add(to(number), List::default()));
             writer.commit();
         }
         assert!(!taken.contains(&first));
-        assert_eq!(held.get(first).route(), route(1));
+        assert_eq!(held.route(first), to(1));
         drop(held);
         writer.commit();
-        assert_eq!(writer.add(route(99), List::default()), first);
-        assert_eq!(
-            writer
-                .commit()
-                .get(if cfg!(miri) { 99 } else { 9_999_999 })
-                .route(),
-            Route::default()
-        );
+        assert_eq!(writer.add(to(99), List::default()), first);
+        let (routes, never) = (writer.commit(), if cfg!(miri) { 99 } else { 9_999_999 });
+        assert_eq!(routes.route(never), Route::default());
     }
 }

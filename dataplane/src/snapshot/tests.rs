@@ -47,7 +47,7 @@ fn meaning(snapshot: &Snapshot, keys: &[Ipv6Addr]) -> Vec<String> {
         format!("{tunnel:?} {adjacency:?} {on_link} {mtu}")
     };
     let meaning = |key: &Ipv6Addr| {
-        let route = snapshot.routes.get(snapshot.fib.lookup(u128::from(*key))).route();
+        let route = snapshot.routes.route(snapshot.fib.lookup(u128::from(*key)));
         let next_hop = match route.next_hop {
             NextHop::Adjacency(index) => format!("{:?}", snapshot.adjacencies.get(index)),
             NextHop::Tunnel(index) => tunnel(index),

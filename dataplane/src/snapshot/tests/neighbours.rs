@@ -6,8 +6,7 @@ use super::*;
 fn adjacency(snapshot: &Snapshot, address: Ipv6Addr) -> Option<(u8, Ipv6Addr)> {
     match snapshot
         .routes
-        .get(snapshot.fib.lookup(address.into()))
-        .route()
+        .route(snapshot.fib.lookup(address.into()))
         .next_hop
     {
         NextHop::Adjacency(index) => {
