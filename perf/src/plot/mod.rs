@@ -125,7 +125,8 @@ fn against_prefixes(rows: &[&Row], metric: &str, unit: &str) -> Option<Chart> {
             name: series(row),
             parts: vec![(metric.to_owned(), row.median)],
         };
-        return (unit == "Mpps" && metric != "offered").then(|| Chart::Bars {
+        // One bar says no more than its number.
+        return (unit == "Mpps" && metric != "offered" && rows.len() > 1).then(|| Chart::Bars {
             title: format!("{title} (prefixes: {least})"),
             unit: unit.to_owned(),
             bars: rows.iter().map(bar).collect(),
@@ -227,7 +228,7 @@ fn stages(rows: &[Row]) -> Option<Chart> {
     })
 }
 
-/// How long someone had to wait at worst.
+/// How long someone had to wait, in the median round: the longest says how long the machine was away.
 fn blocked(rows: &[Row]) -> Option<Chart> {
     let blocked: Vec<&Row> = rows
         .iter()
@@ -241,10 +242,10 @@ fn blocked(rows: &[Row]) -> Option<Chart> {
         } else {
             series(row)
         },
-        parts: vec![("longest".to_owned(), row.max)],
+        parts: vec![("median".to_owned(), row.median)],
     };
     Some(Chart::Bars {
-        title: format!("blocked time, longest, {unit}"),
+        title: format!("blocked time, median round, {unit}"),
         unit,
         bars: blocked.iter().map(bar).collect(),
     })
