@@ -63,10 +63,10 @@ class Crowd:
         assert set(self.prefixes().values()) == {maar_address(1)}
 
 
-def give_domain(test, name, count):
-    """Gives a class of tests a domain with GoBGP at each MAAR, BIRD at the core router and Kea, of which each MAAR has its pool; its host
-    is at MAAR1, and the crowd is there to come."""
-    test.domain = domain = Domain(prefix=f"{name}{os.getpid()}", routing=True, kea=True)
+def give_domain(test, name, count, kind=Domain, **options):
+    """Gives a class of tests a domain with GoBGP at each MAAR, BIRD at the core router and, unless told otherwise, Kea, of which each MAAR
+    has its pool; its host is at MAAR1, and the crowd is there to come."""
+    test.domain = domain = kind(prefix=f"{name}{os.getpid()}", routing=True, **{"kea": "pools"} | options)
     test.addClassCleanup(domain.remove)
     domain.build()
     # The prefixes of so many nodes are given to the host by hand; the router it learns as ever.

@@ -12,6 +12,7 @@ A move is what a radio does: the mobile node's link goes down, its far end is
 plugged into another bridge, and the link comes up. The node's kernel does the rest.
 """
 
+import csv
 import json
 import os
 import pathlib
@@ -75,9 +76,14 @@ peer-as = 65000
 connect-retry = 1
 hold-time = 9
 keepalive-interval = 3
+[neighbors.graceful-restart.config]
+enabled = true
+restart-time = 30
 [[neighbors.afi-safis]]
 [neighbors.afi-safis.config]
 afi-safi-name = "ipv6-unicast"
+[neighbors.afi-safis.mp-graceful-restart.config]
+enabled = true
 """
 
 
@@ -102,7 +108,7 @@ class Domain(Namespaces):
     """The namespaces, the configurations and the daemons."""
 
     def __init__(self, prefix=None, binaries=None, log_level="info", tunnel=TUNNELS[0], narrow=None, routing=False, maar="",
-                 kea=False, dataplane="", maars=MAARS):
+                 kea=None, dataplane="", maars=MAARS):
         super().__init__(prefix or f"kedge{os.getpid()}")
         self.binaries = pathlib.Path(binaries or REPOSITORY / "target" / "release")
         self.log_level = log_level
@@ -111,7 +117,7 @@ class Domain(Namespaces):
         # MAAR2 is behind one more router then, by a link that takes packets of so many octets.
         self.narrow = narrow
         self.routing = routing
-        # Kea at the core router delegates each MAAR its pool.
+        # What Kea at the core router delegates: each MAAR its "pools", or, where they are configured, the single "prefixes" that it takes over.
         self.kea = kea
         # More keys of [maar], and tables below [dataplane].
         self.maar = maar
@@ -206,8 +212,10 @@ class Domain(Namespaces):
             net = f"2001:db8:ca{index}"
             addresses, route, tunnel = f'"{net}::2/64"', "", f'tunnel = "{self.tunnel}"'
             pools, delegation = f'prefix_pools = ["{pool(index)}"]', ""
-            if self.kea:
+            if self.kea == "pools":
                 pools, delegation = "", '[maar.delegation]\nport = "core"\nlength = 48'
+            elif self.kea == "prefixes":
+                delegation = '[maar.delegation]\nport = "core"\npools = 0'
             if self.over_ipv4:
                 addresses += f', "192.0.2.{16 * index + 2}/28"'
                 route = f'[[route]]\nprefix = "0.0.0.0/0"\nport = "core"\ngateway = "192.0.2.{16 * index + 1}"'
@@ -308,11 +316,13 @@ gateway = "{net}::1"
         if self.routing:
             self.start_routing()
         held = lambda index: [it["prefix"] for it in self.kedge(f"maar{index}", "show", "delegations") if it["state"] == "bound"]
-        for index in self.maars if self.kea else []:
+        for index in self.maars if self.kea == "pools" else []:
             self.wait(lambda: pool(index) in held(index), 20, f"maar{index} was not delegated its pool")
 
     def start_kea(self):
-        """A DHCPv6 server at the core router, with one pool on the link of each MAAR."""
+        """A DHCPv6 server at the core router, with one pool on the link of each MAAR, or with the prefixes of all of them on each."""
+        whole = lambda index: [{"prefix": pool(index).split("/")[0], "prefix-len": 48, "delegated-len": 48}]
+        single = [it | {"delegated-len": 64} for index in self.maars for it in whole(index)]
         config = {"Dhcp6": {
             "interfaces-config": {"interfaces": [f"to-maar{index}" for index in self.maars]},
             "lease-database": {"type": "memfile", "persist": True, "name": str(self.directory / "leases.csv"), "lfc-interval": 0},
@@ -320,14 +330,20 @@ gateway = "{net}::1"
             # Short, so that renewals go on while anchors move.
             "preferred-lifetime": 60, "valid-lifetime": 90, "renew-timer": 3, "rebind-timer": 6,
             "subnet6": [{"id": index, "subnet": f"2001:db8:ca{index}::/64", "interface": f"to-maar{index}", "rapid-commit": True,
-                         "pd-pools": [{"prefix": pool(index).split("/")[0], "prefix-len": 48, "delegated-len": 48}]} for index in self.maars],
-            "loggers": [{"name": "kea-dhcp6", "severity": "WARN", "output_options": [{"output": "stdout"}]}]}}
+                         "pd-pools": whole(index) if self.kea == "pools" else single} for index in self.maars],
+            "loggers": [{"name": "kea-dhcp6", "severity": "INFO", "output_options": [{"output": "stdout"}]}]}}
         path = self.directory / "kea.json"
         path.write_text(json.dumps(config))
         # Kea writes where the machine's own would; that is gone with its mount namespace.
         shell = ('for it in /run /var/lib/kea /var/log/kea; do [ ! -d $it ] || mount -t tmpfs none $it; done; mkdir -p /run/kea; exec "$@"')
         self.other_daemon("core", "kea", "unshare", "-m", "sh", "-c", shell, "sh", "env", f"KEA_PIDFILE_DIR={self.directory}",
                           f"KEA_LOCKFILE_DIR={self.directory}", "kea-dhcp6", "-c", str(path))
+
+    def kea_leases(self):
+        """Of Kea's file, which grows: the last word on each prefix, by prefix its DUID."""
+        with open(self.directory / "leases.csv") as file:
+            last = {f"{line['address']}/{line['prefix_len']}": line for line in csv.DictReader(file)}
+        return {prefix: line["duid"] for prefix, line in last.items() if line["state"] == "0" and int(line["valid_lifetime"])}
 
     def start_routing(self):
         """BIRD at the core router, which puts what it hears into its kernel's table, and GoBGP at each MAAR."""
@@ -344,7 +360,7 @@ gateway = "{net}::1"
     def start_gobgp(self, index):
         conf = self.directory / f"maar{index}-gobgp.toml"
         conf.write_text(MAAR_GOBGP.format(number=65000 + index, index=index, net=f"2001:db8:ca{index}"))
-        self.other_daemon(f"maar{index}", "gobgpd", "gobgpd", "-f", str(conf), "--api-hosts", "127.0.0.1:50051", "--pprof-disable")
+        self.other_daemon(f"maar{index}", "gobgpd", "gobgpd", "-r", "-f", str(conf), "--api-hosts", "127.0.0.1:50051", "--pprof-disable")
 
     def other_daemon(self, host, name, *command):
         """A daemon that is not Kedge's. It ends with the domain."""

@@ -91,7 +91,7 @@ class RoutedDomain(Domain):
         bird = lambda host: ["bird", "-f", "-c", str(directory / f"{host}-bird.conf"), "-s", str(directory / f"{host}-bird.ctl")]
         self.start_daemon("core", "bird", *bird("core"))
         self.start_daemon("maar2", "bird", *bird("maar2"))
-        self.start_daemon("maar1", "gobgpd", "gobgpd", "-f", str(directory / "gobgp.toml"), "--api-hosts", "127.0.0.1:50051", "--pprof-disable")
+        self.start_daemon("maar1", "gobgpd", "gobgpd", "-r", "-f", str(directory / "gobgp.toml"), "--api-hosts", "127.0.0.1:50051", "--pprof-disable")
         # They drop root, and have to read and write there.
         frr = directory / "frr"
         frr.mkdir()
@@ -193,14 +193,31 @@ class Routes(unittest.TestCase):
         self.assertIn("BGP.community: (65001,100)", route)
         self.assertIn("BGP.med: 7", route)
 
-    def test_3_a_gobgpd_that_is_killed_gets_its_routes_again(self):
-        gobgp = self.domain.kill("maar1-gobgpd")
-        self.no_route(self.prefixes[1])
-        self.domain.wait(lambda: not self.domain.kedge("maar1", "show", "routes")["connected"], 5, "nobody noticed")
-        gobgp.start()
-        self.route(1)
-        self.assertTrue(self.reaches(self.addresses[1]))
-        self.assertTrue(self.domain.events(1, "announcer_lost"))
+    def test_3_a_gobgpd_that_is_killed_gets_its_routes_again_and_no_packet_is_lost(self):
+        # It restarts gracefully (RFC 4724): the router keeps its routes until it has them again.
+        session = lambda: self.domain.on("core", "birdc", "-s", str(self.domain.directory / "core-bird.ctl"), "show", "protocols", "all", "maar1")
+        shown = self.domain.popen("core", "ip", "-6", "monitor", "route", stdout=subprocess.PIPE)
+        ping = self.domain.popen("cn", "ping", "-6", "-n", "-i", "0.01", "-W", "2", self.addresses[1], stdout=subprocess.PIPE)
+        # Soon enough for the first look, and so late that one at ever longer intervals would come after the session.
+        for away in (0.1, 2):
+            gobgp = self.domain.kill("maar1-gobgpd")
+            self.domain.wait(lambda: "Neighbor graceful restart active" in session(), 5, "the router does not keep the routes")
+            self.domain.wait(lambda: not self.domain.kedge("maar1", "show", "routes")["connected"], 5, "nobody noticed")
+            time.sleep(away)
+            gobgp.start()
+            self.domain.wait(lambda: self.domain.sessions() == 3 and "restart active" not in session(), 20, "gobgpd did not come back")
+            self.domain.wait(lambda: self.domain.announced(1) == {self.prefixes[1]: "announced"}, 5, "it did not count as announced")
+            self.route(1)
+        time.sleep(0.5)
+        ping.send_signal(signal.SIGINT)
+        numbers = [int(it) for it in re.findall(r"icmp_seq=(\d+)", ping.communicate(timeout=10)[0])]
+        # Each in its place, and none missing but for what is on its way at the end.
+        self.assertEqual(numbers, list(range(1, len(numbers) + 1)))
+        self.assertGreater(len(numbers), 200)
+        print(f"\n  {len(numbers)} pings through two kills of gobgpd: none lost", file=sys.stderr)
+        shown.terminate()
+        self.assertNotIn(self.prefixes[1], shown.communicate()[0], "the router's route did not stay as it was")
+        self.assertEqual(len(self.domain.events(1, "announcer_lost")), 2)
 
     def test_4_what_a_killed_control_plane_left_is_withdrawn_and_an_operators_route_stays(self):
         gobgp = lambda *arguments: self.domain.on("maar1", "gobgp", "global", "rib", *arguments, "-a", "ipv6", "nexthop", "2001:db8:ca1::2")

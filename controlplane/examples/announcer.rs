@@ -42,6 +42,8 @@ async fn main() -> anyhow::Result<()> {
         propagation: Duration::ZERO,
         resync_interval: Duration::ZERO,
         batch: usize::try_from(section.batch)?,
+        // The bench looks at the neighbour's kernel itself.
+        tells_neighbours: false,
     };
     let (lines, mut said) = mpsc::channel(1);
     std::thread::spawn(move || {

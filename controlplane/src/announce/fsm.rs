@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use ipnet::Ipv6Net;
-use kedge_config::Config;
+use kedge_config::{Config, RoutingDaemon};
 
 use super::record::{Queued, Record, RouteState, Wanted};
 use super::{Route, Routes};
@@ -27,6 +27,9 @@ use crate::time::Time;
 /// Wait before the next attempt to connect, and before a daemon that has refused something is asked again: doubled
 /// from the one to the other.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// Not doubled for this long after a connection was lost: a daemon that restarts gracefully (RFC 4724) ends that as soon as
+/// it has its neighbours again, and these forget each route that it was not given by then.
+const RESTARTING: Duration = Duration::from_secs(120);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 const FIRST_REFUSED_RETRY: Duration = Duration::from_secs(1);
 const LAST_REFUSED_RETRY: Duration = Duration::from_secs(60);
@@ -59,6 +62,8 @@ pub struct Settings {
     pub resync_interval: Duration,
     /// Most changes at a time, at least 1.
     pub batch: usize,
+    /// The daemon says whether its neighbours hear from it ([`Input::Neighbours`]); until then they do not.
+    pub tells_neighbours: bool,
 }
 
 impl Settings {
@@ -72,6 +77,7 @@ impl Settings {
             propagation: announce.propagation,
             resync_interval: announce.resync_interval,
             batch: usize::try_from(announce.batch).unwrap_or(1).max(1),
+            tells_neighbours: announce.daemon == RoutingDaemon::Gobgp,
         })
     }
 }
@@ -111,6 +117,8 @@ pub enum Input {
     Applied(Vec<(Ipv6Net, Result<(), String>)>),
     /// A route of ours is not there any more, and it was not this MAAR that withdrew it.
     Gone(Ipv6Net),
+    /// Whether its neighbours hear at once what it is given.
+    Neighbours(bool),
     /// It is time.
     Tick,
 }
@@ -154,6 +162,8 @@ pub struct Announcer {
     phase: Phase,
     /// What is in `records` of the daemon was true at the last word from it.
     pub(super) synchronised: bool,
+    /// Its neighbours hear at once what it is given.
+    pub(super) heard: bool,
     pub(super) confirmed: Option<u64>,
     pub(super) records: BTreeMap<Ipv6Net, Record>,
     pub(super) unconfirmed: BTreeSet<(u64, Ipv6Net)>,
@@ -168,6 +178,8 @@ pub struct Announcer {
     pub(super) withdrawn: VecDeque<(Time, Ipv6Net)>,
     resync_at: Option<Time>,
     retry: Duration,
+    /// Until then the daemon may be restarting.
+    restarting: Time,
     refused_retry: Duration,
     /// Why it could not be connected to, as told last.
     told: String,
@@ -182,6 +194,7 @@ impl Announcer {
             settings,
             phase: Phase::Waiting(now),
             synchronised: false,
+            heard: !settings.tells_neighbours,
             confirmed: None,
             records: BTreeMap::new(),
             unconfirmed: BTreeSet::new(),
@@ -194,6 +207,7 @@ impl Announcer {
             withdrawn: VecDeque::new(),
             resync_at: None,
             retry: FIRST_RETRY,
+            restarting: now,
             refused_retry: FIRST_REFUSED_RETRY,
             told: String::new(),
             counters: Counters::new(COUNTERS),
@@ -265,7 +279,7 @@ impl Announcer {
             Phase::Connecting | Phase::Listing | Phase::Applying(_) => None,
         };
         let first = |queue: &BTreeSet<(Time, Ipv6Net)>| queue.first().map(|(time, _)| *time);
-        let report = first(&self.to_report).filter(|_| self.synchronised);
+        let report = first(&self.to_report).filter(|_| self.synchronised && self.heard);
         let queues = [first(&self.held_back), report];
         phase.into_iter().chain(queues.into_iter().flatten()).min()
     }
@@ -311,7 +325,6 @@ impl Announcer {
             Input::Listed(routes) => {
                 if self.phase == Phase::Listing {
                     self.phase = Phase::Idle;
-                    self.retry = FIRST_RETRY;
                     let interval = self.settings.resync_interval;
                     self.resync_at = (!interval.is_zero()).then(|| now.after(interval));
                     self.counters.add("announcer_resyncs");
@@ -320,6 +333,7 @@ impl Announcer {
             }
             Input::Applied(results) => self.applied(results, now, &mut outputs),
             Input::Gone(prefix) => self.gone(prefix, now, &mut outputs),
+            Input::Neighbours(hear) => self.neighbours(hear, now, &mut outputs),
             Input::Tick => {}
         }
         self.run_queues(now, &mut outputs);
@@ -375,14 +389,20 @@ impl Announcer {
     }
 
     fn lost(&mut self, reason: &str, now: Time, outputs: &mut Vec<Output>) {
+        if std::mem::take(&mut self.synchronised) {
+            self.retry = FIRST_RETRY;
+            self.restarting = now.after(RESTARTING);
+        }
+        self.heard = !self.settings.tells_neighbours;
         let before = std::mem::replace(&mut self.phase, Phase::Waiting(now.after(self.retry)));
         if let Phase::Waiting(until) = before {
             // It is known already.
             self.phase = Phase::Waiting(until);
             return;
         }
-        self.retry = (self.retry * 2).min(LAST_RETRY);
-        self.synchronised = false;
+        if now >= self.restarting {
+            self.retry = (self.retry * 2).min(LAST_RETRY);
+        }
         let daemon = self.settings.daemon;
         let event = |kind, text: String| {
             let event = Event::new(kind, text).with("daemon", daemon);

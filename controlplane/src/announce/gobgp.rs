@@ -45,6 +45,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PATHS_IN_A_MESSAGE: usize = 256;
 /// IPv6, unicast (RFC 4760).
 const FAMILY: proto::Family = proto::Family { afi: 2, safi: 1 };
+/// Between two looks at neighbours that do not hear what it is given; how they begin to is no event.
+const NEIGHBOURS_INTERVAL: Duration = Duration::from_millis(50);
 /// Of the ORIGIN attribute: IGP.
 const ORIGIN_IGP: u32 = 0;
 
@@ -52,13 +54,13 @@ const ORIGIN_IGP: u32 = 0;
 pub(super) struct GobgpSpeaker {
     settings: Gobgp,
     client: Option<GobgpApiClient<Channel>>,
-    /// Hears the connection end.
+    /// Hears of neighbours, and the connection end.
     watch: Option<Watch>,
 }
 
 struct Watch {
     task: JoinHandle<()>,
-    ended: mpsc::Receiver<String>,
+    says: mpsc::Receiver<Said>,
 }
 
 impl Drop for Watch {
@@ -212,9 +214,9 @@ impl Speaker for GobgpSpeaker {
             .await
             .map_err(|_| format!("{}: nobody answers", self.settings.endpoint))??;
         let client = GobgpApiClient::new(channel);
-        let (ends, ended) = mpsc::channel(1);
-        let task = tokio::spawn(watch(client.clone(), ends));
-        self.watch = Some(Watch { task, ended });
+        let (says, said) = mpsc::channel(1);
+        let task = tokio::spawn(watch(client.clone(), says));
+        self.watch = Some(Watch { task, says: said });
         self.client = Some(client);
         Ok(())
     }
@@ -251,10 +253,13 @@ impl Speaker for GobgpSpeaker {
     async fn said(&mut self) -> Said {
         match &mut self.watch {
             Some(watch) => {
-                let reason = watch.ended.recv().await;
-                self.client = None;
-                self.watch = None;
-                Said::Lost(reason.unwrap_or_else(|| "the connection has ended".to_owned()))
+                let said = watch.says.recv().await;
+                let said = said.unwrap_or_else(|| Said::Lost("the connection has ended".to_owned()));
+                if matches!(said, Said::Lost(_)) {
+                    self.client = None;
+                    self.watch = None;
+                }
+                said
             }
             None => std::future::pending().await,
         }
@@ -277,20 +282,58 @@ fn is_end(status: &Status) -> bool {
     ) || std::error::Error::source(status).is_some()
 }
 
-/// Waits for the end of the daemon. Events of its peers come meanwhile, and mean nothing here.
-async fn watch(mut client: GobgpApiClient<Channel>, ends: mpsc::Sender<String>) {
-    let peer = Some(proto::watch_event_request::Peer {});
-    let end = async {
-        let mut events = client
-            .watch_event(proto::WatchEventRequest { peer })
-            .await?
-            .into_inner();
-        while events.message().await?.is_some() {}
-        Ok::<_, Status>("it ends".to_owned())
+/// Waits for the end of the daemon, and says whether its neighbours hear what it is given, whenever that changes.
+async fn watch(mut client: GobgpApiClient<Channel>, says: mpsc::Sender<Said>) {
+    let reason = match follow(&mut client, &says).await {
+        Ok(()) => "it ends".to_owned(),
+        Err(status) => status.message().to_owned(),
     };
-    let reason = end.await.unwrap_or_else(|status| status.message().to_owned());
     // Nobody asks any more, or hears it.
-    let _ = ends.send(reason).await;
+    let _ = says.send(Said::Lost(reason)).await;
+}
+
+async fn follow(client: &mut GobgpApiClient<Channel>, says: &mpsc::Sender<Said>) -> Result<(), Status> {
+    let peer = Some(proto::watch_event_request::Peer {});
+    let mut events = client
+        .watch_event(proto::WatchEventRequest { peer })
+        .await?
+        .into_inner();
+    // At first they are thought not to.
+    let mut told = false;
+    loop {
+        let hear = neighbours_hear(client).await?;
+        if hear != told {
+            told = hear;
+            let _ = says.send(Said::Neighbours(hear)).await;
+        }
+        // Something has become of a peer; what, the list says.
+        let event = match hear {
+            true => events.message().await?,
+            false => match timeout(NEIGHBOURS_INTERVAL, events.message()).await {
+                Ok(event) => event?,
+                Err(_) => continue,
+            },
+        };
+        if event.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether a session is up on which paths go out: a GoBGP that restarts gracefully (RFC 4724) keeps them back until it has heard all
+/// that its neighbours have. Without neighbours there is nobody to wait for.
+async fn neighbours_hear(client: &mut GobgpApiClient<Channel>) -> Result<bool, Status> {
+    let mut answers = client.list_peer(proto::ListPeerRequest {}).await?.into_inner();
+    let (mut peers, mut hearing) = (0, 0);
+    while let Some(answer) = answers.message().await? {
+        let peer = answer.peer.unwrap_or_default();
+        let established = proto::peer_state::SessionState::Established;
+        let up = peer.state.is_some_and(|it| it.session_state() == established);
+        let restarting = peer.graceful_restart.is_some_and(|it| it.local_restarting);
+        peers += 1;
+        hearing += u32::from(up && !restarting);
+    }
+    Ok(peers == 0 || hearing > 0)
 }
 
 fn any(name: &str, message: &impl Message) -> proto::Attribute {

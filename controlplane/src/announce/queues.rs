@@ -74,8 +74,8 @@ impl Announcer {
             self.evaluate(prefix, now, outputs);
         }
         while let Some((at, prefix)) = self.to_report.first().copied() {
-            // What a daemon has that is lost, the next list says.
-            if at > now || !self.synchronised {
+            // What a daemon has that is lost, the next list says; what its neighbours do not hear from it, others do not know.
+            if at > now || !self.synchronised || !self.heard {
                 break;
             }
             if let Some(record) = self.records.get_mut(&prefix) {
@@ -190,6 +190,20 @@ impl Announcer {
         let all: Vec<_> = self.records.keys().copied().collect();
         for prefix in all {
             self.evaluate(prefix, now, outputs);
+        }
+    }
+
+    /// A daemon that has just started has neither sessions nor, while it restarts gracefully, a word for them: what it was given
+    /// meanwhile, others learn only now.
+    pub(super) fn neighbours(&mut self, hear: bool, now: Time, outputs: &mut Vec<Output>) {
+        if !std::mem::replace(&mut self.heard, hear) && hear {
+            let propagated_at = now.after(self.settings.propagation);
+            for (_, prefix) in self.to_report.clone() {
+                if let Some(record) = self.records.get_mut(&prefix) {
+                    record.propagated_at = propagated_at;
+                }
+                self.evaluate(prefix, now, outputs);
+            }
         }
     }
 

@@ -47,6 +47,8 @@ pub(super) enum Said {
     Lost(String),
     /// A route of ours was removed, not by us.
     Gone(Ipv6Net),
+    /// Whether its neighbours hear at once what it is given.
+    Neighbours(bool),
 }
 
 /// A routing daemon, or what stands before it. After an error, connect anew.
@@ -94,6 +96,7 @@ pub(super) async fn serve<S: Speaker>(
             said = speaker.said() => match said {
                 Said::Lost(reason) => Input::Lost(reason),
                 Said::Gone(prefix) => Input::Gone(prefix),
+                Said::Neighbours(hear) => Input::Neighbours(hear),
             },
         };
         if inputs.send(input).await.is_err() {

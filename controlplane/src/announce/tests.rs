@@ -21,6 +21,7 @@ pub(super) const SETTINGS: Settings = Settings {
     propagation: Duration::from_millis(20),
     resync_interval: Duration::ZERO,
     batch: 3,
+    tells_neighbours: false,
 };
 
 /// Aggregates and what is in them.

@@ -27,6 +27,8 @@ struct Server {
     paths: Arc<Mutex<Paths>>,
     /// It does not like this one.
     refused: Option<String>,
+    /// With each: whether its session is up, and whether we restart for it.
+    peers: Arc<Mutex<Vec<(bool, bool)>>>,
 }
 
 fn text(path: &proto::Path) -> String {
@@ -38,7 +40,32 @@ fn text(path: &proto::Path) -> String {
 #[tonic::async_trait]
 impl GobgpApi for Server {
     type ListPathStream = Answers<proto::ListPathResponse>;
+    type ListPeerStream = Answers<proto::ListPeerResponse>;
     type WatchEventStream = Answers<proto::WatchEventResponse>;
+
+    async fn list_peer(
+        &self,
+        _: Request<proto::ListPeerRequest>,
+    ) -> Result<Response<Self::ListPeerStream>, Status> {
+        use proto::peer_state::SessionState;
+        let peers = self.peers.lock().unwrap().clone();
+        let answers = peers.into_iter().map(|(up, local_restarting)| {
+            let mut state = proto::PeerState::default();
+            state.set_session_state(if up {
+                SessionState::Established
+            } else {
+                SessionState::Active
+            });
+            let peer = proto::Peer {
+                state: Some(state),
+                graceful_restart: Some(proto::GracefulRestart { local_restarting }),
+            };
+            Ok(proto::ListPeerResponse { peer: Some(peer) })
+        });
+        Ok(Response::new(Box::pin(tokio_stream::iter(
+            answers.collect::<Vec<_>>(),
+        ))))
+    }
 
     async fn add_path_stream(
         &self,
@@ -223,4 +250,32 @@ async fn the_end_of_the_daemon_is_heard() {
     assert!(matches!(said, Said::Lost(_)), "{said:?}");
     thread.join().unwrap();
     assert!(speaker.apply(&[announce("2001:db8::/64")]).await.is_err());
+}
+
+/// A session that is up is not enough while GoBGP restarts gracefully: it keeps back what it is given.
+#[tokio::test]
+async fn neighbours_hear_where_a_session_is_up_and_nothing_is_kept_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("gobgp.sock");
+    let server = Server::default();
+    let peers = |list: &[(bool, bool)]| *server.peers.lock().unwrap() = list.to_vec();
+    peers(&[(false, false)]);
+    let task = serve(server.clone(), &socket);
+    let mut speaker = speaker(&socket);
+    speaker.connect().await.unwrap();
+    for silent in [&[(false, false)][..], &[(false, true), (true, true)]] {
+        peers(silent);
+        let said = tokio::time::timeout(Duration::from_millis(200), speaker.said()).await;
+        assert!(said.is_err(), "{said:?}");
+    }
+    peers(&[(false, false), (true, false)]);
+    assert_eq!(speaker.said().await, Said::Neighbours(true));
+    task.abort();
+    // Nobody to wait for.
+    peers(&[]);
+    let other = directory.path().join("other.sock");
+    let _task = serve(server.clone(), &other);
+    let mut speaker = self::speaker(&other);
+    speaker.connect().await.unwrap();
+    assert_eq!(speaker.said().await, Said::Neighbours(true));
 }

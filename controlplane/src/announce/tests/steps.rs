@@ -301,3 +301,61 @@ fn a_long_batch_is_told_in_one_sentence() {
     let told: Vec<_> = events.iter().map(|event| event.kind).collect();
     assert_eq!(told, ["routes_changed"]);
 }
+
+/// A daemon that restarts gracefully has moments for being given its routes: however long it was away, it is found soon.
+#[test]
+fn a_daemon_that_restarts_is_looked_for_often_and_one_that_stays_away_is_not() {
+    let (mut run, _) = Run::new(SETTINGS, &[], &[]);
+    let mut waits = Vec::new();
+    run.tell(Input::Lost("it has ended".into()));
+    for _ in 0..1300 {
+        let at = run.announcer.next_deadline().unwrap();
+        waits.push(at.since(run.now));
+        run.now = at;
+        assert_eq!(run.tell(Input::Tick), [Output::Connect]);
+        run.tell(Input::Lost("refused".into()));
+    }
+    let often = waits
+        .iter()
+        .take_while(|wait| **wait == Duration::from_millis(100))
+        .count();
+    assert!((1200..1210).contains(&often), "{often}");
+    assert!(waits[often..].is_sorted());
+    assert_eq!(waits.last(), Some(&Duration::from_secs(10)));
+    // And once it is back, often again.
+    run.now = run.announcer.next_deadline().unwrap();
+    run.tell(Input::Tick);
+    run.tell(Input::Connected);
+    run.tell(Input::Listed(Routes::new()));
+    run.tell(Input::Lost("it has ended".into()));
+    assert_eq!(
+        run.announcer.next_deadline(),
+        Some(run.now.after(Duration::from_millis(100)))
+    );
+}
+
+/// Another anchor withdraws when this one has announced: not before anybody can have heard it.
+#[test]
+fn what_a_daemon_was_given_counts_as_announced_when_its_neighbours_hear_it() {
+    let settings = Settings {
+        tells_neighbours: true,
+        ..SETTINGS
+    };
+    let (mut run, _) = Run::new(settings, &[A], &[A]);
+    run.tell(Input::Confirmed(9));
+    assert_eq!(run.advance(1000), []);
+    assert!(!run.announcer.is_announced(&prefix(A)));
+    // From when they do it takes as long as ever.
+    assert_eq!(run.tell(Input::Neighbours(true)), []);
+    assert_eq!(run.advance(19), []);
+    assert_eq!(run.advance(1), [Output::Announced(prefix(A))]);
+    // A daemon that has ended says it anew.
+    run.tell(Input::Lost("it has ended".into()));
+    run.advance(100);
+    run.tell(Input::Connected);
+    run.tell(Input::Listed(Routes::new()));
+    run.done(&[A]);
+    assert_eq!(run.advance(1000), []);
+    run.tell(Input::Neighbours(true));
+    assert_eq!(run.advance(20), [Output::Announced(prefix(A))]);
+}
