@@ -141,7 +141,11 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
                 entry(SourcePath::Native, after(&|it| it.home)),
             );
             for adopted in &node.adopted {
-                let old = tunnel_to(config, state, node, adopted.from, tables);
+                // Nothing comes from there any more in the end: a tunnel of the node's own has gone by then.
+                let old = match adopted.asked.is_some() || adopted.arriving_until.is_some() {
+                    true => tunnel_to(config, state, node, adopted.from, tables),
+                    false => None,
+                };
                 let entry = relocated(config, &reach, adopted, old, after(&|it| it.home));
                 tables.prefixes.insert(adopted.prefix, entry);
             }

@@ -468,3 +468,31 @@ fn a_tunnel_of_a_state_is_one_of_the_tables() {
     assert_eq!((shown, TunnelType::GtpU { teid, ipv4: None }), (id, remote));
     assert_eq!(Some(gtpu.local_teid), stored.teid);
 }
+
+/// A tunnel is a node's own with GTP-U: one that is left over after a relocation would stay as long as its node.
+#[test]
+fn when_an_anchor_has_moved_and_its_old_way_has_ended_the_tunnel_is_gone_at_both_ends() {
+    let mut domain = Domain::with_tunnels([GTPU; 3], GTPU);
+    domain.announce();
+    domain.attach(1, 0);
+    domain.run(SECOND);
+    domain.attach(1, 1);
+    domain.run(SECOND);
+    domain.relocate(domain.prefix(1, 0), 1).unwrap();
+    domain.run(SECOND);
+    // What is still on the old way comes by it.
+    gtpu(&domain, 0, 1);
+    gtpu(&domain, 1, 0);
+    domain.run(30 * SECOND);
+    domain.assert_settled(1, 1);
+    assert_eq!(domain.anchored(1, 1).len(), 2);
+    for index in [0, 1] {
+        let tables = domain.tables(index);
+        assert!(
+            tables.tunnels.is_empty(),
+            "maar{}: {:?}",
+            index + 1,
+            tables.tunnels
+        );
+    }
+}
