@@ -65,6 +65,12 @@ impl<Store: Send + Sync + 'static> Saver<Store> {
         self.due = Some(Instant::now().max(self.not_before));
     }
 
+    /// How many changes there were.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// How many changes would survive a crash.
     #[must_use]
     pub fn saved(&self) -> u64 {

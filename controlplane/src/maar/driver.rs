@@ -472,6 +472,7 @@ impl Daemon {
                 self.process(Input::Answered { to, identifier });
             }
         }
+        self.withdraw_what_is_saved();
         self.read_on();
         self.saver.step(self.machine.state());
     }

@@ -1,10 +1,13 @@
 //! Routes to what is anchored here: the announcer, and what follows from its steps.
 
+use std::collections::BTreeMap;
+
+use ipnet::Ipv6Net;
 use kedge_config::Config;
 use tokio::sync::mpsc;
 
 use super::Daemon;
-use crate::announce::{self, Announcer, Command, Input, Output, RouteState, Settings};
+use crate::announce::{self, Announcer, Command, Input, Output, RouteState, Routes, Settings};
 use crate::maar::State;
 use crate::metrics::RouteFigures;
 use crate::northbound::proto;
@@ -13,7 +16,39 @@ use crate::time::Time;
 /// The announcer, and the way to the task that speaks with its routing daemon.
 pub(super) struct Announcing {
     announcer: Announcer,
+    unsaved: Unsaved,
     commands: mpsc::Sender<Command>,
+}
+
+/// Routes to prefixes that another anchor has now, as long as a process that is killed would not know that when it is back: it would announce
+/// them again, and the network would go back to it.
+#[derive(Default)]
+struct Unsaved {
+    /// With each the change that has to be saved; 0: it is.
+    changes: BTreeMap<Ipv6Net, u64>,
+    /// Of the tables at the last look.
+    revision: u64,
+}
+
+impl Unsaved {
+    /// Puts what may not be withdrawn yet back to what is wanted. `moved`: the known routes to what another anchor has; `change`: the last
+    /// there was; `saved`: the last on disk.
+    fn keep(&mut self, moved: &Routes, routes: &mut Routes, change: u64, saved: u64) {
+        self.changes.retain(|prefix, _| moved.contains_key(prefix));
+        for (prefix, route) in moved {
+            let needed = self.changes.entry(*prefix).or_insert(change);
+            if saved >= *needed {
+                *needed = 0;
+            } else if !routes.contains_key(prefix) {
+                routes.insert(*prefix, route.clone());
+            }
+        }
+    }
+
+    /// Whether one of them may be withdrawn by now.
+    fn has_ended(&self, saved: u64) -> bool {
+        self.changes.values().any(|change| (1..=saved).contains(change))
+    }
 }
 
 impl Announcing {
@@ -25,7 +60,11 @@ impl Announcing {
         };
         let (commands, answers) = announce::start(section);
         let announcer = Announcer::new(settings, announce::desired(config, state), now);
-        let announcing = Self { announcer, commands };
+        let announcing = Self {
+            announcer,
+            unsaved: Unsaved::default(),
+            commands,
+        };
         (Some(announcing), answers)
     }
 
@@ -55,18 +94,32 @@ impl Announcing {
 impl Daemon {
     /// What should be announced has changed, as of the tables of this revision.
     pub(super) fn settle_routes(&mut self, revision: u64) {
-        if let Some(announcing) = &self.announcing {
+        if let Some(announcing) = &mut self.announcing {
             let state = self.machine.state();
-            let routes = announce::desired(&self.config, state);
-            let known = announcing.announcer.prefixes();
-            let moved = known
-                .filter(|prefix| state.yielded.contains_key(prefix))
+            let mut routes = announce::desired(&self.config, state);
+            let known = announcing.announcer.routes();
+            let moved: BTreeMap<_, _> = known
+                .filter(|(prefix, ..)| state.yielded.contains_key(prefix))
+                .map(|(prefix, route, ..)| (prefix, route.clone()))
                 .collect();
+            let (change, saved) = (self.saver.changes(), self.saver.saved());
+            announcing.unsaved.revision = revision;
+            announcing.unsaved.keep(&moved, &mut routes, change, saved);
+            let moved = moved.into_keys().collect();
             self.announce(Input::Wanted {
                 routes,
                 moved,
                 revision,
             });
+        }
+    }
+
+    /// What has waited to be withdrawn until more was saved.
+    pub(super) fn withdraw_what_is_saved(&mut self) {
+        if let Some(announcing) = &self.announcing
+            && announcing.unsaved.has_ended(self.saver.saved())
+        {
+            self.settle_routes(announcing.unsaved.revision);
         }
     }
 
@@ -141,5 +194,36 @@ impl Daemon {
             connected: announcing.announcer.is_synchronised(),
             routes: routes.collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_is_withdrawn_when_a_restart_would_not_bring_it_back() {
+        let prefix: Ipv6Net = "2001:db8:100::/64".parse().unwrap();
+        let moved = Routes::from([(prefix, announce::Route::default())]);
+        let mut unsaved = Unsaved::default();
+        let mut look = |change, saved| {
+            let mut routes = Routes::new();
+            unsaved.keep(&moved, &mut routes, change, saved);
+            (routes.contains_key(&prefix), unsaved.has_ended(saved))
+        };
+        assert_eq!(look(7, 5), (true, false));
+        // Later changes are of others.
+        assert_eq!(look(9, 6), (true, false));
+        assert!(unsaved.has_ended(7));
+        let mut look = |change, saved| {
+            let mut routes = Routes::new();
+            unsaved.keep(&moved, &mut routes, change, saved);
+            (routes.contains_key(&prefix), unsaved.has_ended(saved))
+        };
+        assert_eq!(look(9, 7), (false, false));
+        // It is withdrawn, and forgotten; the next time it waits anew.
+        let none = Routes::new();
+        unsaved.keep(&none, &mut Routes::new(), 9, 7);
+        assert!(unsaved.changes.is_empty() && !unsaved.has_ended(9));
     }
 }
