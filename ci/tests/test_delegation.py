@@ -48,6 +48,11 @@ def until(what, get, seconds=15):
         time.sleep(0.1)
 
 
+def addresses(shown):
+    """Those in what `ip -j addr` has shown."""
+    return [ipaddress.ip_address(info["local"]) for interface in json.loads(shown) for info in interface.get("addr_info", []) if "local" in info]
+
+
 class Process:
     """A program in a namespace, with directories of its own where peers write."""
 
@@ -175,8 +180,11 @@ cmd = ["2001:db8:d::1"]
         self.host("maar")
         self.host("kea")
         self.link("maar", "kcore", "kea", "s0")
+        # Another one, which will not have two messages for four.
+        self.host("four")
+        self.link("four", "kcore", "kea", "s1")
         config = {"Dhcp6": {
-            "interfaces-config": {"interfaces": ["s0"]},
+            "interfaces-config": {"interfaces": ["s0", "s1"]},
             "lease-database": {"type": "memfile", "persist": True, "name": str(self.directory / "leases.csv"),
                                "lfc-interval": 0},
             "server-id": {"type": "LL", "persist": False, "identifier": "0200000000fe", "htype": 1},
@@ -184,7 +192,9 @@ cmd = ["2001:db8:d::1"]
             "subnet6": [{"id": 1, "subnet": "2001:db8:ca::/64", "interface": "s0", "rapid-commit": True,
                          # Kea takes an excluded prefix only where the pool is one delegated prefix.
                          "pd-pools": [{"prefix": "2001:db8:1000::", "prefix-len": 48, "delegated-len": 48,
-                                       "excluded-prefix": "2001:db8:1000:ff::", "excluded-prefix-len": 64}]}],
+                                       "excluded-prefix": "2001:db8:1000:ff::", "excluded-prefix-len": 64}]},
+                        {"id": 2, "subnet": "2001:db8:cb::/64", "interface": "s1", "rapid-commit": True,
+                         "pd-pools": [{"prefix": "2001:db8:2000::", "prefix-len": 44, "delegated-len": 48}]}],
             "loggers": [{"name": "kea-dhcp6", "severity": "INFO", "output_options": [{"output": "stdout"}]}]}}
         path = self.directory / "kea.json"
         path.write_text(json.dumps(config))
@@ -195,6 +205,14 @@ cmd = ["2001:db8:d::1"]
         self.assertEqual(held["prefix"], "2001:db8:1000::/48")
         self.assertEqual(held["exclude"], "2001:db8:1000:ff::/64")
         self.assertEqual(self.count("maar", "pools_delegated"), 1)
+        self.ours("four", self.maar('port = "core"\nlength = 48\nrapid_commit = false'))
+        [other] = until("a pool by four messages", lambda: self.delegations("four"))
+        # What Kea said to each: it offered a prefix only to the one that asked for an offer.
+        said = lambda what: [line for line in kea.log.read_text().splitlines() if what in line]
+        offered, leased = said("DHCP6_PD_LEASE_ADVERT"), said("DHCP6_PD_LEASE_ALLOC")
+        for prefix, offers in ((held["prefix"], 0), (other["prefix"], 1)):
+            of = lambda lines: sum(f" {prefix} " in line for line in lines)
+            self.assertEqual((of(offered), of(leased)), (offers, 1), (prefix, offered, leased))
         until("a renewal", lambda: self.count("maar", "delegations_renewed") >= 1)
         # Kea is killed, and comes back with its leases: the next Renew or Rebind finds it.
         kea.kill()
@@ -241,10 +259,13 @@ exclude_length = 64
             "dhcpcd": ["dhcpcd", "-B", "-d", "-f", str(self.directory / "dhcpcd.conf"), "-6", "eth0"],
             "wide": ["dhcp6c", "-f", "-D", "-c", str(self.directory / "dhcp6c.conf"), "-p", "/run/dhcp6c.pid", "eth0"],
             "dibbler": ["dibbler-client", "run"],
+            "excluding": ["dhcpcd", "-B", "-d", "-f", str(self.directory / "excluding.conf"), "-6", "eth0"],
         }
-        (self.directory / "dhcpcd.conf").write_text(
-            "duid\nrelease\nnoipv4\nnoarp\nnohook resolv.conf, hostname, timesyncd.conf\nipv6only\nnoipv6rs\n"
-            "interface eth0\n  iaid 7\n  ia_pd 9/::/56 -\n")
+        # RFC 6603: the excluded part is for the link to the server.
+        for name, use in (("dhcpcd", "-"), ("excluding", "eth0/0")):
+            (self.directory / f"{name}.conf").write_text(
+                "duid\nrelease\nnoipv4\nnoarp\nnohook resolv.conf, hostname, timesyncd.conf\nipv6only\nnoipv6rs\n"
+                f"interface eth0\n  iaid 7\n  ia_pd 9/::/56 {use}\n")
         (self.directory / "dhcp6c.conf").write_text(
             "interface eth0 { send ia-pd 1; send rapid-commit; };\n"
             "id-assoc pd 1 { prefix-interface lo { sla-id 0; sla-len 8; ifid 1; }; };\n")
@@ -258,27 +279,33 @@ exclude_length = 64
         server = self.ours("cmd", self.cmd([f"s{number}" for number in range(len(clients))], 24))
         until("our server", lambda: self.kedge("cmd", "show", "info"))
         running = {name: Process(self, name, *command, scratch=True) for name, command in clients.items()}
-        until("three leases", lambda: len(self.delegations("cmd")) == 3, 25)
+        until("four leases", lambda: len(self.delegations("cmd")) == 4, 25)
         leases = sorted(it["prefix"] for it in self.delegations("cmd"))
-        self.assertEqual(len(set(leases)), 3)
+        self.assertEqual(len(set(leases)), 4)
+        # The last part is excluded for the one that can take that, which uses it for the link to us (RFC 6603).
+        excluded = [list(ipaddress.ip_network(it).subnets(new_prefix=64))[-1] for it in leases]
+        of_its = lambda: [it for it in addresses(self.ip("excluding", "-j", "-6", "addr", "show", "dev", "eth0")) for part in excluded if it in part]
+        self.assertEqual(len(until("an address of the excluded prefix at dhcpcd", of_its)), 1)
         # Killed and started again, it knows what it has delegated, and extends it for each of them.
         server.kill()
         server.start()
         until("our server", lambda: self.kedge("cmd", "show", "info"))
         self.assertEqual(sorted(it["prefix"] for it in self.delegations("cmd")), leases)
-        until("three renewals", lambda: self.count("cmd", "delegations_extended") >= 3
-              and len(self.delegations("cmd")) == 3 and min(it["valid_ms"] for it in self.delegations("cmd")) > 30000, 40)
+        until("four renewals", lambda: self.count("cmd", "delegations_extended") >= 4
+              and len(self.delegations("cmd")) == 4 and min(it["valid_ms"] for it in self.delegations("cmd")) > 30000, 40)
         self.assertEqual(sorted(it["prefix"] for it in self.delegations("cmd")), leases)
         self.assertEqual(self.count("cmd", "delegations_made"), 0)
         self.assertEqual(self.count("cmd", "dhcp_malformed"), 0)
         metrics = run("ip", "netns", "exec", self.name("cmd"), "python3", "-c",
                       "import urllib.request as r; print(r.urlopen('http://[::1]:9110/metrics').read().decode())")
-        self.assertIn("kedge_controlplane_delegations 3", metrics)
+        self.assertIn("kedge_controlplane_delegations 4", metrics)
+        # Of what dhcpcd 9.4.1 says when it gives back a prefix with an excluded part, the end is no option.
+        running.pop("excluding").kill()
         for name, process in running.items():
             process.kill(signal.SIGTERM)
             until(f"the release of {name}", lambda: self.count("cmd", "delegations_released")
                   >= 1 + list(running).index(name))
-        self.assertEqual(self.delegations("cmd"), [])
+        self.assertEqual(len(self.delegations("cmd")), 1)
         self.assertEqual(self.count("cmd", "delegations_expired"), 0)
 
     def test_ours_with_each_other_by_way_of_a_relay(self):
@@ -411,6 +438,45 @@ class ADomainWithDelegatedPools(unittest.TestCase):
                     15, "the prefix cannot be relocated back")
         domain.wait(lambda: prefix not in at_the_server() and named(2) == [], 15, "the delegation did not come home")
         domain.on("mn", "ping", "-6", "-c3", "-i0.2", "-W1", "-I", home, CN)
+
+    def test_kea_delegates_to_the_new_anchor_what_it_asks_for_by_name(self):
+        # Pools are configured. Kea has the prefixes of each on every link: who takes one over asks for that very one, by a hint, and
+        # gives it back when it yields it.
+        domain = Domain(prefix=f"kpd{os.getpid()}", binaries=BINARIES, routing=True, kea="prefixes")
+        self.addCleanup(domain.remove)
+        domain.build()
+        domain.start()
+        domain.plug(1)
+        home = domain.preferred_address(1)
+        domain.plug(2, announced=True)
+        domain.preferred_address(2)
+        prefix = str(ipaddress.ip_network(f"{home}/64", strict=False))
+        held = lambda: [it["prefix"] for it in domain.kedge("maar2", "show", "delegations") if it["moved"] and it["state"] == "bound"]
+        said = lambda what: [line for line in domain.daemons["core-kea"].log.read_text().splitlines() if what in line]
+        reached = lambda: domain.on("mn", "ping", "-6", "-c3", "-i0.2", "-W1", "-I", home, CN)
+        self.assertEqual(domain.kea_leases(), {})
+        confirmed = lambda: domain.kedge("cmd", "show", "bindings")[0]["previous"][0]["state"] == "confirmed"
+        domain.wait(confirmed, 5, "maar1 does not know where the node is")
+        domain.kedge("cmd", "relocate", prefix, "--to", topology.maar_address(2))
+        domain.wait(lambda: held() == [prefix], 15, "the delegation did not follow")
+        # Four messages: what is asked for by name is leased when it is what was offered.
+        self.assertEqual(list(domain.kea_leases()), [prefix])
+        self.assertEqual([len(said(what)) for what in ("DHCP6_PD_LEASE_ADVERT", "DHCP6_PD_LEASE_ALLOC", "DHCP6_RELEASE_PD")], [1, 1, 0])
+        reached()
+        # Both are killed, and neither forgets.
+        for name in ("core-kea", "maar2-controlplane"):
+            domain.daemons[name].kill()
+            domain.daemons[name].start()
+        domain.wait(lambda: domain.kedge("maar2", "show", "delegations", check=False), 10, "maar2 did not come back")
+        domain.wait(lambda: held() == [prefix] and said("DHCP6_PD_LEASE_R"), 15, "it was not renewed")
+        self.assertEqual(list(domain.kea_leases()), [prefix])
+        # The node goes home, and its prefix after it: Release, and Kea has nothing of it.
+        domain.plug(1)
+        domain.wait(lambda: domain.kedge("cmd", "relocate", prefix, "--to", topology.maar_address(1), check=False),
+                    15, "the prefix cannot be relocated back")
+        domain.wait(lambda: not held() and not domain.kea_leases(), 15, "it was not given back")
+        self.assertEqual(len(said("DHCP6_RELEASE_PD")), 1)
+        reached()
 
 
 if __name__ == "__main__":

@@ -148,6 +148,20 @@ fn golden() {
     assert_eq!(Packet::parse(&relay).unwrap(), Packet::Relay(relayed()));
 }
 
+/// dhcpcd makes room for an option for the excluded prefix and writes it without its content (9.4.1 and later): zeros are left.
+#[test]
+fn zeros_at_the_end_are_no_option() {
+    let message = unhex("05 010203 0008 0002 0000");
+    for zeros in 0..4 {
+        let octets = [&message[..], &[0; 3][..zeros]].concat();
+        assert_eq!(
+            Packet::parse(&octets).unwrap(),
+            Packet::parse(&message).unwrap(),
+            "{zeros}"
+        );
+    }
+}
+
 #[test]
 fn what_is_wrong_is_named() {
     let head = "01 010203 ";
@@ -155,7 +169,7 @@ fn what_is_wrong_is_named() {
         ("01 0102", "3 octets: the header has 4"),
         ("63 010203", "message type 99 is not known"),
         (
-            "01 010203 0001 00",
+            "01 010203 0001 01",
             "3 octets are left where an option should begin",
         ),
         (

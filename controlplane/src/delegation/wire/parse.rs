@@ -78,7 +78,13 @@ impl Message {
         let mut message = Self::new(message_type, u32::from_be_bytes([0, *x, *y, *z]));
         let mut requested = None;
         for item in Options(rest) {
-            let (code, data) = item?;
+            let (code, data) = match item {
+                // Up to three zeros at the end say nothing. dhcpcd sends them where it has been told of an excluded prefix.
+                Err(WireError::Remainder { octets }) if rest.iter().rev().take(octets).all(|it| *it == 0) => {
+                    break;
+                }
+                item => item?,
+            };
             message.take(code, data, &mut requested)?;
         }
         message.option_request = requested.unwrap_or_default();
