@@ -3,7 +3,7 @@
     traffic.py udp-send    SOURCE DESTINATION PORT RATE          numbered datagrams until ended
     traffic.py udp-receive ADDRESS PORT                          one line for each: monotonic time, number
     traffic.py fan-send    down|up FILE PEER PORT RATE           numbered datagrams to, or from, each address in FILE in turn
-    traffic.py fan-receive ADDRESS PORT                          at its end: what became of each flow, as JSON
+    traffic.py fan-receive ADDRESS PORT                          a line when it is ready; at its end: what became of each flow, as JSON
     traffic.py tcp-serve   ADDRESS PORT                          sends every octet back
     traffic.py tcp-client  SOURCE|- DESTINATION PORT RATE SECONDS  octets per second, each checked on return
 
@@ -87,6 +87,7 @@ def fan_receive(address, port):
     come_in = bound(socket.SOCK_DGRAM, address, int(port))
     come_in.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
     come_in.settimeout(0.1)
+    print(json.dumps("ready"), flush=True)
     seen, highest, last, silence, reordered, duplicated = {}, {}, {}, {}, {}, {}
     while not stopping:
         try:
@@ -103,8 +104,11 @@ def fan_receive(address, port):
         highest[flow] = max(number, highest.get(flow, -1))
         silence[flow] = max(silence.get(flow, 0), now - last.get(flow, now))
         last[flow] = now
+    # In how many places of the row some are missing, before the last one that came.
+    gaps = {flow: sum(number > 0 and number - 1 not in numbers for number in numbers) for flow, numbers in seen.items()}
     print(json.dumps({flow: {"received": len(numbers), "reordered": reordered.get(flow, 0), "duplicated": duplicated.get(flow, 0),
-                             "silence_ms": round(silence[flow] * 1000, 1)} for flow, numbers in seen.items()}), flush=True)
+                             "gaps": gaps[flow], "highest": highest[flow], "silence_ms": round(silence[flow] * 1000, 1)}
+                      for flow, numbers in seen.items()}), flush=True)
 
 
 def tcp_serve(address, port):

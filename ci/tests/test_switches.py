@@ -22,6 +22,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "lib"))
 
 import crowd  # noqa: E402
+from flows import Flows, total  # noqa: E402
 from namespaces import PYTHON, last_report, need_root as setUpModule  # noqa: E402
 from topology import CN, NODE, Domain, maar_address  # noqa: E402
 
@@ -44,22 +45,14 @@ class Switches(unittest.TestCase):
         self.crowd.attach(1)
         addresses = self.crowd.addresses()
         self.assertEqual(len(addresses), NODES)
-        flows = domain.directory / "flows"
-        flows.write_text("\n".join(addresses))
         # The host moves once, and with it everybody.
         self.crowd.move(2)
         prefixes = self.crowd.prefixes()
         domain.wait(lambda: sum(maar == "maar1" for maar in domain.bgp_routes().values()) >= NODES, 30, "routes are missing")
 
         server = domain.traffic("cn", "tcp-serve", CN, "4003")
-        busy = domain.directory / "busy"
-        busy.write_text("\n".join(addresses[-BUSY:]))
-        kinds = {"down": ("cn", "mn", 4001, flows, RATE), "up": ("mn", "cn", 4002, flows, RATE),
-                 "busy down": ("cn", "mn", 4004, busy, BUSY * BUSY_RATE), "busy up": ("mn", "cn", 4005, busy, BUSY * BUSY_RATE)}
-        receivers = {kind: domain.traffic(to, "fan-receive", "::", str(port)) for kind, (_, to, port, _, _) in kinds.items()}
-        time.sleep(1)
-        senders = {kind: domain.traffic(host, "fan-send", kind.split()[-1], str(file), CN, str(port), str(rate))
-                   for kind, (host, _, port, file, rate) in kinds.items()}
+        kinds = {"": (addresses, RATE, 4001), "busy ": (addresses[-BUSY:], BUSY * BUSY_RATE, 4004)}
+        flows = {kind: Flows(domain, *what) for kind, what in kinds.items()}
         clients = [domain.traffic("mn", "tcp-client", address, CN, "4003", "20000", "1000") for address in addresses[:TCP_CONNECTIONS]]
         time.sleep(2)
 
@@ -72,20 +65,17 @@ class Switches(unittest.TestCase):
         time.sleep(2)
 
         tcp = [last_report(client) for client in clients]
-        sent = {way: last_report(sender) for way, sender in senders.items()}
-        time.sleep(1)
-        received = {way: last_report(receiver) for way, receiver in receivers.items()}
+        became = {kind: it.end() for kind, it in flows.items()}
         server.terminate()
         lines = []
-        for way, (_, _, _, _, rate) in kinds.items():
-            each = received[way].values()
-            figures = {key: sum(flow[key] for flow in each) for key in ("received", "reordered", "duplicated")}
-            lost = sum(sent[way]) - figures["received"]
-            silence = max(flow["silence_ms"] for flow in each)
-            lines.append((lost, figures["reordered"], figures["duplicated"]))
-            print(f"{way}: {sum(sent[way])} sent in {len(sent[way])} flows, {lost} lost, {figures['reordered']} reordered, "
-                  f"{figures['duplicated']} duplicated; longest silence of a flow {silence:.0f} ms, "
-                  f"{1000 * len(sent[way]) / rate:.0f} ms being between two of its datagrams", file=sys.stderr)
+        for kind, (_, rate, _) in kinds.items():
+            for way in ("down", "up"):
+                each = [flow for (its, _), flow in became[kind].items() if its == way]
+                lost, reordered, duplicated = line = [total(each, key) for key in ("lost", "reordered", "duplicated")]
+                lines.append(line)
+                print(f"{kind}{way}: {total(each, 'sent')} sent in {len(each)} flows, {lost} lost, {reordered} reordered, {duplicated} duplicated; "
+                      f"longest silence of a flow {max(flow['silence_ms'] for flow in each):.0f} ms, "
+                      f"{1000 * len(each) / rate:.0f} ms being between two of its datagrams", file=sys.stderr)
         drops = {f"maar{index} {reason}": count for index in (1, 2)
                  for reason, count in domain.kedge(f"maar{index}", "show", "drops").items() if count}
         # What a port had no room for while its worker did not run: two cores have a lot to do here.
@@ -95,7 +85,7 @@ class Switches(unittest.TestCase):
         print(f"{NODES} anchors moved in {took:.1f} s, {waited} packets waited; TCP: {sum(it['octets'] for it in tcp)} octets in {len(tcp)} connections; "
               f"drops: {drops}", file=sys.stderr)
         self.assertEqual([it["error"] for it in tcp if not it["ok"]], [])
-        self.assertEqual(lines, [(0, 0, 0)] * len(kinds), drops)
+        self.assertEqual(lines, [[0, 0, 0]] * 2 * len(kinds), drops)
         # Each switch of a busy flow has some on the way: had nothing waited, nothing would have been tried.
         self.assertGreater(waited, BUSY)
         # Every route has followed, and MAAR1 forgets.
@@ -105,33 +95,55 @@ class Switches(unittest.TestCase):
 
 
 class Bounds(unittest.TestCase):
+    """Packets wait in vain: what is lost is what a gateway says, to the packet."""
+
+    HOLD = 10
+
     def test_beyond_the_bounds_as_many_are_lost_as_are_counted(self):
-        """A node is away for longer than its prefix may hold: what is lost is what a gateway says, to the packet."""
-        hold = 20
-        with Domain(prefix=f"kedgebound{os.getpid()}", dataplane=f"[dataplane.hold]\npackets_per_prefix = {hold}") as domain:
+        with Domain(prefix=f"kedgebound{os.getpid()}", dataplane=f"[dataplane.hold]\npackets_per_prefix = {self.HOLD}", routing=True) as domain:
             domain.start()
             domain.plug(1)
             address = domain.preferred_address(1)
-            flows = domain.directory / "flows"
-            flows.write_text(address)
-            receiver = domain.traffic("mn", "fan-receive", "::", "4001")
-            time.sleep(0.5)
-            sender = domain.traffic("cn", "fan-send", "down", str(flows), CN, "4001", "500")
-            time.sleep(0.5)
+            # A node is away for longer than its prefix may hold.
+            flows = Flows(domain, [address], 500)
+            time.sleep(0.3)
             domain.kedge("maar1", "detach", NODE)
             time.sleep(0.4)
             domain.plug(2)
             domain.preferred_address(2)
             time.sleep(0.5)
-            sent, = last_report(sender)
-            time.sleep(0.3)
-            flow, = last_report(receiver).values()
-            drops = {f"maar{index} {reason}": count for index in (1, 2) for reason, count in domain.kedge(f"maar{index}", "show", "drops").items()
-                     if count}
-        lost = sent - flow["received"]
-        print(f"{sent} sent, {lost} lost, {flow['reordered']} reordered, {flow['duplicated']} duplicated; drops: {drops}", file=sys.stderr)
-        self.assertGreater(lost, hold)
-        self.assertEqual((drops.get("maar1 hold_prefix_full"), flow["reordered"], flow["duplicated"]), (lost, 0, 0))
+            became = flows.end()
+            drops = self.drops(domain)
+            down = became["down", address]
+            self.report("a node is away", became, drops)
+            self.assertGreater(down["lost"], self.HOLD)
+            self.assertEqual((drops.get("maar1 hold_prefix_full"), down["reordered"], down["duplicated"]), (down["lost"], 0, 0))
+
+            # Its anchor moves, at a rate at which more wait for the end of the old way than may.
+            prefix = next(it["prefix"] for it in domain.kedge("cmd", "show", "bindings")[0]["previous"])
+            confirmed = lambda: domain.kedge("cmd", "show", "bindings")[0]["previous"][0]["state"] == "confirmed"
+            domain.wait(confirmed, 5, "maar1 does not know where the node is")
+            flows = Flows(domain, [address], 2000)
+            time.sleep(0.5)
+            domain.kedge("cmd", "relocate", prefix, "--to", maar_address(2))
+            domain.wait(lambda: domain.bgp_routes().get(prefix) == "maar2", 5, "the route did not follow")
+            time.sleep(0.5)
+            became = flows.end()
+            grown = {reason: count - drops.get(reason, 0) for reason, count in self.drops(domain).items()}
+            grown = {reason: count for reason, count in grown.items() if count}
+            self.report("kedge relocate", became, grown)
+        self.assertEqual([total(became.values(), key) for key in ("reordered", "duplicated")], [0, 0])
+        self.assertGreater(became["down", address]["lost"], 0)
+        self.assertEqual(total(became.values(), "lost"), sum(grown.values()))
+        self.assertLessEqual(set(grown), {"maar2 hold_prefix_full", "maar2 unknown_full"})
+
+    def drops(self, domain):
+        return {f"maar{index} {reason}": count for index in (1, 2) for reason, count in domain.kedge(f"maar{index}", "show", "drops").items() if count}
+
+    def report(self, what, became, drops):
+        for (way, _), flow in became.items():
+            print(f"{what}, {way}: {flow['sent']} sent, {flow['lost']} lost, {flow['reordered']} reordered, {flow['duplicated']} duplicated; drops: {drops}",
+                  file=sys.stderr)
 
 
 class Demo(unittest.TestCase):
