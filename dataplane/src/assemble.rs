@@ -269,7 +269,7 @@ pub(crate) fn entry_counts(compiler: &Compiler, clock: Clock, status: &mut proto
         .collect();
     status.filters = compiler
         .filter_traffic()
-        .map(|(id, charge)| filter_count(id, charge, clock))
+        .map(|(id, charge)| filter_count(id, charge, compiler.filter_colours(id), clock))
         .collect();
     status.meters = compiler.meter_colours().map(meter_count).collect();
 }
@@ -280,6 +280,21 @@ pub(crate) fn meter_count((id, colours): (u64, Colours)) -> proto::MeterCount {
         (colours.packets, colours.bytes);
     proto::MeterCount {
         id,
+        green_packets,
+        green_bytes,
+        yellow_packets,
+        yellow_bytes,
+        red_packets,
+        red_bytes,
+        fill: None,
+    }
+}
+
+/// What filters metered.
+fn colour_count(colours: Colours) -> proto::Colours {
+    let ([green_packets, yellow_packets, red_packets], [green_bytes, yellow_bytes, red_bytes]) =
+        (colours.packets, colours.bytes);
+    proto::Colours {
         green_packets,
         green_bytes,
         yellow_packets,
@@ -308,7 +323,10 @@ pub(crate) fn prefix_count(prefix: Ipv6Net, total: &Total, clock: Clock) -> prot
 pub(crate) fn departed_count(departed: &Departed, clock: Clock) -> proto::DepartedCount {
     let (prefix, filter) = match departed.of {
         CountedOf::Prefix(prefix) => (Some(prefix_count(prefix, &departed.total, clock)), None),
-        CountedOf::Filter(id) => (None, Some(filter_count(id, departed.total.here, clock))),
+        CountedOf::Filter(id) => {
+            let count = filter_count(id, departed.total.here, departed.colours, clock);
+            (None, Some(count))
+        }
     };
     proto::DepartedCount {
         sequence: departed.sequence,
@@ -330,7 +348,7 @@ pub(crate) fn departed_count(departed: &Departed, clock: Clock) -> proto::Depart
 }
 
 /// What was counted of a filter.
-pub(crate) fn filter_count(id: u64, charge: Charge, clock: Clock) -> proto::FilterCount {
+pub(crate) fn filter_count(id: u64, charge: Charge, colours: Colours, clock: Clock) -> proto::FilterCount {
     let Charge { traffic, first, last } = charge;
     proto::FilterCount {
         id,
@@ -340,6 +358,7 @@ pub(crate) fn filter_count(id: u64, charge: Charge, clock: Clock) -> proto::Filt
         to_node_bytes: traffic.to_bytes,
         first_unix_ms: clock.unix_ms(first),
         last_unix_ms: clock.unix_ms(last),
+        colours: (colours != Colours::default()).then(|| colour_count(colours)),
     }
 }
 

@@ -316,7 +316,17 @@ impl Control {
         let mut state = self.tables.lock();
         let clock = self.clock();
         let compiler = &mut state.compiler;
-        let meters = request.all.then(|| compiler.meter_colours().map(meter_count));
+        let now = dpdk::cycles();
+        let meters = request.all.then(|| {
+            compiler.meter_colours().map(|(id, colours)| proto::MeterCount {
+                fill: compiler.meter_fill(id, now).map(|it| proto::MeterFill {
+                    committed: it.committed,
+                    other: it.other,
+                    number: 0,
+                }),
+                ..meter_count((id, colours))
+            })
+        });
         let meters = meters.into_iter().flatten().collect();
         let (prefixes, filters) = if request.all {
             let prefixes = compiler.prefix_traffic().map(|(prefix, _)| prefix).collect();
@@ -343,6 +353,7 @@ impl Control {
             reading.departed_more = departed.next().is_some();
             drop(departed);
             reading.departed_lost = compiler.departed_lost();
+            reading.departing = compiler.departing() as u64;
         }
         for prefix in prefixes {
             let total = if request.reset {
@@ -359,9 +370,10 @@ impl Control {
             } else {
                 compiler.filter_charge(id)
             };
+            let colours = compiler.filter_colours(id);
             reading
                 .filters
-                .extend(charge.map(|it| filter_count(id, it, clock)));
+                .extend(charge.map(|it| filter_count(id, it, colours, clock)));
         }
         Ok(reading)
     }

@@ -57,10 +57,12 @@ pub struct Flows {
     pub wide: Arc<Wide>,
     /// Meters; index 0 is none.
     pub meters: Slab<meter::Compiled>,
-    /// Their buckets and counters.
+    /// Their buckets.
     pub meter_bank: meter::Bank,
     /// Traffic by filter: `from` is from a node, `to` is to one.
     pub traffic: TimedBank,
+    /// The colours of what was metered, by filter: an index as of `traffic`.
+    pub colours: meter::ColourBank,
 }
 
 /// Which filters a packet meets.
@@ -72,6 +74,10 @@ pub struct Question {
     pub to: Option<List>,
     /// It passes through; else it meets none.
     pub transit: bool,
+    /// Index of the tunnel that the tables send it into for its source, or 0.
+    pub goes_by: u32,
+    /// Index of the tunnel that it has come out of, or 0.
+    pub came_by: u32,
 }
 
 /// What filters say of a burst.
@@ -108,8 +114,8 @@ impl Flows {
             asked.later_fragments += u64::from(fields.later_fragment);
             asked.unreadable += u64::from(fields.protocol.is_none());
             let mut first = Firsts::default();
-            first.ask_list(&self.lists, from, &fields, Direction::FromNode);
-            first.ask_list(&self.lists, to, &fields, Direction::ToNode);
+            first.ask_list(&self.lists, from, &fields, Direction::FromNode, question.goes_by);
+            first.ask_list(&self.lists, to, &fields, Direction::ToNode, question.came_by);
             met |= 1 << at;
             known.push((fields, question.from.is_some(), question.to.is_some()));
             firsts.push(first);

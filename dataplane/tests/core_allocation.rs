@@ -99,6 +99,7 @@ fn flow_on_hold(on_hold: bool) -> Transaction {
         },
         idle_timeout: 0,
         lifetime: 5,
+        except_tunnel: None,
     };
     Transaction {
         put_filters: vec![(1, filter)],

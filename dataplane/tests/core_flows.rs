@@ -13,8 +13,8 @@ use kedge_dataplane::drops::DropReason;
 use kedge_dataplane::snapshot::{Carried, Expiry};
 use kedge_dataplane_api::Transaction;
 use kedge_dataplane_api::model::{
-    Direction, Filter, FilterAction, Meter, MeterRates, NextHop, PortRange, PrefixEntry, Selector,
-    TrafficClass, Yellow,
+    Direction, Filter, FilterAction, Meter, MeterFill, MeterRates, NextHop, PortRange, PrefixEntry, Selector,
+    SourcePath, TrafficClass, Yellow,
 };
 
 const NODE_NET: &str = "2001:db8:100:1::/64";
@@ -30,6 +30,7 @@ fn filter(scope: &str, priority: u16, selector: Selector, action: FilterAction) 
         action,
         idle_timeout: 0,
         lifetime: 0,
+        except_tunnel: None,
     }
 }
 
@@ -64,6 +65,7 @@ fn gateway(filters: Vec<Filter>) -> Gateway {
                     },
                     colour_aware: false,
                     yellow: Yellow::Pass,
+                    fill: None,
                 },
             ),
         ],
@@ -83,6 +85,7 @@ fn meter(yellow: Yellow, colour_aware: bool) -> Meter {
         },
         colour_aware,
         yellow,
+        fill: None,
     }
 }
 
@@ -243,6 +246,7 @@ fn nothing_but_time_fills_the_buckets() {
                         rates,
                         colour_aware: true,
                         yellow: Yellow::Pass,
+                        fill: None,
                     },
                 )],
                 ..Transaction::default()
@@ -305,6 +309,183 @@ fn sized_udp(length: usize) -> Vec<u8> {
     let mut packet = sized(REMOTE, NODE, length);
     packet[40..44].copy_from_slice(&[0x30, 0x39, 0, 9]);
     packet
+}
+
+#[test]
+fn a_meter_goes_on_with_what_it_had_elsewhere() {
+    let mut gateway = gateway(vec![filter(NODE_NET, 10, any(), FilterAction::Meter(1))]);
+    let packet = sized(REMOTE, NODE, 1000);
+    let red = [(DropReason::MeteredRed, 1)];
+    let put = |number, committed, other| Transaction {
+        put_meters: vec![(
+            1,
+            Meter {
+                fill: Some(MeterFill {
+                    number,
+                    committed,
+                    other,
+                }),
+                ..meter(Yellow::Pass, false)
+            },
+        )],
+        ..Transaction::default()
+    };
+    assert_eq!(
+        gateway.compiler.meter_fill(1, 0),
+        None,
+        "nobody has metered with it"
+    );
+    // Of 1,280 green octets 300 were left there, and of 2,560 in all 1,400.
+    gateway.apply(&put(1, 300, 1400));
+    let fill = gateway.compiler.meter_fill(1, 0).unwrap();
+    assert_eq!((fill.committed, fill.other), (300, 1400));
+    assert_eq!(gateway.one(CORE, &packet).transmit.len(), 1, "yellow");
+    assert_eq!(gateway.one(CORE, &packet).drops, red);
+    let fill = gateway.compiler.meter_fill(1, 0).unwrap();
+    assert_eq!((fill.committed, fill.other), (300, 400));
+    // A second brings 1,000 and 2,000; what is put again, and what is new but for its number, fills nothing and takes nothing.
+    gateway.now = 1_000_000;
+    gateway.apply(&put(1, 300, 1400));
+    let fill = gateway.compiler.meter_fill(1, gateway.now).unwrap();
+    // Tokens come in periods.
+    assert_eq!((fill.committed, fill.other), (1280, 2396));
+    assert_eq!(gateway.one(CORE, &packet).transmit.len(), 1, "green");
+    gateway.apply(&put(2, 1280, 2560));
+    let fill = gateway.compiler.meter_fill(1, gateway.now).unwrap();
+    assert_eq!((fill.committed, fill.other), (280, 1396), "lowered, never filled");
+    gateway.apply(&put(3, 0, 0));
+    let fill = gateway.compiler.meter_fill(1, gateway.now).unwrap();
+    assert_eq!((fill.committed, fill.other), (0, 0));
+    assert_eq!(gateway.one(CORE, &packet).drops, red);
+    let (_, colours) = gateway.compiler.meter_colours().next().unwrap();
+    assert_eq!(colours.packets, [1, 1, 2]);
+    // More than fits, and no number.
+    for (fill, why) in [
+        (
+            put(4, 1281, 0),
+            "meter 1: committed fill 1281: is above the burst size",
+        ),
+        (
+            put(4, 0, 2561),
+            "meter 1: peak fill 2561: is above the burst size",
+        ),
+        (put(0, 0, 0), "meter 1: fill number 0: is no number of a fill"),
+    ] {
+        assert_eq!(gateway.compiler.apply(&fill).unwrap_err().to_string(), why);
+    }
+}
+
+/// What comes by an old way, or goes back by it, is the other end's to count: so each packet is counted once while a prefix moves.
+#[test]
+fn a_filter_leaves_alone_what_another_gateway_has_asked_about() {
+    let mut gateway = gateway(vec![
+        Filter {
+            except_tunnel: Some(1),
+            ..filter(OLD_NET, 10, any(), FilterAction::Meter(2))
+        },
+        Filter {
+            except_tunnel: Some(1),
+            ..filter(OLD_NET, 10, discard_port(), FilterAction::Drop)
+        },
+    ]);
+    let counts = |gateway: &Gateway| {
+        let traffic = gateway.compiler.filter_charge(1).unwrap().traffic;
+        let dropped = gateway.compiler.filter_charge(2).unwrap().traffic;
+        (
+            (traffic.to_packets, traffic.from_packets),
+            (dropped.to_packets, dropped.from_packets),
+        )
+    };
+    // From the node into the tunnel to its anchor, and to it out of that.
+    let from = sized(OLD, REMOTE, 200);
+    let to = sized(REMOTE, OLD, 200);
+    let by_tunnel = tunnelled(PEER, OWN, &to);
+    assert_eq!(gateway.one_from(ACCESS, NODE_MAC, &from).transmit.len(), 1);
+    assert_eq!(gateway.one(CORE, &by_tunnel).transmit.len(), 1);
+    assert_eq!(counts(&gateway), ((0, 0), (0, 0)));
+    // Straight, it is.
+    assert_eq!(gateway.one(CORE, &to).transmit.len(), 1);
+    assert_eq!(gateway.one(CORE, &udp(REMOTE, OLD, 64)).transmit.len(), 0);
+    assert_eq!(counts(&gateway), ((1, 0), (1, 0)));
+    // When the prefix is here, what it sends is counted here, and later what comes out of that tunnel too.
+    let mut entry = gateway.compiler.tables().prefixes[&OLD_NET.parse::<Ipv6Net>().unwrap()].clone();
+    entry.source.as_mut().unwrap().path = SourcePath::Native;
+    entry.next_hop = NextHop::After {
+        tunnel: 1,
+        maximum_ms: 0,
+        then: Box::new(entry.next_hop),
+    };
+    gateway.apply(&Transaction {
+        put_prefixes: vec![(OLD_NET.parse().unwrap(), entry)],
+        ..Transaction::default()
+    });
+    assert_eq!(gateway.one_from(ACCESS, NODE_MAC, &from).transmit.len(), 1);
+    assert_eq!(gateway.one(CORE, &by_tunnel).transmit.len(), 1);
+    assert_eq!(counts(&gateway), ((1, 1), (1, 0)));
+    let tables = gateway.compiler.tables();
+    let settled = (
+        1,
+        Filter {
+            except_tunnel: None,
+            ..tables.filters[&1].clone()
+        },
+    );
+    gateway.apply(&Transaction {
+        put_filters: vec![settled.clone()],
+        ..Transaction::default()
+    });
+    assert_eq!(gateway.one(CORE, &by_tunnel).transmit.len(), 1);
+    assert_eq!(counts(&gateway), ((2, 1), (1, 0)), "the counters are the same");
+    // The tunnel is there as long as a filter names it, and is named for a prefix alone.
+    let refused = |gateway: &mut Gateway, id, filter: Filter| {
+        let put = Transaction {
+            put_filters: vec![(id, filter)],
+            ..Transaction::default()
+        };
+        gateway.compiler.apply(&put).unwrap_err().to_string()
+    };
+    let it = settled.1;
+    let unknown = Filter {
+        except_tunnel: Some(99),
+        ..it.clone()
+    };
+    assert_eq!(
+        refused(&mut gateway, 1, unknown),
+        "filter 1: there is no tunnel 99"
+    );
+    let of_all = Filter {
+        except_tunnel: Some(1),
+        scope: None,
+        ..it
+    };
+    assert!(refused(&mut gateway, 9, of_all).contains("except_tunnel 1 without a scope"));
+}
+
+/// The times of a filter begin when it is put, and not anew when the other end has nothing more to do with it.
+#[test]
+fn the_times_of_a_filter_go_on_without_its_exception() {
+    let limited = Filter {
+        lifetime: 60,
+        except_tunnel: Some(1),
+        ..filter(OLD_NET, 10, any(), FilterAction::Anchor)
+    };
+    let mut gateway = gateway(vec![limited.clone()]);
+    let later = Instant::now() + Duration::from_secs(61);
+    let without = |lifetime| Transaction {
+        put_filters: vec![(
+            1,
+            Filter {
+                except_tunnel: None,
+                lifetime,
+                ..limited.clone()
+            },
+        )],
+        ..Transaction::default()
+    };
+    gateway.apply(&without(60));
+    assert_eq!(gateway.compiler.expired(later), [(1, Expiry::Lifetime)]);
+    gateway.apply(&without(120));
+    assert_eq!(gateway.compiler.expired(later), []);
 }
 
 #[test]
@@ -488,6 +669,7 @@ fn a_filter_whose_time_has_passed_is_reported_until_it_is_gone() {
         name: String::new(),
         idle_timeout,
         lifetime,
+        except_tunnel: None,
         ..filter(NODE_NET, 1, any(), FilterAction::Anchor)
     };
     gateway.apply(&Transaction {

@@ -40,6 +40,7 @@ fn filter(of: &str, selector: Selector, action: FilterAction) -> Filter {
         action,
         idle_timeout: 0,
         lifetime: if action == FilterAction::Hold { 5 } else { 0 },
+        except_tunnel: None,
     }
 }
 
@@ -318,6 +319,7 @@ fn what_has_waited_is_not_metered_twice() {
                 },
                 colour_aware: false,
                 yellow: Yellow::Pass,
+                fill: None,
             },
         )],
         put_filters: vec![
@@ -352,6 +354,7 @@ fn a_hold_that_would_not_end_or_is_of_everybody_is_refused() {
             refusal(Filter {
                 name: String::new(),
                 lifetime,
+                except_tunnel: None,
                 ..hold.clone()
             }),
             format!(

@@ -809,6 +809,7 @@ fn filters_and_meters_see_it() {
         action,
         idle_timeout: 0,
         lifetime: 0,
+        except_tunnel: None,
     };
     let meter = Meter {
         rates: MeterRates::Rfc2698 {
@@ -819,6 +820,7 @@ fn filters_and_meters_see_it() {
         },
         colour_aware: false,
         yellow: Yellow::Mark(10),
+        fill: None,
     };
     let by_source = Selector {
         source: mapped_net("198.51.100.0/24"),

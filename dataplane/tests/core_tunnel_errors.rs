@@ -362,6 +362,7 @@ fn who_is_sent_into_a_tunnel_by_a_filter_is_told_too() {
             action: FilterAction::Tunnel(tunnel),
             idle_timeout: 0,
             lifetime: 0,
+            except_tunnel: None,
         };
         gateway.apply(&Transaction {
             put_filters: vec![(1, filter)],

@@ -16,8 +16,8 @@ use kedge_dataplane::flow::{Builder, Fields, Hit, Question};
 use kedge_dataplane::snapshot::{Compiler, Snapshot};
 use kedge_dataplane::stage::parse;
 use kedge_dataplane_api::model::{
-    Direction, DiscardReason, Filter, FilterAction, Meter, MeterRates, NextHop, PortRange, PrefixEntry,
-    Selector, Tables, TrafficClass, Transaction, Yellow,
+    Direction, DiscardReason, Encapsulation, Filter, FilterAction, Meter, MeterRates, NextHop, PortRange,
+    PrefixEntry, Selector, Tables, TrafficClass, Transaction, Tunnel, Yellow,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -87,7 +87,9 @@ fn filter() -> impl Strategy<Value = Filter> {
         Just(FilterAction::Meter(1)),
         Just(FilterAction::NodeMeter(2))
     ];
-    (scope, 1u16..4, selector, action).prop_map(|(scope, priority, selector, action)| Filter {
+    let except = prop::option::of(1u32..=2);
+    let all = (scope, 1u16..4, selector, action, except);
+    all.prop_map(|(scope, priority, selector, action, except)| Filter {
         name: String::new(),
         scope: scope.map(|it| it.parse().unwrap()),
         priority,
@@ -98,6 +100,7 @@ fn filter() -> impl Strategy<Value = Filter> {
         },
         idle_timeout: 0,
         lifetime: 0,
+        except_tunnel: except.filter(|_| scope.is_some()),
     })
 }
 
@@ -152,6 +155,18 @@ fn tables(filters: BTreeMap<u64, Filter>) -> Tables {
         };
         tables.prefixes.insert(scope.parse().unwrap(), entry);
     }
+    tables.local_addresses.insert(Ipv6Addr::LOCALHOST);
+    for id in 1..=2 {
+        let tunnel = Tunnel {
+            encapsulation: Encapsulation::Ipv6InIpv6,
+            local: Ipv6Addr::LOCALHOST,
+            remote: Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, id),
+            hop_limit: 64,
+            mtu: 0,
+            encapsulation_limit: None,
+        };
+        tables.tunnels.insert(id.into(), tunnel);
+    }
     let rates = MeterRates::Rfc2698 {
         cir: 1,
         cbs: 2000,
@@ -163,6 +178,7 @@ fn tables(filters: BTreeMap<u64, Filter>) -> Tables {
             rates,
             colour_aware: false,
             yellow: Yellow::Pass,
+            fill: None,
         };
         tables.meters.insert(id, meter);
     }
@@ -184,12 +200,17 @@ fn check(compiler: &Compiler, snapshot: &Snapshot, packets: &[Vec<u8>]) {
     let list = |address: u128| {
         prefix_of(address.into()).map(|_| snapshot.routes.filters(snapshot.fib.lookup(address)))
     };
+    // By no tunnel, by one that filters may except, and by any other.
+    let by = |address: u128| Some(address as u32 % 3).filter(|id| *id > 0);
+    let index = |id: Option<u32>| id.map_or(0, |id| compiler.tunnel_index(id));
     let questions: Vec<_> = headers
         .iter()
         .map(|header| Question {
             from: list(header.source),
             to: list(header.destination),
             transit: true,
+            goes_by: index(by(header.source)),
+            came_by: index(by(header.destination)),
         })
         .collect();
     let octets = packets.iter().map(Vec::as_slice).zip(&headers);
@@ -208,7 +229,8 @@ fn check(compiler: &Compiler, snapshot: &Snapshot, packets: &[Vec<u8>]) {
             prefix_of(header.source.into()),
             prefix_of(header.destination.into()),
         );
-        let expected = choose(&compiler.tables().filters, &fields, from, to);
+        let (goes_by, came_by) = (by(header.source), by(header.destination));
+        let expected = choose(&compiler.tables().filters, &fields, from, to, goes_by, came_by);
         let [meter, of_from, of_to] = verdict.meters.map(|it| it.map(|(_, hit)| hit));
         let found = Chosen {
             way: id(verdict.by),

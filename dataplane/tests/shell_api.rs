@@ -460,6 +460,7 @@ fn filters_meters_and_counters_go_in_and_come_back() {
             action,
             idle_timeout: 0,
             lifetime: 0,
+            except_tunnel: None,
         };
         want.filters
             .insert(1, filter(Some(net), FilterAction::LocalBreakout));
@@ -477,6 +478,7 @@ fn filters_meters_and_counters_go_in_and_come_back() {
                 rates,
                 colour_aware: false,
                 yellow: Yellow::Mark(10),
+                fill: None,
             },
         );
         let (_, tables) = client.read_state().await.unwrap();

@@ -205,6 +205,7 @@ fn meter(
             rates,
             colour_aware: meter.colour_aware,
             yellow: meter.yellow_dscp.map_or(model::Yellow::Pass, model::Yellow::Mark),
+            fill: None,
         },
     );
     Some(id)
@@ -242,6 +243,7 @@ fn filter(rule: &FilterRule, scope: Option<Ipv6Net>, action: model::FilterAction
         action,
         idle_timeout: rule.idle_timeout,
         lifetime: rule.lifetime,
+        except_tunnel: None,
     }
 }
 

@@ -9,7 +9,7 @@ mod prefix_map;
 mod transaction;
 
 pub use flow::{
-    Direction, FILTER_NAME_OCTETS, Filter, FilterAction, Meter, MeterRates, PortRange, Selector,
+    Direction, FILTER_NAME_OCTETS, Filter, FilterAction, Meter, MeterFill, MeterRates, PortRange, Selector,
     TrafficClass, Yellow,
 };
 pub use prefix_map::{PrefixKey, PrefixMap};

@@ -7,8 +7,8 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{
     Direction, DiscardReason, Encapsulation, Filter, FilterAction, Gre, GtpU, LinkLayerAddress, Meter,
-    MeterRates, NextHop, PduSession, PortRange, PrefixEntry, PrefixMap, Selector, Sender, Source, SourcePath,
-    Tables, TrafficClass, Transaction, Tunnel, Yellow,
+    MeterFill, MeterRates, NextHop, PduSession, PortRange, PrefixEntry, PrefixMap, Selector, Sender, Source,
+    SourcePath, Tables, TrafficClass, Transaction, Tunnel, Yellow,
 };
 use kedge_dataplane_api::proto;
 use proptest::prelude::*;
@@ -171,9 +171,14 @@ fn filter() -> impl Strategy<Value = Filter> {
         (1..=u64::MAX).prop_map(FilterAction::Meter),
         (1..=u64::MAX).prop_map(FilterAction::NodeMeter),
     ];
-    let rest = (any::<u32>(), any::<u32>(), "[a-z0-9-]{0,63}");
+    let rest = (
+        any::<u32>(),
+        any::<u32>(),
+        "[a-z0-9-]{0,63}",
+        prop::option::of(1..=u32::MAX),
+    );
     (prop::option::of(prefix()), 1u16.., selector(), action, rest).prop_map(
-        |(scope, priority, selector, action, (idle_timeout, lifetime, name))| Filter {
+        |(scope, priority, selector, action, (idle_timeout, lifetime, name, except_tunnel))| Filter {
             name,
             scope,
             priority,
@@ -181,6 +186,7 @@ fn filter() -> impl Strategy<Value = Filter> {
             action,
             idle_timeout,
             lifetime,
+            except_tunnel,
         },
     )
 }
@@ -204,10 +210,17 @@ fn meter() -> impl Strategy<Value = Meter> {
         }
     });
     let yellow = prop_oneof![Just(Yellow::Pass), (0u8..64).prop_map(Yellow::Mark)];
-    (rates, any::<bool>(), yellow).prop_map(|(rates, colour_aware, yellow)| Meter {
+    let fill = (1..=u64::MAX, any::<u64>(), any::<u64>());
+    let fill = prop::option::of(fill.prop_map(|(number, committed, other)| MeterFill {
+        number,
+        committed,
+        other,
+    }));
+    (rates, any::<bool>(), yellow, fill).prop_map(|(rates, colour_aware, yellow, fill)| Meter {
         rates,
         colour_aware,
         yellow,
+        fill,
     })
 }
 
@@ -583,6 +596,18 @@ fn what_is_wrong_with_a_filter_or_a_meter_is_named() {
             ..Default::default()
         }),
         "put_filters[0].selector.protocol.number = 256: a protocol is 0..=255"
+    );
+    assert_eq!(
+        refusal(&proto::Transaction {
+            put_meters: vec![proto::Meter {
+                id: 1,
+                rates: Some(proto::meter::Rates::Rfc2698(proto::Rfc2698::default())),
+                fill: Some(proto::MeterFill::default()),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }),
+        "put_meters[0].fill.number = 0: 0 is no number of a fill"
     );
     let meter = |yellow, rates| {
         refusal(&proto::Transaction {

@@ -99,7 +99,7 @@ pub struct Compiled {
     traffic_class_mask: u8,
     source_ports: (u16, u16),
     destination_ports: (u16, u16),
-    flow_label: u32,
+    pub(super) flow_label: u32,
     /// The lowest comes first.
     pub priority: u16,
     /// Length of the prefix that it is of.
@@ -108,12 +108,17 @@ pub struct Compiled {
     pub act: Act,
     /// Index of its counters.
     pub counter: u32,
+    /// Index of a tunnel whose packets are none of its, to the node or from it; 0: there is none.
+    pub(super) except: u32,
 }
 
+/// Bits of a tunnel's index here: more than there is memory for tunnels.
+const EXCEPT_BITS: u32 = 28;
+
 impl Compiled {
-    /// `act` is the filter's action with indexes for ids.
+    /// `act` is the filter's action with indexes for ids, `except` the index of its `except_tunnel`, or 0.
     #[must_use]
-    pub fn new(filter: &Filter, act: Act, counter: u32) -> Self {
+    pub fn new(filter: &Filter, act: Act, counter: u32, except: u32) -> Self {
         let Selector {
             direction,
             source,
@@ -148,6 +153,7 @@ impl Compiled {
             scope: filter.scope.map_or(0, |scope| scope.prefix_len()),
             act,
             counter,
+            except,
         }
     }
 
@@ -176,6 +182,13 @@ impl Compiled {
             || fields.ports.is_some_and(|(source, destination)| {
                 inside(self.source_ports, source) && inside(self.destination_ports, destination)
             })
+    }
+
+    /// Whether it is asked about packets that come out of, or go into, the tunnel with this index; 0: by none.
+    #[inline]
+    #[must_use]
+    pub fn is_asked_by(&self, tunnel: u32) -> bool {
+        self.except == 0 || self.except != tunnel
     }
 
     /// Whether it sends packets to a node into this tunnel.
@@ -209,7 +222,9 @@ impl Compiled {
                 self.scope,
             ]),
             u64::from(pair(self.source_ports)) << 32 | u64::from(pair(self.destination_ports)),
-            u64::from(self.flow_label) << 32 | u64::from(self.priority),
+            u64::from(self.except) << (64 - EXCEPT_BITS)
+                | u64::from(self.flow_label) << 16
+                | u64::from(self.priority),
             u64::from(index) << 32 | u64::from(self.counter),
         ]
     }
@@ -239,8 +254,9 @@ impl Compiled {
             traffic_class_mask: mask,
             source_ports: pair((ports >> 32) as u32),
             destination_ports: pair(ports as u32),
-            flow_label: (label >> 32) as u32,
+            flow_label: (label >> 16) as u32 & 0xf_ffff,
             priority: label as u16,
+            except: (label >> (64 - EXCEPT_BITS)) as u32,
             scope,
             act: Act::unpack(code, (numbers >> 32) as u32),
             counter: numbers as u32,

@@ -163,6 +163,7 @@ mod tests {
     fn filter(counter: u32) -> Compiled {
         let mut filter = Compiled::default();
         (filter.counter, filter.priority, filter.scope) = (counter, 7, 64);
+        (filter.flow_label, filter.except) = (0xf_ffff, 0xfff_ffff - counter);
         filter.act = Act::Tunnel(u32::MAX);
         filter
     }

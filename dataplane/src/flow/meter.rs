@@ -7,20 +7,28 @@
 //! part; or each gets all of it. With one worker there is no difference.
 //!
 //! Buckets belong to a meter's index and are of the last version of its
-//! parameters: a change of rates or bursts does not fill them.
+//! parameters: a change of rates or bursts does not fill them. Neither does a move of a prefix from one gateway to another: what a
+//! meter has in its buckets is read ([`Bank::fill`]), and the buckets of the other one are lowered to it ([`MeterFill`]).
+//!
+//! What was of which colour is counted by filter, not by meter ([`ColourBank`]), for it goes with the prefix of the filter.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dpdk::meter::{Algorithm, Bucket, Buckets, Colour, Profile};
-use kedge_dataplane_api::model::{Meter, MeterRates, Yellow};
+use kedge_dataplane_api::model::{Meter, MeterFill, MeterRates, Yellow};
 
 use crate::fib::{Memory, prefetch};
 
-/// Words of a meter's cell: a line of state, a line of counters.
-const CELL: usize = 16;
-/// Lines that are reserved for the cells of one worker: 16 million meters. Only what is used takes memory.
+/// Words of a meter's cell, and of a filter's colours: one line.
+const CELL: usize = 8;
+/// Lines that are reserved for the cells of one worker: 32 million. Only what is used takes memory.
 const LINES: usize = if cfg!(miri) { 1 << 10 } else { 1 << 25 };
+
+/// Words of a meter's cell: which meter's it is, four of buckets, and the number of the last fill.
+const INCARNATION: usize = 0;
+const BUCKETS: usize = 1;
+const FILLED: usize = 5;
 
 /// A meter as a worker reads it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,12 +39,16 @@ pub struct Compiled {
     pub yellow: Option<u8>,
     /// Grows whenever the index gets another meter, whose buckets begin full.
     incarnation: u64,
+    /// What the buckets of each worker are lowered to.
+    fill: MeterFill,
+    /// At this time of the cycle counter.
+    filled_at: u64,
 }
 
 impl Compiled {
-    /// Rates are divided by `parts`.
+    /// Rates are divided by `parts`. Its fill, if it has one, is that of `now`.
     #[must_use]
-    pub fn new(meter: &Meter, incarnation: u64, parts: u64, cycles_per_second: u64) -> Self {
+    pub fn new(meter: &Meter, incarnation: u64, parts: u64, cycles_per_second: u64, now: u64) -> Self {
         let bucket = |rate: u64, burst: u64| Bucket {
             rate: if rate == 0 {
                 0
@@ -67,7 +79,14 @@ impl Compiled {
                 Yellow::Mark(dscp) => Some(dscp),
             },
             incarnation,
+            fill: meter.fill.unwrap_or_default(),
+            filled_at: now,
         }
+    }
+
+    /// When the fill that it has, with this number, was put.
+    pub(crate) fn filled_at(&self, number: u64) -> Option<u64> {
+        (self.fill.number == number).then_some(self.filled_at)
     }
 }
 
@@ -95,6 +114,13 @@ pub struct Colours {
 }
 
 impl Colours {
+    /// The sum.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let none = Self::default();
+        self.since(none.since(other))
+    }
+
     /// What came after `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
@@ -112,8 +138,7 @@ impl Colours {
     }
 }
 
-/// Buckets and counters by index, for each worker, which alone reads and writes its buckets. Cheap to clone:
-/// clones are the same.
+/// Buckets by index, for each worker, which alone writes its own. Cheap to clone: clones are the same.
 #[derive(Clone, Debug)]
 pub struct Bank {
     workers: Arc<[Memory]>,
@@ -147,11 +172,10 @@ impl Bank {
     pub fn prefetch(&self, worker: usize, index: u32) {
         if let Some(memory) = self.workers.get(worker) {
             prefetch(memory.word(index as usize * CELL));
-            prefetch(memory.word(index as usize * CELL + CELL / 2));
         }
     }
 
-    /// The colour of a packet, which takes its tokens and is counted.
+    /// The colour of a packet, which takes its tokens.
     #[inline]
     #[must_use]
     pub fn meter(
@@ -167,12 +191,17 @@ impl Bank {
             return Colour::Green;
         };
         let word = |at: usize| memory.word(index as usize * CELL + at);
-        let mut buckets = if word(0).load(Ordering::Relaxed) == meter.incarnation {
-            Buckets::from_words(std::array::from_fn(|at| word(at + 1).load(Ordering::Relaxed)))
+        let mut buckets = if word(INCARNATION).load(Ordering::Relaxed) == meter.incarnation {
+            self::buckets(memory, index)
         } else {
-            word(0).store(meter.incarnation, Ordering::Relaxed);
+            word(INCARNATION).store(meter.incarnation, Ordering::Relaxed);
+            word(FILLED).store(0, Ordering::Relaxed);
             profile.full(now)
         };
+        if word(FILLED).load(Ordering::Relaxed) != meter.fill.number {
+            word(FILLED).store(meter.fill.number, Ordering::Relaxed);
+            buckets = lowered(profile, buckets, meter, now);
+        }
         let came = if meter.colour_aware {
             colour_of(traffic_class)
         } else {
@@ -181,12 +210,98 @@ impl Bank {
         // No packet is longer than 65,575 octets.
         let colour = profile.check(&mut buckets, now, octets as u32, came);
         for (at, value) in buckets.words().into_iter().enumerate() {
-            word(at + 1).store(value, Ordering::Relaxed);
+            word(BUCKETS + at).store(value, Ordering::Relaxed);
         }
-        let counter = CELL / 2 + 2 * colour as usize;
-        add(word(counter), 1);
-        add(word(counter + 1), octets as u64);
         colour
+    }
+
+    /// What is in the buckets of a meter: of the workers that have metered with it, in the emptiest ones. `None`: none has, so
+    /// that they are full, or as full as they were put.
+    ///
+    /// A worker may be at it meanwhile: what is read is off by no more than the packet that it has.
+    #[must_use]
+    pub fn fill(&self, index: u32, meter: &Compiled, now: u64) -> Option<MeterFill> {
+        let profile = meter.profile.as_ref()?;
+        let of = |memory: &Memory| {
+            let word = |at: usize| memory.word(index as usize * CELL + at).load(Ordering::Relaxed);
+            let known = word(INCARNATION) == meter.incarnation;
+            let mut buckets = known.then(|| buckets(memory, index));
+            if meter.fill.number != 0 && (!known || word(FILLED) != meter.fill.number) {
+                // It has not seen it yet.
+                let before = buckets.unwrap_or_else(|| profile.full(now));
+                buckets = Some(lowered(profile, before, meter, now));
+            }
+            buckets.map(|it| profile.tokens(it, now))
+        };
+        let emptiest = |[one, other]: [u64; 2], it: [u64; 2]| [one.min(it[0]), other.min(it[1])];
+        let [committed, other] = self.workers.iter().filter_map(of).reduce(emptiest)?;
+        Some(MeterFill {
+            number: 0,
+            committed,
+            other,
+        })
+    }
+}
+
+fn buckets(memory: &Memory, index: u32) -> Buckets {
+    let word = |at: usize| memory.word(index as usize * CELL + BUCKETS + at);
+    Buckets::from_words(std::array::from_fn(|at| word(at).load(Ordering::Relaxed)))
+}
+
+/// Buckets with no more in them than those of the fill of a meter would have by now.
+fn lowered(profile: &Profile, buckets: Buckets, meter: &Compiled, now: u64) -> Buckets {
+    let MeterFill {
+        number,
+        committed,
+        other,
+    } = meter.fill;
+    if number == 0 {
+        return buckets;
+    }
+    let filled = profile.with([committed, other], meter.filled_at.min(now));
+    profile.lower(buckets, filled, now)
+}
+
+/// Packets and octets by colour and filter, for each worker, which alone counts in its own. Cheap to clone: clones are the same.
+#[derive(Clone, Debug)]
+pub struct ColourBank {
+    workers: Arc<[Memory]>,
+}
+
+impl ColourBank {
+    /// A bank for so many workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self {
+            workers: (0..workers).map(|_| Memory::of(LINES)).collect(),
+        }
+    }
+
+    /// How many filters each has room for.
+    #[must_use]
+    pub fn cells(&self) -> usize {
+        self.workers
+            .first()
+            .map_or(0, |memory| memory.lines() * crate::fib::WORDS / CELL)
+    }
+
+    /// Asks the processor for where a packet will be counted.
+    #[inline]
+    pub fn prefetch(&self, worker: usize, index: u32) {
+        if let Some(memory) = self.workers.get(worker) {
+            prefetch(memory.word(index as usize * CELL));
+        }
+    }
+
+    /// Counts a packet of this colour.
+    #[inline]
+    pub fn count(&self, worker: usize, index: u32, colour: Colour, octets: usize) {
+        if let Some(memory) = self.workers.get(worker) {
+            let word = |at: usize| memory.word(index as usize * CELL + at);
+            let counter = 2 * colour as usize;
+            add(word(counter), 1);
+            add(word(counter + 1), octets as u64);
+        }
     }
 
     /// What was counted, the sum over all workers.
@@ -194,11 +309,7 @@ impl Bank {
     pub fn read(&self, index: u32) -> Colours {
         let mut sum = Colours::default();
         for memory in self.workers.iter() {
-            let load = |at: usize| {
-                memory
-                    .word(index as usize * CELL + CELL / 2 + at)
-                    .load(Ordering::Relaxed)
-            };
+            let load = |at: usize| memory.word(index as usize * CELL + at).load(Ordering::Relaxed);
             for (colour, (packets, bytes)) in sum.packets.iter_mut().zip(&mut sum.bytes).enumerate() {
                 *packets = packets.wrapping_add(load(2 * colour));
                 *bytes = bytes.wrapping_add(load(2 * colour + 1));

@@ -25,13 +25,16 @@ pub struct Chosen {
 /// Priority, how narrow the scope is, whose it is (0: the source's), id: the lowest comes first.
 type Order = (u16, u8, u8, u64);
 
-/// What filters say of a packet from the prefix `from` and to the prefix `to`, as far as these are nodes'.
+/// What filters say of a packet from the prefix `from` and to the prefix `to`, as far as these are nodes'. The tables send
+/// it into the tunnel with the id `goes_by` for its source, and it has come out of that with the id `came_by`, if any.
 #[must_use]
 pub fn choose(
     filters: &BTreeMap<u64, Filter>,
     fields: &Fields,
     from: Option<Ipv6Net>,
     to: Option<Ipv6Net>,
+    goes_by: Option<u32>,
+    came_by: Option<u32>,
 ) -> Chosen {
     // Each filter that matches, in the order in which filters come, with the side on which it did.
     let mut matching: Vec<(Order, u64, FilterAction)> = Vec::new();
@@ -45,10 +48,11 @@ pub fn choose(
         }
         match filter.scope {
             Some(scope) => {
-                if from == Some(scope) && asks_for(Direction::FromNode) {
+                let elsewhere = |by: Option<u32>| by.is_some() && by == filter.except_tunnel;
+                if from == Some(scope) && asks_for(Direction::FromNode) && !elsewhere(goes_by) {
                     found(128 - scope.prefix_len(), 0);
                 }
-                if to == Some(scope) && asks_for(Direction::ToNode) {
+                if to == Some(scope) && asks_for(Direction::ToNode) && !elsewhere(came_by) {
                     found(128 - scope.prefix_len(), 1);
                 }
             }

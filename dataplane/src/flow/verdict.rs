@@ -70,9 +70,17 @@ struct Found {
 }
 
 impl Firsts {
-    /// Asks the filters of one prefix, of which the packet's source or destination is.
+    /// Asks the filters of one prefix, of which the packet's source or destination is. It goes into the tunnel with the index
+    /// `by`, or has come out of it; 0: by none.
     #[inline]
-    pub(super) fn ask_list(&mut self, lists: &Lists, list: List, fields: &Fields, direction: Direction) {
+    pub(super) fn ask_list(
+        &mut self,
+        lists: &Lists,
+        list: List,
+        fields: &Fields,
+        direction: Direction,
+        by: u32,
+    ) {
         let mut seen = [false; KINDS];
         for filter in lists.filters(list) {
             let kind = filter.act.kind();
@@ -80,7 +88,7 @@ impl Firsts {
                 continue;
             };
             // They are in their order: the first of a kind is the one.
-            if *seen || !filter.matches(fields, direction) {
+            if *seen || !filter.is_asked_by(by) || !filter.matches(fields, direction) {
                 continue;
             }
             *seen = true;

@@ -108,7 +108,7 @@ impl Builder {
                 Self::OneByOne => Classifier::OneByOne(
                     filters
                         .iter()
-                        .map(|(_, filter)| Compiled::new(filter, Act::Anchor, 0))
+                        .map(|(_, filter)| Compiled::new(filter, Act::Anchor, 0, 0))
                         .collect(),
                 ),
             }

@@ -166,7 +166,7 @@ impl Pipeline {
             let from = snapshot.routes.get(source);
             traffic.from(self.worker, from.counter(), packet.length);
             // We serve the node, which is behind the peer, and another gateway anchors the prefix.
-            if from.goes_by_some()
+            if from.way_of_source() != 0
                 && let Some(onward) = snapshot.routes.source(source).onward()
                 && hop != Hop::LOCAL
             {

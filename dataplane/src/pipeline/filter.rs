@@ -10,7 +10,7 @@ use crate::drops::DropReason;
 use crate::fib::prefetch;
 use crate::flow::{Asked, Flows, Hit, List, Question, Verdict, Way};
 use crate::frame::Frame;
-use crate::snapshot::{Entry, Hop, NextHop, Snapshot};
+use crate::snapshot::{Hop, NextHop, Snapshot};
 use crate::stage::ipv4;
 use crate::stage::parse::{ETHERNET_HEADER, ETHERTYPE_ARP, ETHERTYPE_IPV4};
 
@@ -65,6 +65,7 @@ impl Pipeline {
                 }
                 flows.meter_bank.prefetch(self.worker, *meter);
                 flows.traffic.prefetch(self.worker, hit.counter);
+                flows.colours.prefetch(self.worker, hit.counter);
             }
         }
         verdicts
@@ -96,7 +97,7 @@ impl Pipeline {
         if anew {
             for (index, hit) in verdict.meters.iter().flatten() {
                 self.hit(flows, *hit, length);
-                self.meter(flows, *index, lane)?;
+                self.meter(flows, *index, hit.counter, lane)?;
             }
             if let Some(by) = verdict.by {
                 self.hit(flows, by, length);
@@ -118,6 +119,7 @@ impl Pipeline {
         &mut self,
         flows: &Flows,
         index: u32,
+        counter: u32,
         lane: &mut Lane<'_, F>,
     ) -> Result<(), DropReason> {
         let Some(meter) = flows.meters.at(index) else {
@@ -126,14 +128,16 @@ impl Pipeline {
         let Lane { frame, note } = lane;
         let packet = &mut note.packet;
         let bank = &flows.meter_bank;
-        match bank.meter(
+        let colour = bank.meter(
             self.worker,
             index,
             meter,
             self.now,
             packet.length,
             packet.traffic_class,
-        ) {
+        );
+        flows.colours.count(self.worker, counter, colour, packet.length);
+        match colour {
             Colour::Green => self.counters.stage(Stage::MeteredGreen, 1),
             Colour::Yellow => {
                 self.counters.stage(Stage::MeteredYellow, 1);
@@ -177,6 +181,10 @@ pub(super) fn question(snapshot: &Snapshot, note: &Note, destination: u32, sourc
         && from_node(snapshot, note.origin, source)
     {
         question.from = Some(snapshot.routes.filters(source));
+        question.goes_by = snapshot.routes.get(source).way_of_source();
+    }
+    if let Origin::Tunnel(tunnel) | Origin::Flow(tunnel) = note.origin {
+        question.came_by = tunnel;
     }
     let hop = snapshot.routes.get(destination).hop();
     if is_of_node(hop) {
@@ -199,6 +207,7 @@ pub(super) fn question_of_quoted(snapshot: &Snapshot, destination: u32, source: 
         from: of(source).filter(|_| is_node),
         to: of(destination).filter(|_| is_of_node(hop)),
         transit: hop != Hop::LOCAL,
+        ..Question::default()
     }
 }
 

@@ -585,7 +585,7 @@ fn references(transaction: &Transaction, have: Have<'_>) -> Result<(), ApplyErro
         }
     }
     for (id, filter) in &transaction.put_filters {
-        if let Some(tunnel) = filter.action.tunnel().filter(|id| !there(*id)) {
+        if let Some(tunnel) = filter.tunnels().find(|id| !there(*id)) {
             return Err(ApplyError::UnknownTunnel {
                 entry: format!("filter {id}"),
                 tunnel,
@@ -647,7 +647,7 @@ fn users(
         .filters
         .iter()
         .filter(|(id, _)| !changed.contains(*id));
-    let user = filters.find(|(_, filter)| filter.action.tunnel() == Some(tunnel));
+    let user = filters.find(|(_, filter)| filter.tunnels().any(|it| it == tunnel));
     user.map_or(Ok(()), |(id, _)| {
         Err(ApplyError::UnknownTunnel {
             entry: format!("filter {id}"),

@@ -152,6 +152,7 @@ impl Compiler {
                 meters: Slab::default(),
                 meter_bank: flow::meter::Bank::new(workers),
                 traffic: TimedBank::new(workers),
+                colours: flow::meter::ColourBank::new(workers),
             },
         };
         Self {
@@ -522,7 +523,9 @@ impl Compiler {
         }
     }
 
-    fn tunnel_index(&self, id: u32) -> u32 {
+    /// The index of a tunnel, by which workers know it; 0: there is none with this id.
+    #[must_use]
+    pub fn tunnel_index(&self, id: u32) -> u32 {
         self.tunnels.get(&id).map_or(0, |it| it.index)
     }
 }

@@ -131,14 +131,14 @@ impl Entry {
     #[inline]
     #[must_use]
     pub fn goes_by(self, tunnel: u32) -> bool {
-        tunnel != 0 && self.numbers as u32 == tunnel
+        tunnel != 0 && self.way_of_source() == tunnel
     }
 
-    /// Whether packets from it go into any tunnel.
+    /// Index of the tunnel that packets from it go into; 0: into none.
     #[inline]
     #[must_use]
-    pub fn goes_by_some(self) -> bool {
-        self.numbers as u32 != 0
+    pub fn way_of_source(self) -> u32 {
+        self.numbers as u32
     }
 
     /// Index of its counters in the bank of prefixes.
@@ -543,7 +543,10 @@ mod tests {
                 let (entry, half) = halves(both);
                 assert_eq!(route(entry, half), both);
                 let goes = [sources[2], sources[4]].contains(&source);
-                assert_eq!((entry.goes_by(u32::MAX), entry.goes_by_some()), (goes, goes));
+                assert_eq!(
+                    (entry.goes_by(u32::MAX), entry.way_of_source() != 0),
+                    (goes, goes)
+                );
                 assert!(!entry.goes_by(0));
                 assert_eq!(half.comes_by(u32::MAX - 1), sources[3..].contains(&source));
                 assert!(!half.comes_by(0));

@@ -454,6 +454,7 @@ fn what_was_counted_of_what_goes_stays_until_it_is_had() {
         action: model::FilterAction::Anchor,
         idle_timeout: 0,
         lifetime: 0,
+        except_tunnel: None,
     };
     let put = Transaction {
         put_prefixes: vec![(node, entry)],
@@ -480,6 +481,10 @@ fn what_was_counted_of_what_goes_stays_until_it_is_had() {
     assert_eq!(compiler.departed(0).count(), 0);
     held.prefix_traffic.from(0, counter, 50, 8);
     held.flows.traffic.from(0, of_filter, 50, 8);
+    held.flows
+        .colours
+        .count(0, of_filter, dpdk::meter::Colour::Red, 50);
+    assert_eq!(compiler.departing(), 2);
     // Its counter is nobody else's.
     drop(compiler.apply(&put).unwrap());
     assert_eq!(compiler.prefix_total(node).unwrap(), Total::default());
@@ -507,6 +512,9 @@ fn what_was_counted_of_what_goes_stays_until_it_is_had() {
     let named = departed[1 - prefix].filter.as_ref().unwrap();
     assert_eq!((named.name.as_str(), named.scope), ("web", Some(node)));
     assert_eq!(of(1 - prefix).2.from_packets, 1);
+    let colours = departed[1 - prefix].colours;
+    assert_eq!((colours.packets, colours.bytes), ([0, 0, 1], [0, 0, 50]));
+    assert_eq!(compiler.departing(), 0);
     // What was had is told no more.
     assert_eq!(
         compiler.departed(1).map(|it| it.sequence).collect::<Vec<_>>(),

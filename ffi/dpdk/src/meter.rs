@@ -75,6 +75,54 @@ impl Profile {
         })
     }
 
+    /// Buckets with so many octets in them at this time, at most their bursts: the committed one, and the other.
+    #[inline]
+    #[must_use]
+    pub fn with(&self, [committed, other]: [u64; 2], now: u64) -> Buckets {
+        Buckets(dpdk_sys::dpdk_meter {
+            committed_time: now,
+            other_time: now,
+            committed_tokens: committed.min(self.profile.committed_burst),
+            other_tokens: other.min(self.profile.other_burst),
+        })
+    }
+
+    /// The octets that both buckets have in them at this time.
+    #[must_use]
+    pub fn tokens(&self, buckets: Buckets, now: u64) -> [u64; 2] {
+        let (it, profile) = (buckets.0, &self.profile);
+        [
+            tokens(
+                (it.committed_tokens, it.committed_time),
+                (profile.committed_period, profile.committed_octets_per_period),
+                profile.committed_burst,
+                now,
+            ),
+            tokens(
+                (it.other_tokens, it.other_time),
+                (profile.other_period, profile.other_octets_per_period),
+                profile.other_burst,
+                now,
+            ),
+        ]
+    }
+
+    /// Of two pairs of buckets, in each place the one with less in it at this time.
+    #[must_use]
+    pub fn lower(&self, one: Buckets, other: Buckets, now: u64) -> Buckets {
+        let ([committed, second], [its_committed, its_second]) =
+            (self.tokens(one, now), self.tokens(other, now));
+        let (mut lower, other) = (one, other.0);
+        if its_committed < committed {
+            (lower.0.committed_tokens, lower.0.committed_time) =
+                (other.committed_tokens, other.committed_time);
+        }
+        if its_second < second {
+            (lower.0.other_tokens, lower.0.other_time) = (other.other_tokens, other.other_time);
+        }
+        lower
+    }
+
     /// The colour of a packet that came as `colour`, and takes its tokens.
     #[inline]
     #[must_use]
@@ -101,6 +149,12 @@ impl Profile {
             _ => Colour::Red,
         }
     }
+}
+
+/// What is in a bucket, with what has come since `at`: only whole periods bring anything.
+fn tokens((tokens, at): (u64, u64), (period, octets): (u64, u64), burst: u64, now: u64) -> u64 {
+    let periods = now.saturating_sub(at) / period.max(1);
+    tokens.saturating_add(periods.saturating_mul(octets)).min(burst)
 }
 
 /// The period of a bucket and the octets that it brings.

@@ -136,6 +136,7 @@ fn of_ports(random: &mut Random, action: FilterAction) -> Filter {
         action,
         idle_timeout: 0,
         lifetime: 0,
+        except_tunnel: None,
     }
 }
 
@@ -149,5 +150,6 @@ fn generous() -> Meter {
         },
         colour_aware: false,
         yellow: Yellow::Pass,
+        fill: None,
     }
 }

@@ -6,7 +6,7 @@ use super::ConversionError;
 use super::decode::{prefix_key, tunnel_id};
 use super::encode;
 use crate::model::{
-    Direction, FILTER_NAME_OCTETS, Filter, FilterAction, Meter, MeterRates, PortRange, Selector,
+    Direction, FILTER_NAME_OCTETS, Filter, FilterAction, Meter, MeterFill, MeterRates, PortRange, Selector,
     TrafficClass, Yellow,
 };
 use crate::proto;
@@ -52,6 +52,7 @@ pub(super) fn filter(message: &proto::Filter) -> Result<(u64, Filter), Conversio
             action: action(message.action.as_ref())?,
             idle_timeout: message.idle_timeout_s,
             lifetime: message.lifetime_s,
+            except_tunnel: (message.except_tunnel != 0).then_some(message.except_tunnel),
         },
     ))
 }
@@ -189,8 +190,24 @@ pub(super) fn meter(message: &proto::Meter) -> Result<(u64, Meter), ConversionEr
             rates,
             colour_aware: message.colour_aware,
             yellow,
+            fill: message.fill.as_ref().map(fill).transpose()?,
         },
     ))
+}
+
+fn fill(message: &proto::MeterFill) -> Result<MeterFill, ConversionError> {
+    if message.number == 0 {
+        return Err(ConversionError::new(
+            "fill.number",
+            "0",
+            "0 is no number of a fill",
+        ));
+    }
+    Ok(MeterFill {
+        number: message.number,
+        committed: message.committed,
+        other: message.other,
+    })
 }
 
 pub(super) fn encode_filter(id: u64, filter: &Filter) -> proto::Filter {
@@ -212,6 +229,7 @@ pub(super) fn encode_filter(id: u64, filter: &Filter) -> proto::Filter {
         }),
         idle_timeout_s: filter.idle_timeout,
         lifetime_s: filter.lifetime,
+        except_tunnel: filter.except_tunnel.unwrap_or(0),
     }
 }
 
@@ -264,5 +282,10 @@ pub(super) fn encode_meter(id: u64, meter: &Meter) -> proto::Meter {
                 dscp: u32::from(dscp),
             }),
         },
+        fill: meter.fill.map(|it| proto::MeterFill {
+            committed: it.committed,
+            other: it.other,
+            number: it.number,
+        }),
     }
 }

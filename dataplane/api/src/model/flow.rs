@@ -23,6 +23,16 @@ pub struct Filter {
     pub idle_timeout: u32,
     /// Seconds after which it is reported in any case; 0 = never.
     pub lifetime: u32,
+    /// Packets to the node that come out of this tunnel, and those from it that the tables send into it, are none of this
+    /// filter's: it is asked about at the other end. With a scope only.
+    pub except_tunnel: Option<u32>,
+}
+
+impl Filter {
+    /// The tunnels that it names.
+    pub fn tunnels(&self) -> impl Iterator<Item = u32> {
+        self.action.tunnel().into_iter().chain(self.except_tunnel)
+    }
 }
 
 /// What a packet has to be like. The default matches every packet.
@@ -136,6 +146,19 @@ pub struct Meter {
     pub colour_aware: bool,
     /// What becomes of yellow packets. Red ones are dropped.
     pub yellow: Yellow,
+    /// What its buckets are lowered to, once for each number; `None`: a new meter begins with full ones.
+    pub fill: Option<MeterFill>,
+}
+
+/// Octets in the buckets of a meter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MeterFill {
+    /// What tells it from the one before, never 0.
+    pub number: u64,
+    /// In the committed bucket, at most its burst.
+    pub committed: u64,
+    /// In the peak or the excess bucket, at most its burst.
+    pub other: u64,
 }
 
 /// Rates in octets of IPv6 packets per second, bursts in octets.

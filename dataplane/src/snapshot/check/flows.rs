@@ -90,6 +90,12 @@ fn filter(id: u64, filter: &Filter) -> Result<(), ApplyError> {
             return wrong(format!("prefix {prefix}"), "has host bits set");
         }
     }
+    if let Some(tunnel) = filter.except_tunnel.filter(|_| filter.scope.is_none()) {
+        return wrong(
+            format!("except_tunnel {tunnel} without a scope"),
+            "there is another end for the packets of a prefix, not for those of the whole domain",
+        );
+    }
     if filter.action == FilterAction::LocalBreakout && selector.direction == Some(Direction::ToNode) {
         return wrong(
             "local breakout to the node".to_owned(),
@@ -172,6 +178,16 @@ fn meter(id: u64, meter: &Meter) -> Result<(), ApplyError> {
         if rate > 0 && burst < LEAST_BURST {
             let value = format!("{name} burst size {burst}");
             return wrong(value, "is below 1280 octets, so that not every packet can pass");
+        }
+    }
+    if let Some(fill) = meter.fill {
+        if fill.number == 0 {
+            return wrong("fill number 0".to_owned(), "is no number of a fill");
+        }
+        for ((name, _, burst), octets) in [committed, other].into_iter().zip([fill.committed, fill.other]) {
+            if octets > burst {
+                return wrong(format!("{name} fill {octets}"), "is above the burst size");
+            }
         }
     }
     if let Yellow::Mark(dscp) = meter.yellow

@@ -12,6 +12,7 @@ use kedge_dataplane_api::model::Filter;
 use super::charging::{Carried, Total};
 use super::{Compiler, Token};
 use crate::counters::{Charge, Traffic};
+use crate::flow::meter::Colours;
 use crate::versions::Versions;
 
 /// Most readings that wait to be fetched; beyond that the oldest are given up, and counted.
@@ -35,6 +36,8 @@ pub struct Departed {
     pub of: CountedOf,
     /// All that was counted of it.
     pub total: Total,
+    /// Of a filter, what of that was metered, by colour.
+    pub colours: Colours,
     /// Of a filter, what else was known of it.
     pub filter: Option<Box<Named>>,
 }
@@ -65,6 +68,7 @@ struct Entry {
     filter: Option<Box<Named>>,
     counter: u32,
     before: Charge,
+    colours_before: Colours,
     carried: Carried,
 }
 
@@ -113,6 +117,12 @@ impl Compiler {
         self.departures.lost
     }
 
+    /// How many entries have gone of which a worker may still count something: their last readings are to come.
+    #[must_use]
+    pub fn departing(&self) -> usize {
+        self.departures.waiting
+    }
+
     /// The counter of an entry that the next version does not have.
     pub(super) fn depart(&mut self, prefix: Ipv6Net, counter: u32, before: Charge, carried: Carried) {
         self.departures.waiting += 1;
@@ -121,6 +131,7 @@ impl Compiler {
             filter: None,
             counter,
             before,
+            colours_before: Colours::default(),
             carried,
         }));
     }
@@ -137,7 +148,13 @@ impl Compiler {
     }
 
     /// The same of a filter.
-    pub(super) fn depart_filter(&mut self, id: u64, filter: &Filter, counter: u32, before: Charge) {
+    pub(super) fn depart_filter(
+        &mut self,
+        id: u64,
+        filter: &Filter,
+        counter: u32,
+        (before, colours_before): (Charge, Colours),
+    ) {
         self.departures.waiting += 1;
         self.departures.going.retire(Going::Entry(Entry {
             of: CountedOf::Filter(id),
@@ -147,6 +164,7 @@ impl Compiler {
             })),
             counter,
             before,
+            colours_before,
             carried: Carried::default(),
         }));
     }
@@ -172,14 +190,17 @@ impl Compiler {
                 }
             };
             self.departures.waiting -= 1;
-            let now = match it.of {
+            let (now, colours) = match it.of {
                 CountedOf::Prefix(_) => {
                     self.counter_indexes.give(it.counter);
-                    self.snapshot.prefix_traffic.read(it.counter)
+                    let traffic = self.snapshot.prefix_traffic.read(it.counter);
+                    (traffic, Colours::default())
                 }
                 CountedOf::Filter(_) => {
                     self.filters.give_counter(it.counter);
-                    self.snapshot.flows.traffic.read(it.counter)
+                    let flows = &self.snapshot.flows;
+                    let colours = flows.colours.read(it.counter).since(it.colours_before);
+                    (flows.traffic.read(it.counter), colours)
                 }
             };
             let total = Total {
@@ -196,6 +217,7 @@ impl Compiler {
                 sequence: departures.last,
                 of: it.of,
                 total,
+                colours,
                 filter: it.filter,
             });
             if departures.gone.len() > MOST_DEPARTED {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv6Net;
-use kedge_dataplane_api::model::{Filter, FilterAction, Tables, Transaction};
+use kedge_dataplane_api::model::{Filter, FilterAction, MeterFill, Tables, Transaction};
 
 use super::super::check::ApplyError;
 use super::super::slab::Indexes;
@@ -31,6 +31,8 @@ struct Known {
     counter: u32,
     /// What its counters read when counting began.
     before: Charge,
+    /// The same of its colours, which nobody resets.
+    colours_before: Colours,
     put_at: Instant,
     /// Packets so far, and when that was no less.
     packets: u64,
@@ -43,7 +45,6 @@ struct Known {
 struct KnownMeter {
     index: u32,
     incarnation: u64,
-    before: Colours,
 }
 
 /// What is known of filters and meters besides the tables.
@@ -144,6 +145,7 @@ impl Filters {
         let meters = self.meters.len() + transaction.put_meters.len();
         self.writer.room_for(changes, filters)
             && flows.traffic.cells() > filters
+            && flows.colours.cells() > filters
             && flows.meter_bank.cells() > meters
     }
 }
@@ -222,12 +224,12 @@ impl Compiler {
         for (id, before) in &flows.filters {
             match self.tables.filters.get(id).cloned() {
                 Some(after) => {
-                    self.know_filter(*id, &after);
+                    self.know_filter(*id, &after, before.as_ref());
                     scopes.extend(after.scope);
                 }
                 None => {
                     if let Some((known, before)) = self.filters.known.remove(id).zip(before.as_ref()) {
-                        self.depart_filter(*id, before, known.counter, known.before);
+                        self.depart_filter(*id, before, known.counter, (known.before, known.colours_before));
                     }
                 }
             }
@@ -266,10 +268,12 @@ impl Compiler {
         filters.expiring.remove(&id);
         filters.holding.remove(&id);
         count_down(&mut filters.meter_users, filter.action.meter());
-        count_down(&mut self.users, filter.action.tunnel());
+        for tunnel in filter.tunnels() {
+            count_down(&mut self.users, Some(tunnel));
+        }
     }
 
-    fn know_filter(&mut self, id: u64, filter: &Filter) {
+    fn know_filter(&mut self, id: u64, filter: &Filter, before: Option<&Filter>) {
         let now = Instant::now();
         let filters = &mut self.filters;
         match filter.scope {
@@ -291,10 +295,11 @@ impl Compiler {
         if let Some(meter) = filter.action.meter() {
             *filters.meter_users.entry(meter).or_default() += 1;
         }
-        if let Some(tunnel) = filter.action.tunnel() {
+        for tunnel in filter.tunnels() {
             *self.users.entry(tunnel).or_default() += 1;
         }
-        let bank = &self.snapshot.flows.traffic;
+        let flows = &self.snapshot.flows;
+        let bank = &flows.traffic;
         let counters = &mut filters.counters;
         let known = filters.known.entry(id).or_insert_with(|| {
             let counter = counters.take();
@@ -302,13 +307,26 @@ impl Compiler {
             Known {
                 counter,
                 before: bank.read(counter),
+                colours_before: flows.colours.read(counter),
                 put_at: now,
                 packets: 0,
                 moved_at: now,
                 reported_at: None,
             }
         });
-        (known.put_at, known.moved_at, known.reported_at) = (now, now, None);
+        // Whose other end has nothing more to do with it is the same filter.
+        let same = |before: &Filter| {
+            *filter
+                == Filter {
+                    except_tunnel: filter.except_tunnel,
+                    ..before.clone()
+                }
+        };
+        let only_the_exception =
+            before.is_some_and(|it| it.except_tunnel != filter.except_tunnel && same(it));
+        if !only_the_exception {
+            (known.put_at, known.moved_at, known.reported_at) = (now, now, None);
+        }
     }
 
     /// The index of a filter's counters, which names it in a worker's verdict; 0: there is no such filter.
@@ -327,6 +345,7 @@ impl Compiler {
                     filter,
                     self.act(id, filter.action),
                     self.filter_counter(id),
+                    filter.except_tunnel.map_or(0, |it| self.tunnel_index(it)),
                 ))
             })
             .take(MOST_OF_A_PREFIX)
@@ -370,7 +389,6 @@ impl Compiler {
             KnownMeter {
                 index,
                 incarnation: *incarnations,
-                before: flows.meter_bank.read(index),
             }
         });
         let parts = if filters.divided {
@@ -378,18 +396,47 @@ impl Compiler {
         } else {
             1
         };
-        let compiled =
-            meter::Compiled::new(meter, known.incarnation, parts as u64, filters.cycles_per_second);
+        // What was put before is as old as it is, whatever else of the meter changes.
+        let number = meter.fill.map_or(0, |it| it.number);
+        let before = flows.meters.at(known.index).and_then(|it| it.filled_at(number));
+        let compiled = meter::Compiled::new(
+            meter,
+            known.incarnation,
+            parts as u64,
+            filters.cycles_per_second,
+            before.unwrap_or_else(dpdk::cycles),
+        );
         flows.meters.set(known.index, compiled);
     }
 
-    /// What every meter has counted, since it was put.
-    pub fn meter_colours(&self) -> impl Iterator<Item = (u64, Colours)> + '_ {
-        let bank = &self.snapshot.flows.meter_bank;
-        self.tables.meters.keys().filter_map(|id| {
-            let known = self.filters.meters.get(id)?;
-            Some((*id, bank.read(known.index).since(known.before)))
+    /// What every meter has counted: the sum over the filters that name it, since they were put.
+    pub fn meter_colours(&self) -> impl Iterator<Item = (u64, Colours)> + use<> {
+        let meters = self.tables.meters.keys().map(|id| (*id, Colours::default()));
+        let mut sums: BTreeMap<u64, Colours> = meters.collect();
+        for (id, filter) in &self.tables.filters {
+            if let Some(sum) = filter.action.meter().and_then(|it| sums.get_mut(&it)) {
+                *sum = sum.plus(self.filter_colours(*id));
+            }
+        }
+        sums.into_iter()
+    }
+
+    /// What a filter has metered by colour since it was put.
+    #[must_use]
+    pub fn filter_colours(&self, id: u64) -> Colours {
+        let known = self.filters.known.get(&id);
+        let colours = &self.snapshot.flows.colours;
+        known.map_or_else(Colours::default, |it| {
+            colours.read(it.counter).since(it.colours_before)
         })
+    }
+
+    /// What is in the buckets of a meter at `now`, by the cycle counter; `None`: they are as they were put.
+    #[must_use]
+    pub fn meter_fill(&self, id: u64, now: u64) -> Option<MeterFill> {
+        let index = self.filters.meters.get(&id)?.index;
+        let flows = &self.snapshot.flows;
+        flows.meter_bank.fill(index, flows.meters.at(index)?, now)
     }
 
     /// What every filter has counted, since it was put or reset.
@@ -473,5 +520,6 @@ pub(in super::super) fn tunnels_named<'a>(
     ids: impl Iterator<Item = &'a u64>,
     tables: &Tables,
 ) -> impl Iterator<Item = u32> {
-    ids.filter_map(|id| tables.filters.get(id)?.action.tunnel())
+    ids.filter_map(|id| tables.filters.get(id))
+        .flat_map(Filter::tunnels)
 }
