@@ -24,7 +24,9 @@ use crate::wire::mobility::TunnelType;
 
 pub use dpn::desired_of_dpn;
 pub use flows::MOST_OF_A_PREFIX;
-pub(crate) use flows::{ids as filter_ids, meters, on_detours, places_of as places, rules, too_many};
+pub(crate) use flows::{
+    ids as filter_ids, meter_of, meters, on_detours, places_of as places, rules, too_many,
+};
 
 /// Hop limit of the outer header (RFC 2473 section 6.3).
 const OUTER_HOP_LIMIT: u8 = 64;

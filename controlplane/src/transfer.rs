@@ -67,6 +67,12 @@ impl<T: Clone> Outbox<T> {
             .map(|(_, record)| record)
     }
 
+    /// The number of the record that was added last; 0: none was.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
     /// Those that may be sent now and were not yet, each with its number.
     pub fn fresh(&mut self, now: Time, patience: Patience) -> Vec<(u64, T)> {
         let fresh: Vec<(u64, T)> = self

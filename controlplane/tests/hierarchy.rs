@@ -121,7 +121,7 @@ fn a_node_moves_between_dpns_of_two_dpas_and_its_anchor_follows() {
         assert_eq!(tables.tunnels[&above].remote, maar_address(0));
         // The anchor moves: as long as it does, the node's packets go by the old one.
         domain.relocate(old, 1).unwrap();
-        domain.run(6 * MS);
+        domain.run(16 * MS);
         let entry = &domain.tables(1).prefixes[&old];
         assert!(
             matches!(&entry.next_hop, NextHop::After { then, .. } if matches!(**then, NextHop::Tunnel(_)))

@@ -35,8 +35,8 @@ fn an_anchor_moves_to_where_the_node_is() {
     let mut domain = moved();
     let prefix = domain.prefix(1, 0);
     domain.relocate(prefix, 1).unwrap();
-    // The message is there, the routes are not: the old way is still the only one, but the new one waits for its end.
-    domain.run(6 * MS);
+    // Two messages are there, the routes are not: the old way is still the only one, but the new one waits for its end.
+    domain.run(16 * MS);
     let entry = &domain.tables(1).prefixes[&prefix];
     assert!(matches!(entry.next_hop, NextHop::After { .. }), "{entry:?}");
     assert!(matches!(

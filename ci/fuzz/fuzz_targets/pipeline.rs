@@ -36,6 +36,7 @@ static FILTERED: LazyLock<Snapshot> = LazyLock::new(|| {
         action: FilterAction::Drop,
         idle_timeout: 0,
         lifetime: 0,
+        except_tunnel: None,
     };
     let put = Transaction { put_filters: vec![(1, filter)], ..Transaction::default() };
     core_support::compiler_with_ipv4().apply(&put).expect("a filter of everything")
@@ -66,6 +67,7 @@ static HOLDING: LazyLock<Snapshot> = LazyLock::new(|| {
         action: FilterAction::Hold,
         idle_timeout: 0,
         lifetime: 600,
+        except_tunnel: None,
     };
     let put_filters = vec![(1, filter)];
     let put = Transaction { put_prefixes: put_prefixes.collect(), put_filters, ..Transaction::default() };

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
-use kedge_dataplane_api::proto::{CounterReading, PrefixCount, PrefixKey, ReadCountersRequest};
+use kedge_dataplane_api::proto::{Colours, CounterReading, PrefixCount, PrefixKey, ReadCountersRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -121,10 +121,22 @@ fn rows_of_dataplane(reading: &CounterReading) -> Vec<Row> {
             from_bytes: it.from_node_bytes,
             first_unix_ms: it.first_unix_ms,
             last_unix_ms: it.last_unix_ms,
-            ..Usage::default()
+            ..of_colours(it.colours.unwrap_or_default())
         },
     });
     prefixes.chain(filters).collect()
+}
+
+fn of_colours(it: Colours) -> Usage {
+    Usage {
+        green_packets: it.green_packets,
+        green_bytes: it.green_bytes,
+        yellow_packets: it.yellow_packets,
+        yellow_bytes: it.yellow_bytes,
+        red_packets: it.red_packets,
+        red_bytes: it.red_bytes,
+        ..Usage::default()
+    }
 }
 
 fn show(rows: &[Row], output: Output) -> Result<(), Failure> {
@@ -134,6 +146,9 @@ fn show(rows: &[Row], output: Output) -> Result<(), Failure> {
         ">BYTES TO",
         ">PACKETS FROM",
         ">BYTES FROM",
+        ">GREEN",
+        ">YELLOW",
+        ">RED",
         "FIRST",
         "LAST",
     ]);
@@ -147,13 +162,31 @@ fn show(rows: &[Row], output: Output) -> Result<(), Failure> {
         let [first, last] = [it.first_unix_ms, it.last_unix_ms].map(time);
         let numbers = [it.to_packets, it.to_bytes, it.from_packets, it.from_bytes];
         let [to_packets, to_bytes, from_packets, from_bytes] = numbers.map(|it| it.to_string());
-        table.row([of, to_packets, to_bytes, from_packets, from_bytes, first, last]);
+        let colours = [it.green_packets, it.yellow_packets, it.red_packets];
+        // What is no meter's has no colour.
+        let metered = colours.iter().any(|it| *it > 0);
+        let [green, yellow, red] = colours.map(|it| if metered { it.to_string() } else { String::new() });
+        table.row([
+            of,
+            to_packets,
+            to_bytes,
+            from_packets,
+            from_bytes,
+            green,
+            yellow,
+            red,
+            first,
+            last,
+        ]);
         if *is_filter {
             filters.push(json!({
                 "id": it.filter_id, "name": it.filter, "prefix": it.prefix,
                 "to_node_packets": it.to_packets, "to_node_bytes": it.to_bytes,
                 "from_node_packets": it.from_packets, "from_node_bytes": it.from_bytes,
                 "first_unix_ms": it.first_unix_ms, "last_unix_ms": it.last_unix_ms,
+                "green_packets": it.green_packets, "green_bytes": it.green_bytes,
+                "yellow_packets": it.yellow_packets, "yellow_bytes": it.yellow_bytes,
+                "red_packets": it.red_packets, "red_bytes": it.red_bytes,
             }));
         } else {
             prefixes.push(json!({

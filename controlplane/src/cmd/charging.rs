@@ -76,7 +76,9 @@ impl Cmd {
         }
         // Who passes a filter on has not got the prefix, so it would not take it the next time either.
         let back = |to: &Ipv6Addr| *to == from && matches!(record.context, Context::Filter(_));
-        let to = self.anchor_of(&record.identifier, record.prefix);
+        let to = self
+            .next_anchor(from, &record)
+            .or_else(|| self.anchor_of(&record.identifier, record.prefix));
         let Some(to) = to.filter(|to| !back(to)) else {
             return self.end_of(from, id, &record, outputs);
         };
@@ -128,6 +130,14 @@ impl Cmd {
         outputs.push(Output::Event(count.told_by(event)));
     }
 
+    /// Where a filter goes before its prefix does.
+    fn next_anchor(&self, from: Ipv6Addr, record: &Record) -> Option<Ipv6Addr> {
+        let relocation = self.state.relocations.get(&record.prefix)?;
+        let is_filter = matches!(record.context, Context::Filter(_));
+        let its = relocation.from == from && relocation.identifier == record.identifier;
+        (is_filter && its).then_some(relocation.to)
+    }
+
     fn anchor_of(&self, identifier: &MobileNodeIdentifier, prefix: Ipv6Net) -> Option<Ipv6Addr> {
         let binding = self.state.bindings.get(identifier)?;
         if binding.anchored_here().any(|it| it == prefix) {
@@ -163,6 +173,7 @@ impl Cmd {
             let text = format!("{what} of {prefix} of {identifier} is at {from} now");
             let event = Event::new("context_transferred", text).with("identifier", identifier);
             outputs.push(Output::Event(event.with("prefix", prefix).with("to", from)));
+            self.perhaps_ready(&record, now, outputs);
         }
         self.send_contexts(from, now, outputs);
     }

@@ -149,6 +149,7 @@ const COUNTERS: &[&str] = &[
     "relocations_completed",
     "relocations_failed",
     "relocations_retransmitted",
+    "relocations_unprepared",
     "acknowledgements_stranger",
     "acknowledgements_unmatched",
     "acknowledgements_not_distributed",

@@ -28,6 +28,7 @@ mod drain;
 pub mod driver;
 mod fsm;
 mod policy;
+mod preparation;
 mod registration;
 mod release;
 mod relocation;

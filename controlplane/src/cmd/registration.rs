@@ -36,6 +36,11 @@ impl Cmd {
         match step_of(update) {
             Some(RelocationStep::Yield) => return self.give_up_prefix(from, update, now, outputs),
             Some(RelocationStep::Take) => return self.relocation_asked(from, update, now, outputs),
+            // Only a CMD has anything to prepare.
+            Some(RelocationStep::Prepare) => {
+                let status = Status::ADMINISTRATIVELY_PROHIBITED;
+                return self.refuse(from, update, status, now, outputs);
+            }
             None => {}
         }
         let checked = match self.check(from, update, now) {

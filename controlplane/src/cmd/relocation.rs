@@ -2,14 +2,16 @@
 //! (RFC 8818 section 4.2.1). The steps and their order: `maar/relocation.rs`.
 //!
 //! ```text
-//!              asked for, or due by policy             answered                    answered
-//!  (anchored ─────────────────────────────► Taking ───────────────► Yielding ───────────────► (anchored
-//!   at A)                                     │                        │  told until it answers   at B)
-//!                                             │ refused, unanswered,   │
-//!                                             ▼ the node has moved     ▼ the session ends
-//!                                  (anchored at A; B releases it)   (as a session ends)
+//!              asked for, or due             B has what        answered                answered
+//!  (anchored ─────────────────► Preparing ────────────► Taking ──────────► Yielding ──────────────► (anchored
+//!   at A)                           │      A handed over  │                   │ told until it answers   at B)
+//!                                   │                     │ refused,          │
+//!                                   │ the node has moved  ▼ unanswered        ▼ the session ends
+//!                                   └────────► (anchored at A; B releases it)   (as a session ends)
 //! ```
 //!
+//! `Preparing` (`preparation.rs`) is there for filters and meters: they are at B before the first packet comes straight to it. It
+//! ends after a while whoever does not answer.
 //! While it is `Taking` the binding says that A anchors it, from `Yielding` on that B does. The state is on disk
 //! before a message leaves that others build upon. So whoever dies, the prefix has one anchor in the end.
 
@@ -181,9 +183,10 @@ impl Cmd {
             identifier: identifier.clone(),
             from,
             to,
-            phase: RelocationPhase::Taking,
+            phase: RelocationPhase::Preparing,
             exchange: self.new_exchange(now),
             started_at: now,
+            prepared: false,
         };
         // What it was told of an earlier attempt is not true any more.
         self.state
@@ -202,7 +205,7 @@ impl Cmd {
     }
 
     /// Sends the update of the step where a relocation stands, and puts it back into the state.
-    fn send_step(
+    pub(super) fn send_step(
         &mut self,
         prefix: Ipv6Net,
         mut relocation: Relocation,
@@ -213,6 +216,7 @@ impl Cmd {
             return;
         };
         let (address, step, anchor) = match relocation.phase {
+            RelocationPhase::Preparing => (relocation.from, RelocationStep::Prepare, relocation.to),
             RelocationPhase::Taking => (relocation.to, RelocationStep::Take, relocation.from),
             RelocationPhase::Yielding => (relocation.from, RelocationStep::Yield, relocation.to),
         };
@@ -246,7 +250,7 @@ impl Cmd {
         let known = self.state.relocations.get(&prefix).filter(|it| {
             let asked = match it.phase {
                 RelocationPhase::Taking => it.to,
-                RelocationPhase::Yielding => it.from,
+                RelocationPhase::Preparing | RelocationPhase::Yielding => it.from,
             };
             asked == from
                 && Some(&it.identifier) == identifier
@@ -261,6 +265,8 @@ impl Cmd {
             return true;
         }
         match relocation.phase {
+            // One that knows nothing of it has nothing to hand over.
+            RelocationPhase::Preparing => self.prepared(prefix, relocation, now, outputs),
             RelocationPhase::Taking if status.is_accepted() => {
                 self.taken(prefix, relocation, now, outputs);
             }
@@ -394,7 +400,7 @@ impl Cmd {
         outputs: &mut Vec<Output>,
     ) {
         let of_node = |(prefix, it): (&Ipv6Net, &Relocation)| {
-            let taking = it.phase == RelocationPhase::Taking && it.identifier == *identifier;
+            let taking = it.phase != RelocationPhase::Yielding && it.identifier == *identifier;
             taking.then_some(*prefix)
         };
         let prefixes: Vec<_> = self.state.relocations.iter().filter_map(of_node).collect();
@@ -419,6 +425,8 @@ impl Cmd {
                     format!("the session of {} is over", relocation.identifier),
                 );
                 outputs.push(Output::Relocation { prefix, outcome });
+            } else if relocation.phase == RelocationPhase::Preparing && relocation.is_overdue() {
+                self.begin_taking(prefix, relocation, now, outputs);
             } else if relocation.phase == RelocationPhase::Taking && unanswered >= TAKE_TRANSMISSIONS {
                 let why = format!("{} does not answer", relocation.to);
                 self.give_up(prefix, &why, now, outputs);
@@ -454,7 +462,11 @@ impl Cmd {
     }
 
     /// The only way in which relocations change. What there was before.
-    fn put_relocation(&mut self, prefix: Ipv6Net, relocation: Option<Relocation>) -> Option<Relocation> {
+    pub(super) fn put_relocation(
+        &mut self,
+        prefix: Ipv6Net,
+        relocation: Option<Relocation>,
+    ) -> Option<Relocation> {
         let at = relocation.as_ref().map(|it| it.exchange.retransmit_at);
         self.relocation_deadlines.set(&prefix, at);
         match relocation {

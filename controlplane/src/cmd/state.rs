@@ -75,12 +75,17 @@ pub struct Relocation {
     pub exchange: Exchange,
     /// When it was begun.
     pub started_at: Time,
+    /// The old anchor has answered while it is `Preparing`: what it has handed over is on its way to the new one.
+    #[serde(default)]
+    pub prepared: bool,
 }
 
 /// Where a relocation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RelocationPhase {
+    /// The old anchor is asked for what the new one is to have before: filters, and what is left in meters.
+    Preparing,
     /// The new anchor is asked to take the prefix, which is still the old one's.
     Taking,
     /// The new one has it; the old one is told.

@@ -13,7 +13,7 @@ use kedge_dataplane_api::model::{self, Filter, MeterRates, Selector, Tables};
 
 use super::tunnel_to;
 use crate::identity::MobileNodeIdentifier;
-use crate::maar::{Node, Phase, State};
+use crate::maar::{Adopted, Node, Phase, State};
 
 /// Most filters that the data plane takes of one prefix.
 pub const MOST_OF_A_PREFIX: usize = 64;
@@ -50,9 +50,11 @@ pub(super) fn put(config: &Config, state: &State, tables: &mut Tables) {
             let Some(action) = action(config, state, rule, &place, tables) else {
                 continue;
             };
-            tables
-                .filters
-                .insert(place.id, filter(rule, place.prefix, action));
+            let filter = Filter {
+                except_tunnel: except(config, state, rule, &place, tables),
+                ..filter(rule, place.prefix, action)
+            };
+            tables.filters.insert(place.id, filter);
         }
     }
 }
@@ -93,6 +95,32 @@ impl Place<'_> {
         };
         matches!(node.phase, Phase::Anchored { .. }) || node.previous.iter().any(|it| it.prefix == prefix)
     }
+}
+
+/// The tunnel to the anchor that a prefix comes from, of a filter that came with it: what passes there has met it there, or will.
+fn except(
+    config: &Config,
+    state: &State,
+    rule: &FilterRule,
+    place: &Place<'_>,
+    tables: &mut Tables,
+) -> Option<u32> {
+    let prefix = place.prefix?;
+    let (_, node) = place.node?;
+    state
+        .filter_prefixes
+        .get(&rule.name)
+        .filter(|it| it.contains(&prefix))?;
+    let before = node.previous.iter().find(|it| it.prefix == prefix);
+    let coming = |it: &&Adopted| it.asked.is_some() || it.arriving_until.is_some();
+    let taken = node.adopted.iter().find(|it| it.prefix == prefix).filter(coming);
+    let anchor = before.map(|it| it.address).or(taken.map(|it| it.from));
+    tunnel_to(config, state, node, anchor?, tables)
+}
+
+/// The id of the meter that a rule has for a node.
+pub(crate) fn meter_of(rule: &FilterRule, node: &MobileNodeIdentifier) -> u64 {
+    id("meter", &rule.name, &node.to_string(), "")
 }
 
 /// The filters of a rule on prefixes that come here by a detour: ids and prefixes.
@@ -205,7 +233,14 @@ fn meter(
             rates,
             colour_aware: meter.colour_aware,
             yellow: meter.yellow_dscp.map_or(model::Yellow::Pass, model::Yellow::Mark),
-            fill: None,
+            fill: state.meter_fills.get(&rule.name).map(|it| {
+                let ((_, committed), (_, other)) = rates.buckets();
+                model::MeterFill {
+                    number: it.number,
+                    committed: it.committed.min(committed),
+                    other: it.other.min(other),
+                }
+            }),
         },
     );
     Some(id)

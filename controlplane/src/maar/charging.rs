@@ -48,6 +48,9 @@ pub struct Charging {
     pub outbox: Records,
     /// What CMDs have told.
     pub inboxes: BTreeMap<Ipv6Addr, Inbox>,
+    /// Filters whose prefix was handed over, and whose last readings may be to come: whose they are, by their ids.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub former: BTreeMap<u64, Former>,
     /// What of `closing` has had its last reading, in the answers of which more are to come.
     #[serde(skip)]
     pub(super) closed: BTreeSet<(Ipv6Net, CountOf)>,
@@ -55,6 +58,23 @@ pub struct Charging {
     #[serde(skip)]
     pub(super) lost: Vec<Lost>,
 }
+
+/// A filter of which the data plane may still have something to say, when what was counted of its prefix is on its way already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    /// Whose it was.
+    pub identifier: MobileNodeIdentifier,
+    /// Of which prefix.
+    pub prefix: Ipv6Net,
+    /// What of it was handed over.
+    pub told: Count,
+    /// How many readings had nothing of it, while nothing was to come.
+    pub quiet: u8,
+}
+
+/// Filters that are remembered so; beyond that those with the lowest ids are forgotten, and what is read of them later is the
+/// next holder's.
+const MOST_FORMER: usize = 65_536;
 
 /// What could not be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,10 +123,9 @@ impl Maar {
                 if let Some(charged) = charging.prefixes.get_mut(&prefix)
                     && charged.filters.get(&rule.name).is_none_or(|it| it.id != id)
                 {
-                    let counted = Counted::default();
                     let known = charged.filters.entry(rule.name.clone());
-                    let known = known.or_insert(FilterCounted { id, counted });
-                    known.id = id;
+                    let known = known.or_insert(FilterCounted::new(id));
+                    (known.id, known.ended) = (id, false);
                 }
             }
         }
@@ -131,7 +150,8 @@ impl Maar {
         // What is in none of the tables may be about to go.
         let all = charging.prefixes.keys();
         let mut all = all.map(|prefix| CountOf::Prefix(*prefix));
-        same && reading.incarnation == charging.incarnation
+        same && !self.awaits_reading()
+            && reading.incarnation == charging.incarnation
             && charging.closing.is_empty()
             && reading.departed.is_empty()
             && all.all(|it| present.contains(&it))
@@ -140,6 +160,7 @@ impl Maar {
     /// Takes what a data plane says.
     pub(super) fn counted(&mut self, reading: Reading, now: Time, outputs: &mut Vec<Output>) {
         self.note_users(now);
+        self.meters_read(&reading.fills, now, outputs);
         let charging = &mut self.state.charging;
         if charging.incarnation != reading.incarnation {
             if charging.incarnation != 0 {
@@ -151,6 +172,7 @@ impl Maar {
             charging.counted_all().for_each(Counted::close);
             charging.incarnation = reading.incarnation;
             charging.departed = 0;
+            charging.former.clear();
         }
         let names = charging.names();
         for LastReading {
@@ -175,10 +197,27 @@ impl Maar {
                 // Nobody is charged for a filter of the whole domain.
                 (CountOf::Filter(_), None) => continue,
             };
+            if let (CountOf::Filter(id), Some((prefix, name))) = (of, &filter)
+                && let Some(former) = charging.former_holder(id, *prefix)
+            {
+                // Of what was handed over, this is the rest.
+                let record = Record {
+                    identifier: former.identifier,
+                    prefix: *prefix,
+                    context: Context::Usage {
+                        filter: Some(name.clone()),
+                        count: count.since(former.told),
+                    },
+                    meter: None,
+                };
+                charging.push(record, now);
+                continue;
+            }
             let entry = charging.prefixes.entry(prefix);
             let charged = entry.or_insert_with(|| Charged::new(&MobileNodeIdentifier::unknown()));
             let name = filter.map(|(_, name)| name);
             if let Some(before) = charging.closing.get_mut(&prefix)
+                && before.has(of)
                 && charging.closed.insert((prefix, of))
             {
                 // The first one is of who had it first.
@@ -207,6 +246,15 @@ impl Maar {
             charged.forget_filters(*prefix, &filters, &mut charging.lost);
         }
         if !reading.more {
+            // While something is to come it may be of one of these.
+            let still = |id: &u64| filters.contains(id);
+            charging.former.retain(|id, it| {
+                it.quiet = match reading.departing {
+                    0 => it.quiet.saturating_add(1),
+                    _ => 0,
+                };
+                it.quiet <= QUIET && (reading.departing > 0 || !still(id))
+            });
             self.hand_over_closed(now);
             self.hand_over_unused(&present, now);
         }
@@ -250,6 +298,7 @@ impl Maar {
         let done: Vec<Ipv6Net> = charging.prefixes.iter_mut().filter_map(done).collect();
         for prefix in done {
             self.forget_filters_of(prefix);
+            self.forget_handing(prefix);
             let charging = &mut self.state.charging;
             if let Some(charged) = charging.prefixes.remove(&prefix) {
                 charging.hand_over(prefix, charged, now);
@@ -275,6 +324,19 @@ impl Charging {
 
     /// Puts what was counted of a prefix on its way.
     fn hand_over(&mut self, prefix: Ipv6Net, charged: Charged, now: Time) {
+        // Another reading may follow of those that have had none that was the last.
+        for counted in charged.filters.values().filter(|it| it.id != 0 && !it.ended) {
+            let former = Former {
+                identifier: charged.identifier.clone(),
+                prefix,
+                told: counted.counted.here,
+                quiet: 0,
+            };
+            self.former.insert(counted.id, former);
+            if self.former.len() > MOST_FORMER {
+                self.former.pop_first();
+            }
+        }
         let filters = charged.filters.into_iter();
         let filters = filters.map(|(name, it)| (Some(name), it.counted.total()));
         for (filter, count) in std::iter::once((None, charged.all.total())).chain(filters) {
@@ -289,6 +351,16 @@ impl Charging {
             };
             self.push(record, now);
         }
+    }
+
+    /// Who had a filter of a prefix that is another's now, or nobody's.
+    fn former_holder(&mut self, id: u64, prefix: Ipv6Net) -> Option<Former> {
+        let holder = self.prefixes.get(&prefix).map(|it| &it.identifier);
+        let former = self.former.get(&id)?;
+        if former.prefix != prefix || holder == Some(&former.identifier) {
+            return None;
+        }
+        self.former.remove(&id)
     }
 
     fn counted_all(&mut self) -> impl Iterator<Item = &mut Counted> {
@@ -317,7 +389,9 @@ impl Charging {
             CountOf::Filter(id) => {
                 let (prefix, name) = names.get(&id)?;
                 let charged = self.prefixes.get_mut(prefix)?;
-                Some((*prefix, &mut charged.filters.get_mut(name)?.counted))
+                let known = charged.filters.get_mut(name)?;
+                known.ended = false;
+                Some((*prefix, &mut known.counted))
             }
         }
     }

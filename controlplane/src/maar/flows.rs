@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use ipnet::Ipv6Net;
-use kedge_config::{FilterAction, FilterRule, Meter};
+use kedge_config::{FilterRule, Meter};
 
 use super::fsm::{Maar, Output};
+use super::state::MeterFill;
 use crate::charging::Record;
 use crate::event::Event;
-use crate::forwarding::{filter_ids, places, too_many};
+use crate::forwarding::{filter_ids, too_many};
 use crate::identity::MobileNodeIdentifier;
 use crate::time::Time;
-use crate::wire::mobility::Context;
+use crate::wire::mobility::{Context, TransferredMeter};
 
 /// Filters that operators may add.
 pub(crate) const MOST_FILTERS: usize = 65_536;
@@ -72,6 +73,8 @@ impl Maar {
     fn drop_filter(&mut self, name: &str) -> bool {
         self.state.filter_prefixes.remove(name);
         self.state.filter_since.remove(name);
+        self.state.meter_fills.remove(name);
+        self.forget_handed(name);
         let known = self.state.filters.remove(name).is_some();
         let rules = self.state.filters.values();
         let named: BTreeSet<&String> = rules.filter_map(|rule| rule.meter.as_ref()).collect();
@@ -79,69 +82,9 @@ impl Maar {
         known
     }
 
-    /// The filters that operators added for a node go with its prefix. Those for every node and for the domain are this
-    /// gateway's and stay. So does the rule, for what else the node has here. So does one that holds flows: who holds
-    /// releases here, and would not elsewhere.
-    pub(super) fn hand_over_filters(
-        &mut self,
-        identifier: &MobileNodeIdentifier,
-        prefix: Ipv6Net,
-        now: Time,
-        outputs: &mut Vec<Output>,
-    ) {
-        let state = &self.state;
-        let its = |rule: &&FilterRule| {
-            let node = rule.node.as_ref().and_then(|it| it.parse().ok());
-            let only = state.filter_prefixes.get(&rule.name);
-            node.as_ref() == Some(identifier) && only.is_none_or(|it| it.contains(&prefix))
-        };
-        // One that nobody needs any more stays.
-        let needed = |rule: &&FilterRule| {
-            let of_it = places(rule, state).into_iter().find(|(_, it)| *it == prefix);
-            of_it.is_none_or(|(id, _)| !state.expired_filters.contains(&id))
-        };
-        let rules: Vec<FilterRule> = state
-            .filters
-            .values()
-            .filter(its)
-            .filter(|rule| rule.action != FilterAction::Hold)
-            .filter(needed)
-            .cloned()
-            .collect();
-        for rule in rules {
-            let meter = rule.meter.as_ref();
-            let configured = self.settings.meters.iter();
-            let meter = meter.and_then(|name| {
-                let configured = configured.clone().find(|it| it.name == *name);
-                configured.or_else(|| self.state.meters.get(name)).cloned()
-            });
-            let since = self.state.filter_since.get(&rule.name);
-            let passed = since.map_or(0, |since| now.since(*since).as_secs());
-            let left = u64::from(rule.lifetime).saturating_sub(passed).max(1);
-            let lifetime = match rule.lifetime {
-                0 => 0,
-                _ => u32::try_from(left).unwrap_or(u32::MAX),
-            };
-            let text = format!("filter {} goes with {prefix} of {identifier}", rule.name);
-            outputs.push(about(&rule.name, "filter_moves", text, prefix));
-            let record = Record {
-                identifier: identifier.clone(),
-                prefix,
-                context: Context::Filter(Box::new(FilterRule {
-                    node: None,
-                    lifetime,
-                    ..rule
-                })),
-                meter,
-            };
-            self.state.charging.push(record, now);
-        }
-        self.forget_filters_of(prefix);
-        self.send_records(now, outputs);
-    }
-
     /// Rules that came with a prefix end here with it.
     pub(super) fn forget_filters_of(&mut self, prefix: Ipv6Net) {
+        self.not_moved.retain(|(of, _)| *of != prefix);
         let mut over = Vec::new();
         for (name, prefixes) in &mut self.state.filter_prefixes {
             if prefixes.remove(&prefix) && prefixes.is_empty() {
@@ -160,7 +103,7 @@ impl Maar {
         identifier: &MobileNodeIdentifier,
         prefix: Ipv6Net,
         rule: &FilterRule,
-        meter: Option<&Meter>,
+        meter: Option<&TransferredMeter>,
         now: Time,
         outputs: &mut Vec<Output>,
     ) {
@@ -169,11 +112,13 @@ impl Maar {
             ..rule.clone()
         };
         let name = rule.name.clone();
+        // It comes before its prefix does, as long as that is tunnelled here.
+        let coming = self.is_coming(identifier, prefix);
         let nodes = &self.state.nodes;
         let has = nodes
             .get(identifier)
             .is_some_and(|node| node.own_prefixes().any(|it| it == prefix));
-        if !has || self.state.yielded.contains_key(&prefix) {
+        if !coming && (!has || self.state.yielded.contains_key(&prefix)) {
             // It has missed it, by however much: the CMD knows where it went, or that it went nowhere.
             let record = Record {
                 identifier: identifier.clone(),
@@ -184,15 +129,23 @@ impl Maar {
             self.state.charging.push(record, now);
             return;
         }
-        if let Err(why) = self.check_moved(&rule, meter) {
-            self.counters.add("filters_not_moved");
-            let text = format!("filter {name} did not come with {prefix} of {identifier}: {why}");
-            outputs.push(about(&name, "filter_not_moved", text, prefix));
+        if let Err(why) = self.check_moved(&rule, meter.map(|it| &it.meter)) {
+            // Once, though it may be said once more when the prefix has come.
+            if self.not_moved.insert((prefix, name.clone())) {
+                self.counters.add("filters_not_moved");
+                let text = format!("filter {name} did not come with {prefix} of {identifier}: {why}");
+                outputs.push(about(&name, "filter_not_moved", text, prefix));
+            }
             return;
         }
-        self.counters.add("filters_moved");
-        let text = format!("filter {name} has come with {prefix} of {identifier}");
-        outputs.push(about(&name, "filter_moved", text, prefix));
+        // Told twice, before its prefix comes and when it has come, it has come once.
+        let there = self.state.filter_prefixes.get(&name);
+        if there.is_none_or(|it| !it.contains(&prefix)) {
+            self.counters.add("filters_moved");
+            let text = format!("filter {name} has come with {prefix} of {identifier}");
+            outputs.push(about(&name, "filter_moved", text, prefix));
+        }
+        let rule_name = name.clone();
         let scoped = self.state.filter_prefixes.contains_key(&name);
         let known = self.state.filters.contains_key(&name);
         // One that is there for all of the node's prefixes is for this one too.
@@ -206,7 +159,16 @@ impl Maar {
             }
             self.state.filters.insert(name, rule);
         }
-        if let Some(meter) = meter {
+        if let Some(TransferredMeter { meter, fill }) = meter {
+            // What it has here already is lowered too: nobody gains by having it at two places.
+            if let Some(fill) = fill.filter(|_| scoped || !known) {
+                let number = u64::try_from(now.0.as_micros()).unwrap_or(u64::MAX).max(1);
+                let fill = MeterFill {
+                    number,
+                    ..fill.into()
+                };
+                self.state.meter_fills.insert(rule_name, fill);
+            }
             let configured = self.settings.meters.iter().any(|it| it.name == meter.name);
             if !configured {
                 self.state.meters.insert(meter.name.clone(), meter.clone());
@@ -264,7 +226,7 @@ impl Maar {
     }
 }
 
-fn about(filter: &str, kind: &'static str, text: String, prefix: Ipv6Net) -> Output {
+pub(super) fn about(filter: &str, kind: &'static str, text: String, prefix: Ipv6Net) -> Output {
     let event = Event::new(kind, text).with("filter", filter);
     Output::Event(event.with("prefix", prefix))
 }

@@ -6,6 +6,7 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 
 use super::dpn::{Notification, Place};
+use super::handing::Handing;
 pub use super::io::{Input, Output};
 use super::pool;
 use super::settings::Settings;
@@ -116,6 +117,14 @@ pub struct Maar {
     pub(super) taking: BTreeMap<Ipv6Net, MobileNodeIdentifier>,
     /// Prefixes that were yielded and are being withdrawn; derived from those.
     pub(super) withdrawing: BTreeSet<Ipv6Net>,
+    /// Filters that go with prefixes.
+    pub(super) handing: BTreeMap<Ipv6Net, Handing>,
+    /// Those of which a reading is waited for.
+    pub(super) awaiting: BTreeSet<Ipv6Net>,
+    /// Of which prefix the records are that the CMD has not got yet.
+    pub(super) handed_records: BTreeMap<u64, Ipv6Net>,
+    /// Filters that did not come with prefixes, and of which that was told.
+    pub(super) not_moved: BTreeSet<(Ipv6Net, String)>,
     /// Routers that are answered when the CMD has answered.
     pub(super) networks_asked: BTreeMap<MobileNodeIdentifier, Message>,
     /// Nodes whose state has changed in this step.
@@ -177,6 +186,10 @@ impl Maar {
             in_use,
             counters: Counters::new(COUNTERS),
             deadlines: Deadlines::default(),
+            handing: BTreeMap::new(),
+            awaiting: BTreeSet::new(),
+            handed_records: BTreeMap::new(),
+            not_moved: BTreeSet::new(),
             networks_asked: BTreeMap::new(),
             touched: BTreeSet::new(),
             left: Vec::new(),

@@ -18,7 +18,7 @@
 //!
 //! One file for each kind of input: `attachment`, `acknowledgement` (what the
 //! CMD answers), `update` (what the CMD tells), `relocation` (prefixes whose anchor moves), `flows` (what operators want of
-//! filters), `refused` (what a peer's user plane says), `delegated` (pools that come and go), `charging` (what was counted), `dpn` (nodes
+//! filters), `handing` (filters that go with a prefix), `refused` (what a peer's user plane says), `delegated` (pools that come and go), `charging` (what was counted), `dpn` (nodes
 //! at forwarding switches of ours), `timers`. What they share: `registration` (what the CMD is asked), `advertisement` (what nodes are
 //! told), `pool` (prefixes), `teid` and `tunnels`.
 
@@ -33,6 +33,7 @@ pub mod driver;
 mod end_markers;
 mod flows;
 mod fsm;
+mod handing;
 mod io;
 mod network;
 mod notified;
@@ -52,11 +53,13 @@ mod update;
 mod tests;
 
 pub(crate) use charging::message as record_message;
-pub use charging::{Charged, Charging, CountOf, Counted, FilterCounted, LastReading, Reading};
+pub use charging::{Charged, Charging, CountOf, Counted, FilterCounted, Former, LastReading, Reading};
 pub use dpn::DpnBinding;
 pub(crate) use flows::MOST_FILTERS;
 pub use fsm::{Counters, Input, Maar, Output};
 pub use network::MobileRouters;
 pub use settings::Settings;
-pub use state::{Adopted, Arriving, Asked, DelegatedPool, Node, NodeTunnel, Phase, Previous, State, Yielded};
+pub use state::{
+    Adopted, Arriving, Asked, DelegatedPool, MeterFill, Node, NodeTunnel, Phase, Previous, State, Yielded,
+};
 pub use teid::TeidSequence;

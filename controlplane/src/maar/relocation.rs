@@ -4,6 +4,10 @@
 //!
 //! ```text
 //!                CMD                 new anchor (serves the node)          old anchor
+//!                 │  prepare P for new                                         │
+//!                 │───────────────────────────────────────────────────────────►│
+//!                 │◄──── filters, what is left in meters (`handing.rs`) ───────│
+//!                 │─────────────────────────►│                                 │
 //!                 │  take P from old         │                                 │
 //!                 │─────────────────────────►│ P waits for the old way         │
 //!                 │                          │ announces P                     │ tunnels P
@@ -66,7 +70,7 @@ pub(super) fn check_relocation(
             let known = |it: &Previous| it.prefix == prefix && it.address == relocation.anchor;
             node.previous.iter().any(known) || node.adopted.iter().any(|it| it.prefix == prefix)
         }
-        RelocationStep::Yield => node.own_prefixes().any(|it| it == prefix),
+        RelocationStep::Yield | RelocationStep::Prepare => node.own_prefixes().any(|it| it == prefix),
     };
     if !known {
         return Err(Status::NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX);
@@ -74,6 +78,7 @@ pub(super) fn check_relocation(
     let right = match relocation.step {
         // Only who serves the node can anchor what others gave it.
         RelocationStep::Take => node.phase == Phase::Attached && announces,
+        RelocationStep::Prepare => matches!(node.phase, Phase::Anchored { .. }),
         // Or has not become the anchor for good.
         RelocationStep::Yield => {
             matches!(node.phase, Phase::Anchored { .. }) || prefix != node.home_network_prefix
@@ -194,7 +199,7 @@ impl Maar {
             until: Some(now.after(LINGER)),
         };
         self.put_yielded(prefix, Some(yielded));
-        self.hand_over_filters(identifier, prefix, now, outputs);
+        self.hand_over_last(identifier, prefix, now, outputs);
         self.counters.add("prefixes_yielded");
         let text = format!("{prefix} of {identifier} is anchored at {to} now");
         let event = Event::new("anchor_yielded", text)
@@ -216,6 +221,11 @@ impl Maar {
             return;
         };
         node.adopted.retain(|it| it.prefix != prefix);
+        // What came ahead of it, and with it, stays with it.
+        self.forget_filters_of(prefix);
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
         let previous = Previous { address: to, prefix };
         if !node.previous.contains(&previous) {
             node.previous.push(previous);

@@ -12,6 +12,7 @@ use super::charging::Charging;
 use super::dpn::DpnBinding;
 use super::end_markers::EndedBy;
 use super::teid::TeidSequence;
+use crate::charging::Fill;
 use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
 use crate::proxy_binding::Exchange;
 use crate::time::Time;
@@ -45,6 +46,9 @@ pub struct State {
     /// Meters that came with them, and that the configuration does not have.
     #[serde(default)]
     pub meters: BTreeMap<String, Meter>,
+    /// What was left in the meters of filters that came, where they come from, by the names of those.
+    #[serde(default)]
+    pub meter_fills: BTreeMap<String, MeterFill>,
     /// What was counted.
     #[serde(default)]
     pub charging: Charging,
@@ -353,4 +357,25 @@ pub struct Previous {
     pub address: Ipv6Addr,
     /// The prefix.
     pub prefix: Ipv6Net,
+}
+
+/// What was left in the buckets of a meter where it comes from, octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeterFill {
+    /// What tells it from what came before: microseconds since 1970, when it came.
+    pub number: u64,
+    /// In the committed bucket.
+    pub committed: u64,
+    /// In the peak or the excess bucket.
+    pub other: u64,
+}
+
+impl From<Fill> for MeterFill {
+    fn from(Fill { committed, other }: Fill) -> Self {
+        Self {
+            number: 0,
+            committed,
+            other,
+        }
+    }
 }

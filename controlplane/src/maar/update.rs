@@ -6,7 +6,7 @@ use super::end_markers;
 use super::fsm::{Maar, Output};
 use super::network::UNHEARD;
 use super::relocation::check_relocation;
-use super::state::Phase;
+use super::state::{Asked, Phase};
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::handoff_indicator::RE_REGISTRATION;
@@ -48,6 +48,15 @@ impl Maar {
                     // Answered when routes lead here.
                     Some(it) if it.step == RelocationStep::Take => {
                         return self.take(&identifier, from, update, it.anchor, now, outputs);
+                    }
+                    // Answered when what goes first has gone.
+                    Some(it) if it.step == RelocationStep::Prepare => {
+                        let update_of = update.clone();
+                        let asked = Asked {
+                            cmd: from,
+                            update: update_of,
+                        };
+                        return self.prepare(&identifier, update, asked, now, outputs);
                     }
                     Some(it) => {
                         durable = true;
@@ -154,6 +163,10 @@ impl Maar {
             {
                 // An older step that comes later must not win.
                 node.last_timestamp = timestamp;
+                if relocation.step == RelocationStep::Yield {
+                    // It does not come: neither does what came ahead of it.
+                    self.forget_filters_of(prefix);
+                }
             }
             checked?;
         } else if node.own_prefixes().all(|it| it != prefix) {

@@ -9,7 +9,7 @@ use ipnet::Ipv6Net;
 use kedge_config::{FilterRule, Meter};
 use serde::{Deserialize, Serialize};
 
-use crate::charging::Count;
+use crate::charging::{Count, Fill};
 use crate::identity::MobileNodeIdentifier;
 
 mod attachment_time;
@@ -250,7 +250,7 @@ pub struct MobilityOptions {
     pub context_transfer: Option<ContextTransfer>,
     /// Type 19 of Kedge's own (RFC 5094): the meter that a filter of `context_transfer` names.
     #[serde(default)]
-    pub transferred_meter: Option<Meter>,
+    pub transferred_meter: Option<TransferredMeter>,
     /// Type 19 of Kedge's own (RFC 5094): when the node attached, in the form of the timestamp.
     #[serde(default)]
     pub attachment_time: Option<u64>,
@@ -424,6 +424,9 @@ pub enum RelocationStep {
     Take,
     /// 2 on the wire: anchor it no more.
     Yield,
+    /// 3 on the wire: it is about to be anchored elsewhere; what has to be there before goes there now. The answer says that the
+    /// CMD has it.
+    Prepare,
 }
 
 /// Prefix Mobility option, by which a CMD tells a serving MAAR of the mobility that a prefix of a node has by policy:
@@ -484,6 +487,18 @@ pub enum Context {
     },
     /// Sub-type 4: a filter that an operator added, for this prefix from now on. It names no node.
     Filter(Box<FilterRule>),
+}
+
+/// The meter that a filter in a Context Transfer option names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferredMeter {
+    /// Its name and its rates.
+    #[serde(flatten)]
+    pub meter: Meter,
+    /// What was in its buckets where it comes from, when that was read; `None`: they were full. The time since then is not told:
+    /// clocks differ. Whoever takes it counts none, so that nothing is gained by being on the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fill: Option<Fill>,
 }
 
 /// Previous MAAR option (RFC 8885 section 4.5).

@@ -59,9 +59,15 @@ impl Counting {
     }
 }
 
-fn count(packets: u64) -> Count {
+/// Whatever a filter counts is green.
+fn count_of(of: CountOf, packets: u64) -> Count {
+    let green = match of {
+        CountOf::Prefix(_) => 0,
+        CountOf::Filter(_) => packets,
+    };
     Count {
         to_packets: packets,
+        colours: [green, 0, 0, 0, 0, 0].into(),
         ..Count::default()
     }
 }
@@ -116,6 +122,7 @@ impl Domain {
     /// Each MAAR reads its data plane.
     pub fn read_counters(&mut self) {
         for index in 0..3 {
+            let tables = self.tables(index);
             let Some(counting) = &mut self.counting else {
                 return;
             };
@@ -144,7 +151,7 @@ impl Domain {
                                 name.map(|name| (prefix, name))
                             }
                         },
-                        count: count(*it),
+                        count: count_of(*of, *it),
                     })
                     .collect(),
                 more: counters.departed.len() > 2,
@@ -152,8 +159,14 @@ impl Domain {
                 present: counters
                     .present
                     .iter()
-                    .map(|(of, it)| (*of, count(*it)))
+                    .map(|(of, it)| (*of, count_of(*of, *it)))
                     .collect(),
+                fills: tables
+                    .meters
+                    .keys()
+                    .filter_map(|id| Some((*id, self.left?)))
+                    .collect(),
+                departing: 0,
             };
             let before = self.maars[index].state().charging.clone();
             self.maar_input(index, maar::Input::Counted(reading));
@@ -202,7 +215,11 @@ impl Domain {
         for maar in &self.maars {
             let charging = &maar.state().charging;
             for (key, counted) in entries(charging) {
-                add(key, counted.total().to_packets);
+                let total = counted.total();
+                // What was metered has gone all the way with the rest.
+                let green = total.colours.packets[0];
+                assert_eq!(green, if key.1.is_some() { total.to_packets } else { 0 });
+                add(key, total.to_packets);
             }
         }
         for record in self.records() {

@@ -4,6 +4,7 @@
 
 mod config;
 mod counting;
+mod passing;
 mod settled;
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use ipnet::Ipv6Net;
 use kedge_config::Config;
+use kedge_controlplane::charging::Fill;
 use kedge_controlplane::delegation::wire::{
     DelegatedPrefix, Duid, IdentityAssociation, Message, MessageType, Packet,
 };
@@ -27,6 +29,8 @@ use kedge_dataplane_api::model::{Encapsulation, Tables};
 pub use config::*;
 #[allow(unused_imports, reason = "a module of several tests")]
 pub use counting::{Counting, Key};
+#[allow(unused_imports, reason = "a module of several tests")]
+pub use passing::End;
 #[allow(unused_imports, reason = "a module of several tests")]
 pub use settled::*;
 pub mod dpns;
@@ -98,6 +102,8 @@ pub struct Domain {
     /// What data planes count, where that matters, and when they are read next.
     pub counting: Option<Counting>,
     pub read_at: Time,
+    /// What they say is left in each of their meters; `None`: all are full.
+    pub left: Option<Fill>,
     /// Two at maar1, two at maar2.
     pub dpns: Vec<Dpn>,
     pub dpn_configs: Vec<Config>,
@@ -150,6 +156,7 @@ impl Domain {
             ended: BTreeMap::new(),
             counting: None,
             read_at: now,
+            left: None,
             dpns: dpns::all(now),
             dpn_configs: (0..4).map(|index| dpns::dpn_config(index, PLAIN)).collect(),
             on_link: (0..=255).map(|index| (node(index).1, node(index).0)).collect(),
@@ -233,8 +240,7 @@ impl Domain {
                     }
                     self.replies.push((number, message));
                 }
-                // They are read now and then anyway.
-                maar::Output::ReadCounters => {}
+                maar::Output::ReadCounters => self.read_at = self.now,
                 maar::Output::Event(_) | maar::Output::EndPath { .. } => {}
             }
         }

@@ -39,20 +39,21 @@ pub(super) async fn meters(node: &Node, output: Output) -> Result<(), Failure> {
         for it in &meter.uses {
             let count = counts.get(&it.id).copied().unwrap_or_default();
             let numbers = [
-                count.green_packets,
-                count.green_bytes,
-                count.yellow_packets,
-                count.yellow_bytes,
-                count.red_packets,
-                count.red_bytes,
+                it.green_packets.wrapping_add(count.green_packets),
+                it.green_bytes.wrapping_add(count.green_bytes),
+                it.yellow_packets.wrapping_add(count.yellow_packets),
+                it.yellow_bytes.wrapping_add(count.yellow_bytes),
+                it.red_packets.wrapping_add(count.red_packets),
+                it.red_bytes.wrapping_add(count.red_bytes),
             ];
             let [a, b, c, d, e, f] = numbers.map(|it| it.to_string());
+            let [green, of_green, yellow, of_yellow, red, of_red] = numbers;
             table.row([meter.name.clone(), rates(&meter), of(it), a, b, c, d, e, f]);
             uses.push(json!({
                 "id": it.id, "filter": it.filter, "node": it.node, "of_node": it.of_node,
-                "green_packets": count.green_packets, "green_bytes": count.green_bytes,
-                "yellow_packets": count.yellow_packets, "yellow_bytes": count.yellow_bytes,
-                "red_packets": count.red_packets, "red_bytes": count.red_bytes,
+                "green_packets": green, "green_bytes": of_green,
+                "yellow_packets": yellow, "yellow_bytes": of_yellow,
+                "red_packets": red, "red_bytes": of_red,
             }));
         }
         if uses.is_empty() {

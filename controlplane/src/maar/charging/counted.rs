@@ -6,7 +6,7 @@ use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
 
 use super::Lost;
-use crate::charging::Count;
+use crate::charging::{Count, Fill};
 use crate::identity::MobileNodeIdentifier;
 
 /// Filters whose counts of one prefix are kept, beside those that there are.
@@ -34,6 +34,20 @@ pub struct FilterCounted {
     pub id: u64,
     /// How much.
     pub counted: Counted,
+    /// Its last reading is in there, and the data plane has not had it since.
+    #[serde(default)]
+    pub ended: bool,
+}
+
+impl FilterCounted {
+    /// Of one that has counted nothing yet.
+    pub(super) fn new(id: u64) -> Self {
+        Self {
+            id,
+            counted: Counted::default(),
+            ended: false,
+        }
+    }
 }
 
 /// What was counted, as far as it is known.
@@ -106,6 +120,10 @@ pub struct Reading {
     pub lost: u64,
     /// Of everything that it has.
     pub present: Vec<(CountOf, Count)>,
+    /// What is left in meters, by their ids; those that are not here are full.
+    pub fills: BTreeMap<u64, Fill>,
+    /// How many entries it has no more of which last readings are to come.
+    pub departing: u64,
 }
 
 /// What was counted of something that the data plane has no more.
@@ -148,13 +166,13 @@ impl Charged {
     pub(super) fn take_last(&mut self, of: CountOf, name: Option<String>, count: Count) {
         let counted = match (of, name) {
             (CountOf::Filter(id), Some(name)) => {
-                let counted = Counted::default();
-                let known = self.filters.entry(name).or_insert(FilterCounted { id, counted });
+                let known = self.filters.entry(name).or_insert(FilterCounted::new(id));
                 if known.id != id {
                     // An older one of this name: the readings that are had are of another.
                     known.counted.carried = known.counted.carried.plus(count);
                     return;
                 }
+                known.ended = true;
                 &mut known.counted
             }
             _ => &mut self.all,
@@ -180,6 +198,14 @@ impl Charged {
             if !count.is_zero() {
                 lost.push(Lost::Filter(self.identifier.clone(), prefix, name, count));
             }
+        }
+    }
+
+    /// Whether it has this filter.
+    pub(super) fn has(&self, of: CountOf) -> bool {
+        match of {
+            CountOf::Prefix(_) => true,
+            CountOf::Filter(id) => self.filters.values().any(|it| it.id == id),
         }
     }
 

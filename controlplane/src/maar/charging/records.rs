@@ -4,7 +4,7 @@ use ipnet::Ipv6Net;
 use std::net::Ipv6Addr;
 
 use super::counted::MOST_NAMES;
-use super::{Charged, Counted, FilterCounted, Lost};
+use super::{Charged, FilterCounted, Lost};
 use crate::charging::{Count, Record};
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
@@ -30,6 +30,11 @@ impl Maar {
         let Some(identifier) = &update.options.mobile_node_identifier else {
             return;
         };
+        if matches!(transfer.context, Context::Filter(_)) && self.is_unheard(identifier, transfer.prefix) {
+            // Which prefixes a node that is coming here has is not known yet. It is said again.
+            self.counters.add("updates_deferred");
+            return;
+        }
         let inbox = self.state.charging.inboxes.entry(from).or_default();
         if inbox.take(transfer.id, transfer.oldest) {
             self.counters.add("contexts_taken");
@@ -88,8 +93,7 @@ impl Maar {
             None => &mut charged.all,
             Some(name) => {
                 let known = charged.filters.entry(name.to_owned());
-                let counted = Counted::default();
-                &mut known.or_insert(FilterCounted { id: 0, counted }).counted
+                &mut known.or_insert(FilterCounted::new(0)).counted
             }
         };
         counted.carried = counted.carried.plus(count);
@@ -110,6 +114,7 @@ impl Maar {
         if self.state.charging.outbox.acknowledged(transfer.id).is_some() {
             self.counters.add("contexts_sent");
         }
+        self.handed_over(transfer.id, now, outputs);
         self.send_records(now, outputs);
     }
 

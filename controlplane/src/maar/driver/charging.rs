@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use ipnet::Ipv6Net;
 use kedge_config::Config;
-use kedge_dataplane_api::proto::{CounterReading, FilterCount, PrefixCount, ReadCountersRequest};
+use kedge_dataplane_api::proto::{
+    CounterReading, FilterCount, MeterCount, MeterFill, PrefixCount, ReadCountersRequest,
+};
 use kedge_dataplane_api::{Client, ClientError};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tonic::Status;
 
 use super::{Daemon, Input};
-use crate::charging::Count;
+use crate::charging::{Colours, Count, Fill};
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
 use crate::maar::{Charged, CountOf, FilterCounted, LastReading, Reading};
@@ -188,7 +190,7 @@ impl Daemon {
         };
         self.charging.failing = false;
         let names = self.meter_names();
-        self.meters.take(&reading.meters, &names);
+        self.meters.take(&reading, &names);
         self.charging.filters = reading.filters.iter().map(|it| it.id).collect();
         let reading = decode(reading);
         if !self.machine.knows(&reading) {
@@ -224,7 +226,7 @@ impl Daemon {
         let of = |(prefix, charged): (&Ipv6Net, &Charged)| {
             let all = usage(*prefix, &charged.identifier, "", 0, charged.all.total());
             let filters = charged.filters.iter().filter_map(|(name, it)| {
-                let FilterCounted { id, counted } = it;
+                let FilterCounted { id, counted, .. } = it;
                 let there = self.charging.filters.contains(id);
                 // One that is not there any more has counted what it has.
                 let shown = there || !counted.total().is_zero();
@@ -292,6 +294,14 @@ fn usage(
     filter_id: u64,
     count: Count,
 ) -> proto::Usage {
+    let [
+        green_packets,
+        green_bytes,
+        yellow_packets,
+        yellow_bytes,
+        red_packets,
+        red_bytes,
+    ] = count.colours.numbers();
     proto::Usage {
         prefix: prefix.to_string(),
         identifier: identifier.to_string(),
@@ -303,6 +313,12 @@ fn usage(
         from_bytes: count.from_bytes,
         first_unix_ms: count.first_unix_ms,
         last_unix_ms: count.last_unix_ms,
+        green_packets,
+        green_bytes,
+        yellow_packets,
+        yellow_bytes,
+        red_packets,
+        red_bytes,
     }
 }
 
@@ -335,7 +351,14 @@ fn decode(reading: CounterReading) -> Reading {
         more: reading.departed_more,
         lost: reading.departed_lost,
         present: prefixes.chain(reading.filters.iter().map(filter)).collect(),
+        fills: reading.meters.iter().filter_map(fill).collect(),
+        departing: reading.departing,
     }
+}
+
+fn fill(it: &MeterCount) -> Option<(u64, Fill)> {
+    let MeterFill { committed, other, .. } = it.fill?;
+    Some((it.id, Fill { committed, other }))
 }
 
 fn prefix_count(it: &PrefixCount) -> Count {
@@ -346,6 +369,7 @@ fn prefix_count(it: &PrefixCount) -> Count {
         from_bytes: it.from_bytes,
         first_unix_ms: it.first_unix_ms,
         last_unix_ms: it.last_unix_ms,
+        colours: Colours::default(),
     }
 }
 
@@ -357,5 +381,13 @@ fn filter_count(it: &FilterCount) -> Count {
         from_bytes: it.from_node_bytes,
         first_unix_ms: it.first_unix_ms,
         last_unix_ms: it.last_unix_ms,
+        colours: it.colours.map(colours).unwrap_or_default(),
+    }
+}
+
+fn colours(it: kedge_dataplane_api::proto::Colours) -> Colours {
+    Colours {
+        packets: [it.green_packets, it.yellow_packets, it.red_packets],
+        bytes: [it.green_bytes, it.yellow_bytes, it.red_bytes],
     }
 }

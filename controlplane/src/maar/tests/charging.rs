@@ -233,6 +233,91 @@ fn each_node_is_charged_what_it_used_of_a_prefix_that_changed_hands() {
     }
 }
 
+/// A worker that is slow holds back the last reading of a filter: it is the one's who had it, though what was counted of the
+/// prefix was handed over before, and the prefix is another's.
+#[test]
+fn a_last_reading_that_comes_late_is_charged_to_who_had_the_filter() {
+    let rule: FilterRule =
+        toml::from_str("name = \"all\"\naction = \"meter\"\nmeter = \"m\"\nprotocol = \"udp\"").unwrap();
+    let with_rule = || {
+        let mut maar = attached();
+        maar.state.filters.insert("all".to_owned(), rule.clone());
+        maar.note_users(NOW);
+        maar
+    };
+    for (killed, gone) in [(false, false), (true, false), (false, true)] {
+        let mut maar = with_rule();
+        let prefix = home(&maar, 1);
+        let id = maar.state().charging.prefixes[&prefix].filters["all"].id;
+        let metered = |count: u64| Count {
+            colours: [count, 100 * count, 0, 0, 0, 0].into(),
+            ..packets(count, 3000)
+        };
+        let says = |departed: Vec<LastReading>, of_prefix: u64, of_filter: (u64, u64), departing| {
+            let mut present = vec![
+                (CountOf::Prefix(prefix), packets(of_prefix, 3000)),
+                (CountOf::Filter(of_filter.0), metered(of_filter.1)),
+            ];
+            if of_prefix == 0 {
+                present.clear();
+            }
+            Input::Counted(Reading {
+                incarnation: 1,
+                departed,
+                present,
+                departing,
+                ..Reading::default()
+            })
+        };
+        maar.process(says(vec![], 8, (id, 4), 0), NOW);
+        let node = maar.state.nodes.remove(&identifier(1)).unwrap();
+        if !gone {
+            maar.state.nodes.insert(identifier(2), node.clone());
+        }
+        maar.note_users(NOW);
+        let last = |sequence, of, count| LastReading {
+            sequence,
+            of,
+            filter: (of != CountOf::Prefix(prefix)).then(|| (prefix, "all".to_owned())),
+            count,
+        };
+        let of_prefix = last(1, CountOf::Prefix(prefix), packets(14, 2000));
+        if gone {
+            for _ in 0..4 {
+                maar.process(says(vec![of_prefix.clone()], 0, (0, 0), 1), NOW);
+            }
+            // Now it is the other one's.
+            maar.state.nodes.insert(identifier(2), node);
+            maar.note_users(NOW);
+        }
+        let next = maar.state().charging.prefixes[&prefix].filters["all"].id;
+        assert_ne!(next, id);
+        maar.process(says(vec![of_prefix], 20, (next, 9), 1), NOW);
+        // However long that takes.
+        for more in 1..9 {
+            maar.process(says(vec![], 20 + more, (next, 9), 1), NOW);
+        }
+        if killed {
+            let stored = serde_json::to_string(maar.state()).unwrap();
+            let state = serde_json::from_str(&stored).unwrap();
+            maar = Maar::new(maar.settings.clone(), state, KEY, NOW);
+        }
+        assert_eq!(usage(&maar), [(identifier(1), 14)]);
+        let late = last(2, CountOf::Filter(id), metered(7));
+        maar.process(says(vec![late.clone()], 28, (next, 9), 0), NOW);
+        let of_filter = |count| (identifier(1), "all".to_owned(), count);
+        assert_eq!(filtered(&maar), [of_filter(4), of_filter(3)], "{killed} {gone}");
+        // Nothing more is to come, and what was remembered for that is not any more.
+        for more in 0..4 {
+            maar.process(says(vec![late.clone()], 29 + more, (next, 9), 0), NOW);
+        }
+        assert!(maar.state().charging.former.is_empty());
+        let of_next = &maar.state().charging.prefixes[&prefix].filters["all"];
+        assert_eq!(of_next.counted.total(), metered(9));
+        assert_eq!(filtered(&maar).len(), 2);
+    }
+}
+
 fn context(identifier: MobileNodeIdentifier, prefix: Ipv6Net, context: Context, id: u64) -> Input {
     let message = MobilityMessage::ProxyBindingUpdate(ProxyBindingUpdate {
         sequence: 1,

@@ -17,7 +17,8 @@
 //!
 //! Sub-Type 3, Kind 1, what was counted: packets to the node, octets of those, packets from it, octets of those, time of the
 //! first and of the last one in milliseconds since 1970 (6 * 8), length and octets of the filter's name, of length 0 where it
-//! is the whole prefix's.
+//! is the whole prefix's. Kind 2, the same of a filter that meters: between the times and the name, green packets, octets of those,
+//! yellow packets, octets of those, red packets, octets of those (6 * 8).
 //!
 //! Sub-Type 4, Kind 1, a filter rule: priority (2), action (1: as in `ACTIONS`, from 0), direction (1: both, from the node, to
 //! it), which of the following are there (2), idle timeout (4), lifetime (4), traffic class mask (1), length (1) and octets
@@ -26,14 +27,15 @@
 //! its flows have an anchor relocated (4).
 //!
 //! Sub-Type 4, Kind 2, the meter that the rule before it names; Prefix Length, ids and prefix are not there: flags (1), DSCP of
-//! yellow packets (1), length and octets of its name, committed rate and burst, second rate and burst (4 * 8).
+//! yellow packets (1), length and octets of its name, committed rate and burst, second rate and burst (4 * 8); where a flag says
+//! so, the octets in both buckets, neither above its burst (2 * 8).
 
 use ipnet::Ipv6Net;
 use kedge_config::{AppliesTo, FilterAction, FilterRule, FlowDirection, Meter, Ports};
 
 use super::vendor::{Malformed, VENDOR};
-use super::{Context, ContextTransfer};
-use crate::charging::Count;
+use super::{Context, ContextTransfer, TransferredMeter};
+use crate::charging::{Colours, Count, Fill};
 
 /// Sub-type of what was counted.
 pub(super) const USAGE: u8 = 3;
@@ -44,6 +46,7 @@ pub(super) const VERSION: u8 = 0;
 
 const KIND: u8 = 1;
 const KIND_METER: u8 = 2;
+const KIND_COLOURED: u8 = 2;
 
 /// By their numbers on the wire.
 const ACTIONS: [FilterAction; 7] = [
@@ -85,11 +88,12 @@ const RELOCATE_AFTER: u16 = 512;
 const COLOUR_AWARE: u8 = 1;
 const MARKS_YELLOW: u8 = 2;
 const EXCESS: u8 = 4;
+const FILLED: u8 = 8;
 
 /// What such an option says.
 pub(super) enum Parsed {
     Transfer(Box<ContextTransfer>),
-    Meter(Meter),
+    Meter(TransferredMeter),
 }
 
 /// Reads what is behind sub-type and version.
@@ -100,21 +104,26 @@ pub(super) fn parse(sub_type: u8, data: &[u8], length: u64) -> Result<Parsed, Ma
         let meter = meter(&mut reader)?;
         return reader.end(Parsed::Meter(meter));
     }
-    if kind != KIND {
+    let coloured = (sub_type, kind) == (USAGE, KIND_COLOURED);
+    if kind != KIND && !coloured {
         return Err(invalid("kind of context", kind));
     }
     let prefix_length = reader.octet()?;
     let (id, oldest) = (reader.number()?, reader.number()?);
     let prefix = reader.prefix(prefix_length)?;
     let context = if sub_type == USAGE {
-        let mut numbers = [0; 6];
-        for number in &mut numbers {
-            *number = reader.number()?;
-        }
+        let count = Count::from(reader.six()?);
+        let colours = match coloured {
+            true => Colours::from(reader.six()?),
+            false => Colours::default(),
+        };
         let filter = reader.text()?;
+        if coloured && filter.is_empty() {
+            return Err(invalid("colours of a whole prefix", kind));
+        }
         Context::Usage {
             filter: (!filter.is_empty()).then_some(filter),
-            count: Count::from(numbers),
+            count: Count { colours, ..count },
         }
     } else {
         Context::Filter(Box::new(rule(&mut reader)?))
@@ -133,14 +142,23 @@ pub(super) fn data(transfer: &ContextTransfer) -> Vec<u8> {
         Context::Usage { .. } => USAGE,
         Context::Filter(_) => FILTER,
     };
-    let mut octets = header(sub_type, KIND);
+    let coloured = match &transfer.context {
+        Context::Usage {
+            filter: Some(_),
+            count,
+        } => count.colours != Colours::default(),
+        _ => false,
+    };
+    let mut octets = header(sub_type, if coloured { KIND_COLOURED } else { KIND });
     octets.push(transfer.prefix.prefix_len());
     octets.extend(transfer.id.to_be_bytes());
     octets.extend(transfer.oldest.to_be_bytes());
     octets.extend(transfer.prefix.network().octets());
     match &transfer.context {
         Context::Usage { filter, count } => {
-            for number in <[u64; 6]>::from(*count) {
+            let colours = coloured.then(|| count.colours.numbers());
+            let numbers = <[u64; 6]>::from(*count).into_iter();
+            for number in numbers.chain(colours.into_iter().flatten()) {
                 octets.extend(number.to_be_bytes());
             }
             text(&mut octets, filter.as_deref().unwrap_or_default());
@@ -151,7 +169,7 @@ pub(super) fn data(transfer: &ContextTransfer) -> Vec<u8> {
 }
 
 /// The data of the option with a meter.
-pub(super) fn meter_data(meter: &Meter) -> Vec<u8> {
+pub(super) fn meter_data(TransferredMeter { meter, fill }: &TransferredMeter) -> Vec<u8> {
     let mut octets = header(FILTER, KIND_METER);
     let (excess, rate, burst) = match (meter.pir_bits_per_second, meter.pbs_bytes) {
         (Some(rate), Some(burst)) => (0, rate, burst),
@@ -163,9 +181,12 @@ pub(super) fn meter_data(meter: &Meter) -> Vec<u8> {
     };
     let aware = if meter.colour_aware { COLOUR_AWARE } else { 0 };
     let marks = meter.yellow_dscp.map_or(0, |_| MARKS_YELLOW);
-    octets.extend([excess | aware | marks, meter.yellow_dscp.unwrap_or(0)]);
+    let filled = fill.map_or(0, |_| FILLED);
+    octets.extend([excess | aware | marks | filled, meter.yellow_dscp.unwrap_or(0)]);
     text(&mut octets, &meter.name);
-    for number in [meter.cir_bits_per_second, meter.cbs_bytes, rate, burst] {
+    let rates = [meter.cir_bits_per_second, meter.cbs_bytes, rate, burst];
+    let fill = fill.map(|it| [it.committed, it.other]);
+    for number in rates.into_iter().chain(fill.into_iter().flatten()) {
         octets.extend(number.to_be_bytes());
     }
     octets
@@ -182,7 +203,7 @@ fn text(octets: &mut Vec<u8>, text: &str) {
     octets.extend(text.as_bytes());
 }
 
-fn meter(reader: &mut Reader<'_>) -> Result<Meter, Malformed> {
+fn meter(reader: &mut Reader<'_>) -> Result<TransferredMeter, Malformed> {
     let [flags, yellow] = reader.take()?;
     let name = reader.text()?;
     let [cir, cbs, rate, burst] = [
@@ -191,8 +212,19 @@ fn meter(reader: &mut Reader<'_>) -> Result<Meter, Malformed> {
         reader.number()?,
         reader.number()?,
     ];
+    let fill = match flags & FILLED {
+        0 => None,
+        _ => Some(Fill {
+            committed: reader.number()?,
+            other: reader.number()?,
+        }),
+    };
+    let above = |octets: Option<u64>, burst: u64| octets.filter(|octets| *octets > burst);
+    if let Some(octets) = above(fill.map(|it| it.committed), cbs).or(above(fill.map(|it| it.other), burst)) {
+        return Err(invalid("octets in a bucket above its burst", octets));
+    }
     let peak = flags & EXCESS == 0;
-    Ok(Meter {
+    let meter = Meter {
         name,
         cir_bits_per_second: cir,
         cbs_bytes: cbs,
@@ -202,7 +234,8 @@ fn meter(reader: &mut Reader<'_>) -> Result<Meter, Malformed> {
         ebs_bytes: (!peak).then_some(burst),
         colour_aware: flags & COLOUR_AWARE != 0,
         yellow_dscp: (flags & MARKS_YELLOW != 0).then_some(yellow),
-    })
+    };
+    Ok(TransferredMeter { meter, fill })
 }
 
 fn rule(reader: &mut Reader<'_>) -> Result<FilterRule, Malformed> {
@@ -333,6 +366,14 @@ impl Reader<'_> {
 
     fn number(&mut self) -> Result<u64, Malformed> {
         self.take().map(u64::from_be_bytes)
+    }
+
+    fn six(&mut self) -> Result<[u64; 6], Malformed> {
+        let mut numbers = [0; 6];
+        for number in &mut numbers {
+            *number = self.number()?;
+        }
+        Ok(numbers)
     }
 
     fn prefix(&mut self, length: u8) -> Result<Ipv6Net, Malformed> {

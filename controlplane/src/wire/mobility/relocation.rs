@@ -23,6 +23,7 @@ pub(super) const VERSION: u8 = 0;
 
 const TAKE: u8 = 1;
 const YIELD: u8 = 2;
+const PREPARE: u8 = 3;
 
 /// Reads what is behind sub-type and version.
 pub(super) fn parse(data: &[u8], length: u64) -> Result<AnchorRelocation, Malformed> {
@@ -33,6 +34,7 @@ pub(super) fn parse(data: &[u8], length: u64) -> Result<AnchorRelocation, Malfor
     let step = match *step {
         TAKE => RelocationStep::Take,
         YIELD => RelocationStep::Yield,
+        PREPARE => RelocationStep::Prepare,
         other => {
             return Err(Malformed {
                 what: "relocation step",
@@ -49,6 +51,7 @@ pub(super) fn data(relocation: &AnchorRelocation) -> Vec<u8> {
     let step = match relocation.step {
         RelocationStep::Take => TAKE,
         RelocationStep::Yield => YIELD,
+        RelocationStep::Prepare => PREPARE,
     };
     VENDOR
         .to_be_bytes()

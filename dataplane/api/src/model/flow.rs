@@ -188,6 +188,17 @@ pub enum MeterRates {
     },
 }
 
+impl MeterRates {
+    /// Rate and burst of the committed bucket, and of the peak or the excess bucket.
+    #[must_use]
+    pub fn buckets(self) -> ((u64, u64), (u64, u64)) {
+        match self {
+            Self::Rfc2698 { cir, cbs, pir, pbs } => ((cir, cbs), (pir, pbs)),
+            Self::Rfc4115 { cir, cbs, eir, ebs } => ((cir, cbs), (eir, ebs)),
+        }
+    }
+}
+
 /// What becomes of yellow packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Yellow {

@@ -355,7 +355,7 @@ fn update_with_a_filter_and_its_meter() {
                 prefix: prefix("2001:db8:100:1::/64"),
                 context: Context::Filter(Box::new(rule)),
             }),
-            transferred_meter: Some(meter),
+            transferred_meter: Some(TransferredMeter { meter, fill: None }),
             ..MobilityOptions::default()
         },
     });
@@ -364,6 +364,53 @@ fn update_with_a_filter_and_its_meter() {
         cmd(),
         maar_2(),
         "3b150500f0930001821000000810016d6e31406578616d706c652e6e6574135b00007ed9040001400000000000000001000000000000000120010db801000001000000000000000003e80402016d0000003c00000e10fc037765623020010db8000f00000000000000000000060050005a080000000704676f6c64010100132e00007ed9040002070c04676f6c640000000000001f4000000000000005dc0000000000003e800000000000000bb80100",
+    );
+}
+
+#[test]
+fn update_with_what_was_metered_and_what_is_left_in_a_meter() {
+    let meter = Meter {
+        name: "gold".to_owned(),
+        cir_bits_per_second: 8000,
+        cbs_bytes: 1500,
+        pir_bits_per_second: Some(16000),
+        pbs_bytes: Some(3000),
+        eir_bits_per_second: None,
+        ebs_bytes: None,
+        colour_aware: false,
+        yellow_dscp: None,
+    };
+    let fill = Some(Fill {
+        committed: 0x0102,
+        other: 0x0304,
+    });
+    let message = MobilityMessage::ProxyBindingUpdate(ProxyBindingUpdate {
+        sequence: 2,
+        flags: 0x8210,
+        lifetime: 0,
+        options: MobilityOptions {
+            mobile_node_identifier: Some(MobileNodeIdentifier::nai("mn1@example.net")),
+            context_transfer: Some(ContextTransfer {
+                id: 2,
+                oldest: 1,
+                prefix: prefix("2001:db8:100:1::/64"),
+                context: Context::Usage {
+                    filter: Some("web".to_owned()),
+                    count: Count {
+                        colours: [7, 8, 9, 10, 11, 12].into(),
+                        ..[1, 2, 3, 4, 5, 6].into()
+                    },
+                },
+            }),
+            transferred_meter: Some(TransferredMeter { meter, fill }),
+            ..MobilityOptions::default()
+        },
+    });
+    check(
+        &message,
+        maar_1(),
+        cmd(),
+        "3b1d050031c50002821000000810016d6e31406578616d706c652e6e6574138c00007ed9030002400000000000000002000000000000000120010db8010000010000000000000000000000000000000100000000000000020000000000000003000000000000000400000000000000050000000000000006000000000000000700000000000000080000000000000009000000000000000a000000000000000b000000000000000c037765620100133e00007ed9040002080004676f6c640000000000001f4000000000000005dc0000000000003e800000000000000bb8000000000000010200000000000003040100",
     );
 }
 

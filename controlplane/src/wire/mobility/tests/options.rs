@@ -334,16 +334,20 @@ fn relocation_option(step: u8) -> Vec<u8> {
 
 #[test]
 fn the_steps_of_a_relocation() {
-    for (octet, step) in [(1, RelocationStep::Take), (2, RelocationStep::Yield)] {
+    for (octet, step) in [
+        (1, RelocationStep::Take),
+        (2, RelocationStep::Yield),
+        (3, RelocationStep::Prepare),
+    ] {
         let anchor = maar_2();
         let mut octets = relocation_option(octet);
         // Of several the first counts.
-        octets.extend(relocation_option(3 - octet));
+        octets.extend(relocation_option(4 - octet));
         let options = parse_update_with(&octets).unwrap();
         let expected = AnchorRelocation { step, anchor };
         assert_eq!((options.anchor_relocation, options.unknown), (Some(expected), 0));
     }
-    for step in [0, 3, 255] {
+    for step in [0, 4, 255] {
         let refused = parse_update_with(&relocation_option(step));
         assert_eq!(refused, Err(invalid(19, 12, "relocation step", step.into())));
     }
@@ -473,7 +477,18 @@ fn what_cannot_be_of_a_context_is_named() {
         Context::Usage { filter: Some(name), .. } if name == "web"
     ));
     assert_eq!(refused(&usage(b"\xff")), ("name of octets", 1));
-    assert_eq!(refused(&context_option(3, 2, &[0; 49])), ("kind of context", 2));
+    assert_eq!(refused(&context_option(3, 3, &[0; 49])), ("kind of context", 3));
+    assert_eq!(refused(&context_option(3, 0, &[0; 49])), ("kind of context", 0));
+    // What was metered is of a filter.
+    let coloured = |rest: &[u8]| context_option(3, 2, &[&[0; 95][..], &[7], rest].concat());
+    assert_eq!(refused(&coloured(&[0])), ("colours of a whole prefix", 2));
+    assert_eq!(refused(&coloured(&[])), ("length", 136));
+    assert_eq!(refused(&context_option(3, 2, &[0; 50])), ("length", 90));
+    let options = parse_update_with(&coloured(b"\x03web")).unwrap();
+    assert!(matches!(
+        options.context_transfer.unwrap().context,
+        Context::Usage { filter: Some(name), count } if name == "web" && count.colours.bytes == [0, 0, 7]
+    ));
     assert_eq!(refused(&context_option(4, 3, &[0; 49])), ("kind of context", 3));
     let mut wrong = usage(b"");
     wrong[9] = 129;
@@ -504,6 +519,25 @@ fn what_cannot_be_of_a_context_is_named() {
             .context_transfer
             .is_some()
     );
+    // A meter of these bursts, with so many octets in its buckets.
+    let meter = |[committed, other]: [u64; 2]| {
+        let mut octets = vec![19, 0, 0, 0, 0x7e, 0xd9, 4, 0, 2, 8, 0, 1, b'm'];
+        for number in [1000, 1500, 2000, 3000, committed, other] {
+            octets.extend(u64::to_be_bytes(number));
+        }
+        octets[1] = u8::try_from(octets.len() - 2).unwrap();
+        octets
+    };
+    let options = parse_update_with(&meter([1500, 0])).unwrap();
+    let fill = options.transferred_meter.unwrap().fill.unwrap();
+    assert_eq!((fill.committed, fill.other), (1500, 0));
+    let above = "octets in a bucket above its burst";
+    assert_eq!(refused(&meter([1501, 0])), (above, 1501));
+    assert_eq!(refused(&meter([0, 3001])), (above, 3001));
+    let mut short = meter([0, 0]);
+    short.truncate(short.len() - 8);
+    short[1] -= 8;
+    assert_eq!(refused(&short), ("length", short.len() as u64 - 2));
     assert_eq!(refused(&filter(2, 7)), ("action of a filter", 7));
     assert_eq!(refused(&filter(3, 3)), ("direction of a filter", 3));
     assert_eq!(refused(&filter(20, 79)), ("last port before the first", 79));

@@ -101,13 +101,12 @@ fn any_endpoint() -> impl Strategy<Value = TunnelEndpoint> {
 }
 
 fn any_relocation() -> impl Strategy<Value = AnchorRelocation> {
-    (any_address(), any::<bool>()).prop_map(|(anchor, take)| AnchorRelocation {
-        step: match take {
-            true => RelocationStep::Take,
-            false => RelocationStep::Yield,
-        },
-        anchor,
-    })
+    let step = prop_oneof![
+        Just(RelocationStep::Take),
+        Just(RelocationStep::Yield),
+        Just(RelocationStep::Prepare)
+    ];
+    (any_address(), step).prop_map(|(anchor, step)| AnchorRelocation { step, anchor })
 }
 
 fn any_mobility() -> impl Strategy<Value = PrefixMobility> {
@@ -184,9 +183,15 @@ fn any_rule() -> impl Strategy<Value = FilterRule> {
 }
 
 fn any_transfer() -> impl Strategy<Value = ContextTransfer> {
-    let usage = (of(any_name()), any::<[u64; 6]>()).prop_map(|(filter, count)| Context::Usage {
-        filter,
-        count: count.into(),
+    let usage = (of(any_name()), any::<[u64; 6]>(), of(any::<[u64; 6]>()));
+    let usage = usage.prop_map(|(filter, count, colours)| {
+        // Only a filter meters.
+        let colours = colours.filter(|_| filter.is_some()).map(Into::into);
+        let count = Count {
+            colours: colours.unwrap_or_default(),
+            ..Count::from(count)
+        };
+        Context::Usage { filter, count }
     });
     let filter = any_rule().prop_map(|rule| Context::Filter(Box::new(rule)));
     let context = prop_oneof![usage, filter];
@@ -197,6 +202,17 @@ fn any_transfer() -> impl Strategy<Value = ContextTransfer> {
             prefix,
             context,
         }
+    })
+}
+
+fn any_transferred_meter() -> impl Strategy<Value = TransferredMeter> {
+    (any_meter(), of(any::<(u64, u64)>())).prop_map(|(meter, fill)| {
+        let burst = meter.pbs_bytes.or(meter.ebs_bytes).unwrap_or_default();
+        let fill = fill.map(|(committed, other)| Fill {
+            committed: committed.min(meter.cbs_bytes),
+            other: other.min(burst),
+        });
+        TransferredMeter { meter, fill }
     })
 }
 
@@ -256,7 +272,7 @@ fn any_options() -> impl Strategy<Value = MobilityOptions> {
             of(any::<u64>()),
         ),
         of(any_transfer()),
-        of(any_meter()),
+        of(any_transferred_meter()),
     );
     (base, distributed).prop_map(|(base, distributed)| MobilityOptions {
         mobile_node_identifier: base.0.0,

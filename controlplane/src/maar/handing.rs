@@ -1,0 +1,287 @@
+//! Filters go with a prefix to its next anchor, before it does (RFC 8818 FM:2).
+//!
+//! The CMD says that the prefix is about to go (`Prepare`): the filters go to it, one record each, with what is left in their
+//! meters, and it is answered when it has them. When the prefix goes (`Yield`), those that were added meanwhile follow, and what is
+//! left in meters goes once more, for some of it was used in between. What is left is read then: no packet that this meter let
+//! pass before is forgotten.
+//!
+//! The filters stay here as long as packets of the prefix come here: each packet meets them once, at one of the two.
+
+use std::collections::BTreeSet;
+
+use ipnet::Ipv6Net;
+use kedge_config::{FilterAction, FilterRule};
+
+use super::flows::about;
+use super::fsm::{Maar, Output};
+use super::state::{Asked, Phase};
+use crate::charging::{Fill, Record};
+use crate::forwarding::{meter_of, places};
+use crate::identity::MobileNodeIdentifier;
+use crate::proxy_binding::{acknowledge, requested_prefixes};
+use crate::time::Time;
+use crate::wire::mobility::{Context, MobilityMessage, ProxyBindingUpdate, Status, TransferredMeter};
+
+/// Filters that are handed over. Not stored: who is killed is asked again, and who has them already takes them once.
+#[derive(Clone, Debug)]
+pub(super) struct Handing {
+    identifier: MobileNodeIdentifier,
+    /// Who is to be answered when the CMD has them.
+    asked: Option<Asked>,
+    /// What is left in meters is to be read first.
+    awaits_reading: bool,
+    /// The prefix goes: this is the last time.
+    last: bool,
+    /// Numbers of the records that the CMD has not got yet.
+    on_their_way: BTreeSet<u64>,
+    /// Filters that are there, or on their way.
+    handed: BTreeSet<String>,
+}
+
+impl Maar {
+    /// The prefix is about to be anchored elsewhere.
+    pub(super) fn prepare(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        update: &ProxyBindingUpdate,
+        asked: Asked,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(&prefix) = requested_prefixes(&update.options).first() else {
+            return;
+        };
+        match self.handing.get_mut(&prefix) {
+            // Said again.
+            Some(handing) if handing.asked.is_some() && handing.identifier == *identifier => {
+                handing.asked = Some(asked);
+                if handing.awaits_reading {
+                    outputs.push(Output::ReadCounters);
+                }
+            }
+            _ => {
+                let handing = Handing {
+                    identifier: identifier.clone(),
+                    asked: Some(asked),
+                    awaits_reading: false,
+                    last: false,
+                    on_their_way: BTreeSet::new(),
+                    handed: BTreeSet::new(),
+                };
+                self.handing.insert(prefix, handing);
+                self.hand_over_filters(prefix, now, outputs);
+            }
+        }
+        self.answer_prepared(prefix, now, outputs);
+    }
+
+    /// The prefix goes.
+    pub(super) fn hand_over_last(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        prefix: Ipv6Net,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let known = self.handing.remove(&prefix);
+        let handed = known.filter(|it| it.identifier == *identifier);
+        let handing = Handing {
+            identifier: identifier.clone(),
+            asked: None,
+            awaits_reading: false,
+            last: true,
+            on_their_way: BTreeSet::new(),
+            handed: handed.map(|it| it.handed).unwrap_or_default(),
+        };
+        self.handing.insert(prefix, handing);
+        self.hand_over_filters(prefix, now, outputs);
+        self.forget_if_done(prefix);
+    }
+
+    /// The filters that operators added for a node go with its prefix. Those for every node and for the domain are this
+    /// gateway's and stay. So does the rule, for what else the node has here. So does one that holds flows: who holds
+    /// releases here, and would not elsewhere. Those that meter go when it is known what is left in their meters.
+    fn hand_over_filters(&mut self, prefix: Ipv6Net, now: Time, outputs: &mut Vec<Output>) {
+        let mut awaits_reading = false;
+        for rule in self.rules_to_go(prefix) {
+            if rule.meter.is_some() {
+                awaits_reading = true;
+            } else {
+                self.hand_over(prefix, rule, None, now, outputs);
+            }
+        }
+        if let Some(handing) = self.handing.get_mut(&prefix).filter(|_| awaits_reading) {
+            handing.awaits_reading = true;
+            self.awaiting.insert(prefix);
+            outputs.push(Output::ReadCounters);
+        }
+        self.send_records(now, outputs);
+    }
+
+    /// Whether a reading is waited for, though it may say nothing new of what was counted.
+    #[must_use]
+    pub fn awaits_reading(&self) -> bool {
+        !self.awaiting.is_empty()
+    }
+
+    /// The data plane says what is left in meters, by their ids; what it does not name is full.
+    pub(super) fn meters_read(
+        &mut self,
+        fills: &std::collections::BTreeMap<u64, Fill>,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        for prefix in std::mem::take(&mut self.awaiting) {
+            let Some(handing) = self.handing.get_mut(&prefix) else {
+                continue;
+            };
+            handing.awaits_reading = false;
+            let identifier = handing.identifier.clone();
+            for rule in self.rules_to_go(prefix) {
+                if rule.meter.is_some() {
+                    let fill = fills.get(&meter_of(&rule, &identifier)).copied();
+                    self.hand_over(prefix, rule, fill, now, outputs);
+                }
+            }
+            self.answer_prepared(prefix, now, outputs);
+            self.forget_if_done(prefix);
+        }
+    }
+
+    /// What of a node's rules is to go with a prefix, and has not gone.
+    fn rules_to_go(&self, prefix: Ipv6Net) -> Vec<FilterRule> {
+        let Some(handing) = self.handing.get(&prefix) else {
+            return Vec::new();
+        };
+        let state = &self.state;
+        let its = |rule: &&FilterRule| {
+            let node = rule.node.as_ref().and_then(|it| it.parse().ok());
+            let only = state.filter_prefixes.get(&rule.name);
+            node.as_ref() == Some(&handing.identifier) && only.is_none_or(|it| it.contains(&prefix))
+        };
+        // One that nobody needs any more stays.
+        let needed = |rule: &&FilterRule| {
+            let of_it = places(rule, state).into_iter().find(|(_, it)| *it == prefix);
+            of_it.is_none_or(|(id, _)| !state.expired_filters.contains(&id))
+        };
+        // What is left in a meter is another the next time.
+        let fresh = |rule: &&FilterRule| rule.meter.is_some() || !handing.handed.contains(&rule.name);
+        let rules = state.filters.values().filter(its);
+        let rules = rules.filter(|rule| rule.action != FilterAction::Hold);
+        rules.filter(needed).filter(fresh).cloned().collect()
+    }
+
+    fn hand_over(
+        &mut self,
+        prefix: Ipv6Net,
+        rule: FilterRule,
+        fill: Option<Fill>,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(handing) = self.handing.get_mut(&prefix) else {
+            return;
+        };
+        let identifier = handing.identifier.clone();
+        if handing.handed.insert(rule.name.clone()) {
+            let text = format!("filter {} goes with {prefix} of {identifier}", rule.name);
+            outputs.push(about(&rule.name, "filter_moves", text, prefix));
+        }
+        let meter = rule.meter.as_ref().and_then(|name| {
+            let configured = self.settings.meters.iter().find(|it| it.name == *name);
+            configured.or_else(|| self.state.meters.get(name)).cloned()
+        });
+        let since = self.state.filter_since.get(&rule.name);
+        let passed = since.map_or(0, |since| now.since(*since).as_secs());
+        let left = u64::from(rule.lifetime).saturating_sub(passed).max(1);
+        let lifetime = match rule.lifetime {
+            0 => 0,
+            _ => u32::try_from(left).unwrap_or(u32::MAX),
+        };
+        let record = Record {
+            identifier,
+            prefix,
+            context: Context::Filter(Box::new(FilterRule {
+                node: None,
+                lifetime,
+                ..rule
+            })),
+            meter: meter.map(|meter| TransferredMeter { meter, fill }),
+        };
+        self.state.charging.push(record, now);
+        let id = self.state.charging.outbox.last();
+        if let Some(handing) = self.handing.get_mut(&prefix).filter(|it| !it.last) {
+            handing.on_their_way.insert(id);
+            self.handed_records.insert(id, prefix);
+        }
+    }
+
+    /// The CMD has the record with this number.
+    pub(super) fn handed_over(&mut self, id: u64, now: Time, outputs: &mut Vec<Output>) {
+        let Some(prefix) = self.handed_records.remove(&id) else {
+            return;
+        };
+        if let Some(handing) = self.handing.get_mut(&prefix) {
+            handing.on_their_way.remove(&id);
+        }
+        self.answer_prepared(prefix, now, outputs);
+    }
+
+    fn answer_prepared(&mut self, prefix: Ipv6Net, now: Time, outputs: &mut Vec<Output>) {
+        let Some(handing) = self.handing.get_mut(&prefix) else {
+            return;
+        };
+        if handing.awaits_reading || !handing.on_their_way.is_empty() {
+            return;
+        }
+        let Some(asked) = handing.asked.take() else {
+            return;
+        };
+        let answer = acknowledge(&asked.update, Status::ACCEPTED, asked.update.lifetime, now);
+        outputs.push(Output::Send {
+            to: asked.cmd,
+            message: MobilityMessage::ProxyBindingAcknowledgement(answer),
+        });
+    }
+
+    fn forget_if_done(&mut self, prefix: Ipv6Net) {
+        let done = |it: &Handing| it.last && !it.awaits_reading;
+        if self.handing.get(&prefix).is_some_and(done) {
+            self.handing.remove(&prefix);
+        }
+    }
+
+    /// A rule of this name is another one from now on.
+    pub(super) fn forget_handed(&mut self, name: &str) {
+        for handing in self.handing.values_mut() {
+            handing.handed.remove(name);
+        }
+    }
+
+    /// The prefix is of no node here any more.
+    pub(super) fn forget_handing(&mut self, prefix: Ipv6Net) {
+        self.awaiting.remove(&prefix);
+        if let Some(handing) = self.handing.remove(&prefix) {
+            for id in handing.on_their_way {
+                self.handed_records.remove(&id);
+            }
+        }
+    }
+
+    /// Whether a node is here of which the CMD has not said yet that it has this prefix, and may do so.
+    pub(super) fn is_unheard(&self, identifier: &MobileNodeIdentifier, prefix: Ipv6Net) -> bool {
+        self.state.nodes.get(identifier).is_some_and(|node| {
+            let here = matches!(node.phase, Phase::Attached | Phase::Registering);
+            let known = node.own_prefixes().any(|it| it == prefix)
+                || node.previous.iter().any(|it| it.prefix == prefix);
+            here && node.exchange.is_some() && !known
+        })
+    }
+
+    /// Whether a prefix of a node here is tunnelled here, from where filters may come ahead of it.
+    pub(super) fn is_coming(&self, identifier: &MobileNodeIdentifier, prefix: Ipv6Net) -> bool {
+        self.state.nodes.get(identifier).is_some_and(|node| {
+            node.phase == Phase::Attached && node.previous.iter().any(|it| it.prefix == prefix)
+        })
+    }
+}

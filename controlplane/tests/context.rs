@@ -1,0 +1,198 @@
+//! What goes with a prefix that moves, packet by packet: filters (RFC 8818 FM:2, FM:3) and what is left in meters.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
+mod domain_support;
+
+use std::time::Duration;
+
+use domain_support::*;
+use ipnet::Ipv6Net;
+use kedge_config::{FilterRule, Meter};
+use kedge_controlplane::charging::Fill;
+use kedge_controlplane::maar;
+use kedge_dataplane_api::model::{self, MeterRates};
+use proptest::prelude::*;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Two filters of node 1, of which one meters.
+fn rules() -> [FilterRule; 2] {
+    [
+        "name = \"web\"\naction = \"meter\"\nmeter = \"gold\"\nnode = \"mn1@example.net\"",
+        "name = \"guard\"\naction = \"drop\"\nnode = \"mn1@example.net\"",
+    ]
+    .map(|text| toml::from_str(text).unwrap())
+}
+
+fn gold() -> Meter {
+    toml::from_str(
+        "name = \"gold\"\ncir_bits_per_second = 80000\ncbs_bytes = 20000\npir_bits_per_second = 800000\npbs_bytes = 30000",
+    )
+    .unwrap()
+}
+
+/// The node is at the second MAAR, its first prefix at the first, which has the filters.
+fn domain(tunnel: &str) -> (Domain, Ipv6Net) {
+    let mut domain = Domain::with_tunnels([tunnel; 3], tunnel);
+    domain.configs[0].meters.push(gold());
+    domain.announce();
+    domain.counting = Some(Counting::new());
+    for rule in rules() {
+        domain.maar_input(0, maar::Input::PutFilter(rule));
+    }
+    domain.attach(1, 0);
+    domain.run(SECOND);
+    let prefix = domain.prefix(1, 0);
+    domain.attach(1, 1);
+    domain.run(SECOND);
+    (domain, prefix)
+}
+
+/// Runs, and looks at each moment what packets of the prefix meet. How many of them there were; `None`: see below.
+fn watch(domain: &mut Domain, prefix: Ipv6Net, milliseconds: u32) -> Result<Option<u32>, TestCaseError> {
+    let (mut seen, mut passed) = (0, 0);
+    while passed < milliseconds {
+        // Each step of a move at first, and what is left of it later.
+        let step = if passed < 300 { 1 } else { 23 };
+        passed += step;
+        domain.run(step * MS);
+        if domain.cmd.counters().get("relocations_unprepared") > 0 {
+            // Too much was lost: nobody had a chance.
+            return Ok(None);
+        }
+        for name in ["web", "guard"] {
+            for (what, count, end) in domain.met(1, prefix, name) {
+                let once = match end {
+                    End::Goes => count == 1,
+                    End::Dropped => count <= 1,
+                };
+                prop_assert!(once, "{name} at {:?}: {what}: {count} times, {end:?}", domain.now);
+                seen += 1;
+            }
+        }
+    }
+    Ok(Some(seen))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    /// Whatever is late or lost, whoever is killed, and however often the prefix moves on: no packet passes a filter that moves, and none meets it twice.
+    #[test]
+    fn each_packet_meets_a_filter_that_moves_once(
+        tunnel in prop::sample::select(vec![PLAIN, GTPU, GRE]),
+        hops in prop::collection::vec((1_u32..1000, 500_u32..30_000), 1..4),
+        losses in prop::collection::vec(prop::bool::weighted(0.1), 1..60),
+        kill in 0_u32..4000,
+    ) {
+        let (mut domain, prefix) = domain(tunnel);
+        let mut losses = losses.into_iter().cycle();
+        let mut budget = 4;
+        domain.lost = Box::new(move || {
+            let lost = budget > 0 && losses.next().unwrap_or(false);
+            budget -= i32::from(lost);
+            lost
+        });
+        let mut at = 1;
+        let mut seen = 0;
+        for (before, after) in hops {
+            // One that the CMD does not want now is tried no more.
+            let relocate = |domain: &mut Domain| drop(domain.relocate(prefix, at));
+            let kill_both = |domain: &mut Domain| {
+                domain.kill(address(CMD));
+                domain.kill(maar_address(0));
+            };
+            let steps: [(u32, &dyn Fn(&mut Domain)); 3] =
+                [(before, &relocate), (kill.min(after), &kill_both), (after, &|_| {})];
+            for (milliseconds, then) in steps {
+                let Some(more) = watch(&mut domain, prefix, milliseconds)? else {
+                    return Ok(());
+                };
+                seen += more;
+                then(&mut domain);
+            }
+            at = 3 - at;
+            domain.attach(1, at);
+        }
+        prop_assert!(seen > 100);
+        // And all that was counted is somewhere, once.
+        domain.run(120 * SECOND);
+        domain.read_counters();
+        prop_assert_eq!(domain.records().count(), 0);
+        prop_assert_eq!(domain.charged(), domain.to_be_charged());
+    }
+}
+
+/// What is left in a meter comes with its filter, and once more when the prefix has gone; what comes fills nothing.
+#[test]
+fn what_is_left_in_a_meter_comes_with_its_filter() {
+    let (mut domain, prefix) = domain(PLAIN);
+    let left = |committed, other| Some(Fill { committed, other });
+    domain.left = left(700, 29_000);
+    domain.relocate(prefix, 1).unwrap();
+    domain.run(16 * MS);
+    // It is there before the prefix is.
+    let fill = |domain: &Domain, index: usize| {
+        let meters: Vec<model::Meter> = domain.tables(index).meters.into_values().collect();
+        let [meter] = meters[..] else { panic!("{meters:?}") };
+        assert_eq!(
+            meter.rates,
+            MeterRates::Rfc2698 {
+                cir: 10_000,
+                cbs: 20_000,
+                pir: 100_000,
+                pbs: 30_000
+            }
+        );
+        meter.fill
+    };
+    assert_eq!(domain.anchored(1, 0), [prefix]);
+    let first = fill(&domain, 1).unwrap();
+    assert_eq!((first.committed, first.other), (700, 29_000));
+    assert_eq!(fill(&domain, 0), None, "where it came from nothing has changed");
+    // Some of that is used while the prefix moves.
+    domain.left = left(0, 28_000);
+    domain.run(SECOND);
+    let second = fill(&domain, 1).unwrap();
+    assert_eq!((second.committed, second.other), (0, 28_000));
+    assert_ne!(first.number, second.number);
+    // It survives, and goes when the filter does.
+    domain.store(maar_address(1));
+    domain.kill(maar_address(1));
+    assert_eq!(fill(&domain, 1), Some(second));
+    domain.run(30 * SECOND);
+    assert_eq!(fill(&domain, 1), Some(second));
+    domain.maar_input(1, maar::Input::DeleteFilter("web".to_owned()));
+    assert!(domain.maars[1].state().meter_fills.is_empty());
+}
+
+/// An anchor that does not answer keeps nobody waiting for ever; its filters come when it is back.
+#[test]
+fn an_anchor_that_is_dead_is_not_waited_for() {
+    let (mut domain, prefix) = domain(PLAIN);
+    domain.relocate(prefix, 1).unwrap();
+    domain.lost = Box::new(|| true);
+    domain.run(4 * SECOND);
+    assert_eq!(domain.anchored(1, 1).len(), 1);
+    domain.lost = Box::new(|| false);
+    // What it has to hand over waits, whoever asks.
+    domain.run(60 * SECOND);
+    assert!(domain.anchored(1, 1).contains(&prefix));
+    assert_eq!(domain.maars[1].state().filters.len(), 2);
+}
+
+/// What came ahead of a prefix that does not come after all goes when the CMD says so.
+#[test]
+fn what_came_ahead_of_a_prefix_that_stays_goes_again() {
+    let (mut domain, prefix) = domain(PLAIN);
+    domain.announces = false;
+    domain.relocate(prefix, 1).unwrap();
+    domain.run(16 * MS);
+    assert_eq!(domain.maars[1].state().filters.len(), 2);
+    domain.run(90 * SECOND);
+    assert_eq!(domain.anchored(1, 0), [prefix]);
+    assert!(domain.maars[1].state().filters.is_empty());
+    assert!(domain.maars[1].state().meters.is_empty());
+}
