@@ -37,7 +37,7 @@ impl Domain {
             // What it sends where it is; elsewhere nothing comes from it.
             let here = self.phase(number, index) == Some(kedge_controlplane::maar::Phase::Attached);
             if let Some(source) = source.filter(|_| here) {
-                let (count, end) = self.from_node(&tables, index, prefix, name, source.path);
+                let (count, end) = self.of_node(&tables, index, prefix, name, source.path);
                 met.push((format!("from it, at maar{}", index + 1), count, end));
             }
         }
@@ -70,7 +70,7 @@ impl Domain {
         (count, End::Dropped)
     }
 
-    fn from_node(
+    fn of_node(
         &self,
         tables: &[Tables],
         at: usize,
