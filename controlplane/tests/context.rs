@@ -17,6 +17,8 @@ use proptest::prelude::*;
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
+type Step<'a> = &'a dyn Fn(&mut Domain);
+
 /// Two filters of node 1, of which one meters.
 fn rules() -> [FilterRule; 2] {
     [
@@ -104,7 +106,7 @@ proptest! {
                 domain.kill(address(CMD));
                 domain.kill(maar_address(0));
             };
-            let steps: [(u32, &dyn Fn(&mut Domain)); 3] =
+            let steps: [(u32, Step<'_>); 3] =
                 [(before, &relocate), (kill.min(after), &kill_both), (after, &|_| {})];
             for (milliseconds, then) in steps {
                 let Some(more) = watch(&mut domain, prefix, milliseconds)? else {
