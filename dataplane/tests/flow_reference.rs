@@ -155,11 +155,12 @@ fn tables(filters: BTreeMap<u64, Filter>) -> Tables {
         };
         tables.prefixes.insert(scope.parse().unwrap(), entry);
     }
-    tables.local_addresses.insert(Ipv6Addr::LOCALHOST);
+    let local = Ipv6Addr::new(0x2001, 0xdb8, 0xfffe, 0, 0, 0, 0, 1);
+    tables.local_addresses.insert(local);
     for id in 1..=2 {
         let tunnel = Tunnel {
             encapsulation: Encapsulation::Ipv6InIpv6,
-            local: Ipv6Addr::LOCALHOST,
+            local,
             remote: Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, id),
             hop_limit: 64,
             mtu: 0,
