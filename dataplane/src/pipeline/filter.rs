@@ -10,7 +10,7 @@ use crate::drops::DropReason;
 use crate::fib::prefetch;
 use crate::flow::{Asked, Flows, Hit, List, Question, Verdict, Way};
 use crate::frame::Frame;
-use crate::snapshot::{Hop, NextHop, Snapshot};
+use crate::snapshot::{Entry, Hop, NextHop, Snapshot};
 use crate::stage::ipv4;
 use crate::stage::parse::{ETHERNET_HEADER, ETHERTYPE_ARP, ETHERTYPE_IPV4};
 
