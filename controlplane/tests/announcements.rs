@@ -95,7 +95,7 @@ fn each_prefix_is_announced_by_its_anchor_wherever_its_node_is() {
 
     // While it is relocated both announce it, and then the new anchor alone: by itself, for no pool of its covers it.
     domain.relocate(first, 1).unwrap();
-    domain.run(Duration::from_millis(6));
+    domain.run(Duration::from_millis(20));
     assert_eq!(
         prefixes(&domain, Announced::Prefixes),
         [vec![first], vec![first, second], vec![]]

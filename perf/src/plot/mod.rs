@@ -280,7 +280,10 @@ mod tests {
             rows.add("forward", "plain", "kedge", prefixes, "pdr", "Mpps", &[rate]);
         }
         rows.add("forward", "plain", "testpmd-mac", 0, "pdr", "Mpps", &[9.0]);
-        rows.add("forward", "plain", "kedge", 1, "throughput", "Mpps", &[9.0]);
+        for subject in ["kedge", "testpmd-mac"] {
+            rows.add("forward", "plain", subject, 1, "throughput", "Mpps", &[9.0]);
+        }
+        rows.add("updates", "rates", "kedge", 1, "most", "Mpps", &[9.0]);
         for (metric, value) in [("p50", 1.0), ("p90", 2.0), ("p99", 30.0), ("p99.9", 400.0)] {
             rows.add("latency", "plain 50 %", "kedge", 1, metric, "us", &[value]);
         }
