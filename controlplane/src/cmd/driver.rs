@@ -118,7 +118,6 @@ impl Daemon {
             match output {
                 Output::Send { to, message } => self.endpoint.send(to, &message),
                 Output::SendWhenSaved { to, message } => {
-                    self.delegate_relocated(to, &message);
                     self.durable.add(change, to, message);
                     self.saver.urgent();
                 }
@@ -138,7 +137,11 @@ impl Daemon {
             let text = format!("bindings would not survive a restart: {error}");
             self.observer.warn(&Event::new("state_not_saved", text));
         }
-        self.durable.send(self.saver.saved(), &mut self.endpoint);
+        for (to, message) in self.durable.take(self.saver.saved()) {
+            // Not before: who is killed in between knows what was delegated, and has it undone where it comes to that.
+            self.delegate_relocated(to, &message);
+            self.endpoint.send(to, &message);
+        }
         self.saver.step(self.machine.state());
     }
 

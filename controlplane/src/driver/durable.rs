@@ -25,13 +25,22 @@ impl Durable {
     /// Sends what may leave when `saved` changes are. Of answers comes out to whom they went, and of which node.
     pub fn send(&mut self, saved: u64, endpoint: &mut Endpoint) -> Vec<(Ipv6Addr, MobileNodeIdentifier)> {
         let mut sent = Vec::new();
-        while self.waiting.front().is_some_and(|(change, ..)| *change <= saved) {
-            if let Some((_, to, message)) = self.waiting.pop_front() {
-                endpoint.send(to, &message);
-                sent.extend(answered(message).map(|identifier| (to, identifier)));
-            }
+        for (to, message) in self.take(saved) {
+            endpoint.send(to, &message);
+            sent.extend(answered(message).map(|identifier| (to, identifier)));
         }
         sent
+    }
+
+    /// What may leave when `saved` changes are; it is to be sent, in this order.
+    pub fn take(&mut self, saved: u64) -> impl Iterator<Item = (Ipv6Addr, MobilityMessage)> + use<> {
+        let ready = self
+            .waiting
+            .iter()
+            .take_while(|(change, ..)| *change <= saved)
+            .count();
+        let ready: Vec<_> = self.waiting.drain(..ready).collect();
+        ready.into_iter().map(|(_, to, message)| (to, message))
     }
 }
 

@@ -107,10 +107,10 @@ fn except(
 ) -> Option<u32> {
     let prefix = place.prefix?;
     let (_, node) = place.node?;
-    state
-        .filter_prefixes
-        .get(&rule.name)
-        .filter(|it| it.contains(&prefix))?;
+    [&state.filter_prefixes, &state.filters_back]
+        .into_iter()
+        .filter_map(|of| of.get(&rule.name))
+        .find(|it| it.contains(&prefix))?;
     let before = node.previous.iter().find(|it| it.prefix == prefix);
     let coming = |it: &&Adopted| it.asked.is_some() || it.arriving_until.is_some();
     let taken = node.adopted.iter().find(|it| it.prefix == prefix).filter(coming);
@@ -155,7 +155,10 @@ fn places<'a>(rule: &'a FilterRule, state: &'a State) -> impl Iterator<Item = Pl
             rule.applies_to == AppliesTo::EveryNode && node.registered && wanted(identifier)
         })
         .flat_map(move |(identifier, node)| {
+            let away = state.filters_away.get(&rule.name);
             let previous = node.previous.iter().map(|previous| previous.prefix);
+            // Where the prefix comes from it has this filter.
+            let previous = previous.filter(move |prefix| away.is_none_or(|away| !away.contains(prefix)));
             let prefixes = node.own_prefixes().chain(previous);
             // One that came with a prefix is that prefix's alone.
             let only = state.filter_prefixes.get(&rule.name);

@@ -16,6 +16,8 @@ use crate::wire::mobility::{Context, TransferredMeter};
 
 /// Filters that operators may add.
 pub(crate) const MOST_FILTERS: usize = 65_536;
+/// Prefixes of which it is remembered of one filter that they have taken it along.
+const MOST_AWAY: usize = 64;
 
 impl Maar {
     /// The operator wants this filter, in place of another of this name if there is one.
@@ -72,6 +74,8 @@ impl Maar {
     /// Forgets a rule with all that there is of it. Whether there was one.
     fn drop_filter(&mut self, name: &str) -> bool {
         self.state.filter_prefixes.remove(name);
+        self.state.filters_away.remove(name);
+        self.state.filters_back.remove(name);
         self.state.filter_since.remove(name);
         self.state.meter_fills.remove(name);
         self.forget_handed(name);
@@ -85,6 +89,7 @@ impl Maar {
     /// Rules that came with a prefix end here with it.
     pub(super) fn forget_filters_of(&mut self, prefix: Ipv6Net) {
         self.not_moved.retain(|(of, _)| *of != prefix);
+        self.forget_back(prefix);
         let mut over = Vec::new();
         for (name, prefixes) in &mut self.state.filter_prefixes {
             if prefixes.remove(&prefix) && prefixes.is_empty() {
@@ -95,6 +100,50 @@ impl Maar {
             self.drop_filter(&name);
             self.forget_expired();
         }
+    }
+
+    /// Rules that stay here, for what else the node has here, have gone with one of its prefixes.
+    pub(super) fn filters_went(&mut self, names: impl Iterator<Item = String>, prefix: Ipv6Net) {
+        self.forget_back(prefix);
+        for name in names {
+            let away = self.state.filters_away.entry(name).or_default();
+            away.insert(prefix);
+            if away.len() > MOST_AWAY {
+                let other = away.iter().copied().find(|it| *it != prefix);
+                other.map(|it| away.remove(&it));
+            }
+        }
+    }
+
+    /// What has come back ahead of a prefix, or with it, stays where it was after all.
+    pub(super) fn filters_stay_away(&mut self, prefix: Ipv6Net) {
+        let back = self.forget_back(prefix);
+        self.filters_went(back.into_iter(), prefix);
+    }
+
+    /// Gives the names of those that had come back with the prefix.
+    fn forget_back(&mut self, prefix: Ipv6Net) -> Vec<String> {
+        let mut names = Vec::new();
+        self.state.filters_back.retain(|name, prefixes| {
+            if prefixes.remove(&prefix) {
+                names.push(name.clone());
+            }
+            !prefixes.is_empty()
+        });
+        names
+    }
+
+    /// Whether a rule that stayed here comes back with a prefix that had taken it along. Said again, it has come already.
+    fn comes_back(&mut self, name: &str, prefix: Ipv6Net) -> bool {
+        let away = self.state.filters_away.get_mut(name);
+        if away.is_none_or(|it| !it.remove(&prefix)) {
+            let back = self.state.filters_back.get(name);
+            return back.is_some_and(|it| it.contains(&prefix));
+        }
+        self.state.filters_away.retain(|_, it| !it.is_empty());
+        let back = self.state.filters_back.entry(name.to_owned()).or_default();
+        back.insert(prefix);
+        true
     }
 
     /// A filter has come with a prefix from the anchor before.
@@ -148,6 +197,7 @@ impl Maar {
         let rule_name = name.clone();
         let scoped = self.state.filter_prefixes.contains_key(&name);
         let known = self.state.filters.contains_key(&name);
+        let back = self.comes_back(&name, prefix);
         // One that is there for all of the node's prefixes is for this one too.
         if scoped || !known {
             let prefixes = self.state.filter_prefixes.entry(name.clone()).or_default();
@@ -161,7 +211,7 @@ impl Maar {
         }
         if let Some(TransferredMeter { meter, fill }) = meter {
             // What it has here already is lowered too: nobody gains by having it at two places.
-            if let Some(fill) = fill.filter(|_| scoped || !known) {
+            if let Some(fill) = fill.filter(|_| scoped || !known || back) {
                 let number = u64::try_from(now.0.as_micros()).unwrap_or(u64::MAX).max(1);
                 let fill = MeterFill {
                     number,

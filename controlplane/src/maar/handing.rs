@@ -1,13 +1,15 @@
 //! Filters go with a prefix to its next anchor, before it does (RFC 8818 FM:2).
 //!
 //! The CMD says that the prefix is about to go (`Prepare`): the filters go to it, one record each, with what is left in their
-//! meters, and it is answered when it has them. When the prefix goes (`Yield`), those that were added meanwhile follow, and what is
-//! left in meters goes once more, for some of it was used in between. What is left is read then: no packet that this meter let
-//! pass before is forgotten.
+//! meters, and it is answered when it has them. When the prefix goes (`Yield`), all are said once more, for some may have been
+//! added, and some forgotten by who gave the prefix up in between; with what is left in meters by then, of which some was
+//! used meanwhile.
 //!
-//! The filters stay here as long as packets of the prefix come here: each packet meets them once, at one of the two.
+//! The filters stay here as long as packets of the prefix come here: each packet meets them once, at one of the two. Rules that stay, for
+//! what else the node has here, are not asked about what comes here by a tunnel from the new anchor, until they come back.
 
 use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 use kedge_config::{FilterAction, FilterRule};
@@ -26,6 +28,8 @@ use crate::wire::mobility::{Context, MobilityMessage, ProxyBindingUpdate, Status
 #[derive(Clone, Debug)]
 pub(super) struct Handing {
     identifier: MobileNodeIdentifier,
+    /// Who gets the prefix.
+    to: Ipv6Addr,
     /// Who is to be answered when the CMD has them.
     asked: Option<Asked>,
     /// What is left in meters is to be read first.
@@ -44,6 +48,7 @@ impl Maar {
         &mut self,
         identifier: &MobileNodeIdentifier,
         update: &ProxyBindingUpdate,
+        to: Ipv6Addr,
         asked: Asked,
         now: Time,
         outputs: &mut Vec<Output>,
@@ -53,15 +58,20 @@ impl Maar {
         };
         match self.handing.get_mut(&prefix) {
             // Said again.
-            Some(handing) if handing.asked.is_some() && handing.identifier == *identifier => {
+            Some(handing)
+                if handing.asked.is_some() && handing.identifier == *identifier && handing.to == to =>
+            {
                 handing.asked = Some(asked);
                 if handing.awaits_reading {
                     outputs.push(Output::ReadCounters);
                 }
             }
             _ => {
+                // Another one knows nothing of what the one before has got.
+                self.forget_handing(prefix);
                 let handing = Handing {
                     identifier: identifier.clone(),
+                    to,
                     asked: Some(asked),
                     awaits_reading: false,
                     last: false,
@@ -80,13 +90,15 @@ impl Maar {
         &mut self,
         identifier: &MobileNodeIdentifier,
         prefix: Ipv6Net,
+        to: Ipv6Addr,
         now: Time,
         outputs: &mut Vec<Output>,
     ) {
         let known = self.handing.remove(&prefix);
-        let handed = known.filter(|it| it.identifier == *identifier);
+        let handed = known.filter(|it| it.identifier == *identifier && it.to == to);
         let handing = Handing {
             identifier: identifier.clone(),
+            to,
             asked: None,
             awaits_reading: false,
             last: true,
@@ -94,6 +106,12 @@ impl Maar {
             handed: handed.map(|it| it.handed).unwrap_or_default(),
         };
         self.handing.insert(prefix, handing);
+        let stay = self.rules_of(prefix);
+        let stay = stay.iter().map(|rule| rule.name.clone());
+        let stay: Vec<String> = stay
+            .filter(|name| !self.state.filter_prefixes.contains_key(name))
+            .collect();
+        self.filters_went(stay.into_iter(), prefix);
         self.hand_over_filters(prefix, now, outputs);
         self.forget_if_done(prefix);
     }
@@ -148,8 +166,17 @@ impl Maar {
         }
     }
 
-    /// What of a node's rules is to go with a prefix, and has not gone.
+    /// What of a node's rules is to go with a prefix, and is not there. What is left in a meter is another the next time.
     fn rules_to_go(&self, prefix: Ipv6Net) -> Vec<FilterRule> {
+        let handing = self.handing.get(&prefix);
+        let there = |name: &String| handing.is_some_and(|it| !it.last && it.handed.contains(name));
+        let mut rules = self.rules_of(prefix);
+        rules.retain(|rule| rule.meter.is_some() || !there(&rule.name));
+        rules
+    }
+
+    /// What of a node's rules goes with a prefix of its that is handed over.
+    fn rules_of(&self, prefix: Ipv6Net) -> Vec<FilterRule> {
         let Some(handing) = self.handing.get(&prefix) else {
             return Vec::new();
         };
@@ -164,11 +191,9 @@ impl Maar {
             let of_it = places(rule, state).into_iter().find(|(_, it)| *it == prefix);
             of_it.is_none_or(|(id, _)| !state.expired_filters.contains(&id))
         };
-        // What is left in a meter is another the next time.
-        let fresh = |rule: &&FilterRule| rule.meter.is_some() || !handing.handed.contains(&rule.name);
         let rules = state.filters.values().filter(its);
         let rules = rules.filter(|rule| rule.action != FilterAction::Hold);
-        rules.filter(needed).filter(fresh).cloned().collect()
+        rules.filter(needed).cloned().collect()
     }
 
     fn hand_over(

@@ -199,7 +199,7 @@ impl Maar {
             until: Some(now.after(LINGER)),
         };
         self.put_yielded(prefix, Some(yielded));
-        self.hand_over_last(identifier, prefix, now, outputs);
+        self.hand_over_last(identifier, prefix, to, now, outputs);
         self.counters.add("prefixes_yielded");
         let text = format!("{prefix} of {identifier} is anchored at {to} now");
         let event = Event::new("anchor_yielded", text)
@@ -222,6 +222,7 @@ impl Maar {
         };
         node.adopted.retain(|it| it.prefix != prefix);
         // What came ahead of it, and with it, stays with it.
+        self.filters_stay_away(prefix);
         self.forget_filters_of(prefix);
         let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;

@@ -40,6 +40,12 @@ pub struct State {
     /// Of those that came with prefixes from other anchors: for which prefixes they are. Others are for all of their nodes.
     #[serde(default)]
     pub filter_prefixes: BTreeMap<String, BTreeSet<Ipv6Net>>,
+    /// Of the others, for which prefixes they have gone to another anchor: of what comes by a tunnel from there they are asked there.
+    #[serde(default)]
+    pub filters_away: BTreeMap<String, BTreeSet<Ipv6Net>>,
+    /// The same of those that have come back, with such a prefix or ahead of it.
+    #[serde(default)]
+    pub filters_back: BTreeMap<String, BTreeSet<Ipv6Net>>,
     /// When filters were added that have a lifetime.
     #[serde(default)]
     pub filter_since: BTreeMap<String, Time>,

@@ -56,7 +56,7 @@ impl Maar {
                             cmd: from,
                             update: update_of,
                         };
-                        return self.prepare(&identifier, update, asked, now, outputs);
+                        return self.prepare(&identifier, update, it.anchor, asked, now, outputs);
                     }
                     Some(it) => {
                         durable = true;
@@ -165,6 +165,7 @@ impl Maar {
                 node.last_timestamp = timestamp;
                 if relocation.step == RelocationStep::Yield {
                     // It does not come: neither does what came ahead of it.
+                    self.filters_stay_away(prefix);
                     self.forget_filters_of(prefix);
                 }
             }
