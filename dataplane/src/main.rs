@@ -53,7 +53,9 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         return Ok(());
     }
     let never = kedge_config::HugePages::Never;
-    if config.dataplane.as_ref().is_some_and(|it| it.huge_pages != never) {
+    // Once more the file has to be there to be read.
+    let again = arguments.config.is_file();
+    if again && config.dataplane.as_ref().is_some_and(|it| it.huge_pages != never) {
         kedge_dataplane::huge_pages::heap::move_to_huge_pages();
     }
     tracing_subscriber::fmt()

@@ -14,6 +14,8 @@ use std::process::Command;
 const TUNABLES: &str = "GLIBC_TUNABLES";
 /// What it has to find there.
 const TUNABLE: &str = "glibc.malloc.hugetlb";
+/// Says that this has been done: with privileges of its file a program finds no tunables in its environment.
+const DONE: &str = "KEDGE_HEAP_ASKED";
 /// Where the kernel says for whom it has huge pages.
 const ENABLED: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 
@@ -22,7 +24,8 @@ const ENABLED: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 /// anything is open and while there is one thread.
 pub fn move_to_huge_pages() {
     let enabled = fs::read_to_string(ENABLED).unwrap_or_default();
-    let Some(tunables) = wanted(&enabled, std::env::var_os(TUNABLES).as_deref()) else {
+    let done = std::env::var_os(DONE).is_some();
+    let Some(tunables) = wanted(&enabled, std::env::var_os(TUNABLES).as_deref()).filter(|_| !done) else {
         return;
     };
     let Ok(program) = std::env::current_exe() else {
@@ -31,7 +34,11 @@ pub fn move_to_huge_pages() {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_else(|| program.clone().into());
     let mut again = Command::new(program);
-    again.arg0(name).args(arguments).env(TUNABLES, tunables);
+    again
+        .arg0(name)
+        .args(arguments)
+        .env(TUNABLES, tunables)
+        .env(DONE, "1");
     // It returns only if it fails; ordinary pages are slower, and nothing else.
     let _ = again.exec();
 }

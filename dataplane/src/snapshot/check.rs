@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{
-    Encapsulation, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables, Transaction, Tunnel,
+    Encapsulation, NextHop, PrefixEntry, PrefixKey, Sender, Source, SourcePath, Tables, Transaction, Tunnel,
 };
 
 use super::PortDescription;
@@ -637,8 +637,11 @@ fn users(
         return Ok(());
     };
     // Only to name it.
-    let mut others = prefixes.iter().filter(|(prefix, _)| !replaced.contains(*prefix));
-    let user = others.find(|(_, entry)| tunnels_of(entry).any(|it| it == tunnel));
+    let others = prefixes
+        .unordered()
+        .filter(|(prefix, _)| !replaced.contains(*prefix));
+    let users = others.filter(|(_, entry)| tunnels_of(entry).any(|it| it == tunnel));
+    let user = users.min_by_key(|(prefix, _)| PrefixKey(**prefix));
     if let Some((prefix, _)) = user {
         return Err(unknown_tunnel(prefix, tunnel));
     }

@@ -41,9 +41,13 @@ impl Compiler {
             .map(|(id, it)| (*id, bank.read(it.index).since(it.before)))
     }
 
-    /// Traffic of every prefix of a node, here or anchored here.
+    /// Traffic of every prefix of a node, here or anchored here; in no order.
     pub fn prefix_traffic(&self) -> impl Iterator<Item = (Ipv6Net, Total)> + '_ {
-        let nodes = self.tables.prefixes.iter().filter(|(_, entry)| is_a_nodes(entry));
+        let nodes = self
+            .tables
+            .prefixes
+            .unordered()
+            .filter(|(_, entry)| is_a_nodes(entry));
         nodes.filter_map(|(prefix, _)| Some((*prefix, self.prefix_total(*prefix)?)))
     }
 

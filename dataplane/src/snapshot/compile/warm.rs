@@ -14,12 +14,17 @@ use crate::fib::{NO_MATCH, prefetch};
 
 /// Changes that go together.
 const TOGETHER: usize = 64;
+/// Of more than so many, what was asked for first would be gone from the caches before its turn comes.
+const MOST: usize = 4096;
 
 impl Compiler {
     /// Changes nothing.
     pub(super) fn warm(&self, transaction: &Transaction) {
         let put = transaction.put_prefixes.iter().map(|(prefix, _)| prefix);
         let mut prefixes = transaction.delete_prefixes.iter().chain(put);
+        if transaction.delete_prefixes.len() + transaction.put_prefixes.len() > MOST {
+            return;
+        }
         loop {
             let some: ArrayVec<_, TOGETHER> = prefixes.by_ref().take(TOGETHER).collect();
             if some.is_empty() {
