@@ -85,7 +85,7 @@ proptest! {
     #[test]
     fn each_packet_meets_a_filter_that_moves_once(
         tunnel in prop::sample::select(vec![PLAIN, GTPU, GRE]),
-        hops in prop::collection::vec((1_u32..1000, 500_u32..30_000, 1_usize..3), 1..5),
+        hops in prop::collection::vec((1_u32..1000, 500_u32..30_000), 1..4),
         losses in prop::collection::vec(prop::bool::weighted(0.1), 1..60),
         kill in 0_u32..4000,
     ) {
@@ -99,15 +99,12 @@ proptest! {
         });
         let mut at = 1;
         let mut seen = 0;
-        for (before, after, onward) in hops {
+        for (before, after) in hops {
             // One that the CMD does not want now is tried no more.
             let relocate = |domain: &mut Domain| drop(domain.relocate(prefix, at));
             let kill_both = |domain: &mut Domain| {
                 domain.kill(address(CMD));
-                // Who takes a prefix, and dies, may have a packet meet the filter at both.
-                if at != 0 {
-                    domain.kill(maar_address(0));
-                }
+                domain.kill(maar_address(0));
             };
             let steps: [(u32, Step<'_>); 3] =
                 [(before, &relocate), (kill.min(after), &kill_both), (after, &|_| {})];
@@ -118,8 +115,7 @@ proptest! {
                 seen += more;
                 then(&mut domain);
             }
-            // Home, too, where the rules stayed.
-            at = (at + onward) % 3;
+            at = 3 - at;
             domain.attach(1, at);
         }
         prop_assert!(seen > 100);
