@@ -108,7 +108,7 @@ class Domain(Namespaces):
     """The namespaces, the configurations and the daemons."""
 
     def __init__(self, prefix=None, binaries=None, log_level="info", tunnel=TUNNELS[0], narrow=None, routing=False, maar="",
-                 kea=None, dataplane="", maars=MAARS):
+                 kea=None, kea_valid=90, dataplane="", maars=MAARS):
         super().__init__(prefix or f"kedge{os.getpid()}")
         self.binaries = pathlib.Path(binaries or REPOSITORY / "target" / "release")
         self.log_level = log_level
@@ -119,6 +119,8 @@ class Domain(Namespaces):
         self.routing = routing
         # What Kea at the core router delegates: each MAAR its "pools", or, where they are configured, the single "prefixes" that it takes over.
         self.kea = kea
+        # For so many seconds.
+        self.kea_valid = kea_valid
         # More keys of [maar], and tables below [dataplane].
         self.maar = maar
         self.dataplane = dataplane
@@ -328,7 +330,8 @@ gateway = "{net}::1"
             "lease-database": {"type": "memfile", "persist": True, "name": str(self.directory / "leases.csv"), "lfc-interval": 0},
             "server-id": {"type": "LL", "persist": False, "identifier": "0200000000fe", "htype": 1},
             # Short, so that renewals go on while anchors move.
-            "preferred-lifetime": 60, "valid-lifetime": 90, "renew-timer": 3, "rebind-timer": 6,
+            "preferred-lifetime": self.kea_valid * 2 // 3, "valid-lifetime": self.kea_valid,
+            "renew-timer": min(3, self.kea_valid // 4), "rebind-timer": min(6, self.kea_valid // 2),
             "subnet6": [{"id": index, "subnet": f"2001:db8:ca{index}::/64", "interface": f"to-maar{index}", "rapid-commit": True,
                          "pd-pools": whole(index) if self.kea == "pools" else single} for index in self.maars],
             "loggers": [{"name": "kea-dhcp6", "severity": "INFO", "output_options": [{"output": "stdout"}]}]}}

@@ -478,6 +478,44 @@ class ADomainWithDelegatedPools(unittest.TestCase):
         self.assertEqual(len(said("DHCP6_RELEASE_PD")), 1)
         reached()
 
+    def test_a_prefix_goes_home_when_its_delegation_times_out(self):
+        domain = Domain(prefix=f"kover{os.getpid()}", binaries=BINARIES, routing=True, kea="prefixes", kea_valid=8)
+        self.addCleanup(domain.remove)
+        domain.build()
+        domain.start()
+        domain.plug(1)
+        home = domain.preferred_address(1)
+        domain.plug(2, announced=True)
+        domain.preferred_address(2)
+        prefix = str(ipaddress.ip_network(f"{home}/64", strict=False))
+        held = lambda: [it["prefix"] for it in domain.kedge("maar2", "show", "delegations") if it["moved"] and it["state"] == "bound"]
+        confirmed = lambda: domain.kedge("cmd", "show", "bindings")[0]["previous"][0]["state"] == "confirmed"
+        domain.wait(confirmed, 5, "maar1 does not know where the node is")
+        domain.kedge("cmd", "relocate", prefix, "--to", topology.maar_address(2))
+        domain.wait(lambda: held() == [prefix], 15, "the delegation did not follow")
+        prefixes = lambda index: {it["prefix"] for node in domain.kedge(f"maar{index}", "show", "nodes") for it in node["prefixes"]}
+        # It is in use, and renewed for longer than a lease is valid.
+        ping = domain.popen("mn", "ping", "-6", "-i", "0.2", "-I", home, CN, stdout=subprocess.DEVNULL)
+        time.sleep(10)
+        self.assertIn(prefix, prefixes(2))
+        self.assertEqual(domain.bgp_routes().get(prefix), "maar2")
+        # Nobody renews it any more. Its anchor is killed, too, and remembers until when it was valid.
+        domain.daemons.pop("core-kea").kill()
+        domain.daemons["maar2-controlplane"].kill()
+        domain.daemons["maar2-controlplane"].start()
+        domain.wait(lambda: domain.kedge("maar2", "show", "nodes", check=False), 10, "maar2 did not come back")
+        domain.wait(lambda: prefix not in prefixes(2), 20, "it was not given up")
+        domain.wait(lambda: prefix not in domain.bgp_routes(), 5, "the route is still there")
+        domain.wait(lambda: not prefixes(1), 15, "maar1 remembers the node")
+        self.assertEqual(domain.kedge("cmd", "show", "bindings")[0]["previous"], [])
+        said = domain.daemons["maar2-controlplane"].log.read_text()
+        self.assertIn('kind="delegation_over"', said)
+        self.assertEqual(len(prefixes(2)), 1)
+        # The host was told, and goes on with the prefix that it has here.
+        domain.wait(lambda: all(deprecated for it, deprecated in domain.node_addresses() if it == home), 5, "the host still prefers it")
+        domain.on("mn", "ping", "-6", "-c3", "-i0.2", "-W1", "-I", domain.preferred_address(2), CN)
+        ping.terminate()
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -7,7 +7,7 @@
 //! asks for it; the old one's pool stays its own without that prefix, which comes home when it is kept here no more.
 //! Whoever wants to wait for the outcome has [`ClientHandle::request`] and [`ClientHandle::release`]. What was
 //! requested is renewed until it is released, also over a restart; if it is lost all the same, it is no longer in
-//! [`Delegated::named`].
+//! [`Delegated::named`], and if that is because its lifetime has ended it is in [`Delegated::over`] until a server delegates it again.
 //!
 //! Two ways lead to a server: multicast on the link of a port, or Relay-forwards from `node.address`, as a relay on the
 //! same machine would send them, for a server that is somewhere else (RFC 8415 section 19.1.1).
@@ -50,6 +50,8 @@ pub struct Delegated {
     pub pools: Vec<Held>,
     /// Prefixes that were requested by name.
     pub named: BTreeSet<Ipv6Net>,
+    /// Those that were delegated by name until their lifetime ended, and are still wanted.
+    pub over: BTreeSet<Ipv6Net>,
 }
 
 /// Why a prefix was not delegated.
@@ -349,12 +351,15 @@ impl Client {
 
     fn delegated(&self) -> Delegated {
         let associations = self.machine.state().associations.values();
-        let named = associations
-            .filter(|it| it.wanted.exact && it.phase != Phase::Releasing)
-            .flat_map(|it| it.prefixes.iter().map(|held| held.prefix));
+        let exact = associations.filter(|it| it.wanted.exact && it.phase != Phase::Releasing);
+        let named = exact.clone().flat_map(|it| &it.prefixes);
         Delegated {
             pools: self.machine.pools(self.observer.clock().now()).cloned().collect(),
-            named: named.collect(),
+            named: named.map(|held| held.prefix).collect(),
+            over: exact
+                .filter(|it| it.over)
+                .filter_map(|it| it.wanted.hint)
+                .collect(),
         }
     }
 

@@ -1,11 +1,14 @@
 //! Pools that a DHCPv6 server delegates to this MAAR (RFC 8415 section 6.3): they come, and they go.
 
+use std::collections::BTreeSet;
+
 use ipnet::Ipv6Net;
 
 use super::fsm::{Maar, Output};
 use super::state::{DelegatedPool, Phase};
 use crate::event::Event;
 use crate::time::Time;
+use crate::wire::mobility::is_mobile_network;
 
 /// Home network prefixes have this length, and no part of a pool that is longer is one.
 const HOME_NETWORK_PREFIX: u8 = 64;
@@ -46,6 +49,44 @@ impl Maar {
                     Event::new("pool_delegated", text).with("prefix", prefix),
                 ));
             }
+        }
+    }
+
+    /// Of what was relocated here these are not delegated to us any more, for their lifetimes have ended, and no others. The
+    /// server may give such a prefix to another router: it goes home, as one does that nobody uses (RFC 8818 FM:3-3). That of a network
+    /// behind a node stays until the session ends, for its router has it by DHCPv6 of its own.
+    pub(super) fn delegations_over(
+        &mut self,
+        over: &BTreeSet<Ipv6Net>,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let mut changed = Vec::new();
+        for (identifier, node) in &mut self.state.nodes {
+            let adopted = node.adopted.iter_mut();
+            for it in adopted.filter(|it| !is_mobile_network(it.prefix)) {
+                let is_over = over.contains(&it.prefix);
+                if std::mem::replace(&mut it.delegation_over, is_over) == is_over {
+                    continue;
+                }
+                changed.push(identifier.clone());
+                if !is_over {
+                    // A server has delegated it again before it was given up.
+                    node.ends.remove(&it.prefix);
+                    continue;
+                }
+                node.ends.insert(it.prefix, now);
+                self.counters.add("delegations_over");
+                let text = format!(
+                    "{} of {identifier} goes home: its delegation has timed out",
+                    it.prefix
+                );
+                let event = Event::new("delegation_over", text).with("identifier", identifier);
+                outputs.push(Output::Event(event.with("prefix", it.prefix)));
+            }
+        }
+        for identifier in changed {
+            self.reschedule(&identifier);
         }
     }
 

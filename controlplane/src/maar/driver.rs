@@ -149,6 +149,10 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     if held.is_some() || daemon.machine.state().delegated.is_some() {
         daemon.process(Input::Pools(held.unwrap_or_default()));
     }
+    if let Some(delegated) = &delegated {
+        let over = delegated.borrow().over.clone();
+        daemon.process(Input::DelegationsOver(over));
+    }
     daemon.configure_pending().await;
     let mut probe = tokio::time::interval(PROBE);
     probe.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -195,7 +199,10 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
             Some(change) = from_access.changes.recv() => daemon.change(change).await,
             Some(request) = requests.recv() => daemon.request(request),
             Some(item) = from_dataplane.recv() => daemon.dataplane(item),
-            held = changed(delegated.as_mut()) => daemon.process(Input::Pools(pools(&held))),
+            held = changed(delegated.as_mut()) => {
+                daemon.process(Input::Pools(pools(&held)));
+                daemon.process(Input::DelegationsOver(held.over.clone()));
+            }
             Some(input) = from_speaker.recv() => {
                 daemon.announce(input);
                 daemon.follow_routes();

@@ -70,6 +70,7 @@ const COUNTERS: &[&str] = &[
     "advertisements_sent",
     "pools_delegated",
     "pools_lost",
+    "delegations_over",
     "end_markers",
     "end_markers_relayed",
     "end_markers_unexpected",
@@ -260,6 +261,7 @@ impl Maar {
             Input::Answered { to, identifier } => self.dpn_answered(to, &identifier, now),
             Input::Announced(prefix) => self.announced(prefix, now, &mut outputs),
             Input::Pools(pools) => self.pools(pools, now, &mut outputs),
+            Input::DelegationsOver(over) => self.delegations_over(&over, now, &mut outputs),
             Input::Unused(prefix) => self.unused(prefix, now, &mut outputs),
             Input::Dhcp { identifier, message } => {
                 self.network_asked(&identifier, *message, now, &mut outputs);

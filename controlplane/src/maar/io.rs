@@ -1,5 +1,6 @@
 //! What goes into the state machine of a MAAR, and what comes out.
 
+use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
@@ -76,6 +77,9 @@ pub enum Input {
     Announced(Ipv6Net),
     /// These pools are delegated to this MAAR now.
     Pools(Vec<DelegatedPool>),
+    /// Of prefixes that were relocated here these were delegated to this MAAR, and no server has extended their lifetimes: all
+    /// of which that is so.
+    DelegationsOver(BTreeSet<Ipv6Net>),
     /// An older prefix of a node here has carried nothing for `maar.idle_prefix_s`.
     Unused(Ipv6Net),
     /// What the data plane has counted.

@@ -127,6 +127,7 @@ impl Maar {
                     wait_ms: TAKING_MS,
                     arriving_until: None,
                     uplink_at: None,
+                    delegation_over: false,
                 });
                 self.taking.insert(prefix, identifier.clone());
                 // It is nobody else's now, least of all one that we gave away.
@@ -546,6 +547,7 @@ impl Adopted {
             wait_ms: 0,
             arriving_until: None,
             uplink_at: None,
+            delegation_over: false,
         }
     }
 }

@@ -264,6 +264,9 @@ pub struct Adopted {
     pub arriving_until: Option<Time>,
     /// The node's own packets wait until those before them have left the old anchor.
     pub uplink_at: Option<Time>,
+    /// It was delegated to this MAAR until its lifetime ended: it goes home.
+    #[serde(default)]
+    pub delegation_over: bool,
 }
 
 /// An update of the CMD that waits for its answer.

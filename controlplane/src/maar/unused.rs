@@ -68,7 +68,7 @@ impl Maar {
             // Until it is answered; or, while its anchor moves, until it is settled where that is.
             node.ends.insert(prefix, now.after(TRY_AGAIN));
             if has && node.exchange.is_none() {
-                let text = format!("{identifier} has left {prefix} behind for so long that it ends");
+                let text = format!("{prefix} of {identifier} ends: it is time");
                 outputs.push(told(identifier, prefix, "prefix_end_due", text));
                 self.counters.add("prefixes_end_due");
                 self.give_up(identifier, prefix, now, outputs);

@@ -149,10 +149,9 @@ impl Requesting {
     #[must_use]
     pub fn new(settings: Settings, mut state: State, now: Time, random: u64) -> Self {
         let mut random = Random(random);
-        // Who wanted it and waited is not there any more, and asks again.
-        state
-            .associations
-            .retain(|_, it| !it.wanted.exact || !matches!(it.phase, Phase::Soliciting | Phase::Requesting));
+        // Who wanted it and waited is not there any more, and asks again. That it was lost has still to be heard.
+        let waited = |it: &Association| matches!(it.phase, Phase::Soliciting | Phase::Requesting) && !it.over;
+        state.associations.retain(|_, it| !it.wanted.exact || !waited(it));
         for association in state.associations.values_mut() {
             let at = now.after(random.delay());
             let confirming = matches!(
@@ -377,6 +376,8 @@ impl Requesting {
         if lost.is_empty() {
             return;
         }
+        let wanted = association.wanted;
+        association.over |= wanted.exact && lost.iter().any(|held| wanted.hint == Some(held.prefix));
         for held in &lost {
             self.counters.add("delegations_lost");
             let text = format!(

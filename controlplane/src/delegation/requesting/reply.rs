@@ -303,6 +303,7 @@ impl Requesting {
             preferred_until: end(it.preferred),
             valid_until: end(it.valid),
         };
+        association.over &= association.wanted.hint != Some(held.prefix);
         if let Some(old) = known.and_then(|at| association.prefixes.get_mut(at)) {
             *old = held;
             self.counters.add("delegations_renewed");

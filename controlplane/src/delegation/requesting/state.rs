@@ -58,6 +58,9 @@ pub struct Association {
     pub exchange: Option<Exchange>,
     /// Solicitations in a row that a server had no prefix for.
     pub refusals: u32,
+    /// What was wanted by name was ours until its lifetime ended, and no server has delegated it since.
+    #[serde(default)]
+    pub over: bool,
 }
 
 /// Where an association stands.
@@ -104,6 +107,7 @@ impl Association {
             rebind_at: None,
             exchange: None,
             refusals: 0,
+            over: false,
         }
     }
 

@@ -451,6 +451,39 @@ fn prefixes_are_kept() {
     assert_eq!(world.server.state().leases.len(), 1);
 }
 
+/// Of a prefix that is wanted by name it is known that its time was over, until a server delegates it again.
+#[test]
+fn what_has_timed_out_is_known_until_it_is_delegated_again() {
+    let mut world = World::new(1);
+    let prefix = net("2001:db8:2000:7::/64");
+    let over = |world: &World| {
+        let associations = world.clients[0].state().associations.values();
+        associations
+            .map(|it| (it.wanted.hint, it.over))
+            .collect::<Vec<_>>()
+    };
+    world.give(0, Input::Keep([prefix].into()));
+    world.run(5);
+    assert_eq!(world.has(0), [prefix]);
+    world.server_up = false;
+    world.run(100_000);
+    assert_eq!((world.has(0), over(&world)), (vec![], vec![(Some(prefix), true)]));
+    // Also by who was killed, before it is said again what is kept.
+    world.restart(0);
+    world.run(1);
+    assert_eq!(over(&world), [(Some(prefix), true)]);
+    world.give(0, Input::Keep([prefix].into()));
+    world.server_up = true;
+    world.run(4000);
+    assert_eq!(
+        (world.has(0), over(&world)),
+        (vec![prefix], vec![(Some(prefix), false)])
+    );
+    world.give(0, Input::Keep(Default::default()));
+    world.run(5);
+    assert_eq!(over(&world), []);
+}
+
 /// A whole lease moves: the old holder learns it by a Reconfigure within a round trip.
 #[test]
 fn the_old_holder_is_told_at_once() {

@@ -1,0 +1,101 @@
+//! A relocated prefix whose delegation to its new anchor has timed out goes home (RFC 8818 FM:3-3), in virtual time.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
+mod domain_support;
+
+use std::time::Duration;
+
+use domain_support::*;
+use ipnet::Ipv6Net;
+use kedge_controlplane::maar;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Node 1, now at maar2, where its first prefix was relocated to.
+fn relocated() -> (Domain, Ipv6Net) {
+    let mut domain = Domain::new();
+    domain.announce();
+    for index in 0..2 {
+        domain.attach(1, index);
+        domain.run(SECOND);
+    }
+    let prefix = domain.prefix(1, 0);
+    domain.relocate(prefix, 1).unwrap();
+    domain.run(SECOND);
+    assert!(domain.anchored(1, 1).contains(&prefix));
+    (domain, prefix)
+}
+
+fn over(domain: &mut Domain, prefixes: &[Ipv6Net]) {
+    let prefixes = prefixes.iter().copied().collect();
+    domain.maar_input(1, maar::Input::DelegationsOver(prefixes));
+}
+
+fn assert_home(domain: &Domain, prefix: Ipv6Net) {
+    domain.assert_settled(1, 1);
+    assert_eq!(domain.ended[&node(1).0], [prefix]);
+    for index in 0..3 {
+        assert!(!domain.anchored(1, index).contains(&prefix), "at {index}");
+        assert!(!domain.tables(index).prefixes.contains_key(&prefix), "at {index}");
+    }
+    assert_eq!(domain.maars[1].counters().get("delegations_over"), 1);
+}
+
+#[test]
+fn a_prefix_whose_delegation_has_timed_out_goes_home() {
+    let (mut domain, prefix) = relocated();
+    over(&mut domain, &[prefix]);
+    domain.run(SECOND);
+    assert_home(&domain, prefix);
+    // Said again, there is nothing to do; and the newest prefix was never asked for by name.
+    let newest = domain.prefix(1, 1);
+    over(&mut domain, &[prefix, newest]);
+    domain.run(SECOND);
+    assert_home(&domain, prefix);
+    assert!(domain.anchored(1, 1).contains(&newest));
+}
+
+/// It goes when it can be said, though the CMD has said meanwhile that nothing else ends.
+#[test]
+fn it_goes_home_when_the_cmd_is_there_again() {
+    let (mut domain, prefix) = relocated();
+    domain.lost = Box::new(|| true);
+    over(&mut domain, &[prefix]);
+    domain.run(20 * SECOND);
+    assert!(domain.anchored(1, 1).contains(&prefix));
+    domain.lost = Box::new(|| false);
+    domain.attach(1, 1);
+    domain.run(20 * SECOND);
+    assert_home(&domain, prefix);
+}
+
+/// Who is killed in between remembers it.
+#[test]
+fn it_goes_home_though_its_anchor_was_killed() {
+    let (mut domain, prefix) = relocated();
+    domain.lost = Box::new(|| true);
+    over(&mut domain, &[prefix]);
+    domain.run(SECOND / 2);
+    let anchor = domain.configs[1].node.address;
+    domain.kill(anchor);
+    domain.run(SECOND);
+    domain.lost = Box::new(|| false);
+    domain.run(20 * SECOND);
+    assert_eq!(domain.ended[&node(1).0], [prefix]);
+    assert!(!domain.anchored(1, 1).contains(&prefix));
+}
+
+#[test]
+fn one_that_is_delegated_again_in_time_stays() {
+    let (mut domain, prefix) = relocated();
+    domain.lost = Box::new(|| true);
+    over(&mut domain, &[prefix]);
+    domain.run(SECOND / 2);
+    over(&mut domain, &[]);
+    domain.run(10 * SECOND);
+    domain.lost = Box::new(|| false);
+    domain.run(20 * SECOND);
+    domain.assert_settled(1, 1);
+    assert!(domain.anchored(1, 1).contains(&prefix));
+}
