@@ -33,10 +33,18 @@ from topology import CMD, MAARS, Domain, maar_address, pool  # noqa: E402
 CONTROL_PLANES = ["cmd-controlplane", "maar1-controlplane", "maar2-controlplane"]
 OTHERS = ["maar1-dataplane", "maar2-dataplane", "maar1-gobgpd", "maar2-gobgpd", "core-kea"]
 # When: as soon as this host has said this of the prefix. From the first to the last a relocation takes some 20 ms here.
-STEPS = {"started": ("cmd", "relocation_started"), "announced": ("maar2", "route_announced"), "taken": ("maar2", "anchor_taken"),
+STEPS = {"started": ("cmd", "relocation_started"), "prepared": ("maar2", "filter_moved"), "announced": ("maar2", "route_announced"), "taken": ("maar2", "anchor_taken"),
          "yielded": ("maar1", "anchor_yielded")}
 # Which of a trial's flows pass a data plane.
 PASSES = {"maar1-dataplane": lambda test, to: to != address(test.direct), "maar2-dataplane": lambda test, to: True}
+METER = """
+[[meter]]
+name = "gold"
+cir_bits_per_second = 100000000
+cbs_bytes = 1000000
+pir_bits_per_second = 200000000
+pbs_bytes = 1000000
+"""
 # A relocation that gets no answer is given up after 31 s.
 SECONDS = 45
 # Datagrams a second each way, over the three flows of a trial.
@@ -60,6 +68,7 @@ class Kills:
         cls.crowd.attach(1)
         cls.crowd.move(2)
         cls.prefixes = sorted(cls.crowd.prefixes())
+        cls.add_filters()
         # One is at its new anchor from the beginning, and others stay at the old one.
         cls.direct, *cls.moving = cls.prefixes[: -cls.STAY]
         cls.domain.kedge("cmd", "relocate", cls.direct, "--to", maar_address(2))
@@ -68,6 +77,25 @@ class Kills:
         cls.met = set()
         # Prefixes of which the CMD, when it was back, did not know that it had begun to move them.
         cls.forgotten = set()
+
+    @classmethod
+    def add_filters(cls):
+        """Each node whose prefix moves in a trial has two filters at its anchor, which go with it, and one of them a meter."""
+        domain = cls.domain
+        cls.owners = {it["prefix"]: node["identifier"] for node in cls.crowd.known(1) for it in node["prefixes"]}
+        kedge = f"{domain.binaries / 'kedge'} --run-directory {domain.run_directory('maar1')} filter add"
+        loop = "".join(f"{kedge} guard-{number} --node {cls.owners[prefix]} --protocol udp --destination-ports 4999 --action drop > /dev/null || exit 1\n"
+                       f"{kedge} rated-{number} --node {cls.owners[prefix]} --protocol udp --destination-ports 4998 --action meter --meter gold"
+                       " > /dev/null || exit 1\n"
+                       for number, prefix in enumerate(cls.prefixes[: -cls.STAY]))
+        domain.on("maar1", "bash", "-c", loop)
+
+    def filters_of(self, prefix):
+        """By gateway, which of its filters it has; while it is being started, it says nothing."""
+        number = self.prefixes.index(prefix)
+        names = {f"guard-{number}", f"rated-{number}"}
+        shown = {maar_address(index): self.domain.kedge(f"maar{index}", "filter", "show", check=False) for index in (1, 2)}
+        return {anchor: names & {it["name"] for it in rules or []} for anchor, rules in shown.items()}, names
 
     def says(self, index, prefix):
         """Which anchor of a prefix a MAAR knows; None: none. While it is being started, it says nothing."""
@@ -216,6 +244,8 @@ class Kills:
         grown = {reason: count for reason, count in grown.items() if count}
         self.report(prefix, victim, step, became, f"at {anchor} after {settled:4.1f} s; {''.join(answer)}", grown)
         self.assertFalse(asked.returncode == 0 and anchor != maar_address(2), f"{victim}, {step}: said to be done, and is not")
+        filters, names = self.filters_of(prefix)
+        self.assertEqual(filters[anchor], names, f"{victim}, {step}: filters are not where the prefix is: {filters}")
         self.nothing_leaks()
 
         lost = 0
@@ -256,8 +286,17 @@ class Kills:
         self.no_tunnel_leaks()
 
 
+class Metering(Domain):
+    """MAAR1 alone has a meter."""
+
+    def write_configurations(self):
+        super().write_configurations()
+        path = self.directory / "maar1.toml"
+        path.write_text(path.read_text() + METER)
+
+
 class WithKea(Kills, unittest.TestCase):
-    NAME, DOMAIN, VICTIMS, STAY = "kedgekill", {"tunnel": "gtpu"}, CONTROL_PLANES + OTHERS, DRAINED
+    NAME, DOMAIN, VICTIMS, STAY = "kedgekill", {"kind": Metering, "tunnel": "gtpu"}, CONTROL_PLANES + OTHERS, DRAINED
 
     def leases(self):
         found = self.domain.kea_leases()
@@ -298,7 +337,7 @@ class WithKea(Kills, unittest.TestCase):
         domain.wait(lambda: not self.crowd.known(1), 30, "maar1 remembers nodes that it has nothing to do with")
 
 
-class CmdDelegates(Domain):
+class CmdDelegates(Metering):
     """Pools are configured, and the CMD delegates what moves, and nothing else."""
 
     def write_configurations(self):
