@@ -26,7 +26,7 @@ pub(crate) struct Bed {
     /// Packets in each ring between the two, a power of two.
     #[arg(long, default_value_t = 1024, value_name = "PACKETS")]
     ring: u16,
-    /// How often a trial is repeated that others on the machine disturb; all trials of a search together, three
+    /// How often a trial is repeated that others on the machine disturb; all trials of a search together, five
     /// times as often.
     #[arg(long, default_value_t = 20, value_name = "COUNT")]
     attempts: usize,
@@ -165,7 +165,7 @@ const DISTURBANCE: Duration = Duration::from_micros(50);
 /// virtual machine's clock interrupts alone take 1 %.
 const ABSENCE: f64 = 0.03;
 /// How many times as often as one trial all of a search may be repeated.
-const SEARCH: usize = 3;
+const SEARCH: usize = 5;
 
 /// A device under test and its generator, connected.
 pub(crate) struct Session {

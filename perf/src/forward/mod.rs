@@ -159,7 +159,7 @@ impl Trials {
     /// Enough to know how much a part of the rate is.
     pub(crate) fn coarse() -> Self {
         Self {
-            seconds: 0.2,
+            seconds: 0.05,
             precision: 0.02,
             ..Self::quick()
         }
