@@ -28,7 +28,8 @@ const KEYS: usize = 1 << 18;
 
 /// Prefixes of a table, at most.
 const MOST: usize = 1_000_000;
-/// How exactly it is looked for how many fit in a peer.
+/// Up to how many it is looked for how many fit in a peer, and how exactly.
+const SEARCHED: usize = 4_000_000;
 const STEP: usize = 10_000;
 
 /// Options of `kedge-perf fib`.
@@ -72,7 +73,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         let mut cases = cases(options.quick);
         if !options.quick {
             eprintln!("how many prefixes of transit rte_fib6 takes in two GiB");
-            let most = subjects::most_in_fib6(memory.eal(), Shape::Transit, STEP, MOST)?;
+            let most = subjects::most_in_fib6(memory.eal(), Shape::Transit, STEP, SEARCHED)?;
             cases.push((Shape::Transit, most));
         }
         cases
