@@ -83,7 +83,7 @@ class Benches(unittest.TestCase):
 
     def test_pipeline(self):
         rows = self.bench("pipeline", "--rounds", "1", "--prefixes", "1,1000")
-        cases = ["plain", "encapsulate", "decapsulate", "gtpu-encapsulate", "gtpu-decapsulate", "gre-encapsulate",
+        cases = ["plain", "encapsulate", "decapsulate", "serve", "gtpu-encapsulate", "gtpu-decapsulate", "gre-encapsulate",
                  "gre-decapsulate", "hold", "release"]
         for case in cases:
             for prefixes in (1, 1000):

@@ -297,14 +297,14 @@ impl Pipeline {
             ArrayVec::<u128, { 2 * BURST }>::new(),
             ArrayVec::<u128, BURST>::new(),
         );
-        // Filters hang off both ends; off an access link it counts what the source may be.
+        // Filters hang off both ends; off an access link it counts what the source may be, and for whom a packet is counted.
         let filters = snapshot.flows.any;
-        let mut halves = filters;
+        let mut from_nodes = false;
         for note in notes.iter() {
             keys.push(note.packet.destination);
             if note.checked {
                 sources.push(note.packet.source);
-                halves |= note.origin == Origin::Wire;
+                from_nodes |= note.origin == Origin::Wire;
             }
         }
         // There is room for both keys of every packet.
@@ -321,7 +321,7 @@ impl Pipeline {
         for result in if filters { destinations } else { &[] } {
             snapshot.routes.prefetch_source(*result);
         }
-        for result in if halves { sources } else { &[] } {
+        for result in if filters || from_nodes { sources } else { &[] } {
             snapshot.routes.prefetch_source(*result);
         }
         let mut local = false;
@@ -339,7 +339,7 @@ impl Pipeline {
             let route = snapshot.routes.get(*result);
             if route.hop().tunnel().is_some() {
                 snapshot.passing_traffic.prefetch(self.worker, route.counter());
-            } else {
+            } else if from_nodes {
                 snapshot.prefix_traffic.prefetch(self.worker, route.counter());
             }
         }

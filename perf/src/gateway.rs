@@ -55,6 +55,8 @@ pub(crate) enum Case {
     Encapsulate,
     /// From a tunnel, on to the core: what a node elsewhere sends through its anchor.
     Decapsulate,
+    /// From a tunnel, on to a node that is here: what is sent to it from as many prefixes elsewhere, by the anchor of its own.
+    Serve,
     /// As [`Case::Encapsulate`], each prefix by a GTP-U tunnel of its own.
     GtpuEncapsulate,
     /// As [`Case::Decapsulate`], each prefix by a GTP-U tunnel of its own.
@@ -74,10 +76,11 @@ pub(crate) enum Case {
 }
 
 impl Case {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Plain,
         Self::Encapsulate,
         Self::Decapsulate,
+        Self::Serve,
         Self::GtpuEncapsulate,
         Self::GtpuDecapsulate,
         Self::Gtpu4Encapsulate,
@@ -97,7 +100,7 @@ impl Case {
     fn tunnels(self, count: usize) -> usize {
         match self {
             Self::Plain => 1,
-            Self::Encapsulate | Self::Decapsulate => count.min(MOST_TUNNELS),
+            Self::Encapsulate | Self::Decapsulate | Self::Serve => count.min(MOST_TUNNELS),
             Self::GtpuEncapsulate
             | Self::GtpuDecapsulate
             | Self::Gtpu4Encapsulate
@@ -112,7 +115,7 @@ impl Case {
     /// Tunnel number `at`.
     fn tunnel(self, at: usize) -> Tunnel {
         match self {
-            Self::Plain | Self::Encapsulate | Self::Decapsulate => tunnel(at),
+            Self::Plain | Self::Encapsulate | Self::Decapsulate | Self::Serve => tunnel(at),
             Self::GtpuEncapsulate
             | Self::GtpuDecapsulate
             | Self::GtpuInner4Encapsulate
@@ -127,6 +130,7 @@ impl Case {
             Self::Plain => "plain",
             Self::Encapsulate => "encapsulate",
             Self::Decapsulate => "decapsulate",
+            Self::Serve => "serve",
             Self::GtpuEncapsulate => "gtpu-encapsulate",
             Self::GtpuDecapsulate => "gtpu-decapsulate",
             Self::Gtpu4Encapsulate => "gtpu4-encapsulate",
@@ -204,6 +208,14 @@ impl Gateway {
             .map(|at| (at as u32 + 1, self.case.tunnel(at)))
             .collect();
         self.compiler.apply(&first)?;
+        if self.case == Case::Serve {
+            let nodes =
+                (0..self.tunnels).map(|at| Ok((Ipv6Net::new(served(at), 64)?.trunc(), served_by(at))));
+            self.compiler.apply(&Transaction {
+                put_prefixes: nodes.collect::<anyhow::Result<_>>()?,
+                ..Transaction::default()
+            })?;
+        }
         for (number, prefixes) in self.prefixes.chunks(1000).enumerate() {
             let put = prefixes.iter().zip(number * 1000..);
             let put_prefixes = put
@@ -229,8 +241,23 @@ impl Gateway {
 
     fn next_hop(&self, at: usize) -> NextHop {
         match self.case {
-            Case::Plain => by_router(ROUTER),
+            Case::Plain | Case::Serve => by_router(ROUTER),
             _ => NextHop::Tunnel((at % self.tunnels) as u32 + 1),
+        }
+    }
+
+    /// Another way for a prefix chosen at random; nothing else has to be there for it to change.
+    pub(crate) fn another_way(&self, random: &mut Random) -> Transaction {
+        let at = random.below(self.prefixes.len() as u64) as usize;
+        let way = entry(self.next_hop(random.below(self.tunnels as u64) as usize));
+        Transaction {
+            put_prefixes: self
+                .prefixes
+                .get(at)
+                .map(|it| (net(*it), way))
+                .into_iter()
+                .collect(),
+            ..Transaction::default()
         }
     }
 
@@ -274,6 +301,7 @@ impl Gateway {
             Case::Decapsulate | Case::GtpuDecapsulate | Case::Gtpu4Decapsulate | Case::GreDecapsulate => {
                 inner(node, ELSEWHERE, ports)
             }
+            Case::Serve => inner(node, served(at % self.tunnels), ports),
         };
         let mut ethertype = [0x86, 0xdd];
         match self.case {
@@ -283,7 +311,7 @@ impl Gateway {
             | Case::Gtpu4Encapsulate
             | Case::GreEncapsulate => {}
             Case::GtpuInner4Encapsulate => ethertype = [0x08, 0x00],
-            Case::Decapsulate => {
+            Case::Decapsulate | Case::Serve => {
                 let mut outer = header(41, packet.len(), peer(at % self.tunnels), LOCAL).to_vec();
                 outer.append(&mut packet);
                 packet = outer;
@@ -339,6 +367,21 @@ fn delivered(seed: u64) -> PrefixEntry {
             },
             path: SourcePath::Native,
         }),
+    }
+}
+
+/// Address of a node that is here and anchored at the other end of tunnel number `at`.
+fn served(at: usize) -> Ipv6Addr {
+    Ipv6Addr::from(0x2001_0db8_5e00_u128 << 80 | (at as u128) << 64 | 2)
+}
+
+/// The way to it, and back.
+fn served_by(at: usize) -> PrefixEntry {
+    let here = delivered((at as u64) << 32);
+    let path = SourcePath::Tunnel(at as u32 + 1);
+    PrefixEntry {
+        source: here.source.map(|source| Source { path, ..source }),
+        ..here
     }
 }
 

@@ -265,10 +265,11 @@ fn turn(pipeline: &mut Pipeline, snapshot: &Snapshot, packets: &Packets, pool: &
 /// The columns of [`VPP`]: routes, or tunnels.
 const VPP_SIZES: [usize; 4] = [1, 10_000, 100_000, 1_000_000];
 /// VPP on a machine of this kind, clocks per packet, medians.
-const VPP: [(Case, [Option<f64>; 4]); 11] = [
+const VPP: [(Case, [Option<f64>; 4]); 12] = [
     (Case::Plain, [Some(253.0), Some(375.0), Some(985.0), Some(1598.0)]),
     (Case::Encapsulate, [Some(323.0), Some(1458.0), None, None]),
     (Case::Decapsulate, [Some(767.0), Some(3117.0), None, None]),
+    (Case::Serve, [None; 4]),
     (Case::GtpuEncapsulate, [Some(538.0), Some(2420.0), None, None]),
     (Case::GtpuDecapsulate, [Some(781.0), Some(2986.0), None, None]),
     (Case::Gtpu4Encapsulate, [Some(440.0), Some(2054.0), None, None]),

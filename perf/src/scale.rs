@@ -14,7 +14,7 @@ use clap::Args;
 use kedge_dataplane::snapshot::Publisher;
 
 use crate::fib::shapes::Random;
-use crate::gateway::{self, Case, Gateway, Kind, Way};
+use crate::gateway::{self, Case, Gateway};
 use crate::pipeline::Packets;
 use crate::report;
 use crate::rows::Rows;
@@ -117,14 +117,15 @@ fn turn(
         while start.elapsed() < Duration::from_secs(seconds) && outcome.is_ok() {
             std::thread::sleep(Duration::from_millis(5));
             if let (Some(gateway), Some(publisher)) = (gateways.first_mut(), publishers.first_mut()) {
+                let transaction = gateway.another_way(&mut random);
                 outcome = gateway
-                    .changes(Kind::Prefixes, Way::PutAgain, 1, &mut random)
-                    .and_then(|transaction| Ok(gateway.compiler.apply(&transaction)?))
+                    .compiler
+                    .apply(&transaction)
                     .map(|snapshot| publisher.publish(snapshot));
             }
         }
         stop.store(true, Ordering::Relaxed);
-        outcome
+        Ok(outcome?)
     })?;
     let packets: u64 = counts.iter().map(|count| count.load(Ordering::Relaxed)).sum();
     Ok(packets as f64 / start.elapsed().as_secs_f64())

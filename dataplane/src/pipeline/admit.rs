@@ -166,8 +166,7 @@ impl Pipeline {
             let from = snapshot.routes.get(source);
             traffic.from(self.worker, from.counter(), packet.length);
             // We serve the node, which is behind the peer, and another gateway anchors the prefix.
-            if from.way_of_source() != 0
-                && let Some(onward) = snapshot.routes.source(source).onward()
+            if let Some(onward) = from.onward()
                 && hop != Hop::LOCAL
             {
                 hop = onward;
@@ -248,8 +247,9 @@ impl InnerPacket {
             hop.after()
                 .is_some_and(|index| snapshot.afters.get(index).first == tunnel)
         };
-        let hop = snapshot.routes.get(source).hop();
-        // Not asked of most packets, and in another place.
+        let from = snapshot.routes.get(source);
+        let hop = from.hop();
+        // In another place, for which nobody has asked ahead: of most packets it need not be known.
         let half = || snapshot.routes.source(source);
         Self {
             for_served: route.goes_by(tunnel),
@@ -260,7 +260,7 @@ impl InnerPacket {
                 // Or has come home.
                 || is_old_way(hop)
                 // Or what is sent to it waits, or goes another way meanwhile.
-                || half().comes_by(tunnel),
+                || from.is_behind() && half().comes_by(tunnel),
         }
     }
 

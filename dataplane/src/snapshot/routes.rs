@@ -108,6 +108,7 @@ impl Halves {
 /// A route as the table has it, for packets to the prefix: what a worker asks of it, it asks without taking it to pieces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
+    /// With [`FROM_BEHIND`].
     next_hop: Hop,
     /// The index of the counters, and of the tunnel that packets from the prefix go into; 0: into none.
     numbers: u64,
@@ -124,7 +125,21 @@ impl Entry {
     #[inline]
     #[must_use]
     pub fn hop(self) -> Hop {
-        self.next_hop
+        Hop(self.next_hop.0 & !FROM_BEHIND)
+    }
+
+    /// Whether packets from it come out of a tunnel, from a gateway below this one: [`SourceEntry::comes_by`] knows which.
+    #[inline]
+    #[must_use]
+    pub fn is_behind(self) -> bool {
+        self.next_hop.0 & FROM_BEHIND != 0
+    }
+
+    /// As [`SourceEntry::onward`], which is in the other half.
+    #[inline]
+    #[must_use]
+    pub fn onward(self) -> Option<Hop> {
+        (self.is_behind() && self.way_of_source() != 0).then(|| Hop::by_tunnel(self.way_of_source()))
     }
 
     /// Whether packets from it go into this tunnel, of which 0 is none.
@@ -240,6 +255,10 @@ const HOLD: u64 = 10;
 const AFTER: u64 = 11;
 /// Of a packet, never of a route.
 const FLOW_HOLD: u64 = 12;
+
+/// Beside it in a table: what packets *from* the prefix may come out of is said in the other half, which is in another
+/// place, and of most prefixes need not be asked.
+const FROM_BEHIND: u64 = 0x80;
 
 // And in that of a source.
 const REFUSED: u64 = 0;
@@ -381,8 +400,10 @@ fn halves(route: Route) -> (Entry, SourceEntry) {
             (kind | u64::from(tunnel) << 32, onward.unwrap_or_default())
         }
     };
+    let hop = Hop::from(route.next_hop);
+    let flag = if source & 0xff >= BEHIND { FROM_BEHIND } else { 0 };
     let entry = Entry {
-        next_hop: route.next_hop.into(),
+        next_hop: Hop(hop.0 | flag),
         numbers: u64::from(route.counter) << 32 | u64::from(onward),
     };
     (entry, SourceEntry { source, onward })
@@ -551,6 +572,10 @@ mod tests {
                 assert_eq!(half.comes_by(u32::MAX - 1), sources[3..].contains(&source));
                 assert!(!half.comes_by(0));
                 assert_eq!(half.onward().is_some(), source == sources[4]);
+                assert_eq!(
+                    (entry.hop(), entry.is_behind(), entry.onward()),
+                    (hop, sources[3..].contains(&source), half.onward())
+                );
                 assert_eq!(half.is_refused(), source == sources[0]);
             }
         }

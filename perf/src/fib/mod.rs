@@ -26,6 +26,12 @@ const BURST: usize = 64;
 /// Keys of one turn.
 const KEYS: usize = 1 << 18;
 
+/// Prefixes of a table, at most.
+const MOST: usize = 1_000_000;
+/// Up to how many it is looked for how many fit in a peer, and how exactly.
+const SEARCHED: usize = 4_000_000;
+const STEP: usize = 10_000;
+
 /// Options of `kedge-perf fib`.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -48,10 +54,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let wrong = options
         .prefixes
         .iter()
-        .find(|count| !(100..=1_000_000).contains(*count));
+        .find(|count| !(100..=MOST).contains(*count));
     ensure!(
         wrong.is_none(),
-        "--prefixes {}: 100 to 1000000 can be had",
+        "--prefixes {}: 100 to {MOST} can be had",
         wrong.copied().unwrap_or_default()
     );
     report::check_writable(options.json.as_deref())?;
@@ -64,7 +70,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         eprintln!("there are no huge pages for the peers: their figures are worse than they could be");
     }
     let cases = if options.prefixes.is_empty() {
-        cases(options.quick)
+        let mut cases = cases(options.quick);
+        if !options.quick {
+            eprintln!("how many prefixes of transit rte_fib6 takes in two GiB");
+            let most = subjects::most_in_fib6(memory.eal(), Shape::Transit, STEP, SEARCHED)?;
+            cases.push((Shape::Transit, most));
+        }
+        cases
     } else {
         let counts = options.prefixes.iter().copied();
         counts

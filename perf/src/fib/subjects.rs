@@ -179,6 +179,29 @@ pub(crate) fn peers(
     Ok(peers)
 }
 
+/// The most prefixes of this shape, in steps of `step` up to `most`, that `rte_fib6` takes with [`MOST_GROUPS`]; none, if it
+/// does not take one step.
+pub(crate) fn most_in_fib6(eal: &Eal, shape: Shape, step: usize, most: usize) -> anyhow::Result<usize> {
+    let (mut fits, mut refused) = (0, most / step + 1);
+    while refused - fits > 1 {
+        let steps = fits.midpoint(refused);
+        let prefixes = shape.prefixes(steps * step);
+        let config = RoutesConfig {
+            name: "peer".to_owned(),
+            max_routes: u32::try_from(prefixes.len())? + 1,
+            tbl8s: MOST_GROUPS,
+            numa_node: None,
+        };
+        // That there is no memory for its tables is another thing than that they are full.
+        let mut fib = Fib6::new(eal, &config).context("rte_fib6 of two GiB")?;
+        let all = (1..)
+            .zip(&prefixes)
+            .all(|(next_hop, (bits, length))| fib.add(*bits, *length, next_hop).is_ok());
+        *(if all { &mut fits } else { &mut refused }) = steps;
+    }
+    Ok(fits * step)
+}
+
 fn fib6(
     eal: &Eal,
     config: &RoutesConfig,

@@ -55,7 +55,7 @@ pub(crate) struct Options {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Trials {
     /// Seconds of each trial. On a machine with other work a long one is always disturbed.
-    #[arg(long, default_value_t = 0.2)]
+    #[arg(long, default_value_t = 0.05)]
     pub(crate) seconds: f64,
     /// Trials at one rate; most must pass.
     #[arg(long, default_value_t = 3)]
@@ -159,7 +159,7 @@ impl Trials {
     /// Enough to know how much a part of the rate is.
     pub(crate) fn coarse() -> Self {
         Self {
-            seconds: 0.2,
+            seconds: 0.05,
             precision: 0.02,
             ..Self::quick()
         }
@@ -299,6 +299,7 @@ pub(crate) fn rates(
         seconds: trials.seconds,
         latencies: false,
     };
+    session.hurry();
     let mut throughputs = Vec::new();
     let before = session.spent()?;
     for _ in 0..trials.trials {
@@ -343,6 +344,7 @@ pub(crate) fn rates(
         session.trial(order(Some(ndr.rate)))?;
         busy_at_ndr = session.spent()?.each_since(before);
     }
+    session.take_time();
     Ok(Rates {
         throughput,
         pdr,

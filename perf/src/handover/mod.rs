@@ -136,7 +136,7 @@ struct Measurement {
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let bed = &options.bed;
     let (switches, attempts) = if options.quick {
-        (2, bed.attempts().min(3))
+        (2, bed.attempts().min(2))
     } else {
         (options.switches, bed.attempts())
     };
@@ -155,8 +155,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         }
     }
     let mut lines = Vec::new();
-    // A third of the switches, or one, in each turn: a noisy minute is noisy for both.
-    let together = switches.div_ceil(3);
+    // A third of the switches, or one, in each turn: a noisy minute is noisy for both. To start takes a moment, too.
+    let together = if options.quick {
+        switches
+    } else {
+        switches.div_ceil(3)
+    };
     let turns = switches.div_ceil(together);
     for turn in 0..turns {
         let count = together.min(switches - turn * together);
