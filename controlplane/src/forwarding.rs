@@ -144,7 +144,7 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
             );
             for adopted in &node.adopted {
                 // Nothing comes from there any more in the end: a tunnel of the node's own has gone by then.
-                let old = match adopted.asked.is_some() || adopted.arriving_until.is_some() {
+                let old = match adopted.is_coming() {
                     true => tunnel_to(config, state, node, adopted.from, tables),
                     false => None,
                 };
@@ -170,7 +170,16 @@ fn node_prefixes(config: &Config, state: &State, node: &Node, tables: &mut Table
                     _ => NextHop::Tunnel(tunnel),
                 };
                 for prefix in node.own_prefixes() {
-                    put(tables, prefix, next_hop.clone());
+                    // One that was yielded goes by way of who has it now, wherever the node is: that one waits for nobody.
+                    let passed_on = state
+                        .passed_on(&prefix)
+                        .and_then(|to| tunnel_to(config, state, node, to, tables));
+                    let next_hop = passed_on.map_or(next_hop.clone(), NextHop::Tunnel);
+                    put(tables, prefix, next_hop);
+                }
+                for adopted in node.adopted.iter().filter(|it| it.is_coming()) {
+                    // What is late there goes on from here.
+                    tunnel_to(config, state, node, adopted.from, tables);
                 }
                 let reach = Reach::past(node, tunnel);
                 for previous in &node.leaving {
@@ -291,7 +300,7 @@ fn relocated(
         adopted.asked.is_some(),
         adopted.uplink_at.is_some() && holds(config),
     );
-    let waits = (asked || adopted.arriving_until.is_some()) && settled == reach.next_hop;
+    let waits = adopted.is_coming() && settled == reach.next_hop;
     let next_hop = match old.filter(|_| waits) {
         Some(tunnel) => NextHop::After {
             tunnel,

@@ -13,7 +13,7 @@ use kedge_dataplane_api::model::{self, Filter, MeterRates, Selector, Tables};
 
 use super::tunnel_to;
 use crate::identity::MobileNodeIdentifier;
-use crate::maar::{Adopted, Node, Phase, State};
+use crate::maar::{Node, Phase, State};
 
 /// Most filters that the data plane takes of one prefix.
 pub const MOST_OF_A_PREFIX: usize = 64;
@@ -107,13 +107,19 @@ fn except(
 ) -> Option<u32> {
     let prefix = place.prefix?;
     let (_, node) = place.node?;
-    [&state.filter_prefixes, &state.filters_back]
+    [&state.filter_prefixes, &state.filters_away, &state.filters_back]
         .into_iter()
         .filter_map(|of| of.get(&rule.name))
         .find(|it| it.contains(&prefix))?;
-    let before = node.previous.iter().find(|it| it.prefix == prefix);
-    let coming = |it: &&Adopted| it.asked.is_some() || it.arriving_until.is_some();
-    let taken = node.adopted.iter().find(|it| it.prefix == prefix).filter(coming);
+    let before = node
+        .previous
+        .iter()
+        .chain(&node.leaving)
+        .find(|it| it.prefix == prefix);
+    let taken = node
+        .adopted
+        .iter()
+        .find(|it| it.prefix == prefix && it.is_asked_there());
     let anchor = before.map(|it| it.address).or(taken.map(|it| it.from));
     tunnel_to(config, state, node, anchor?, tables)
 }
@@ -156,9 +162,13 @@ fn places<'a>(rule: &'a FilterRule, state: &'a State) -> impl Iterator<Item = Pl
         })
         .flat_map(move |(identifier, node)| {
             let away = state.filters_away.get(&rule.name);
+            let straight = |prefix: &Ipv6Net| state.passed_on(prefix).is_some();
             let previous = node.previous.iter().map(|previous| previous.prefix);
-            // Where the prefix comes from it has this filter.
-            let previous = previous.filter(move |prefix| away.is_none_or(|away| !away.contains(prefix)));
+            // Where the prefix comes from it has this filter. Who had it himself just now may still have its packets come straight.
+            let previous = previous
+                .filter(move |prefix| straight(prefix) || away.is_none_or(|away| !away.contains(prefix)));
+            let leaving = node.leaving.iter().map(|leaving| leaving.prefix);
+            let previous = previous.chain(leaving.filter(move |prefix| straight(prefix)));
             let prefixes = node.own_prefixes().chain(previous);
             // One that came with a prefix is that prefix's alone.
             let only = state.filter_prefixes.get(&rule.name);

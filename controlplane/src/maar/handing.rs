@@ -5,8 +5,27 @@
 //! added, and some forgotten by who gave the prefix up in between; with what is left in meters by then, of which some was
 //! used meanwhile.
 //!
-//! The filters stay here as long as packets of the prefix come here: each packet meets them once, at one of the two. Rules that stay, for
-//! what else the node has here, are not asked about what comes here by a tunnel from the new anchor, until they come back.
+//! # Why each packet meets them once
+//!
+//! Of one prefix and one filter that moves, at any time:
+//!
+//! 1. *Every gateway where packets of the prefix can come straight to, or leave straight from, has the filter*: the anchor; the one
+//!    that takes the prefix, which has it before its first route; and who yielded it, as long as he passes on what still
+//!    comes to him (`State::passed_on`), wherever the node is meanwhile.
+//! 2. *What comes straight to one of them is asked there, and goes on along a chain*: who yielded the prefix passes it to whom he
+//!    yielded it to, not to where the node is by then; that one, if he has yielded too, to the next; the last is the anchor, and
+//!    he tunnels to the node. What the node sends goes to the anchor, and leaves straight from there.
+//! 3. *Each of them leaves alone what comes out of the tunnel from the one before, or goes back into it*
+//!    (`Filter::except_tunnel`, `forwarding::flows`): from whom it took the prefix, as long as that one has the filter for sure
+//!    (`Adopted::filtered_until`); the node's gateway, from the anchor.
+//!
+//! So a packet is asked at the first of the chain, by 1 and 2, and at no other, by 3: as long as each of them has one before him. The CMD
+//! relocates a prefix anew only when the last one has yielded, so there are two in one case alone: who had the prefix has it again, or the node again, and it
+//! comes from another one (A, B, C, B) while the first still passes on to him. Of the two the exception is for the
+//! nearer one, by which all packets came just now; what still comes straight to A is counted at A and B, for the rest of A's `LINGER`.
+//! And who yielded later than the next one was sure of, because he was told late, has the filter for longer: what
+//! comes straight to him is counted twice from `LINGER` after the next one had it until `LINGER` after he has heard. The other way round a packet would meet
+//! no filter, which for one that drops is worse: packets of other nodes come by the same tunnel.
 
 use std::collections::BTreeSet;
 use std::net::Ipv6Addr;

@@ -126,6 +126,7 @@ impl Maar {
                     asked: Some(asked),
                     wait_ms: TAKING_MS,
                     arriving_until: None,
+                    filtered_until: None,
                     uplink_at: None,
                     delegation_over: false,
                 });
@@ -156,6 +157,8 @@ impl Maar {
         adopted.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
         // What comes by the old way until then is taken, be it ever so late.
         adopted.arriving_until = Some(now.after(2 * LINGER));
+        // It is asked to let it go when it hears of this, and then has it for as long.
+        adopted.filtered_until = Some(now.after(LINGER));
         adopted.uplink_at = Some(now.after(uplink));
         let from = adopted.from;
         self.counters.add("prefixes_adopted");
@@ -414,6 +417,7 @@ impl Maar {
         if self.has_nothing_known(identifier) {
             return self.remove(identifier);
         }
+        self.forget_tunnels(identifier);
         self.reschedule(identifier);
     }
 
@@ -489,8 +493,8 @@ impl Maar {
         let gone: Vec<_> = node.adopted.iter().filter(|it| forgotten(it)).cloned().collect();
         node.adopted.retain(|it| !forgotten(it));
         for adopted in &mut node.adopted {
-            if adopted.since.after(FORGOTTEN_AFTER) <= now {
-                // There is no going back to the old anchor any more.
+            if adopted.since.after(FORGOTTEN_AFTER) <= now && !adopted.is_coming() {
+                // There is no going back to the old anchor any more, and nothing comes from there.
                 adopted.from = own;
             }
         }
@@ -516,6 +520,7 @@ impl Maar {
     pub(super) fn forget_old_anchors(node: &mut Node, now: Time) {
         for adopted in &mut node.adopted {
             adopted.arriving_until = adopted.arriving_until.filter(|at| *at > now);
+            adopted.filtered_until = adopted.filtered_until.filter(|at| *at > now);
             adopted.uplink_at = adopted.uplink_at.filter(|at| *at > now);
         }
     }
@@ -546,6 +551,7 @@ impl Adopted {
             asked: None,
             wait_ms: 0,
             arriving_until: None,
+            filtered_until: None,
             uplink_at: None,
             delegation_over: false,
         }

@@ -198,6 +198,13 @@ impl State {
         node.own_prefixes()
             .filter(|prefix| !self.yielded.contains_key(prefix))
     }
+
+    /// The MAAR that anchors a prefix which was anchored here until just now: what still comes here goes there.
+    #[must_use]
+    pub fn passed_on(&self, prefix: &Ipv6Net) -> Option<Ipv6Addr> {
+        let yielded = self.yielded.get(prefix).filter(|it| it.until.is_some());
+        yielded.map(|it| it.to)
+    }
 }
 
 impl State {
@@ -262,11 +269,28 @@ pub struct Adopted {
     pub wait_ms: u32,
     /// Until when packets are taken that come from the old anchor nevertheless; unbounded while `asked`.
     pub arriving_until: Option<Time>,
+    /// Until when the old anchor has the prefix's filters, for sure; unbounded while `asked`.
+    #[serde(default)]
+    pub filtered_until: Option<Time>,
     /// The node's own packets wait until those before them have left the old anchor.
     pub uplink_at: Option<Time>,
     /// It was delegated to this MAAR until its lifetime ended: it goes home.
     #[serde(default)]
     pub delegation_over: bool,
+}
+
+impl Adopted {
+    /// Whether packets may still come from the old anchor.
+    #[must_use]
+    pub fn is_coming(&self) -> bool {
+        self.asked.is_some() || self.arriving_until.is_some()
+    }
+
+    /// Whether filters were asked at the old anchor about all that comes from there.
+    #[must_use]
+    pub fn is_asked_there(&self) -> bool {
+        self.asked.is_some() || self.filtered_until.is_some()
+    }
 }
 
 /// An update of the CMD that waits for its answer.

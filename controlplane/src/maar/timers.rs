@@ -193,7 +193,7 @@ impl Node {
         let adopted = self
             .adopted
             .iter()
-            .flat_map(|it| [it.arriving_until, it.uplink_at]);
+            .flat_map(|it| [it.arriving_until, it.filtered_until, it.uplink_at]);
         [retransmit_at, self.refresh_at, self.advertise_at, self.expires_at]
             .into_iter()
             .chain(moves)

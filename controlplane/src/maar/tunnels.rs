@@ -140,7 +140,9 @@ impl Maar {
             .copied()
             .filter(|peer| {
                 let prefixes = node.previous.iter().chain(&node.leaving);
+                let passed_on = |prefix| self.state.passed_on(&prefix) == Some(*peer);
                 node.last_serving != Some(*peer)
+                    && !node.own_prefixes().any(passed_on)
                     && node.dpn.as_ref().is_none_or(|it| it.address != *peer)
                     && node.arriving.is_none_or(|it| it.from != *peer)
                     && node.adopted.iter().all(|it| it.from != *peer)

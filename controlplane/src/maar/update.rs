@@ -225,7 +225,9 @@ impl Maar {
             Phase::Anchored { serving: before } if before == serving => {}
             Phase::Anchored { serving: to } => {
                 let by = node.way_to(to);
-                let ends = node.own_prefixes();
+                // What was yielded goes on as it did.
+                let yielded = &self.state.yielded;
+                let ends = node.own_prefixes().filter(|prefix| !yielded.contains_key(prefix));
                 outputs.extend(ends.map(|prefix| Output::EndPath { to, prefix, by }));
             }
             _ if node.previous.is_empty() => {}

@@ -30,7 +30,7 @@ pub use config::*;
 #[allow(unused_imports, reason = "a module of several tests")]
 pub use counting::{Counting, Key};
 #[allow(unused_imports, reason = "a module of several tests")]
-pub use passing::End;
+pub use passing::{End, Met};
 #[allow(unused_imports, reason = "a module of several tests")]
 pub use settled::*;
 pub mod dpns;

@@ -1,9 +1,10 @@
 //! Packets of a prefix on their way, by the tables of each gateway, and which filters they meet.
 
 use ipnet::Ipv6Net;
+use kedge_controlplane::maar::Adopted;
 use kedge_dataplane_api::model::{Filter, NextHop, SourcePath, Tables};
 
-use super::{Domain, maar_address, node};
+use super::{Domain, Phase, maar_address, node};
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,9 +15,58 @@ pub enum End {
     Dropped,
 }
 
+/// What a packet has met.
+#[derive(Clone, Debug)]
+pub struct Met {
+    /// Which packet.
+    pub what: String,
+    /// How often it has met the filter.
+    pub count: u32,
+    /// How often it may.
+    pub most: u32,
+    /// What has become of it.
+    pub end: End,
+}
+
+impl Met {
+    /// Whether that is as it should be: nothing goes by a filter, and nothing is counted more often than it may be.
+    pub fn is_right(&self) -> bool {
+        let least = u32::from(self.end == End::Goes);
+        (least..=self.most).contains(&self.count)
+    }
+}
+
 impl Domain {
+    /// Whether what comes straight into a gateway that anchored a prefix before may meet its filters once more: at the gateway that
+    /// had it next, which has got it from another one since, or after the time for which that one was sure of this one.
+    pub fn may_meet_twice(&self, number: u8, prefix: Ipv6Net, entry: usize) -> bool {
+        let state = self.maars[entry].state();
+        let Some(node) = state.nodes.get(&node(number).0) else {
+            return false;
+        };
+        let serving = match node.phase {
+            Phase::Anchored { serving } => Some(serving),
+            _ => None,
+        };
+        let next = state.passed_on(&prefix).or(serving);
+        let Some(next) = (0..3).find(|it| Some(maar_address(*it)) == next) else {
+            return false;
+        };
+        let its = self.maars[next].state().nodes.get(&super::node(number).0);
+        let taken = its.and_then(|it| it.adopted.iter().find(|it| it.prefix == prefix));
+        let sure = |it: &Adopted| it.is_asked_there() && it.from == maar_address(entry);
+        let elsewhere = its
+            .into_iter()
+            .flat_map(|it| it.previous.iter().chain(&it.leaving))
+            .any(|it| it.prefix == prefix && it.address != maar_address(entry));
+        match taken {
+            Some(taken) => !sure(taken),
+            None => elsewhere && state.passed_on(&prefix).is_some(),
+        }
+    }
+
     /// How often packets of a prefix of a node meet a filter of this name, each way, wherever they may come in now.
-    pub fn met(&self, number: u8, prefix: Ipv6Net, name: &str) -> Vec<(String, u32, End)> {
+    pub fn met(&self, number: u8, prefix: Ipv6Net, name: &str) -> Vec<Met> {
         let tables: Vec<Tables> = (0..3).map(|index| self.tables(index)).collect();
         let identifier = node(number).0;
         let mut met = Vec::new();
@@ -26,9 +76,16 @@ impl Domain {
                 continue;
             };
             // Routes lead to who anchors it, or did so until now.
-            if node.own_prefixes().any(|it| it == prefix) && tables[index].prefixes.contains_key(&prefix) {
+            let led = node.own_prefixes().any(|it| it == prefix) || state.passed_on(&prefix).is_some();
+            if led && tables[index].prefixes.contains_key(&prefix) {
                 let (count, end) = self.to_node(&tables, index, prefix, name);
-                met.push((format!("to it, into maar{}", index + 1), count, end));
+                let most = 1 + u32::from(self.may_meet_twice(number, prefix, index));
+                met.push(Met {
+                    what: format!("to it, into maar{}", index + 1),
+                    count,
+                    most,
+                    end,
+                });
             }
             let source = tables[index]
                 .prefixes
@@ -38,7 +95,12 @@ impl Domain {
             let here = self.phase(number, index) == Some(kedge_controlplane::maar::Phase::Attached);
             if let Some(source) = source.filter(|_| here) {
                 let (count, end) = self.of_node(&tables, index, prefix, name, source.path);
-                met.push((format!("from it, at maar{}", index + 1), count, end));
+                met.push(Met {
+                    what: format!("from it, at maar{}", index + 1),
+                    count,
+                    most: 1,
+                    end,
+                });
             }
         }
         met
