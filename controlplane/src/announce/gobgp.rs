@@ -41,6 +41,9 @@ use proto::gobgp_api_client::GobgpApiClient;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// Of a request: a million paths take GoBGP a quarter of an hour, a batch far less than a second.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Of what takes it no time: to say which neighbours it has, and that it will say when that changes. It is short, because a prefix is
+/// not taken before it is known that neighbours hear of it.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// So many paths fit one message many times over.
 const PATHS_IN_A_MESSAGE: usize = 256;
 /// IPv6, unicast (RFC 4760).
@@ -294,14 +297,12 @@ async fn watch(mut client: GobgpApiClient<Channel>, says: mpsc::Sender<Said>) {
 
 async fn follow(client: &mut GobgpApiClient<Channel>, says: &mpsc::Sender<Said>) -> Result<(), Status> {
     let peer = Some(proto::watch_event_request::Peer {});
-    let mut events = client
-        .watch_event(proto::WatchEventRequest { peer })
-        .await?
-        .into_inner();
+    let events = client.watch_event(proto::WatchEventRequest { peer });
+    let mut events = in_time(events).await?.into_inner();
     // At first they are thought not to.
     let mut told = false;
     loop {
-        let hear = neighbours_hear(client).await?;
+        let hear = in_time(neighbours_hear(client)).await?;
         if hear != told {
             told = hear;
             let _ = says.send(Said::Neighbours(hear)).await;
@@ -318,6 +319,12 @@ async fn follow(client: &mut GobgpApiClient<Channel>, says: &mpsc::Sender<Said>)
             return Ok(());
         }
     }
+}
+
+/// What it answers before it takes too long: one that hangs keeps its connections.
+async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    let answer = timeout(ANSWER_PATIENCE, answer).await;
+    answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("it does not answer")))
 }
 
 /// Whether a session is up on which paths go out: a GoBGP that restarts gracefully (RFC 4724) keeps them back until it has heard all

@@ -29,6 +29,8 @@ struct Server {
     refused: Option<String>,
     /// With each: whether its session is up, and whether we restart for it.
     peers: Arc<Mutex<Vec<(bool, bool)>>>,
+    /// It does not answer who they are.
+    hangs: bool,
 }
 
 fn text(path: &proto::Path) -> String {
@@ -48,6 +50,9 @@ impl GobgpApi for Server {
         _: Request<proto::ListPeerRequest>,
     ) -> Result<Response<Self::ListPeerStream>, Status> {
         use proto::peer_state::SessionState;
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
         let peers = self.peers.lock().unwrap().clone();
         let answers = peers.into_iter().map(|(up, local_restarting)| {
             let mut state = proto::PeerState::default();
@@ -277,4 +282,20 @@ async fn neighbours_hear_where_a_session_is_up_and_nothing_is_kept_back() {
     let mut speaker = self::speaker(&other);
     speaker.connect().await.unwrap();
     assert_eq!(speaker.said().await, Said::Neighbours(true));
+}
+
+/// One that hangs is given up, and another connection tried: it would keep this one, and say nothing, for ever.
+#[tokio::test]
+async fn a_daemon_that_hangs_is_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("gobgp.sock");
+    let server = Server {
+        hangs: true,
+        ..Server::default()
+    };
+    let _task = serve(server, &socket);
+    let mut speaker = speaker(&socket);
+    speaker.connect().await.unwrap();
+    assert_eq!(speaker.said().await, Said::Lost("it does not answer".to_owned()));
+    assert_eq!(speaker.list().await.unwrap_err(), "there is no connection");
 }
