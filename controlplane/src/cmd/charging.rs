@@ -74,14 +74,18 @@ impl Cmd {
         {
             record.identifier = owner.clone();
         }
-        // Who passes a filter on has not got the prefix, so it would not take it the next time either.
-        let back = |to: &Ipv6Addr| *to == from && matches!(record.context, Context::Filter(_));
         let to = self
             .next_anchor(from, &record)
             .or_else(|| self.anchor_of(&record.identifier, record.prefix));
-        let Some(to) = to.filter(|to| !back(to)) else {
+        let Some(to) = to else {
             return self.end_of(from, id, &record, outputs);
         };
+        // Nobody is told what he said: he has the filter, or has not got the prefix and would not take it the next time either.
+        if let Context::Filter(rule) = &record.context
+            && to == from
+        {
+            return self.filter_stays(from, &record, &rule.name, outputs);
+        }
         self.counters.add("contexts_passed_on");
         let outbox = self.state.contexts.outboxes.entry(to).or_default();
         if let Some(oldest) = outbox.push(record, now) {
@@ -128,6 +132,22 @@ impl Cmd {
             .with("record", id)
             .with("filter", filter.as_deref().unwrap_or_default());
         outputs.push(Output::Event(count.told_by(event)));
+    }
+
+    /// A filter that was to go ahead of its prefix, which stays where it was: so does the filter, which is there still.
+    fn filter_stays(&mut self, at: Ipv6Addr, record: &Record, name: &str, outputs: &mut Vec<Output>) {
+        self.counters.add("contexts_stay");
+        let Record {
+            identifier, prefix, ..
+        } = record;
+        let text = format!(
+            "filter {name} of {prefix} of {identifier} goes nowhere from {at}: that is to anchor the prefix itself"
+        );
+        let event = Event::new("filter_stays", text)
+            .with("identifier", identifier)
+            .with("prefix", prefix)
+            .with("filter", name);
+        outputs.push(Output::Event(event.with("maar", at)));
     }
 
     /// Where a filter goes before its prefix does.

@@ -159,6 +159,7 @@ const COUNTERS: &[&str] = &[
     "contexts_transferred",
     "contexts_refused",
     "contexts_given_up",
+    "contexts_stay",
     "contexts_without_anchor",
     "usage_closed",
 ];

@@ -388,8 +388,15 @@ fn what_was_counted_last_is_told_with_the_number_of_its_record() {
     // A filter goes back to nobody: who passes it on has not got its prefix.
     let rule = toml::from_str("name = \"guard\"\naction = \"drop\"\nprotocol = \"udp\"").unwrap();
     let rule = Context::Filter(Box::new(rule));
-    let event = hand_over(&mut cmd, "2001:db8:100:1::/64", rule, 78).unwrap();
+    let event = hand_over(&mut cmd, "2001:db8:100:1::/64", rule.clone(), 78).unwrap();
+    assert_eq!(
+        (event.kind, event.field("maar")),
+        ("filter_stays", Some(maar.as_str()))
+    );
+    let event = hand_over(&mut cmd, "2001:db8:100:9::/64", rule, 79).unwrap();
     assert_eq!(event.kind, "filter_without_anchor");
+    assert_eq!(cmd.counters().get("contexts_stay"), 1);
+    assert_eq!(cmd.counters().get("contexts_without_anchor"), 1);
     assert!(
         cmd.state()
             .contexts
