@@ -424,3 +424,23 @@ fn what_came_ahead_of_a_prefix_that_stays_goes_again() {
     assert!(domain.maars[1].state().filters.is_empty());
     assert!(domain.maars[1].state().meters.is_empty());
 }
+
+/// An anchor that yields without having prepared, and dies before it has read what is left in a meter, has handed its filters over.
+#[test]
+fn filters_that_meter_are_not_lost_with_an_anchor_that_has_not_prepared() {
+    let (mut domain, prefix) = domain(PLAIN);
+    // Nobody reads anything from now on.
+    domain.counting = None;
+    domain.relocate(prefix, 1).unwrap();
+    domain.lost = Box::new(|| true);
+    domain.run(6 * SECOND);
+    assert!(domain.maars[1].state().filters.is_empty());
+    domain.lost = Box::new(|| false);
+    while domain.maars[0].state().passed_on(&prefix).is_none() {
+        domain.run(MS);
+    }
+    domain.kill(maar_address(0));
+    domain.run(40 * SECOND);
+    assert!(domain.anchored(1, 1).contains(&prefix));
+    assert_eq!(domain.maars[1].state().filters.len(), 2);
+}

@@ -141,9 +141,12 @@ impl Maar {
     fn hand_over_filters(&mut self, prefix: Ipv6Net, now: Time, outputs: &mut Vec<Output>) {
         let mut awaits_reading = false;
         for rule in self.rules_to_go(prefix) {
-            if rule.meter.is_some() {
-                awaits_reading = true;
-            } else {
+            let metered = rule.meter.is_some();
+            awaits_reading |= metered;
+            // Who goes without having prepared may be dead before a reading comes: what is left in the meter follows then.
+            let handing = self.handing.get(&prefix);
+            let only_now = handing.is_some_and(|it| it.last && !it.handed.contains(&rule.name));
+            if !metered || only_now {
                 self.hand_over(prefix, rule, None, now, outputs);
             }
         }
