@@ -54,17 +54,14 @@ pub struct Patience {
 
 impl<T: Clone> Outbox<T> {
     /// Adds a record. Numbers are of the clock where that is ahead: one who has lost all it knew uses none again. The oldest one
-    /// comes out if it was given up for it.
+    /// comes out, with its number, if it was given up for it.
     #[must_use = "what is given up is to be told"]
-    pub fn push(&mut self, record: T, now: Time) -> Option<T> {
+    pub fn push(&mut self, record: T, now: Time) -> Option<(u64, T)> {
         let clock = u64::try_from(now.0.as_micros()).unwrap_or(u64::MAX);
         self.last = self.last.saturating_add(1).max(clock);
         self.waiting.insert(self.last, record);
         let excess = self.waiting.len() > MOST;
-        excess
-            .then(|| self.waiting.pop_first())
-            .flatten()
-            .map(|(_, record)| record)
+        excess.then(|| self.waiting.pop_first()).flatten()
     }
 
     /// The number of the record that was added last; 0: none was.
@@ -192,7 +189,7 @@ mod tests {
     fn beyond_the_bound_the_oldest_comes_out() {
         let now = Time(Duration::from_secs(1000));
         let mut outbox = Outbox::default();
-        let given_up = (0..MOST + 2).filter_map(|record| outbox.push(record, now));
+        let given_up = (0..MOST + 2).filter_map(|record| outbox.push(record, now).map(|(_, it)| it));
         assert_eq!(given_up.collect::<Vec<_>>(), [0, 1]);
         assert_eq!(outbox.records().count(), MOST);
     }

@@ -88,7 +88,7 @@ impl Cmd {
         }
         self.counters.add("contexts_passed_on");
         let outbox = self.state.contexts.outboxes.entry(to).or_default();
-        if let Some(oldest) = outbox.push(record, now) {
+        if let Some((_, oldest)) = outbox.push(record, now) {
             self.counters.add("contexts_given_up");
             let event = oldest.given_up(&to.to_string()).with("maar", to);
             outputs.push(Output::Event(event));

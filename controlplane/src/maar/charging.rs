@@ -79,8 +79,8 @@ const MOST_FORMER: usize = 65_536;
 /// What could not be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Lost {
-    /// Too much waits for the CMD.
-    Record(Record),
+    /// Too much waits for the CMD. The record with this number.
+    Record(u64, Record),
     /// Too many filters have counted packets of a prefix; of this one, so much.
     Filter(MobileNodeIdentifier, Ipv6Net, String, Count),
 }
@@ -319,7 +319,9 @@ impl Maar {
 impl Charging {
     /// Puts a record on its way.
     pub(super) fn push(&mut self, record: Record, now: Time) {
-        self.lost.extend(self.outbox.push(record, now).map(Lost::Record));
+        let given_up = self.outbox.push(record, now);
+        self.lost
+            .extend(given_up.map(|(id, record)| Lost::Record(id, record)));
     }
 
     /// Puts what was counted of a prefix on its way.

@@ -96,6 +96,7 @@ const COUNTERS: &[&str] = &[
     "contexts_refused",
     "contexts_given_up",
     "filter_counts_given_up",
+    "filters_given_up",
     "filters_moved",
     "filters_not_moved",
 ];

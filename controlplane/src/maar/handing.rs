@@ -274,6 +274,28 @@ impl Maar {
         self.answer_prepared(prefix, now, outputs);
     }
 
+    /// The record with this number is given up, because too much waits for the CMD: it is not waited for, and what it said is said again
+    /// when the prefix goes.
+    pub(super) fn given_up_handing(
+        &mut self,
+        id: u64,
+        record: &Record,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(prefix) = self.handed_records.remove(&id) else {
+            return;
+        };
+        self.counters.add("filters_given_up");
+        if let Some(handing) = self.handing.get_mut(&prefix) {
+            handing.on_their_way.remove(&id);
+            if let Context::Filter(rule) = &record.context {
+                handing.handed.remove(&rule.name);
+            }
+        }
+        self.answer_prepared(prefix, now, outputs);
+    }
+
     fn answer_prepared(&mut self, prefix: Ipv6Net, now: Time, outputs: &mut Vec<Output>) {
         let Some(handing) = self.handing.get_mut(&prefix) else {
             return;

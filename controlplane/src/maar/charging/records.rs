@@ -120,7 +120,7 @@ impl Maar {
 
     /// Sends what was not sent yet.
     pub(in crate::maar) fn send_records(&mut self, now: Time, outputs: &mut Vec<Output>) {
-        self.tell_lost(outputs);
+        self.tell_lost(now, outputs);
         let patience = self.patience();
         let fresh = self.state.charging.outbox.fresh(now, patience);
         self.tell_records(fresh, outputs);
@@ -152,11 +152,12 @@ impl Maar {
     }
 
     /// Tells what could not be kept. Nobody has it any more but who watches.
-    pub(super) fn tell_lost(&mut self, outputs: &mut Vec<Output>) {
+    pub(super) fn tell_lost(&mut self, now: Time, outputs: &mut Vec<Output>) {
         for lost in std::mem::take(&mut self.state.charging.lost) {
             let event = match lost {
-                Lost::Record(record) => {
+                Lost::Record(id, record) => {
                     self.counters.add("contexts_given_up");
+                    self.given_up_handing(id, &record, now, outputs);
                     record.given_up("the CMD")
                 }
                 Lost::Filter(identifier, prefix, name, count) => {

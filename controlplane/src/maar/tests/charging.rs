@@ -8,7 +8,7 @@ use kedge_config::FilterRule;
 use super::*;
 use crate::charging::{Count, Record};
 use crate::maar::{CountOf, LastReading, Reading};
-use crate::wire::mobility::{Context, ContextTransfer};
+use crate::wire::mobility::{AnchorRelocation, Context, ContextTransfer, RelocationStep};
 
 fn packets(to_packets: u64, last_unix_ms: u64) -> Count {
     Count {
@@ -421,4 +421,62 @@ fn what_cannot_be_kept_is_told() {
         .map(|(name, _)| name)
         .collect();
     assert!(counted.contains("contexts_given_up") && counted.contains("filter_counts_given_up"));
+}
+
+/// A filter that goes ahead of its prefix, for which there is no room any more: that is told, and the CMD does not wait for it.
+#[test]
+fn a_handed_filter_that_cannot_be_kept_is_told_and_not_waited_for() {
+    let mut maar = attached();
+    let prefix = home(&maar, 1);
+    let elsewhere = told(&maar);
+    assert_eq!(status_of(&mut maar, CMD, elsewhere), Some(Status::ACCEPTED));
+    let mut rule: FilterRule = toml::from_str("name = \"guard\"\naction = \"drop\"").unwrap();
+    rule.node = Some(identifier(1).to_string());
+    maar.process(Input::PutFilter(rule), NOW);
+    let later = NOW.after(Duration::from_secs(1));
+    let mut prepare = told(&maar);
+    prepare.options.timestamp = Some(timestamp_from_time(later));
+    prepare.options.anchor_relocation = Some(AnchorRelocation {
+        step: RelocationStep::Prepare,
+        anchor: PEER,
+    });
+    let message = MobilityMessage::ProxyBindingUpdate(prepare);
+    let answered = |outputs: &[Output]| {
+        outputs.iter().any(|it| {
+            let message = match it {
+                Output::Send { message, .. } | Output::SendWhenSaved { message, .. } => message,
+                _ => return false,
+            };
+            matches!(message, MobilityMessage::ProxyBindingAcknowledgement(_))
+        })
+    };
+    let outputs = maar.process(Input::Message { from: CMD, message }, later);
+    assert!(!answered(&outputs), "{outputs:?}");
+    assert_eq!(maar.state().charging.outbox.records().count(), 1);
+    for id in 0..1 << 17 {
+        let record = Record {
+            identifier: identifier(9),
+            prefix,
+            context: Context::Usage {
+                filter: None,
+                count: packets(id + 1, 2000),
+            },
+            meter: None,
+        };
+        maar.state.charging.push(record, later);
+    }
+    let outputs = maar.process(Input::Counted(reading(prefix, 1, 2000)), later);
+    let event = outputs.iter().find_map(|it| match it {
+        Output::Event(event) if event.kind == "context_given_up" => Some(event),
+        _ => None,
+    });
+    let event = event.unwrap();
+    assert_eq!(
+        (event.field("filter"), event.field("prefix")),
+        (Some("guard"), Some(prefix.to_string().as_str()))
+    );
+    assert!(answered(&outputs));
+    for counter in ["contexts_given_up", "filters_given_up"] {
+        assert_eq!(maar.counters().get(counter), 1, "{counter}");
+    }
 }
