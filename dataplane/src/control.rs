@@ -365,15 +365,14 @@ impl Control {
             reading.prefixes.extend(count);
         }
         for id in filters {
-            let charge = if request.reset {
+            let counted = if request.reset {
                 compiler.reset_filter(id)
             } else {
-                compiler.filter_charge(id)
+                let charge = compiler.filter_charge(id);
+                charge.map(|charge| (charge, compiler.filter_colours(id)))
             };
-            let colours = compiler.filter_colours(id);
-            reading
-                .filters
-                .extend(charge.map(|it| filter_count(id, it, colours, clock)));
+            let count = counted.map(|(charge, colours)| filter_count(id, charge, colours, clock));
+            reading.filters.extend(count);
         }
         Ok(reading)
     }

@@ -220,6 +220,17 @@ fn yellow_is_remarked_and_red_is_dropped_by_name() {
     // A second later a thousand octets more may pass; the clock of these tests has a million cycles in it.
     gateway.now = 1_000_000;
     assert_eq!(gateway.one(CORE, &packet).transmit.len(), 1);
+    // Each packet is in one reading, its colour with it; the meter's own totals go on.
+    let id = *gateway.compiler.tables().filters.keys().next().unwrap();
+    let (charge, colours) = gateway.compiler.reset_filter(id).unwrap();
+    assert_eq!((charge.traffic.to_packets, colours.packets), (4, [2, 1, 1]));
+    assert_eq!(gateway.compiler.filter_colours(id), Default::default());
+    gateway.now = 2_000_000;
+    assert_eq!(gateway.one(CORE, &packet).transmit.len(), 1);
+    let (charge, colours) = gateway.compiler.reset_filter(id).unwrap();
+    assert_eq!((charge.traffic.to_packets, colours.packets), (1, [1, 0, 0]));
+    let (_, colours) = gateway.compiler.meter_colours().next().unwrap();
+    assert_eq!(colours.packets, [3, 1, 1]);
 }
 
 #[test]

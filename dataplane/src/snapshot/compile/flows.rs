@@ -31,8 +31,10 @@ struct Known {
     counter: u32,
     /// What its counters read when counting began.
     before: Charge,
-    /// The same of its colours, which nobody resets.
+    /// The same of its colours.
     colours_before: Colours,
+    /// What those read when it was put: a meter's own totals go on when what is counted of a filter begins anew.
+    colours_put: Colours,
     put_at: Instant,
     /// Packets so far, and when that was no less.
     packets: u64,
@@ -304,10 +306,12 @@ impl Compiler {
         let known = filters.known.entry(id).or_insert_with(|| {
             let counter = counters.take();
             bank.forget_first(counter);
+            let colours = flows.colours.read(counter);
             Known {
                 counter,
                 before: bank.read(counter),
-                colours_before: flows.colours.read(counter),
+                colours_before: colours,
+                colours_put: colours,
                 put_at: now,
                 packets: 0,
                 moved_at: now,
@@ -415,20 +419,22 @@ impl Compiler {
         let mut sums: BTreeMap<u64, Colours> = meters.collect();
         for (id, filter) in &self.tables.filters {
             if let Some(sum) = filter.action.meter().and_then(|it| sums.get_mut(&it)) {
-                *sum = sum.plus(self.filter_colours(*id));
+                *sum = sum.plus(self.colours_since(*id, |known| known.colours_put));
             }
         }
         sums.into_iter()
     }
 
-    /// What a filter has metered by colour since it was put.
+    /// What a filter has metered by colour since it was put or reset.
     #[must_use]
     pub fn filter_colours(&self, id: u64) -> Colours {
+        self.colours_since(id, |known| known.colours_before)
+    }
+
+    fn colours_since(&self, id: u64, before: impl Fn(&Known) -> Colours) -> Colours {
         let known = self.filters.known.get(&id);
         let colours = &self.snapshot.flows.colours;
-        known.map_or_else(Colours::default, |it| {
-            colours.read(it.counter).since(it.colours_before)
-        })
+        known.map_or_else(Colours::default, |it| colours.read(it.counter).since(before(it)))
     }
 
     /// What is in the buckets of a meter at `now`, by the cycle counter; `None`: they are as they were put.
@@ -459,14 +465,15 @@ impl Compiler {
     }
 
     /// The same, and counting begins anew.
-    pub fn reset_filter(&mut self, id: u64) -> Option<Charge> {
+    pub fn reset_filter(&mut self, id: u64) -> Option<(Charge, Colours)> {
         let known = self.filters.known.get_mut(&id)?;
-        let bank = &self.snapshot.flows.traffic;
-        let now = bank.read(known.counter);
-        let charge = now.since(known.before);
-        known.before = now;
-        bank.forget_first(known.counter);
-        Some(charge)
+        let flows = &self.snapshot.flows;
+        let now = flows.traffic.read(known.counter);
+        let colours_now = flows.colours.read(known.counter);
+        let (charge, colours) = (now.since(known.before), colours_now.since(known.colours_before));
+        (known.before, known.colours_before) = (now, colours_now);
+        flows.traffic.forget_first(known.counter);
+        Some((charge, colours))
     }
 
     /// The filters whose time has passed and was not reported lately. To be called every second or so: a
