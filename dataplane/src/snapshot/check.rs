@@ -1,5 +1,7 @@
 //! Which transactions are refused, and with which words.
 
+mod entries;
+mod error;
 mod flows;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -8,205 +10,15 @@ use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{
-    Encapsulation, NextHop, PrefixEntry, PrefixKey, Sender, Source, SourcePath, Tables, Transaction, Tunnel,
+    Encapsulation, NextHop, PrefixEntry, PrefixKey, Sender, SourcePath, Tables, Transaction, Tunnel,
 };
 
+use self::entries::{known_port, prefix_entry, unicast};
+pub use self::error::ApplyError;
 use super::PortDescription;
 use super::compile::{Filters, tunnels_named};
-use super::family::{is_global_unicast, is_ipv4, is_ipv4_prefix, is_unicast, shown, shown_prefix};
+use super::family::{is_unicast, shown};
 use crate::tunnel::{gre, gtpu};
-
-/// No prefix is held for longer: ten minutes.
-const MAXIMUM_HOLD_MS: u32 = 600_000;
-
-/// Why a transaction was refused; nothing of it was carried out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ApplyError {
-    /// A port that the configuration does not name.
-    #[error("{entry}: there is no port {port:?}")]
-    UnknownPort {
-        /// Which entry.
-        entry: String,
-        /// The port named.
-        port: String,
-    },
-    /// A tunnel that would not be there.
-    #[error("{entry}: there is no tunnel {tunnel}")]
-    UnknownTunnel {
-        /// Which entry.
-        entry: String,
-        /// The tunnel named.
-        tunnel: u32,
-    },
-    /// A prefix with bits set behind its length.
-    #[error("prefix {0}: has host bits set")]
-    HostBits(Ipv6Net),
-    /// Deletion of what is not there.
-    #[error("{0} cannot be deleted: it is not there")]
-    Absent(String),
-    /// A node on the core side, or a router on the access side.
-    #[error("{entry}: port {port:?} is on the wrong side for this")]
-    WrongSide {
-        /// Which entry.
-        entry: String,
-        /// The port named.
-        port: String,
-    },
-    /// A link-layer address that no single node can have.
-    #[error("{entry}: {address:02x?} is no unicast link-layer address")]
-    LinkLayerAddress {
-        /// Which entry.
-        entry: String,
-        /// The address.
-        address: [u8; 6],
-    },
-    /// An address that cannot be used there.
-    #[error("{entry}: {} cannot be used: {why}", shown(*address))]
-    Address {
-        /// Which entry.
-        entry: String,
-        /// The address.
-        address: Ipv6Addr,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// Two tunnels with the same peer.
-    #[error("tunnels {first} and {second} both lead to {}", shown(*remote))]
-    SamePeer {
-        /// The lower id.
-        first: u32,
-        /// The higher id.
-        second: u32,
-        /// The peer.
-        remote: Ipv6Addr,
-    },
-    /// More than the data plane was told to take.
-    #[error("{entry}: there would be {count} {of}, and dataplane.maximum_{of} = {most}")]
-    TooMany {
-        /// The first entry that there is no room for.
-        entry: String,
-        /// What there would be too many of.
-        of: &'static str,
-        /// How many there would be.
-        count: usize,
-        /// How many there may be.
-        most: usize,
-    },
-    /// No memory for so many entries of this shape.
-    #[error("the transaction has {changes} changes, and {full}")]
-    Full {
-        /// How many changes it has.
-        changes: usize,
-        /// What is full.
-        full: crate::fib::Full,
-    },
-    /// The same entry twice in one transaction.
-    #[error("{0} is there twice in one transaction")]
-    Twice(String),
-    /// Two tunnels with the same TEID from the same peer.
-    #[error("tunnels {first} and {second} both have TEID {teid:#010x} from {}", shown(*remote))]
-    SameTeid {
-        /// The lower id.
-        first: u32,
-        /// The higher id.
-        second: u32,
-        /// Of what comes in.
-        teid: NonZeroU32,
-        /// The peer.
-        remote: Ipv6Addr,
-    },
-    /// Two GRE tunnels with the same key, or none, from the same peer.
-    #[error("tunnels {first} and {second} both have GRE {} from {remote}", shown_key(*key))]
-    SameGreKey {
-        /// The lower id.
-        first: u32,
-        /// The higher id.
-        second: u32,
-        /// Of what comes in.
-        key: Option<u32>,
-        /// The peer.
-        remote: Ipv6Addr,
-    },
-    /// Sequence numbers that several workers would have to share.
-    #[error("tunnel {tunnel}: sequence numbers need dataplane.workers to be one, and there are {workers}")]
-    SequenceNumbers {
-        /// Which tunnel.
-        tunnel: u32,
-        /// How many workers there are.
-        workers: usize,
-    },
-    /// A hold that is longer than any move.
-    #[error("prefix {prefix}: maximum_ms = {maximum_ms}: must be 0 to {MAXIMUM_HOLD_MS}")]
-    Hold {
-        /// Which entry.
-        prefix: Ipv6Net,
-        /// How long.
-        maximum_ms: u32,
-    },
-    /// An IPv4 prefix of a node, where none is carried.
-    #[error("prefix {}: dataplane.inner_ipv4 = \"refuse\": no IPv4 is carried in tunnels", shown_prefix(*.0))]
-    Ipv4Node(Ipv6Net),
-    /// An IPv4 prefix of a node on a link.
-    #[error("prefix {}: IPv4 is carried in tunnels, and not on access links", shown_prefix(*.0))]
-    Ipv4OnLink(Ipv6Net),
-    /// A filter that cannot be.
-    #[error("filter {filter}: {value}: {why}")]
-    Filter {
-        /// Its id.
-        filter: u64,
-        /// What is wrong.
-        value: String,
-        /// What is wrong with that.
-        why: &'static str,
-    },
-    /// A meter that cannot be.
-    #[error("meter {meter}: {value}: {why}")]
-    Meter {
-        /// Its id.
-        meter: u64,
-        /// What is wrong.
-        value: String,
-        /// What is wrong with that.
-        why: &'static str,
-    },
-    /// A filter of a prefix that would not be there.
-    #[error("filter {filter}: there is no prefix {prefix}")]
-    UnknownPrefix {
-        /// Its id.
-        filter: u64,
-        /// Its scope.
-        prefix: Ipv6Net,
-    },
-    /// A meter that would not be there.
-    #[error("filter {filter}: there is no meter {meter}")]
-    UnknownMeter {
-        /// The filter's id.
-        filter: u64,
-        /// The meter named.
-        meter: u64,
-    },
-    /// No classifier can be made of the filters of the whole domain.
-    #[error("{0}")]
-    Classifier(#[from] crate::flow::BuildError),
-    /// A wait for something else than a link or a tunnel.
-    #[error("prefix {0}: after.then must be deliver or tunnel")]
-    Then(Ipv6Net),
-    /// Packets that would go back to where they come from.
-    #[error("prefix {prefix}: its packets come out of tunnel {tunnel} and cannot go into it")]
-    Back {
-        /// The prefix.
-        prefix: Ipv6Net,
-        /// Both ways.
-        tunnel: u32,
-    },
-    /// A tunnel id that means none.
-    #[error("0 is no tunnel id")]
-    TunnelZero,
-}
-
-fn shown_key(key: Option<u32>) -> String {
-    key.map_or_else(|| "without a key".to_owned(), |key| format!("key {key:#010x}"))
-}
 
 /// How much a data plane takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,7 +111,7 @@ pub(super) fn check(
         prefix_entry(*prefix, entry, ports, limits.inner_ipv4)?;
     }
     for (id, tunnel) in &transaction.put_tunnels {
-        self::tunnel(*id, tunnel)?;
+        entries::tunnel(*id, tunnel)?;
         if let Encapsulation::GtpU(it) = &tunnel.encapsulation
             && it.sequence_numbers
             && known.workers > 1
@@ -414,110 +226,6 @@ fn deletions(transaction: &Transaction, have: &Tables) -> Result<(), ApplyError>
         if gone || !have.local_addresses.contains(address) {
             return absent(format!("local address {address}"));
         }
-    }
-    Ok(())
-}
-
-fn prefix_entry(
-    prefix: Ipv6Net,
-    entry: &PrefixEntry,
-    ports: &[PortDescription],
-    inner_ipv4: bool,
-) -> Result<(), ApplyError> {
-    let name = || format!("prefix {}", shown_prefix(prefix));
-    if is_ipv4_prefix(prefix) {
-        ipv4_entry(prefix, entry, inner_ipv4)?;
-    }
-    if prefix.trunc() != prefix {
-        return Err(ApplyError::HostBits(prefix));
-    }
-    next_hop(prefix, &entry.next_hop, ports)?;
-    match &entry.source {
-        Some(Source {
-            sender: Sender::Node {
-                port,
-                link_layer_address,
-            },
-            ..
-        }) => {
-            side(port, true, ports, name)?;
-            unicast(*link_layer_address, name)
-        }
-        Some(Source {
-            sender: Sender::Tunnel(tunnel),
-            path: SourcePath::Tunnel(onward),
-        }) if tunnel == onward => Err(ApplyError::Back {
-            prefix,
-            tunnel: *tunnel,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// What an IPv4 prefix may be, beside one that routers lead to.
-fn ipv4_entry(prefix: Ipv6Net, entry: &PrefixEntry, inner_ipv4: bool) -> Result<(), ApplyError> {
-    let next_hop = match &entry.next_hop {
-        NextHop::After { then, .. } => then,
-        next_hop => next_hop,
-    };
-    let of_node = entry.source.is_some()
-        || matches!(
-            entry.next_hop,
-            NextHop::Deliver { .. } | NextHop::Tunnel(_) | NextHop::Hold { .. } | NextHop::After { .. }
-        );
-    let on_link = matches!(next_hop, NextHop::Deliver { .. })
-        || matches!(
-            &entry.source,
-            Some(Source {
-                sender: Sender::Node { .. },
-                ..
-            })
-        );
-    if of_node && !inner_ipv4 {
-        Err(ApplyError::Ipv4Node(prefix))
-    } else if on_link {
-        Err(ApplyError::Ipv4OnLink(prefix))
-    } else {
-        Ok(())
-    }
-}
-
-fn tunnel(id: u32, tunnel: &Tunnel) -> Result<(), ApplyError> {
-    let entry = || format!("tunnel {id}");
-    if id == 0 {
-        return Err(ApplyError::TunnelZero);
-    }
-    for address in [tunnel.local, tunnel.remote] {
-        if !is_global_unicast(address) {
-            return Err(ApplyError::Address {
-                entry: entry(),
-                address,
-                why: "no global unicast address",
-            });
-        }
-    }
-    // RFC 2473 section 4.1.2.
-    if tunnel.local == tunnel.remote {
-        return Err(ApplyError::Address {
-            entry: entry(),
-            address: tunnel.remote,
-            why: "both ends are the same",
-        });
-    }
-    let over_ipv4 = is_ipv4(tunnel.local);
-    if is_ipv4(tunnel.remote) != over_ipv4 {
-        return Err(ApplyError::Address {
-            entry: entry(),
-            address: tunnel.remote,
-            why: "one end has an IPv4 address and the other an IPv6 one",
-        });
-    }
-    if over_ipv4 && !matches!(tunnel.encapsulation, Encapsulation::GtpU(_)) {
-        return Err(ApplyError::Address {
-            entry: entry(),
-            address: tunnel.remote,
-            why: "only GTP-U goes over IPv4",
-        });
     }
     Ok(())
 }
@@ -666,46 +374,6 @@ fn unknown_tunnel(prefix: &Ipv6Net, tunnel: u32) -> ApplyError {
     }
 }
 
-fn next_hop(prefix: Ipv6Net, it: &NextHop, ports: &[PortDescription]) -> Result<(), ApplyError> {
-    let name = || format!("prefix {}", shown_prefix(prefix));
-    match it {
-        NextHop::Deliver {
-            port,
-            link_layer_address,
-        } => {
-            side(port, true, ports, name)?;
-            unicast(*link_layer_address, name)
-        }
-        NextHop::Gateway { port, address } => {
-            side(port, false, ports, name)?;
-            let why = if !is_unicast(*address) {
-                "no unicast address"
-            } else if is_ipv4(*address) != is_ipv4(prefix.addr()) {
-                "the prefix is of the other IP version"
-            } else {
-                return Ok(());
-            };
-            Err(ApplyError::Address {
-                entry: name(),
-                address: *address,
-                why,
-            })
-        }
-        NextHop::OnLink { port } => known_port(port, ports, name),
-        NextHop::Hold { maximum_ms } | NextHop::After { maximum_ms, .. } if *maximum_ms > MAXIMUM_HOLD_MS => {
-            Err(ApplyError::Hold {
-                prefix,
-                maximum_ms: *maximum_ms,
-            })
-        }
-        NextHop::After { then, .. } => match **then {
-            NextHop::Deliver { .. } | NextHop::Tunnel(_) => next_hop(prefix, then, ports),
-            _ => Err(ApplyError::Then(prefix)),
-        },
-        NextHop::Tunnel(_) | NextHop::Discard(_) | NextHop::Hold { .. } => Ok(()),
-    }
-}
-
 /// The tunnels that an entry names.
 pub(super) fn tunnels_of(entry: &PrefixEntry) -> impl Iterator<Item = u32> + use<> {
     let (next_hop, first) = match &entry.next_hop {
@@ -725,40 +393,4 @@ pub(super) fn tunnels_of(entry: &PrefixEntry) -> impl Iterator<Item = u32> + use
         _ => None,
     };
     next_hop.into_iter().chain(first).chain(source).chain(sender)
-}
-
-fn known_port(port: &str, ports: &[PortDescription], entry: impl Fn() -> String) -> Result<(), ApplyError> {
-    if ports.iter().any(|it| it.name == port) {
-        return Ok(());
-    }
-    Err(ApplyError::UnknownPort {
-        entry: entry(),
-        port: port.to_owned(),
-    })
-}
-
-fn side(
-    port: &str,
-    access: bool,
-    ports: &[PortDescription],
-    entry: impl Fn() -> String,
-) -> Result<(), ApplyError> {
-    known_port(port, ports, &entry)?;
-    if ports.iter().any(|it| it.name == port && it.access == access) {
-        return Ok(());
-    }
-    Err(ApplyError::WrongSide {
-        entry: entry(),
-        port: port.to_owned(),
-    })
-}
-
-fn unicast(address: [u8; 6], entry: impl Fn() -> String) -> Result<(), ApplyError> {
-    if address[0] & 1 == 0 && address != [0; 6] {
-        return Ok(());
-    }
-    Err(ApplyError::LinkLayerAddress {
-        entry: entry(),
-        address,
-    })
 }
