@@ -99,6 +99,24 @@ route_settle_ms = 15
 """
 
 
+# Of much, and of little.
+METERS = """
+[[meter]]
+name = "gold"
+cir_bits_per_second = 100000000
+cbs_bytes = 1000000
+pir_bits_per_second = 200000000
+pbs_bytes = 1000000
+
+[[meter]]
+name = "thin"
+cir_bits_per_second = 80000
+cbs_bytes = 200000
+pir_bits_per_second = 200000000
+pbs_bytes = 1000000
+"""
+
+
 def router_sessions(maars=MAARS):
     """Of the core router's BIRD, one with each MAAR."""
     return "".join(f"protocol bgp maar{index} from maar {{ neighbor 2001:db8:ca{index}::2 as {65000 + index}; }}\n" for index in maars)
@@ -458,3 +476,12 @@ gateway = "{net}::1"
 
 def first(answer):
     return answer[0] if isinstance(answer, list) else answer
+
+
+class MeterAtOne(Domain):
+    """MAAR1 alone has meters."""
+
+    def write_configurations(self):
+        super().write_configurations()
+        path = self.directory / "maar1.toml"
+        path.write_text(path.read_text() + METERS)

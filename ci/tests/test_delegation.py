@@ -439,10 +439,10 @@ class ADomainWithDelegatedPools(unittest.TestCase):
         domain.wait(lambda: prefix not in at_the_server() and named(2) == [], 15, "the delegation did not come home")
         domain.on("mn", "ping", "-6", "-c3", "-i0.2", "-W1", "-I", home, CN)
 
-    def test_kea_delegates_to_the_new_anchor_what_it_asks_for_by_name(self):
-        # Pools are configured. Kea has the prefixes of each on every link: who takes one over asks for that very one, by a hint, and
-        # gives it back when it yields it.
-        domain = Domain(prefix=f"kpd{os.getpid()}", binaries=BINARIES, routing=True, kea="prefixes")
+    def relocated_with_kea(self, name, **options):
+        """A domain in which Kea has the prefixes of each pool on every link, and the node's first one is at MAAR2, as the node is, and delegated to
+        it. The domain, the node's address in the prefix, the prefix, and what is delegated by name to MAAR2."""
+        domain = Domain(prefix=f"{name}{os.getpid()}", binaries=BINARIES, routing=True, kea="prefixes", **options)
         self.addCleanup(domain.remove)
         domain.build()
         domain.start()
@@ -452,13 +452,19 @@ class ADomainWithDelegatedPools(unittest.TestCase):
         domain.preferred_address(2)
         prefix = str(ipaddress.ip_network(f"{home}/64", strict=False))
         held = lambda: [it["prefix"] for it in domain.kedge("maar2", "show", "delegations") if it["moved"] and it["state"] == "bound"]
-        said = lambda what: [line for line in domain.daemons["core-kea"].log.read_text().splitlines() if what in line]
-        reached = lambda: domain.on("mn", "ping", "-6", "-c3", "-i0.2", "-W1", "-I", home, CN)
         self.assertEqual(domain.kea_leases(), {})
         confirmed = lambda: domain.kedge("cmd", "show", "bindings")[0]["previous"][0]["state"] == "confirmed"
         domain.wait(confirmed, 5, "maar1 does not know where the node is")
         domain.kedge("cmd", "relocate", prefix, "--to", topology.maar_address(2))
         domain.wait(lambda: held() == [prefix], 15, "the delegation did not follow")
+        return domain, home, prefix, held
+
+    def test_kea_delegates_to_the_new_anchor_what_it_asks_for_by_name(self):
+        # Pools are configured. Kea has the prefixes of each on every link: who takes one over asks for that very one, by a hint, and
+        # gives it back when it yields it.
+        domain, home, prefix, held = self.relocated_with_kea("kpd")
+        said = lambda what: [line for line in domain.daemons["core-kea"].log.read_text().splitlines() if what in line]
+        reached = lambda: domain.on("mn", "ping", "-6", "-c3", "-i0.2", "-W1", "-I", home, CN)
         # Four messages: what is asked for by name is leased when it is what was offered.
         self.assertEqual(list(domain.kea_leases()), [prefix])
         self.assertEqual([len(said(what)) for what in ("DHCP6_PD_LEASE_ADVERT", "DHCP6_PD_LEASE_ALLOC", "DHCP6_RELEASE_PD")], [1, 1, 0])
@@ -479,20 +485,7 @@ class ADomainWithDelegatedPools(unittest.TestCase):
         reached()
 
     def test_a_prefix_goes_home_when_its_delegation_times_out(self):
-        domain = Domain(prefix=f"kover{os.getpid()}", binaries=BINARIES, routing=True, kea="prefixes", kea_valid=8)
-        self.addCleanup(domain.remove)
-        domain.build()
-        domain.start()
-        domain.plug(1)
-        home = domain.preferred_address(1)
-        domain.plug(2, announced=True)
-        domain.preferred_address(2)
-        prefix = str(ipaddress.ip_network(f"{home}/64", strict=False))
-        held = lambda: [it["prefix"] for it in domain.kedge("maar2", "show", "delegations") if it["moved"] and it["state"] == "bound"]
-        confirmed = lambda: domain.kedge("cmd", "show", "bindings")[0]["previous"][0]["state"] == "confirmed"
-        domain.wait(confirmed, 5, "maar1 does not know where the node is")
-        domain.kedge("cmd", "relocate", prefix, "--to", topology.maar_address(2))
-        domain.wait(lambda: held() == [prefix], 15, "the delegation did not follow")
+        domain, home, prefix, held = self.relocated_with_kea("kover", kea_valid=8)
         prefixes = lambda index: {it["prefix"] for node in domain.kedge(f"maar{index}", "show", "nodes") for it in node["prefixes"]}
         # It is in use, and renewed for longer than a lease is valid.
         ping = domain.popen("mn", "ping", "-6", "-i", "0.2", "-I", home, CN, stdout=subprocess.DEVNULL)

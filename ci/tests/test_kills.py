@@ -28,7 +28,7 @@ sys.path.insert(0, str(HERE.parent / "lib"))
 import crowd  # noqa: E402
 from flows import Flows, total  # noqa: E402
 from namespaces import need_root as setUpModule  # noqa: E402
-from topology import CMD, MAARS, Domain, maar_address, pool  # noqa: E402
+from topology import CMD, MAARS, MeterAtOne, maar_address, pool  # noqa: E402
 
 CONTROL_PLANES = ["cmd-controlplane", "maar1-controlplane", "maar2-controlplane"]
 OTHERS = ["maar1-dataplane", "maar2-dataplane", "maar1-gobgpd", "maar2-gobgpd", "core-kea"]
@@ -37,14 +37,6 @@ STEPS = {"started": ("cmd", "relocation_started"), "prepared": ("maar2", "filter
          "yielded": ("maar1", "anchor_yielded")}
 # Which of a trial's flows pass a data plane.
 PASSES = {"maar1-dataplane": lambda test, to: to != address(test.direct), "maar2-dataplane": lambda test, to: True}
-METER = """
-[[meter]]
-name = "gold"
-cir_bits_per_second = 100000000
-cbs_bytes = 1000000
-pir_bits_per_second = 200000000
-pbs_bytes = 1000000
-"""
 # A relocation that gets no answer is given up after 31 s.
 SECONDS = 45
 # Datagrams a second each way, over the three flows of a trial.
@@ -286,17 +278,8 @@ class Kills:
         self.no_tunnel_leaks()
 
 
-class Metering(Domain):
-    """MAAR1 alone has a meter."""
-
-    def write_configurations(self):
-        super().write_configurations()
-        path = self.directory / "maar1.toml"
-        path.write_text(path.read_text() + METER)
-
-
 class WithKea(Kills, unittest.TestCase):
-    NAME, DOMAIN, VICTIMS, STAY = "kedgekill", {"kind": Metering, "tunnel": "gtpu"}, CONTROL_PLANES + OTHERS, DRAINED
+    NAME, DOMAIN, VICTIMS, STAY = "kedgekill", {"kind": MeterAtOne, "tunnel": "gtpu"}, CONTROL_PLANES + OTHERS, DRAINED
 
     def leases(self):
         found = self.domain.kea_leases()
@@ -337,7 +320,7 @@ class WithKea(Kills, unittest.TestCase):
         domain.wait(lambda: not self.crowd.known(1), 30, "maar1 remembers nodes that it has nothing to do with")
 
 
-class CmdDelegates(Metering):
+class CmdDelegates(MeterAtOne):
     """Pools are configured, and the CMD delegates what moves, and nothing else."""
 
     def write_configurations(self):

@@ -24,7 +24,7 @@ sys.path.insert(0, str(HERE.parent / "lib"))
 import crowd  # noqa: E402
 from flows import Flows, total  # noqa: E402
 from namespaces import PYTHON, last_report, need_root as setUpModule  # noqa: E402
-from topology import CN, NODE, Domain, maar_address  # noqa: E402
+from topology import CN, NODE, Domain, MeterAtOne, maar_address  # noqa: E402
 
 NODES = int(os.environ.get("KEDGE_NODES", "1000"))
 # Datagrams per second, each way, over all flows.
@@ -165,34 +165,10 @@ class Demo(unittest.TestCase):
         self.assertTrue(report["tcp"]["ok"])
 
 
-METER = """
-[[meter]]
-name = "gold"
-cir_bits_per_second = 100000000
-cbs_bytes = 1000000
-pir_bits_per_second = 200000000
-pbs_bytes = 1000000
-
-[[meter]]
-name = "thin"
-cir_bits_per_second = 80000
-cbs_bytes = 200000
-pir_bits_per_second = 200000000
-pbs_bytes = 1000000
-"""
 # Of the meter "thin", octets.
 RATE_OF_THIN, BURST_OF_THIN = 10_000, 200_000
 # Datagrams of `fan-send` as IPv6 packets.
 OCTETS = 40 + 8 + 100
-
-
-class MeterAtOne(Domain):
-    """MAAR1 alone has a meter."""
-
-    def write_configurations(self):
-        super().write_configurations()
-        path = self.directory / "maar1.toml"
-        path.write_text(path.read_text() + METER)
 
 
 class Context(unittest.TestCase):
