@@ -82,12 +82,14 @@ class Kills:
                        for number, prefix in enumerate(cls.prefixes[: -cls.STAY]))
         domain.on("maar1", "bash", "-c", loop)
 
-    def filters_of(self, prefix):
-        """By gateway, which of its filters it has; while it is being started, it says nothing."""
+    def names_of_filters(self, prefix):
         number = self.prefixes.index(prefix)
-        names = {f"guard-{number}", f"rated-{number}"}
-        shown = {maar_address(index): self.domain.kedge(f"maar{index}", "filter", "show", check=False) for index in (1, 2)}
-        return {anchor: names & {it["name"] for it in rules or []} for anchor, rules in shown.items()}, names
+        return {f"guard-{number}", f"rated-{number}"}
+
+    def filters_of(self, prefix, anchor):
+        """Which of its filters this one has."""
+        index = next(index for index in MAARS if maar_address(index) == anchor)
+        return self.names_of_filters(prefix) & {it["name"] for it in self.domain.kedge(f"maar{index}", "filter", "show")}
 
     def says(self, index, prefix):
         """Which anchor of a prefix a MAAR knows; None: none. While it is being started, it says nothing."""
@@ -236,8 +238,7 @@ class Kills:
         grown = {reason: count for reason, count in grown.items() if count}
         self.report(prefix, victim, step, became, f"at {anchor} after {settled:4.1f} s; {''.join(answer)}", grown)
         self.assertFalse(asked.returncode == 0 and anchor != maar_address(2), f"{victim}, {step}: said to be done, and is not")
-        filters, names = self.filters_of(prefix)
-        self.assertEqual(filters[anchor], names, f"{victim}, {step}: filters are not where the prefix is: {filters}")
+        self.same(f"{victim}, {step}: filters where the prefix is", lambda: self.filters_of(prefix, anchor), lambda: self.names_of_filters(prefix))
         self.nothing_leaks()
 
         lost = 0

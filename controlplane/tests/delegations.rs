@@ -28,12 +28,20 @@ fn relocated() -> (Domain, Ipv6Net) {
 }
 
 fn over(domain: &mut Domain, prefixes: &[Ipv6Net]) {
+    over_at(domain, 1, prefixes);
+}
+
+fn over_at(domain: &mut Domain, index: usize, prefixes: &[Ipv6Net]) {
     let prefixes = prefixes.iter().copied().collect();
-    domain.maar_input(1, maar::Input::DelegationsOver(prefixes));
+    domain.maar_input(index, maar::Input::DelegationsOver(prefixes));
 }
 
 fn assert_home(domain: &Domain, prefix: Ipv6Net) {
-    domain.assert_settled(1, 1);
+    assert_home_of(domain, prefix, 1);
+}
+
+fn assert_home_of(domain: &Domain, prefix: Ipv6Net, serving: usize) {
+    domain.assert_settled(1, serving);
     assert_eq!(domain.ended[&node(1).0], [prefix]);
     for index in 0..3 {
         assert!(!domain.anchored(1, index).contains(&prefix), "at {index}");
@@ -98,4 +106,37 @@ fn one_that_is_delegated_again_in_time_stays() {
     domain.run(20 * SECOND);
     domain.assert_settled(1, 1);
     assert!(domain.anchored(1, 1).contains(&prefix));
+}
+
+/// Who anchors it for a node that is elsewhere gives it up all the same, and who serves the node hears of it.
+#[test]
+fn it_goes_home_though_its_node_has_moved_on() {
+    let (mut domain, prefix) = relocated();
+    domain.attach(1, 2);
+    domain.run(SECOND);
+    domain.assert_settled(1, 2);
+    assert!(domain.anchored(1, 1).contains(&prefix));
+    domain.lost = Box::new(|| true);
+    over(&mut domain, &[prefix]);
+    domain.run(5 * SECOND);
+    domain.lost = Box::new(|| false);
+    domain.run(5 * SECOND);
+    domain.attach(1, 2);
+    domain.run(5 * SECOND);
+    assert_home_of(&domain, prefix, 2);
+}
+
+/// One that is of a pool of our own, and back, is nobody else's, whatever a server has of it.
+#[test]
+fn what_is_at_home_stays() {
+    let (mut domain, prefix) = relocated();
+    domain.attach(1, 0);
+    domain.run(SECOND);
+    domain.relocate(prefix, 0).unwrap();
+    domain.run(SECOND);
+    over_at(&mut domain, 0, &[prefix]);
+    domain.run(5 * SECOND);
+    domain.assert_settled(1, 0);
+    assert!(domain.anchored(1, 0).contains(&prefix));
+    assert_eq!(domain.maars[0].counters().get("delegations_over"), 0);
 }

@@ -121,6 +121,8 @@ pub(crate) struct EventHub {
     held_dropped: AtomicU64,
     filter_expired: AtomicU64,
     path_ended: AtomicU64,
+    /// Of those, whose end nobody told: the time had passed.
+    path_ended_by_itself: AtomicU64,
     lost: AtomicU64,
     path_mtu_changed: AtomicU64,
 }
@@ -136,6 +138,7 @@ impl EventHub {
             held_dropped: AtomicU64::new(0),
             filter_expired: AtomicU64::new(0),
             path_ended: AtomicU64::new(0),
+            path_ended_by_itself: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             path_mtu_changed: AtomicU64::new(0),
         }
@@ -194,6 +197,8 @@ impl EventHub {
 
     pub(crate) fn path_ended(&self, event: proto::PathEnded) {
         self.path_ended.fetch_add(1, Ordering::Relaxed);
+        self.path_ended_by_itself
+            .fetch_add(u64::from(event.by_itself), Ordering::Relaxed);
         self.send(proto::event::Kind::PathEnded(event));
     }
 
@@ -241,7 +246,7 @@ impl EventHub {
     }
 
     /// Events so far by kind; `overflow` is of events lost.
-    pub(crate) fn counts(&self) -> [(&'static str, u64); 9] {
+    pub(crate) fn counts(&self) -> [(&'static str, u64); 10] {
         [
             ("link_changed", self.link_changed.load(Ordering::Relaxed)),
             (
@@ -255,6 +260,10 @@ impl EventHub {
             ("hold_expired", self.hold_expired.load(Ordering::Relaxed)),
             ("held_dropped", self.held_dropped.load(Ordering::Relaxed)),
             ("path_ended", self.path_ended.load(Ordering::Relaxed)),
+            (
+                "path_ended_by_itself",
+                self.path_ended_by_itself.load(Ordering::Relaxed),
+            ),
             ("overflow", self.lost.load(Ordering::Relaxed)),
             ("path_mtu_changed", self.path_mtu_changed.load(Ordering::Relaxed)),
             ("filter_expired", self.filter_expired.load(Ordering::Relaxed)),

@@ -85,8 +85,13 @@ impl Cmd {
         let before = before.ok_or(Status::NOT_LMA_FOR_THIS_MOBILE_NODE)?;
         let window = self.settings.timers.timestamp_validity_window;
         let timestamp = check_timestamp(options.timestamp, before.last_timestamp, now, window)?;
-        // Only who serves the node knows what it uses; and what new flows use is not given up.
-        if before.serving != from || before.prefixes.contains(&prefix) {
+        // Only who serves the node knows what it uses, and who anchors a prefix for another whether it may; what new flows use
+        // is not given up.
+        let anchors = before
+            .previous
+            .iter()
+            .any(|it| it.prefix == prefix && it.address == from);
+        if (before.serving != from && !anchors) || before.prefixes.contains(&prefix) {
             return Err(Status::NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX);
         }
         if self.state.relocations.contains_key(&prefix) {
@@ -94,7 +99,9 @@ impl Cmd {
         }
         let binding = self.state.bindings.get_mut(&identifier);
         let binding = binding.ok_or(Status::NOT_LMA_FOR_THIS_MOBILE_NODE)?;
-        binding.last_timestamp = timestamp;
+        if before.serving == from {
+            binding.last_timestamp = timestamp;
+        }
         let adopted = binding.adopted.iter().position(|it| it.prefix == prefix);
         let previous = binding.previous.iter().position(|it| it.prefix == prefix);
         let (anchor, home) = match (adopted, previous) {

@@ -196,6 +196,8 @@ pub fn start(config: &Config, observer: &Observer) -> anyhow::Result<Option<Clie
         let wanted = Wanted { hint, exact: false };
         client.process(Input::Want { iaid, wanted });
     }
+    // Whoever asks is told what was stored from the beginning.
+    client.process(Input::Tick);
     let (kept, keep) = watch::channel(None);
     tokio::spawn(client.run(queue, keep));
     Ok(Some(ClientHandle {

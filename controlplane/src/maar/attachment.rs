@@ -134,6 +134,7 @@ impl Maar {
             giving_up: Vec::new(),
             ended: Vec::new(),
             ends: BTreeMap::new(),
+            going_home: BTreeMap::new(),
             detour_limits: BTreeMap::new(),
             asking: Vec::new(),
             network_asked: None,

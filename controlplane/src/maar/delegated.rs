@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use ipnet::Ipv6Net;
 
 use super::fsm::{Maar, Output};
-use super::state::{DelegatedPool, Phase};
+use super::state::{DelegatedPool, Node, Phase};
+use super::unused::TRY_AGAIN;
 use crate::event::Event;
+use crate::identity::MobileNodeIdentifier;
 use crate::time::Time;
 use crate::wire::mobility::is_mobile_network;
 
@@ -54,39 +56,79 @@ impl Maar {
 
     /// Of what was relocated here these are not delegated to us any more, for their lifetimes have ended, and no others. The
     /// server may give such a prefix to another router: it goes home, as one does that nobody uses (RFC 8818 FM:3-3). That of a network
-    /// behind a node stays until the session ends, for its router has it by DHCPv6 of its own.
+    /// behind a node stays until the session ends, for its router has it by DHCPv6 of its own; what is of a configured pool of ours is
+    /// at home.
     pub(super) fn delegations_over(
         &mut self,
         over: &BTreeSet<Ipv6Net>,
         now: Time,
         outputs: &mut Vec<Output>,
     ) {
+        let own = &self.settings.prefix_pools;
+        let at_home = |prefix: &Ipv6Net| own.iter().any(|pool| pool.contains(prefix));
         let mut changed = Vec::new();
         for (identifier, node) in &mut self.state.nodes {
-            let adopted = node.adopted.iter_mut();
-            for it in adopted.filter(|it| !is_mobile_network(it.prefix)) {
-                let is_over = over.contains(&it.prefix);
-                if std::mem::replace(&mut it.delegation_over, is_over) == is_over {
+            let adopted = node.adopted.iter().map(|it| it.prefix);
+            for prefix in adopted.filter(|it| !is_mobile_network(*it) && !at_home(it)) {
+                let is_over = over.contains(&prefix);
+                if node.going_home.contains_key(&prefix) == is_over {
                     continue;
                 }
                 changed.push(identifier.clone());
                 if !is_over {
                     // A server has delegated it again before it was given up.
-                    node.ends.remove(&it.prefix);
+                    node.going_home.remove(&prefix);
                     continue;
                 }
-                node.ends.insert(it.prefix, now);
+                node.going_home.insert(prefix, now);
                 self.counters.add("delegations_over");
-                let text = format!(
-                    "{} of {identifier} goes home: its delegation has timed out",
-                    it.prefix
-                );
+                let text = format!("{prefix} of {identifier} goes home: its delegation has timed out");
                 let event = Event::new("delegation_over", text).with("identifier", identifier);
-                outputs.push(Output::Event(event.with("prefix", it.prefix)));
+                outputs.push(Output::Event(event.with("prefix", prefix)));
             }
         }
         for identifier in changed {
             self.reschedule(&identifier);
+        }
+    }
+
+    /// Gives up what goes home, wherever its node is, until that is done.
+    pub(super) fn go_home(
+        &mut self,
+        identifier: &MobileNodeIdentifier,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(node) = self.state.nodes.get_mut(identifier) else {
+            return;
+        };
+        if !node.may_send_home() {
+            return;
+        }
+        let due = |(_, at): &(&Ipv6Net, &mut Time)| **at <= now;
+        let mut due: Vec<Ipv6Net> = node
+            .going_home
+            .iter_mut()
+            .filter(due)
+            .map(|(prefix, at)| {
+                // Until it is answered; or, while its anchor moves, until it is settled where that is.
+                *at = now.after(TRY_AGAIN);
+                *prefix
+            })
+            .collect();
+        node.going_home
+            .retain(|prefix, _| node.adopted.iter().any(|it| it.prefix == *prefix));
+        let settled = |prefix: &Ipv6Net| {
+            node.adopted
+                .iter()
+                .any(|it| it.prefix == *prefix && it.asked.is_none())
+        };
+        due.retain(settled);
+        if node.exchange.is_some() {
+            return;
+        }
+        for prefix in due {
+            self.give_up(identifier, prefix, now, outputs);
         }
     }
 
@@ -145,6 +187,13 @@ impl Maar {
             Some(pool) => (left(pool.preferred_until), left(pool.valid_until)),
             None => (0, 0),
         }
+    }
+}
+
+impl Node {
+    /// Whether the CMD can be told that a prefix of it goes home: by who serves it, or anchors it for another.
+    pub(super) fn may_send_home(&self) -> bool {
+        matches!(self.phase, Phase::Attached | Phase::Anchored { .. })
     }
 }
 

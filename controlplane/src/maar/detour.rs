@@ -93,8 +93,6 @@ impl Node {
         self.ended.clear();
         self.ends.clear();
         self.detour_limits.clear();
-        let over = self.adopted.iter().filter(|it| it.delegation_over);
-        self.ends.extend(over.map(|it| (it.prefix, now)));
         for mobility in told {
             let prefix = mobility.prefix;
             let there = previous.iter().any(|it| it.prefix == prefix);
@@ -116,8 +114,7 @@ impl Node {
                 {
                     // A year is as good as for ever.
                     let seconds = seconds.min(31_536_000);
-                    let end = self.ends.entry(prefix);
-                    end.or_insert(now.after(Duration::from_secs(seconds)));
+                    self.ends.insert(prefix, now.after(Duration::from_secs(seconds)));
                 }
                 PrefixMobilityKind::DetourLimit { .. }
                 | PrefixMobilityKind::Ended

@@ -128,7 +128,6 @@ impl Maar {
                     arriving_until: None,
                     filtered_until: None,
                     uplink_at: None,
-                    delegation_over: false,
                 });
                 self.taking.insert(prefix, identifier.clone());
                 // It is nobody else's now, least of all one that we gave away.
@@ -553,7 +552,6 @@ impl Adopted {
             arriving_until: None,
             filtered_until: None,
             uplink_at: None,
-            delegation_over: false,
         }
     }
 }

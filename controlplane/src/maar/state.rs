@@ -127,6 +127,9 @@ pub struct Node {
     /// When older prefixes of it end, by policy of the CMD.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ends: BTreeMap<Ipv6Net, Time>,
+    /// Prefixes that were relocated here and go home, for they are not delegated to us any more: when the CMD is told, again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub going_home: BTreeMap<Ipv6Net, Time>,
     /// Of those in `previous`, how many octets each may carry before the CMD is asked to have it anchored here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub detour_limits: BTreeMap<Ipv6Net, u64>,
@@ -274,9 +277,6 @@ pub struct Adopted {
     pub filtered_until: Option<Time>,
     /// The node's own packets wait until those before them have left the old anchor.
     pub uplink_at: Option<Time>,
-    /// It was delegated to this MAAR until its lifetime ended: it goes home.
-    #[serde(default)]
-    pub delegation_over: bool,
 }
 
 impl Adopted {

@@ -30,6 +30,7 @@ impl Maar {
             self.forget_old_ways(&identifier, now, outputs);
             self.expire_network(&identifier, now, outputs);
             self.end_due(&identifier, now, outputs);
+            self.go_home(&identifier, now, outputs);
             self.reschedule(&identifier);
         }
         self.tick_yielded(now, outputs);
@@ -180,6 +181,8 @@ impl Node {
         let network = network.filter(|_| unheard || self.phase == Phase::Attached);
         let ends = self.ends.values().min().copied();
         let ends = ends.filter(|_| self.phase == Phase::Attached);
+        let home = self.going_home.values().min().copied();
+        let home = home.filter(|_| self.may_send_home());
         let dpn = self.dpn.as_ref().and_then(|dpn| dpn.expires_at);
         let moves = [
             self.leaving_until,
@@ -188,6 +191,7 @@ impl Node {
             self.relay_at,
             network,
             ends,
+            home,
             dpn,
         ];
         let adopted = self

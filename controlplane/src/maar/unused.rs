@@ -22,7 +22,7 @@ use crate::wire::mobility::{
 };
 
 /// What is to end, and was not answered, is tried again after this.
-const TRY_AGAIN: Duration = Duration::from_secs(2);
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 impl Maar {
     /// A prefix of a node here has carried nothing for `maar.idle_prefix_s`.
@@ -135,6 +135,10 @@ impl Maar {
             return false;
         };
         let (prefix, _) = node.giving_up.remove(at);
+        if matches!(node.phase, Phase::Anchored { .. }) {
+            // The CMD has it released, here as at others.
+            return true;
+        }
         if !acknowledgement.status.is_accepted() {
             // It is tried again as long as nobody uses it.
             return true;

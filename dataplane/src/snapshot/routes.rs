@@ -128,14 +128,14 @@ impl Entry {
         Hop(self.next_hop.0 & !FROM_BEHIND)
     }
 
-    /// Whether packets from it come out of a tunnel, from a gateway below this one: [`SourceEntry::comes_by`] knows which.
+    /// Whether packets from it come out of a tunnel, from a gateway below this one: the other half knows which.
     #[inline]
     #[must_use]
     pub fn is_behind(self) -> bool {
         self.next_hop.0 & FROM_BEHIND != 0
     }
 
-    /// As [`SourceEntry::onward`], which is in the other half.
+    /// As the other half has it, which need not be asked for then.
     #[inline]
     #[must_use]
     pub fn onward(self) -> Option<Hop> {

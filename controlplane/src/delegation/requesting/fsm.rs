@@ -112,7 +112,7 @@ pub struct Requesting {
     pub(super) nothing_offered: BTreeSet<u32>,
     pub(super) solicit_maximum: Duration,
     /// Of [`Input::Keep`].
-    kept: BTreeSet<Ipv6Net>,
+    kept: Option<BTreeSet<Ipv6Net>>,
     /// Something was solicited since the start.
     started: bool,
 }
@@ -175,7 +175,7 @@ impl Requesting {
             offers: BTreeMap::new(),
             nothing_offered: BTreeSet::new(),
             solicit_maximum: SOLICIT_MAXIMUM,
-            kept: BTreeSet::new(),
+            kept: None,
             started: false,
         }
     }
@@ -249,15 +249,15 @@ impl Requesting {
         random: &mut Random,
         outputs: &mut Vec<Output>,
     ) {
-        self.kept = prefixes;
         let by_name = self.state.associations.values().filter(|it| it.wanted.exact);
         let named: BTreeSet<Ipv6Net> = by_name.filter_map(|it| it.wanted.hint).collect();
-        for prefix in named.difference(&self.kept).copied().collect::<Vec<_>>() {
+        for prefix in named.difference(&prefixes).copied().collect::<Vec<_>>() {
             self.give_back(prefix, now, random, outputs);
         }
-        for prefix in self.kept.difference(&named).copied().collect::<Vec<_>>() {
+        for prefix in prefixes.difference(&named).copied().collect::<Vec<_>>() {
             self.want_exactly(prefix, now, random, outputs);
         }
+        self.kept = Some(prefixes);
     }
 
     fn want_exactly(&mut self, prefix: Ipv6Net, now: Time, random: &mut Random, outputs: &mut Vec<Output>) {
@@ -377,7 +377,9 @@ impl Requesting {
             return;
         }
         let wanted = association.wanted;
-        association.over |= wanted.exact && lost.iter().any(|held| wanted.hint == Some(held.prefix));
+        association.over |= wanted.exact
+            && association.phase != Phase::Releasing
+            && lost.iter().any(|held| wanted.hint == Some(held.prefix));
         for held in &lost {
             self.counters.add("delegations_lost");
             let text = format!(
@@ -409,7 +411,12 @@ impl Requesting {
         if association.phase == Phase::Releasing || association.wanted.exact {
             let released = association.phase == Phase::Releasing;
             let wanted = association.wanted;
-            if wanted.hint.is_some_and(|prefix| self.kept.contains(&prefix)) {
+            // What is to be kept is said when everything has started. Until then what has timed out may be.
+            let keeps = |prefix: &Ipv6Net| match &self.kept {
+                Some(kept) => kept.contains(prefix),
+                None => association.over,
+            };
+            if wanted.hint.as_ref().is_some_and(keeps) {
                 self.solicit(iaid, now.after(KEEP_PAUSE), random);
             } else {
                 self.state.associations.remove(&iaid);

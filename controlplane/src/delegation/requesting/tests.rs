@@ -479,6 +479,15 @@ fn what_has_timed_out_is_known_until_it_is_delegated_again() {
         (world.has(0), over(&world)),
         (vec![prefix], vec![(Some(prefix), false)])
     );
+    // And by who was away when it timed out, whatever a server says before it is said what is kept.
+    world.server_up = false;
+    let away = Duration::from_secs(100_000);
+    world.now = world.now.after(away);
+    world.restart(0);
+    world.give(0, Input::Tick);
+    assert_eq!((world.has(0), over(&world)), (vec![], vec![(Some(prefix), true)]));
+    world.run(60);
+    assert_eq!(over(&world), [(Some(prefix), true)]);
     world.give(0, Input::Keep(Default::default()));
     world.run(5);
     assert_eq!(over(&world), []);
