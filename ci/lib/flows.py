@@ -21,8 +21,8 @@ class Flows:
                         "up": domain.traffic("mn", "fan-send", "up", str(file), CN, str(port + 1), str(rate))}
 
     def end(self):
-        """What became of them, by way and address: how many were sent, lost, reordered and duplicated; in how many places of the row some are
-        missing; the longest silence in ms."""
+        """What became of them, by way and address: how many were sent, lost, reordered and duplicated; how many are missing in each place of
+        the row where some are; the longest silence in ms."""
         sent = {way: last_report(sender) for way, sender in self.senders.items()}
         # What still waits somewhere comes.
         time.sleep(0.5)
@@ -30,11 +30,11 @@ class Flows:
         for way, receiver in self.receivers.items():
             received = last_report(receiver)
             for flow, (address, count) in enumerate(zip(self.addresses, sent[way])):
-                none = {"received": 0, "reordered": 0, "duplicated": 0, "gaps": 0, "highest": -1, "silence_ms": 0}
+                none = {"received": 0, "reordered": 0, "duplicated": 0, "gaps": [], "highest": -1, "silence_ms": 0}
                 it = received.get(str(flow), none)
-                end = it.pop("highest") + 1 < count
+                after = count - it.pop("highest") - 1
                 lost = count - it.pop("received")
-                found[way, address] = it | {"sent": count, "lost": lost, "gaps": it["gaps"] + end}
+                found[way, address] = it | {"sent": count, "lost": lost, "gaps": it["gaps"] + [after] * (after > 0)}
         return found
 
 

@@ -19,6 +19,7 @@ import socket
 import struct
 import sys
 import time
+from itertools import pairwise
 
 HEADER = struct.Struct("!QQ")
 FLOW = struct.Struct("!IQ")
@@ -104,8 +105,9 @@ def fan_receive(address, port):
         highest[flow] = max(number, highest.get(flow, -1))
         silence[flow] = max(silence.get(flow, 0), now - last.get(flow, now))
         last[flow] = now
-    # In how many places of the row some are missing, before the last one that came.
-    gaps = {flow: sum(number > 0 and number - 1 not in numbers for number in numbers) for flow, numbers in seen.items()}
+    # How many are missing in each place of the row where some are, before the last one that came.
+    gaps = {flow: [number - 1 - before for before, number in pairwise([-1, *sorted(numbers)]) if number - 1 > before]
+            for flow, numbers in seen.items()}
     print(json.dumps({flow: {"received": len(numbers), "reordered": reordered.get(flow, 0), "duplicated": duplicated.get(flow, 0),
                              "gaps": gaps[flow], "highest": highest[flow], "silence_ms": round(silence[flow] * 1000, 1)}
                       for flow, numbers in seen.items()}), flush=True)

@@ -7,8 +7,8 @@ steps of that a process gets kill -9: the control plane of the CMD or of either 
 routing daemon, the DHCPv6 server. It is started again; in the end the prefix has one anchor, of which the CMD, both MAARs,
 the table of every routing daemon, the core router's kernel and the leases say the same, and nothing is left of the other.
 What was lost meanwhile is reported. Nothing is, unless a data plane was killed: whoever else dies is not on
-the packets' way, and GoBGP restarts gracefully. Last, the CMD is killed in the middle of a drain, which goes on by itself.
-Needs root and the release binaries.
+the packets' way, and GoBGP restarts gracefully. That is in one row, but for what the routers lose when the announcement was among it.
+Last, the CMD is killed in the middle of a drain, which goes on by itself. Needs root and the release binaries.
 
 `controlplane/tests/relocation.rs` kills at each single step, in virtual time; this is the same with everything real.
 KEDGE_KILL_STEPS="started taken" and KEDGE_KILL_VICTIMS="core-kea" try some.
@@ -186,6 +186,11 @@ class Kills:
                 found |= {f"{host} {port['name']} {it}": port[it] for it in port if "missed" in it or "no_buffer" in it or "errors" in it}
         return found
 
+    def unrouted(self):
+        """How many packets the core router has had no route for."""
+        counts = (line.split() for line in self.domain.on("core", "cat", "/proc/net/snmp6").splitlines())
+        return sum(int(count) for name, count in counts if name in ("Ip6InNoRoutes", "Ip6OutNoRoutes"))
+
     # Trials
 
     def relocate(self, prefix):
@@ -211,7 +216,7 @@ class Kills:
     def trial(self, prefix, victim, step):
         host, kind = STEPS[step]
         flows = Flows(self.domain, [address(it) for it in (prefix, self.tunnelled, self.direct)], RATE)
-        before, begin = self.drops(), {it: self.log_end(it) for it in ("cmd", host)}
+        before, unrouted, begin = self.drops(), self.unrouted(), {it: self.log_end(it) for it in ("cmd", host)}
         said = lambda host, kind: any(prefix in line and f'kind="{kind}"' in line for line in self.log_since(host, begin[host]))
         asked = self.relocate(prefix)
         deadline = time.monotonic() + 5
@@ -232,7 +237,7 @@ class Kills:
         anchor = self.agreed(prefix) or "?"
         if victim == "cmd-controlplane" and anchor != maar_address(2):
             self.forgotten.add(prefix)
-        after = self.drops()
+        after, unrouted = self.drops(), self.unrouted() - unrouted
         # A data plane that was killed counts from 0.
         grown = {reason: count - (0 if victim == f"{reason.split()[0]}-dataplane" else before.get(reason, 0)) for reason, count in after.items()}
         grown = {reason: count for reason, count in grown.items() if count}
@@ -246,7 +251,12 @@ class Kills:
             self.assertEqual((flow["reordered"], flow["duplicated"]), (0, 0), (way, to, flow, grown))
             if victim in PASSES and PASSES[victim](self, to):
                 # A packet that comes while there is nobody leaves no trace: all of one row, from its end until it is filled again.
-                self.assertLessEqual(flow["gaps"], 1, (way, to, flow, grown))
+                gaps = flow["gaps"]
+                if victim == "maar2-dataplane" and (way, to) == ("down", address(prefix)) and len(gaps) == 2:
+                    # What it took with it may be the announcement, of which nobody knows. TCP says it again, by its own timer, and the core router is
+                    # without a route from when the old anchor withdraws until it has heard.
+                    self.assertLessEqual(gaps.pop(), unrouted, (way, to, flow, grown))
+                self.assertLessEqual(len(gaps), 1, (way, to, flow, grown))
             elif victim == "maar2-controlplane" and (way, to) == ("up", address(prefix)):
                 # What the node sends waits at its new anchor for what it sent before, `dataplane.hold.unknown_ms` at most; then somebody has to say
                 # that it may go on.
@@ -258,7 +268,7 @@ class Kills:
 
     def report(self, prefix, victim, step, became, outcome, drops):
         names = {address(prefix): "moving", address(self.tunnelled): "tunnelled", address(self.direct): "direct"}
-        lost = {f"{names[to]} {way}": f"{it['lost']} in {it['gaps']}" for (way, to), it in became.items() if it["lost"]}
+        lost = {f"{names[to]} {way}": f"{it['lost']} in {len(it['gaps'])}" for (way, to), it in became.items() if it["lost"]}
         flows = became.values()
         print(f"  {victim:18} {step:9}: {total(flows, 'sent'):5} sent, {total(flows, 'lost'):3} lost {lost or ''}, {total(flows, 'reordered')} reordered; "
               f"{outcome}; drops {drops}", file=sys.stderr)
