@@ -3,7 +3,8 @@
 //! What is drawn depends on what the rows say of themselves, not on the bench:
 //!
 //! - `NAME.METRIC.svg`: a metric in Mpps, or any other that was measured with several numbers of prefixes,
-//!   against these; a picture for each case, `NAME.METRIC-CASE.svg`, where one would have too many lines;
+//!   against these; where that would be too many lines, bars for all if there are peers without a table, else a picture for
+//!   each case, `NAME.METRIC-CASE.svg`;
 //! - `NAME.latency.svg`: metrics `p50` to `p99.9`, against the percentile; a picture for each of several numbers of
 //!   prefixes, `NAME.latency-COUNT.svg`;
 //! - `NAME.stages.svg`: metrics of the unit `cycles/packet`, stacked; `total` only of who has no other;
@@ -88,6 +89,11 @@ fn charts(rows: &[Row]) -> Vec<(String, Chart)> {
             charts.extend(against_prefixes(rows, metric, unit).map(|chart| (name, chart)));
             continue;
         }
+        // Who has no table is compared with all cases.
+        if rows.iter().any(|row| row.prefixes == 0) {
+            charts.push((name, side_by_side(rows, metric, unit)));
+            continue;
+        }
         let cases: BTreeSet<&str> = rows.iter().map(|row| row.case.as_str()).collect();
         for case in cases {
             let rows: Vec<&Row> = rows.iter().copied().filter(|row| row.case == case).collect();
@@ -150,6 +156,26 @@ fn against_prefixes(rows: &[&Row], metric: &str, unit: &str) -> Option<Chart> {
         ticks: Vec::new(),
         lines: sorted(lines),
     })
+}
+
+/// A bar for each row, sizes of a series one below the other.
+fn side_by_side(rows: &[&Row], metric: &str, unit: &str) -> Chart {
+    let order: Vec<String> = rows.iter().map(|row| series(row)).collect();
+    let mut rows = rows.to_vec();
+    rows.sort_by_key(|row| (order.iter().position(|name| *name == series(row)), row.prefixes));
+    let name = |row: &Row| match row.prefixes {
+        0 => series(row),
+        size => format!("{}, {size}", series(row)),
+    };
+    let bar = |row: &Row| Bar {
+        name: name(row),
+        parts: vec![(metric.to_owned(), row.median)],
+    };
+    Chart::Bars {
+        title: format!("{metric}, {unit} (by case and prefixes)"),
+        unit: unit.to_owned(),
+        bars: rows.into_iter().map(bar).collect(),
+    }
 }
 
 /// A picture of percentiles for each number of prefixes.
@@ -302,6 +328,30 @@ mod tests {
         assert!(pictures["pdr"].contains("testpmd-mac, plain"));
         assert!(pictures["stages"].contains("look up") && pictures["stages"].contains(peer));
         assert!(pictures["latency"].contains("p99.9"));
+    }
+
+    #[test]
+    fn more_lines_than_one_can_tell_apart_are_bars_or_a_picture_each() {
+        let mut rows = Rows::default();
+        for (case, prefixes) in (0..=MOST_LINES).flat_map(|it| [(it, 1_000_000), (it, 1)]) {
+            rows.add(
+                "forward",
+                &format!("case-{case}"),
+                "kedge",
+                prefixes,
+                "ndr",
+                "Mpps",
+                &[5.0],
+            );
+        }
+        assert_eq!(drawn(&rows).len(), MOST_LINES + 1);
+        rows.add("forward", "case-0", "testpmd-mac", 0, "ndr", "Mpps", &[9.0]);
+        let pictures = drawn(&rows);
+        assert_eq!(pictures.keys().collect::<Vec<_>>(), ["ndr"]);
+        let place = |name: &str| pictures["ndr"].find(&format!("\n{name}\n")).unwrap();
+        assert!(place("kedge, case-0, 1") < place("kedge, case-0, 1000000"));
+        assert!(place("kedge, case-0, 1000000") < place("kedge, case-1, 1"));
+        assert!(place("kedge, case-10, 1000000") < place("testpmd-mac, case-0"));
     }
 
     #[test]
