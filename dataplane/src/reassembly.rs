@@ -6,8 +6,9 @@
 //! and short, for a gateway fragments only what is just too large.
 //!
 //! What is bounded: datagrams in the making ([`DATAGRAMS`]), fragments of each ([`PARTS`]), fragments of all, and
-//! the time that one waits. Where the table is full the oldest of four datagrams goes, so that a flood of first
-//! fragments, which takes a peer's address, costs the datagrams of that moment and no later ones. A datagram whose
+//! the time that one waits. Where there is no place the oldest of four datagrams goes, and where there are as many fragments
+//! as may wait the oldest of some; so that a flood of fragments that never become whole, which takes a peer's address, costs itself and
+//! the datagrams of that moment, and no later ones. A datagram whose
 //! fragments overlap is no honest one (RFC 5722): all of it is dropped, and what comes of it later.
 
 use arrayvec::ArrayVec;
@@ -28,6 +29,8 @@ pub const WAIT_MS: u64 = 2_000;
 
 const BUCKETS: usize = 64;
 const WAYS: usize = 4;
+/// Places that are looked at for one that has to go: more are a flood's work for the worker.
+const LOOKED_AT: usize = 16;
 
 /// How much a worker keeps, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +54,8 @@ pub struct Reassembly<F> {
     wait: u64,
     /// Nothing is too old before this.
     due: u64,
+    /// Where it is looked next for one that has to go.
+    hand: usize,
 }
 
 #[derive(Debug)]
@@ -94,7 +99,7 @@ pub struct Taken<F> {
     /// The whole packet, if that was the last fragment to come.
     pub whole: Option<F>,
     /// What had to go for this one, and this one itself if it has.
-    pub dropped: ArrayVec<Dropped, 2>,
+    pub dropped: ArrayVec<Dropped, 3>,
 }
 
 impl<F> Default for Reassembly<F> {
@@ -110,6 +115,7 @@ impl<F> Default for Reassembly<F> {
             },
             wait: 0,
             due: u64::MAX,
+            hand: 0,
         }
     }
 }
@@ -139,8 +145,11 @@ impl<F: Frame> Reassembly<F> {
             whole: None,
             dropped: ArrayVec::new(),
         };
-        let mut drop = |reason, count| {
-            // There is never a third.
+        let mut drop = |reason, count: u64| {
+            if count == 0 {
+                return;
+            }
+            // There is never a fourth.
             let _ = taken.dropped.try_push((reason, count));
         };
         let (part, source, destination, ecn) = match read(frame) {
@@ -155,9 +164,11 @@ impl<F: Frame> Reassembly<F> {
             drop(DropReason::ReassemblyFull, 1);
             return taken;
         };
-        if evicted > 0 {
-            self.fragments = self.fragments.saturating_sub(evicted);
-            drop(DropReason::ReassemblyFull, evicted as u64);
+        self.fragments = self.fragments.saturating_sub(evicted);
+        drop(DropReason::ReassemblyFull, evicted as u64);
+        if self.fragments >= self.bounds.fragments {
+            let evicted = self.make_room(slot, now);
+            drop(DropReason::ReassemblyFull, evicted);
         }
         let Some(place) = self.datagrams.get_mut(slot) else {
             drop(DropReason::ReassemblyFull, 1);
@@ -247,6 +258,31 @@ impl<F: Frame> Reassembly<F> {
         };
         let evicted = bucket.get_mut(at)?.take().map_or(0, |it| it.parts.len());
         Some((first + at, evicted))
+    }
+
+    /// The oldest of some datagrams goes, but not that at `kept`; how many fragments of it are dropped.
+    fn make_room(&mut self, kept: usize, now: u64) -> u64 {
+        let mut oldest: Option<(u64, usize)> = None;
+        for step in 0..DATAGRAMS {
+            // What is found far away is better than nothing.
+            if step >= LOOKED_AT && oldest.is_some() {
+                break;
+            }
+            let at = self.hand;
+            self.hand = (at + 1) % DATAGRAMS;
+            let waits = self
+                .datagrams
+                .get(at)
+                .and_then(Option::as_ref)
+                .filter(|it| !it.parts.is_empty());
+            if let Some(datagram) = waits.filter(|_| at != kept) {
+                oldest = oldest.max(Some((now.saturating_sub(datagram.born), at)));
+            }
+        }
+        let place = oldest.and_then(|(_, at)| self.datagrams.get_mut(at));
+        let parts = place.and_then(Option::take).map_or(0, |it| it.parts.len());
+        self.fragments = self.fragments.saturating_sub(parts);
+        parts as u64
     }
 
     fn bucket(&self, source: u128, destination: u128, identification: u32) -> usize {

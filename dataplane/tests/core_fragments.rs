@@ -213,6 +213,28 @@ fn what_a_gateway_fragments_a_gateway_puts_together() {
     }
 }
 
+#[test]
+fn options_behind_the_fragment_header_are_put_together_too() {
+    // What is fragmented begins with Destination Options, which only the first fragment shows to be in front of a packet.
+    let answer = patterned(REMOTE, OLD, 1270);
+    let options = [41, 0, 1, 4, 0, 0, 0, 0];
+    let mut whole = ipv6(PEER, OWN, 60, 64, &[&options[..], &answer].concat());
+    let mut first = whole.split_off(40);
+    let second = first.split_off(800);
+    let header = |field: u16| [&[60, 0][..], &field.to_be_bytes(), &[0, 0, 0, 7]].concat();
+    let packets = [
+        ipv6(PEER, OWN, 44, 64, &[header(1), first].concat()),
+        ipv6(PEER, OWN, 44, 64, &[header(800), second].concat()),
+    ];
+    for order in [[0, 1], [1, 0]] {
+        let mut gateway = Gateway::new();
+        let mut output = Output::default().reassembling(bounds());
+        let sent = run(&mut gateway, &mut output, &order.map(|at| packets[at].clone()));
+        assert_eq!(sent, [(ACCESS, ethernet(NODE_MAC, ACCESS_MAC, &hop(&answer)))]);
+        assert_eq!((output.punt[CORE].len(), output.fragments()), (0, 0));
+    }
+}
+
 /// In fragments of so many octets at most.
 fn cut(packet: &mut [u8], size: usize) -> Vec<Vec<u8>> {
     let mut first = HeapFrame::new(&[&[0; 14][..], packet].concat());

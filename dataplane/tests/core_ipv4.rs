@@ -223,7 +223,14 @@ fn what_the_kernel_needs_is_the_kernels() {
         6,
         &[0x20, 0],
     );
-    let later = ipv4_changed(&g_pdu4(PEER4, OWN4, IPV4_LOCAL_TEID, &[0x60]), 6, &[0, 9]);
+    let later = |from| ipv4_changed(&g_pdu4(from, OWN4, IPV4_LOCAL_TEID, &[0x60]), 6, &[0, 9]);
+    // Of a tunnel's packet, the first of which is dropped too.
+    let out = gateway.frame(CORE, &to_core(&later(PEER4)));
+    assert_eq!(
+        (out.punt.len(), out.drops),
+        (0, vec![(DropReason::TunnelFragment, 1)])
+    );
+    let later = later("192.0.2.7");
     let group = ipv4("192.0.2.9", "224.0.0.5", 89, &[], &[0; 20]);
     // Messages about paths.
     let answer = gtpu4(

@@ -12,6 +12,7 @@ use super::decide::{Refusal, Step};
 use super::inner_ipv4::{has_addresses_of_nodes, is_carried};
 use super::{Note, Pipeline, View};
 use crate::drops::DropReason;
+use crate::fib::NO_MATCH;
 use crate::frame::Frame;
 use crate::snapshot::{Entry, Hop, NextHop, PortDescription, Snapshot};
 use crate::stage::checksum::Sum;
@@ -120,6 +121,11 @@ impl Pipeline {
         let (is_fragment, is_later) = ipv4::fragment(octets);
         let header = ipv4::header_length(octets);
         let udp = octets.get(header..).unwrap_or_default();
+        // A later one does not say for which port it is; from who has a tunnel here it is one of that, and the kernel would wait for its
+        // first fragment in vain.
+        if is_later && packet.next_header == gtpu::UDP && snapshot.peers.lookup(packet.source) != NO_MATCH {
+            return Err(DropReason::TunnelFragment.into());
+        }
         let to_gtpu =
             packet.next_header == gtpu::UDP && !is_later && udp.get(2..4) == Some(&gtpu::PORT.to_be_bytes());
         if !to_gtpu {

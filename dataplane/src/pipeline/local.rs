@@ -6,7 +6,7 @@ use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
 use crate::snapshot::{Snapshot, TEID_OF_OTHERS, Tunnel};
 use crate::stage::checksum::Sum;
-use crate::stage::parse::{self, IPV6_HEADER, UpperLayer};
+use crate::stage::parse::{self, DESTINATION_OPTIONS, IPV6_HEADER, UpperLayer};
 use crate::tunnel::{error, gre, gtpu, ip6_in_ip6};
 
 impl Pipeline {
@@ -59,6 +59,8 @@ impl Pipeline {
             ip6_in_ip6::NEXT_HEADER | ip6_in_ip6::NEXT_HEADER_IPV4 | gre::NEXT_HEADER => {
                 Err(DropReason::TunnelUnknownPeer.into())
             }
+            // What it is of is said behind these, in the first fragment: from a peer, a tunnel's.
+            DESTINATION_OPTIONS if from_peer() => Ok(Step::Reassemble),
             // Later fragments do not say for which port they are.
             gtpu::UDP if access => Err(DropReason::TunnelUnknownPeer.into()),
             _ => Ok(Step::Punt),

@@ -2,12 +2,13 @@
 //!
 //! Such an error is believed if it can be about a packet of ours (RFC 8201 section 4, and what RFC 5927 says of
 //! the same attack on TCP): it comes from the core side, its checksum is right, what it quotes is from our end of
-//! a tunnel to the peer of that tunnel, and for GTP-U also the TEID that the peer gave us, the UDP source port
-//! that the inner flow has, and an inner packet that goes into this tunnel. Whoever is not on the path would have
-//! to guess these. An MTU below 1,280, or not below the size of the packet that it is about, is no MTU.
+//! a tunnel to the peer of that tunnel, and for GTP-U also the TEID that the peer gave us and the UDP source port
+//! that the inner flow has. Whoever is not on the path would have to guess these. An MTU below 1,280, or not below the size of
+//! the packet that it is about, is no MTU.
 //!
-//! Somebody outside is told only if the inner packet, as much of it as is quoted, goes into that tunnel by the tables and the
-//! filters: else whoever knows the ends of a tunnel could have us tell anyone anything, of packets that nobody sent.
+//! An MTU counts, and somebody outside is told, only if the inner packet, as much of it as is quoted, goes into that tunnel by
+//! the tables and the filters: else whoever knows the ends of a tunnel could make its path as narrow as a path may be, and have us
+//! tell anyone anything, of packets that nobody sent.
 
 use super::decide::{Refusal, Step, own};
 use super::filter::question_of_quoted;
@@ -52,6 +53,12 @@ impl Pipeline {
         let upper = parse::upper_layer(octets, lane.packet.next_header).ok()?;
         let offset = upper.offset;
         let (index, error) = of_tunnel(snapshot, lane.view(), upper).ok().flatten()?;
+        let inner = octets.get(offset + error.offset..).unwrap_or_default();
+        // Of IPv6 in IPv6 this is all that must be guessed but for the two ends, which anybody may know.
+        if way_of(snapshot, inner) != Some(index) {
+            self.counters.stage(Stage::TunnelErrorTaken, 1);
+            return None;
+        }
         let tunnel = snapshot.tunnels.get(index);
         let mut room = tunnel.mtu;
         // Believed, so it is less than the length of a packet.
@@ -69,10 +76,6 @@ impl Pipeline {
         let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
         let message = packet.get(offset..).unwrap_or_default();
         let inner = message.get(error.offset..).unwrap_or_default();
-        if way_of(snapshot, inner) != Some(index) {
-            self.counters.stage(Stage::TunnelErrorTaken, 1);
-            return None;
-        }
         if snapshot.carries_ipv4
             && let Some(inner_packet) = ipv4::read_quoted(inner)
         {

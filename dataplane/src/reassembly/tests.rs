@@ -146,6 +146,27 @@ fn what_is_no_fragment_is_malformed() {
 }
 
 #[test]
+fn a_flood_of_what_never_becomes_whole_costs_itself() {
+    let octets = content(64);
+    let mut table = table(64);
+    let mut identification = 0;
+    for now in (0..10_000).step_by(10) {
+        for _ in 0..8 {
+            identification += 1;
+            for part in 0..PARTS {
+                let part = fragment(identification, part * 8, true, &octets[..8]);
+                assert!(table.take(part, now).whole.is_none());
+            }
+        }
+        // In its midst.
+        table.take(fragment(u32::MAX, 0, true, &octets[..8]), now + 5);
+        let taken = table.take(fragment(u32::MAX, 8, false, &octets[8..16]), now + 6);
+        assert!(taken.whole.is_some(), "at {now}");
+        assert!(table.fragments() <= 64);
+    }
+}
+
+#[test]
 fn nothing_grows_without_bound() {
     let octets = content(4096);
     let mut small = table(10);
@@ -158,8 +179,17 @@ fn nothing_grows_without_bound() {
                 .is_empty()
         );
     }
-    let dropped = small.take(fragment(77, 0, true, &octets[..8]), 0).dropped;
-    assert_eq!(dropped.to_vec(), [(full, 1)]);
+    // More fragments than may wait: an older datagram goes, with all that has come of it, and the new one comes whole.
+    let taken = small.take(fragment(77, 0, true, &octets[..8]), 1);
+    assert_eq!((taken.dropped.to_vec(), small.fragments()), (vec![(full, 1)], 10));
+    let rest = small.take(fragment(77, 8, false, &octets[8..16]), 1);
+    assert_eq!(rest.dropped.to_vec(), [(full, 1)]);
+    assert_eq!((rest.whole.is_some(), small.fragments()), (true, 8));
+    // There is nothing but this one.
+    let mut one = table(1);
+    assert!(one.take(fragment(7, 0, true, &octets[..8]), 0).dropped.is_empty());
+    let dropped = one.take(fragment(7, 8, true, &octets[8..16]), 0).dropped;
+    assert_eq!((dropped.to_vec(), one.fragments()), (vec![(full, 1)], 1));
     // More datagrams than there is room for: the older ones go.
     let mut flooded = table(usize::MAX);
     let (mut gone, sent) = (0, 100 * DATAGRAMS as u64);
