@@ -19,8 +19,12 @@ pub const COUNTERS: &[&str] = &[
     "gtpu_supported_extension_headers_notifications_received",
     "gtpu_end_markers_received",
     "gtpu_messages_malformed",
+    "gtpu_messages_of_strangers",
     "gtpu_paths_lost",
 ];
+
+/// What one peer says again within this time is counted, and not told again.
+const TOLD: Duration = Duration::from_secs(1);
 
 /// The timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +96,8 @@ pub struct Path {
     pub round_trip: Option<Duration>,
     request: Option<Request>,
     next_request_at: Time,
+    /// Something that it says of our packets was told of last then.
+    told_at: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +164,7 @@ impl Paths {
                         round_trip: None,
                         request: None,
                         next_request_at: now,
+                        told_at: None,
                     });
                 }
                 self.tick(now)
@@ -173,10 +180,6 @@ impl Paths {
 
     fn message(&mut self, from: Ipv6Addr, message: Message, now: Time) -> Vec<Output> {
         let shown = from.to_canonical();
-        let told = |kind, text: String| {
-            let event = Event::new(kind, text).with("peer", from.to_canonical());
-            vec![Output::Event(event)]
-        };
         match message {
             // The data plane answers by itself.
             Message::EchoRequest { .. } => Vec::new(),
@@ -184,15 +187,13 @@ impl Paths {
             Message::ErrorIndication { teid, peer } => {
                 self.counters.add("gtpu_error_indications_received");
                 // Only who has the address says what it knows of its TEIDs.
-                if peer != from.to_canonical() {
+                if peer != shown {
                     return Vec::new();
                 }
                 let text =
                     format!("{shown} has no tunnel with TEID {teid:#010x}: packets sent there are lost");
-                let mut outputs = told("gtpu_tunnel_refused", text);
-                if let Some(Output::Event(event)) = outputs.first_mut() {
-                    *event = event.clone().with("teid", format!("{teid:#010x}"));
-                }
+                let event = Event::new("gtpu_tunnel_refused", text).with("teid", format!("{teid:#010x}"));
+                let mut outputs = self.told(from, event, now);
                 // A stranger knows nothing of our tunnels.
                 if self.paths.contains_key(&from) {
                     outputs.push(Output::Refused { peer: from, teid });
@@ -203,13 +204,26 @@ impl Paths {
                 self.counters
                     .add("gtpu_supported_extension_headers_notifications_received");
                 let text = format!("{shown} did not understand an extension header; it knows {types:02x?}");
-                told("gtpu_extension_headers", text)
+                self.told(from, Event::new("gtpu_extension_headers", text), now)
             }
             Message::EndMarker { .. } => {
                 self.counters.add("gtpu_end_markers_received");
                 Vec::new()
             }
         }
+    }
+
+    /// The event of what a peer says, unless it has just said something, or is none: whoever reaches us could fill the log.
+    fn told(&mut self, from: Ipv6Addr, event: Event, now: Time) -> Vec<Output> {
+        let Some(path) = self.paths.get_mut(&from) else {
+            self.counters.add("gtpu_messages_of_strangers");
+            return Vec::new();
+        };
+        if path.told_at.is_some_and(|told| now.since(told) < TOLD) {
+            return Vec::new();
+        }
+        path.told_at = Some(now);
+        vec![Output::Event(event.with("peer", from.to_canonical()))]
     }
 
     fn answered(&mut self, from: Ipv6Addr, sequence: u16, now: Time) -> Vec<Output> {
@@ -410,10 +424,11 @@ mod tests {
     #[test]
     fn what_peers_say_is_told() {
         let mut paths = paths();
+        paths.process(with(&[PEER]), at(0));
         let teid = 0x0a0b_0c0d;
         let indication = |peer| said(PEER, Message::ErrorIndication { teid, peer });
         let outputs = paths.process(indication(PEER.into()), at(0));
-        let [Output::Event(event)] = &outputs[..] else {
+        let [Output::Event(event), Output::Refused { .. }] = &outputs[..] else {
             panic!("{outputs:?}")
         };
         assert_eq!(
@@ -429,12 +444,43 @@ mod tests {
         let types = vec![0x85];
         let outputs = paths.process(
             said(PEER, Message::SupportedExtensionHeadersNotification { types }),
-            at(0),
+            at(1),
         );
         assert_eq!(kinds(&outputs), ["gtpu_extension_headers"]);
         assert_eq!(paths.process(said(PEER, Message::EndMarker { teid }), at(0)), []);
         assert_eq!(paths.process(Input::Malformed, at(0)), []);
         assert_eq!(paths.counters().get("gtpu_messages_malformed"), 1);
+    }
+
+    #[test]
+    fn nobody_fills_the_log() {
+        let mut paths = paths();
+        paths.process(with(&[PEER]), at(0));
+        let about = |peer: Ipv6Addr| {
+            let indication = Message::ErrorIndication {
+                teid: 7,
+                peer: peer.into(),
+            };
+            let types = vec![0x85];
+            let notification = Message::SupportedExtensionHeadersNotification { types };
+            [said(peer, indication), said(peer, notification)]
+        };
+        let mut outputs = Vec::new();
+        for peer in [OTHER, PEER].into_iter().cycle().take(2000) {
+            let [indication, notification] = about(peer);
+            outputs.extend(paths.process(indication, at(5)));
+            outputs.extend(paths.process(notification, at(5)));
+        }
+        let events = outputs.iter().filter(|it| matches!(it, Output::Event(_))).count();
+        // All are counted, and what a peer refuses is acted on each time.
+        assert_eq!((events, outputs.len()), (1, 1001));
+        assert_eq!(paths.counters().get("gtpu_error_indications_received"), 2000);
+        assert_eq!(paths.counters().get("gtpu_messages_of_strangers"), 2000);
+        let [indication, _] = about(PEER);
+        assert_eq!(
+            kinds(&paths.process(indication, at(6))),
+            ["gtpu_tunnel_refused", "refused"]
+        );
     }
 
     #[test]
