@@ -385,6 +385,7 @@ fn tunnel_to(
             hop_limit: OUTER_HOP_LIMIT,
             mtu: 0,
             encapsulation_limit: encapsulation_limit(config, encapsulation),
+            dscp: kedge_dataplane_api::model::Dscp::default(),
         },
     );
     Some(id)

@@ -168,6 +168,7 @@ fn new_tunnels() -> Vec<NewTunnel> {
         hop_limit: 64,
         mtu: 0,
         encapsulation_limit: None,
+        dscp: kedge_dataplane_api::model::Dscp::default(),
     };
     let gtpu = || {
         Encapsulation::GtpU(GtpU {

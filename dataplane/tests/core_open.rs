@@ -124,6 +124,7 @@ fn a_tunnel_may_end_at_any_address_of_ours() {
                     hop_limit: 64,
                     mtu: 0,
                     encapsulation_limit: None,
+                    dscp: kedge_dataplane_api::model::Dscp::default(),
                 };
                 (u32::from(at) + 100, tunnel)
             })

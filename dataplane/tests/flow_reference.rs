@@ -165,6 +165,7 @@ fn tables(filters: BTreeMap<u64, Filter>) -> Tables {
             hop_limit: 64,
             mtu: 0,
             encapsulation_limit: None,
+            dscp: kedge_dataplane_api::model::Dscp::default(),
         };
         tables.tunnels.insert(id.into(), tunnel);
     }

@@ -53,6 +53,7 @@ fn some_tables() -> Tables {
             hop_limit: 64,
             mtu: 1452,
             encapsulation_limit: Some(4),
+            dscp: kedge_dataplane_api::model::Dscp::default(),
         },
     );
     tables

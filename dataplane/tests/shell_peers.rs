@@ -81,6 +81,7 @@ fn tables(encapsulation: Encapsulation, (local, remote): (&str, &str)) -> Tables
             hop_limit: 64,
             mtu: 0,
             encapsulation_limit: None,
+            dscp: kedge_dataplane_api::model::Dscp::default(),
         },
     );
     tables

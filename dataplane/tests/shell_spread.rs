@@ -69,6 +69,7 @@ fn tables() -> Tables {
             hop_limit: 64,
             mtu: 0,
             encapsulation_limit: None,
+            dscp: kedge_dataplane_api::model::Dscp::default(),
         },
     );
     // The prefix that is anchored here; its nodes are where the peer is.

@@ -39,6 +39,7 @@ fn tunnel(local: &str, remote: &str) -> Tunnel {
         hop_limit: 64,
         mtu: 0,
         encapsulation_limit: None,
+        dscp: kedge_dataplane_api::model::Dscp::default(),
     }
 }
 

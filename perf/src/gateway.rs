@@ -482,6 +482,7 @@ pub(crate) fn tunnel(at: usize) -> Tunnel {
         hop_limit: 64,
         mtu: 0,
         encapsulation_limit: None,
+        dscp: kedge_dataplane_api::model::Dscp::default(),
     }
 }
 

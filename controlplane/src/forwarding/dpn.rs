@@ -84,6 +84,7 @@ fn tunnel_to(config: &Config, node: &Node, dpa: Ipv6Addr, tables: &mut Tables) -
             hop_limit: OUTER_HOP_LIMIT,
             mtu: 0,
             encapsulation_limit: None,
+            dscp: kedge_dataplane_api::model::Dscp::default(),
         },
     );
     id

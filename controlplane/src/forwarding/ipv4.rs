@@ -77,6 +77,7 @@ fn tunnel(
         hop_limit: OUTER_HOP_LIMIT,
         mtu: 0,
         encapsulation_limit: encapsulation_limit(config, encapsulation),
+        dscp: kedge_dataplane_api::model::Dscp::default(),
     };
     // Several prefixes share one; and with a MAAR or DPN there is one IPv6-in-IPv6 tunnel, whatever it carries.
     let shared = state.tunnel_ids.get(&binding.peer).copied();

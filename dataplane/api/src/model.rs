@@ -156,6 +156,24 @@ pub struct Tunnel {
     /// Tunnels that what is in this one may be put into on its way, told in each outer packet (RFC 2473 section
     /// 4.1.1); `None`: only where the inner packet tells. Of IPv6-in-IPv6 only.
     pub encapsulation_limit: Option<u8>,
+    /// Of outer packets.
+    pub dscp: Dscp,
+}
+
+/// Which differentiated services code point (RFC 2474) outer packets have. What comes out of a tunnel keeps its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dscp {
+    /// This, 0..=63.
+    Is(u8),
+    /// That of the packet within (RFC 2473 section 6.4; the uniform model of RFC 2983 section 3.1).
+    Copied,
+}
+
+impl Default for Dscp {
+    /// Best effort: nodes say what they like within.
+    fn default() -> Self {
+        Self::Is(0)
+    }
 }
 
 /// Tunnel types.

@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{
-    Direction, DiscardReason, Encapsulation, Filter, FilterAction, Gre, GtpU, LinkLayerAddress, Meter,
+    Direction, DiscardReason, Dscp, Encapsulation, Filter, FilterAction, Gre, GtpU, LinkLayerAddress, Meter,
     MeterFill, MeterRates, NextHop, PduSession, PortRange, PrefixEntry, PrefixMap, Selector, Sender, Source,
     SourcePath, Tables, TrafficClass, Transaction, Tunnel, Yellow,
 };
@@ -86,6 +86,10 @@ fn tunnel() -> impl Strategy<Value = Tunnel> {
             encapsulation_limit: match encapsulation {
                 Encapsulation::Ipv6InIpv6 if hop_limit > 9 => Some(hop_limit),
                 _ => None,
+            },
+            dscp: match (mtu % 65) as u8 {
+                64 => Dscp::Copied,
+                dscp => Dscp::Is(dscp),
             },
         },
     )
@@ -385,7 +389,22 @@ fn errors_name_the_field_and_the_value() {
         encapsulation_limit: None,
         gtpu: None,
         gre: None,
+        dscp: 63,
+        copy_dscp: false,
     };
+    assert!(Transaction::try_from(&tunnel(whole.clone())).is_ok());
+    for (dscp, copy_dscp, why) in [
+        (64, false, "a code point is 0..=63"),
+        (256, false, "a code point is 0..=63"),
+        (1, true, "it is copied, so there is no other"),
+    ] {
+        let message = tunnel(proto::Tunnel {
+            dscp,
+            copy_dscp,
+            ..whole.clone()
+        });
+        assert_eq!(refusal(&message), format!("put_tunnels[0].dscp = {dscp}: {why}"));
+    }
     for (encapsulation, gtpu, gre, expected) in [
         (
             1,

@@ -17,7 +17,7 @@ use crate::stage::icmpv6_error::Icmpv6Error;
 use crate::stage::mss;
 use crate::stage::parse::{self, ETHERNET_HEADER, IPV6_HEADER};
 use crate::tunnel::error::MINIMUM_MTU;
-use crate::tunnel::{gre, gtpu, ip6_in_ip6};
+use crate::tunnel::{gre, gtpu, ip6_in_ip6, outer};
 
 impl Pipeline {
     #[inline]
@@ -54,6 +54,7 @@ impl Pipeline {
         if !write_outer(&mut lane.frame, tunnel, || self.sequence(snapshot, index)) {
             return Err(DropReason::Ipv6Malformed.into());
         }
+        mark(&mut lane.frame, tunnel, front);
         lane.packet.length += front;
         lane.ethertype = tunnel.ethertype;
         let port = self.pass_to_neighbour(snapshot, lane, path.adjacency, Stage::Encapsulated, output)?;
@@ -120,6 +121,7 @@ impl Pipeline {
         if !written {
             return Err(DropReason::Ipv6Malformed.into());
         }
+        mark(&mut lane.frame, &tunnel, front);
         lane.packet.length += front;
         lane.ethertype = tunnel.ethertype;
         let port = if too_large {
@@ -157,6 +159,16 @@ pub(super) fn clamp_mss<F: Frame>(snapshot: &Snapshot, frame: &mut F, note: &Not
         let path = snapshot.paths.get(tunnel.path);
         let most = room(&tunnel, &path, tunnel.overhead).max(MINIMUM_MTU) - mss::HEADERS;
         mss::clamp(packet, most);
+    }
+}
+
+/// Gives the outer headers, so many octets in front of a packet, the code point of this tunnel.
+#[inline]
+pub(super) fn mark<F: Frame>(frame: &mut F, tunnel: &Tunnel, front: usize) {
+    if tunnel.dscp != 0
+        && let Some(packet) = frame.bytes_mut().get_mut(ETHERNET_HEADER..)
+    {
+        outer::mark(packet, front, tunnel.dscp);
     }
 }
 

@@ -27,7 +27,7 @@
 //! fits (RFC 1191).
 
 use super::decide::{Inner, Refusal, Step, no_way, own};
-use super::encapsulate::room;
+use super::encapsulate::{mark, room};
 use super::{Lane, Note, Origin, Output, Pipeline};
 use crate::counters::Stage;
 use crate::drops::DropReason;
@@ -151,6 +151,7 @@ impl Pipeline {
             if !write_outer(&mut lane.frame, tunnel, || pipeline.sequence(snapshot, index)) {
                 return Err(DropReason::Ipv4Malformed.into());
             }
+            mark(&mut lane.frame, tunnel, front);
             lane.packet.length += front;
             lane.ethertype = tunnel.ethertype;
             let adjacency = path.adjacency;

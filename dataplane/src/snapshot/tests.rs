@@ -151,6 +151,7 @@ fn gtpu_tunnel((local, number): (u32, u8)) -> model::Tunnel {
         hop_limit: 64,
         mtu: 0,
         encapsulation_limit: None,
+        dscp: kedge_dataplane_api::model::Dscp::default(),
     }
 }
 
@@ -162,6 +163,7 @@ fn tables() -> impl Strategy<Value = Tables> {
         hop_limit: 64,
         mtu: 0,
         encapsulation_limit: None,
+        dscp: kedge_dataplane_api::model::Dscp::default(),
     };
     (
         prop::collection::btree_map(prefix(), entry(), 0..6),
@@ -242,6 +244,7 @@ fn a_refused_transaction_names_the_value_and_changes_nothing() {
                 hop_limit: 64,
                 mtu: 0,
                 encapsulation_limit: None,
+                dscp: kedge_dataplane_api::model::Dscp::default(),
             },
         ));
         let through = PrefixEntry {
@@ -275,6 +278,7 @@ fn a_refused_transaction_names_the_value_and_changes_nothing() {
         hop_limit: 64,
         mtu: 0,
         encapsulation_limit: None,
+        dscp: kedge_dataplane_api::model::Dscp::default(),
     };
     type Case<'a> = (&'a dyn Fn(&mut Transaction), &'a str);
     let cases: [Case; 14] = [
@@ -388,6 +392,7 @@ fn peers_may_be_swapped_in_one_transaction() {
         hop_limit: 64,
         mtu: 0,
         encapsulation_limit: None,
+        dscp: kedge_dataplane_api::model::Dscp::default(),
     };
     let mut first = Transaction::default();
     first.put_local_addresses.push(address(9));
@@ -574,6 +579,7 @@ fn what_there_is_no_room_for_is_refused_whole() {
             hop_limit: 64,
             mtu: 0,
             encapsulation_limit: None,
+            dscp: kedge_dataplane_api::model::Dscp::default(),
         };
         (u32::from(id), tunnel)
     };

@@ -213,6 +213,8 @@ pub struct Tunnel {
     pub ethertype: u16,
     /// What its counter of packets read when it was put, the lower bits: where its sequence numbers begin.
     pub first_sequence: u16,
+    /// Code point of outer packets, 0..=63, or [`outer::DSCP_COPIED`].
+    pub dscp: u8,
 }
 
 // One line: a worker asks for it with the burst.
@@ -240,6 +242,7 @@ impl Default for Tunnel {
             hop_limit: 0,
             ethertype: ETHERTYPE_IPV6,
             first_sequence: 0,
+            dscp: 0,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the outer headers of all tunnels have in common.
 
-use crate::stage::ipv4;
 use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV6_HEADER};
+use crate::stage::{checksum, ipv4};
 
 /// The lower two bits of a traffic class.
 pub(crate) const ECN: u8 = 3;
@@ -31,6 +31,44 @@ pub fn ipv6(
     header[8..24].copy_from_slice(&local);
     header[24..40].copy_from_slice(&remote);
     header
+}
+
+/// Instead of a code point: that of the packet within.
+pub const DSCP_COPIED: u8 = 64;
+
+/// Gives the outer header at the beginning of `packet`, which was written without, a code point (RFC 2474): `dscp`, or that of the
+/// packet that begins behind `front` octets. Its ECN bits stay. In IPv6 no checksum covers it.
+// Few tunnels have one, so it is no part of writing the header.
+#[cold]
+pub fn mark(packet: &mut [u8], front: usize, dscp: u8) {
+    let dscp = match dscp {
+        DSCP_COPIED => packet.get(front..).and_then(dscp_of).unwrap_or_default(),
+        dscp => dscp,
+    };
+    let Some(words) = packet.first_chunk_mut::<2>() else {
+        return;
+    };
+    let [first, second] = *words;
+    if first >> 4 == 6 {
+        *words = [first & 0xf0 | dscp >> 2, second & 0x3f | dscp << 6];
+        return;
+    }
+    *words = [first, second & ECN | dscp << 2];
+    let before = u16::from_be_bytes([first, second]);
+    let after = u16::from_be_bytes(*words);
+    if let Some(sum) = packet.get_mut(10..12).and_then(<[u8]>::first_chunk_mut::<2>) {
+        *sum = checksum::updated(u16::from_be_bytes(*sum), before, after).to_be_bytes();
+    }
+}
+
+/// The code point of a packet of either version of IP; `None` if it is too short to have one.
+fn dscp_of(packet: &[u8]) -> Option<u8> {
+    let [first, second] = *packet.first_chunk::<2>()?;
+    Some(if first >> 4 == 6 {
+        (first & 0x0f) << 2 | second >> 6
+    } else {
+        second >> 2
+    })
 }
 
 /// The ECN bits of the packet in `inner`; `None` if it is too short to have any.

@@ -152,6 +152,7 @@ pub fn tables() -> Tables {
                 hop_limit: 64,
                 mtu,
                 encapsulation_limit: None,
+                dscp: kedge_dataplane_api::model::Dscp::default(),
             },
         );
     }
@@ -170,6 +171,7 @@ pub fn tables() -> Tables {
             hop_limit: 64,
             mtu: 0,
             encapsulation_limit: None,
+            dscp: kedge_dataplane_api::model::Dscp::default(),
         },
     );
     tables.tunnels.insert(
@@ -186,6 +188,7 @@ pub fn tables() -> Tables {
             hop_limit: 64,
             mtu: 0,
             encapsulation_limit: None,
+            dscp: kedge_dataplane_api::model::Dscp::default(),
         },
     );
     for (id, local_key, remote_key) in [(5, Some(LOCAL_KEY), Some(REMOTE_KEY)), (6, None, None)] {
@@ -199,6 +202,7 @@ pub fn tables() -> Tables {
             hop_limit: 64,
             mtu: 0,
             encapsulation_limit: None,
+            dscp: kedge_dataplane_api::model::Dscp::default(),
         };
         tables.tunnels.insert(id, tunnel);
     }

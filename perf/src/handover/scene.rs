@@ -234,6 +234,7 @@ fn tables() -> anyhow::Result<Tables> {
             hop_limit: 64,
             mtu: 0,
             encapsulation_limit: None,
+            dscp: kedge_dataplane_api::model::Dscp::default(),
         };
         tables.tunnels.insert(id, tunnel);
     }

@@ -75,6 +75,7 @@ impl Tunnels {
             hop_limit: HOP_LIMIT,
             mtu: 0,
             encapsulation_limit: None,
+            dscp: kedge_dataplane_api::model::Dscp::default(),
         };
         match self {
             Self::None | Self::Ipv6InIpv6(_) => Tunnel {

@@ -8,8 +8,8 @@ use ipnet::Ipv6Net;
 
 use super::{ConversionError, MAPPED_LENGTH, flow};
 use crate::model::{
-    DiscardReason, Encapsulation, Gre, GtpU, LinkLayerAddress, NextHop, PduSession, PrefixEntry, Sender,
-    Source, SourcePath, Tables, Transaction, Tunnel,
+    DiscardReason, Dscp, Encapsulation, Gre, GtpU, LinkLayerAddress, NextHop, PduSession, PrefixEntry,
+    Sender, Source, SourcePath, Tables, Transaction, Tunnel,
 };
 use crate::proto;
 
@@ -364,8 +364,19 @@ fn tunnel(message: &proto::Tunnel) -> Result<(u32, Tunnel), ConversionError> {
             hop_limit,
             mtu,
             encapsulation_limit,
+            dscp: dscp(message)?,
         },
     ))
+}
+
+fn dscp(message: &proto::Tunnel) -> Result<Dscp, ConversionError> {
+    let wrong = |reason| ConversionError::new("dscp", message.dscp.to_string(), reason);
+    match (u8::try_from(message.dscp), message.copy_dscp) {
+        (Ok(0), true) => Ok(Dscp::Copied),
+        (_, true) => Err(wrong("it is copied, so there is no other")),
+        (Ok(dscp @ 0..=63), false) => Ok(Dscp::Is(dscp)),
+        (_, false) => Err(wrong("a code point is 0..=63")),
+    }
 }
 
 fn gtpu(message: &proto::GtpU) -> Result<GtpU, ConversionError> {

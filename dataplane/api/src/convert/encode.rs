@@ -6,8 +6,8 @@ use ipnet::Ipv6Net;
 
 use super::{MAPPED_LENGTH, flow};
 use crate::model::{
-    DiscardReason, Encapsulation, LinkLayerAddress, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables,
-    Transaction, Tunnel,
+    DiscardReason, Dscp, Encapsulation, LinkLayerAddress, NextHop, PrefixEntry, Sender, Source, SourcePath,
+    Tables, Transaction, Tunnel,
 };
 use crate::proto;
 
@@ -226,6 +226,11 @@ fn tunnel(id: u32, tunnel: &Tunnel) -> proto::Tunnel {
         hop_limit: u32::from(tunnel.hop_limit),
         mtu: u32::from(tunnel.mtu),
         encapsulation_limit: tunnel.encapsulation_limit.map(u32::from),
+        dscp: match tunnel.dscp {
+            Dscp::Is(dscp) => u32::from(dscp),
+            Dscp::Copied => 0,
+        },
+        copy_dscp: tunnel.dscp == Dscp::Copied,
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 use std::time::Instant;
 
 use ipnet::Ipv6Net;
-use kedge_dataplane_api::model::{self, Encapsulation};
+use kedge_dataplane_api::model::{self, Dscp, Encapsulation};
 
 use super::super::check::Arrival;
 use super::super::family::is_ipv4;
@@ -12,7 +12,7 @@ use super::super::types::{NextHop, PEER_OF_OTHERS, Path, Snapshot, TEID_OF_OTHER
 use super::{Compiler, Counted, KnownPath, host};
 use crate::fib::NO_MATCH;
 use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use crate::tunnel::{gre, gtpu, ip6_in_ip6};
+use crate::tunnel::{gre, gtpu, ip6_in_ip6, outer};
 
 impl Compiler {
     /// Forgets what came in through a tunnel as it was. Of all that change, before any is compiled: two may
@@ -73,6 +73,10 @@ impl Compiler {
             hop_limit: tunnel.hop_limit,
             // There is one worker where this is used.
             first_sequence: before.to_packets as u16,
+            dscp: match tunnel.dscp {
+                Dscp::Is(dscp) => dscp,
+                Dscp::Copied => outer::DSCP_COPIED,
+            },
         };
         self.snapshot.tunnels.set(index, compiled);
         let arrival = Arrival::of(&tunnel);

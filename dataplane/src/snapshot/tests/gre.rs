@@ -16,6 +16,7 @@ pub(super) fn tunnel((local_key, number): (Option<u32>, u8)) -> model::Tunnel {
         hop_limit: 64,
         mtu: 0,
         encapsulation_limit: None,
+        dscp: kedge_dataplane_api::model::Dscp::default(),
     }
 }
 

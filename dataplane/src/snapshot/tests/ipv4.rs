@@ -15,6 +15,7 @@ fn what_of_ipv4_is_refused() {
         hop_limit: 64,
         mtu: 0,
         encapsulation_limit: None,
+        dscp: kedge_dataplane_api::model::Dscp::default(),
     };
     let teid = NonZeroU32::MIN;
     let gtpu = Encapsulation::GtpU(model::GtpU {
