@@ -8,6 +8,7 @@ mod address;
 mod dataplane;
 mod roles;
 mod timers;
+mod tunnel;
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub use dataplane::{
 };
 pub use roles::{Cmd, CmdMode, Dpn, Ipv4Binding, KnownDpn, KnownMaar, Maar, Peer, TunnelType};
 pub use timers::Timers;
+pub use tunnel::Tunnel;
 
 use address::{address, addresses, prefix};
 pub(crate) use timers::milliseconds;
@@ -55,6 +57,9 @@ pub struct Config {
     pub cmd: Option<Cmd>,
     /// Settings of role `dpn`; required for it, refused for others.
     pub dpn: Option<Dpn>,
+    /// What outer packets are like (roles `maar` and `dpn`).
+    #[serde(default)]
+    pub tunnel: Tunnel,
     /// What the access side offers its nodes (roles `maar` and `dpn`).
     #[serde(default)]
     pub access: Access,

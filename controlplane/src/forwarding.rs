@@ -15,7 +15,7 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 use kedge_config::{Config, Side};
 use kedge_dataplane_api::model::{
-    DiscardReason, Encapsulation, Gre, GtpU, LinkLayerAddress, NextHop, PrefixEntry, Sender, Source,
+    DiscardReason, Dscp, Encapsulation, Gre, GtpU, LinkLayerAddress, NextHop, PrefixEntry, Sender, Source,
     SourcePath, Tables, Tunnel,
 };
 
@@ -27,9 +27,6 @@ pub use flows::MOST_OF_A_PREFIX;
 pub(crate) use flows::{
     ids as filter_ids, meter_of, meters, on_detours, places_of as places, rules, too_many,
 };
-
-/// Hop limit of the outer header (RFC 2473 section 6.3).
-const OUTER_HOP_LIMIT: u8 = 64;
 
 /// How long packets wait for a node is the data plane's to say (`dataplane.hold.maximum_ms`).
 const HOLD: NextHop = NextHop::Hold { maximum_ms: 0 };
@@ -376,29 +373,33 @@ fn tunnel_to(
         }
         _ => (*state.tunnel_ids.get(&peer)?, Encapsulation::Ipv6InIpv6),
     };
-    tables.tunnels.insert(
-        id,
-        Tunnel {
-            encapsulation,
-            local,
-            remote,
-            hop_limit: OUTER_HOP_LIMIT,
-            mtu: 0,
-            encapsulation_limit: encapsulation_limit(config, encapsulation),
-            dscp: kedge_dataplane_api::model::Dscp::default(),
-        },
-    );
+    tables
+        .tunnels
+        .insert(id, outside(config, encapsulation, local, remote));
     Some(id)
 }
 
-/// Of what goes out by a tunnel of this type.
-fn encapsulation_limit(config: &Config, encapsulation: Encapsulation) -> Option<u8> {
-    match encapsulation {
+/// A tunnel, with what is configured of the outer packets of this gateway. All are in their ranges.
+fn outside(config: &Config, encapsulation: Encapsulation, local: Ipv6Addr, remote: Ipv6Addr) -> Tunnel {
+    let encapsulation_limit = match encapsulation {
         Encapsulation::Ipv6InIpv6 => config
             .maar
             .as_ref()
             .and_then(|maar| u8::try_from(maar.tunnel_encapsulation_limit?).ok()),
         Encapsulation::GtpU(_) | Encapsulation::Gre(_) => None,
+    };
+    let it = &config.tunnel;
+    Tunnel {
+        encapsulation,
+        local,
+        remote,
+        hop_limit: u8::try_from(it.hop_limit).unwrap_or(u8::MAX),
+        mtu: it.mtu.map_or(0, |mtu| u16::try_from(mtu).unwrap_or(u16::MAX)),
+        encapsulation_limit,
+        dscp: match u8::try_from(it.dscp) {
+            Ok(dscp) if !it.copy_dscp => Dscp::Is(dscp),
+            _ => Dscp::Copied,
+        },
     }
 }
 

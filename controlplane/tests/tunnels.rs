@@ -12,7 +12,7 @@ use kedge_controlplane::identity::MobileNodeIdentifier;
 use kedge_controlplane::maar::{Maar, NodeTunnel};
 use kedge_controlplane::wire::mobility::TunnelType;
 use kedge_controlplane::{cmd, maar};
-use kedge_dataplane_api::model::{Encapsulation, Gre, GtpU};
+use kedge_dataplane_api::model::{Dscp, Encapsulation, Gre, GtpU};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -49,6 +49,32 @@ fn both_ends_and_the_cmd_have_gtpu() {
     assert_eq!(anchor.pdu_session, None);
     // No message more than without GTP-U.
     assert_eq!(domain.sent, 2 * (2 + 1));
+}
+
+#[test]
+fn outer_packets_are_as_each_gateway_is_configured() {
+    for tunnel in [PLAIN, GTPU] {
+        let mut domain = Domain::with_tunnels([tunnel; 3], tunnel);
+        domain.attach(1, 0);
+        domain.run(SECOND);
+        domain.attach(1, 1);
+        domain.run(SECOND);
+        let outside = |domain: &Domain, index| {
+            let tables = domain.tables(index);
+            let all = tables.tunnels.values().map(|it| (it.dscp, it.hop_limit, it.mtu));
+            all.collect::<Vec<_>>()
+        };
+        assert_eq!(outside(&domain, 0), [(Dscp::Is(0), 64, 0)]);
+        domain.configs[0].tunnel = kedge_config::Tunnel {
+            dscp: 46,
+            hop_limit: 255,
+            mtu: Some(65_535),
+            ..kedge_config::Tunnel::default()
+        };
+        assert_eq!(outside(&domain, 0), [(Dscp::Is(46), 255, 65_535)]);
+        domain.configs[1].tunnel.copy_dscp = true;
+        assert_eq!(outside(&domain, 1), [(Dscp::Copied, 64, 0)]);
+    }
 }
 
 #[test]

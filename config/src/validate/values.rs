@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Findings, is_link_layer_address};
-use crate::{Config, policy};
+use crate::{Config, Tunnel, policy};
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     if let Some(dataplane) = &config.dataplane {
@@ -139,6 +139,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             );
         }
     }
+    tunnel(&config.tunnel, findings);
     if let Some(dpn) = &config.dpn {
         findings.range("dpn.maximum_nodes", dpn.maximum_nodes, 1, 10_000_000, "");
     }
@@ -172,6 +173,18 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
     access(config, findings);
     timers(config, findings);
+}
+
+fn tunnel(it: &Tunnel, findings: &mut Findings) {
+    findings.range("tunnel.dscp", it.dscp, 0, 63, "");
+    if it.copy_dscp && it.dscp != 0 {
+        let reason = "with tunnel.copy_dscp outer packets have that of the packet within";
+        findings.add("tunnel.dscp", it.dscp, reason);
+    }
+    findings.range("tunnel.hop_limit", it.hop_limit, 1, 255, "");
+    if let Some(mtu) = it.mtu {
+        findings.range("tunnel.mtu", mtu, 1280, 65_535, "octets");
+    }
 }
 
 fn access(config: &Config, findings: &mut Findings) {

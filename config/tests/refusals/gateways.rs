@@ -21,6 +21,30 @@ fn each_rule_names_key_value_and_reason() {
         ),
         (
             MAAR,
+            "hop_limit = 64",
+            "dscp = 64",
+            "tunnel.dscp = 64: must be 0 to 63",
+        ),
+        (
+            MAAR,
+            "hop_limit = 64",
+            "dscp = 46\ncopy_dscp = true",
+            "tunnel.dscp = 46: with tunnel.copy_dscp outer packets have that of the packet within",
+        ),
+        (
+            MAAR,
+            "hop_limit = 64",
+            "hop_limit = 0",
+            "tunnel.hop_limit = 0: must be 1 to 255",
+        ),
+        (
+            DPN,
+            "[access]",
+            "[tunnel]\nmtu = 1279\n[access]",
+            "tunnel.mtu = 1279: must be 1280 to 65535 octets",
+        ),
+        (
+            MAAR,
             "tunnel = \"ipv6-in-ipv6\"",
             "tunnel = \"GRE\"",
             "unknown variant `GRE`, expected one of `ipv6-in-ipv6`, `gre`, `gtpu`",

@@ -6,10 +6,9 @@ use std::net::Ipv6Addr;
 use kedge_config::Config;
 use kedge_dataplane_api::model::{
     Encapsulation, Gre, GtpU, LinkLayerAddress, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables,
-    Tunnel,
 };
 
-use super::{OUTER_HOP_LIMIT, infrastructure};
+use super::{infrastructure, outside};
 use crate::dpn::{Node, Phase, SHARED_TUNNEL, State};
 use crate::wire::mobility::TunnelType;
 
@@ -75,17 +74,7 @@ fn tunnel_to(config: &Config, node: &Node, dpa: Ipv6Addr, tables: &mut Tables) -
         }
         _ => (SHARED_TUNNEL, Encapsulation::Ipv6InIpv6),
     };
-    tables.tunnels.insert(
-        id,
-        Tunnel {
-            encapsulation,
-            local: config.node.address,
-            remote: dpa,
-            hop_limit: OUTER_HOP_LIMIT,
-            mtu: 0,
-            encapsulation_limit: None,
-            dscp: kedge_dataplane_api::model::Dscp::default(),
-        },
-    );
+    let tunnel = outside(config, encapsulation, config.node.address, dpa);
+    tables.tunnels.insert(id, tunnel);
     id
 }

@@ -6,12 +6,12 @@
 
 use kedge_config::{Config, Ipv4Binding, Maar, TunnelType, mapped};
 use kedge_dataplane_api::model::{
-    DiscardReason, Encapsulation, Gre, GtpU, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables, Tunnel,
+    DiscardReason, Encapsulation, Gre, GtpU, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables,
 };
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU32;
 
-use super::{OUTER_HOP_LIMIT, encapsulation_limit, put};
+use super::{outside, put};
 use crate::maar::State;
 
 /// The least id of their tunnels; there are as many as bits are zero in it.
@@ -70,15 +70,7 @@ fn tunnel(
     } else {
         config.node.address
     };
-    let tunnel = Tunnel {
-        encapsulation,
-        local,
-        remote: binding.peer,
-        hop_limit: OUTER_HOP_LIMIT,
-        mtu: 0,
-        encapsulation_limit: encapsulation_limit(config, encapsulation),
-        dscp: kedge_dataplane_api::model::Dscp::default(),
-    };
+    let tunnel = outside(config, encapsulation, local, binding.peer);
     // Several prefixes share one; and with a MAAR or DPN there is one IPv6-in-IPv6 tunnel, whatever it carries.
     let shared = state.tunnel_ids.get(&binding.peer).copied();
     let id = shared
