@@ -16,7 +16,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "lib"))
 
 from namespaces import PYTHON, last_report, need_root as setUpModule  # noqa: E402
-from topology import CN_IPV4, Domain, maar_address, maar_ipv4_address  # noqa: E402
+from topology import CN_IPV4, Domain, maar_address, maar_ipv4_address, pool  # noqa: E402
 
 ENDPOINT = str(HERE.parent / "lib" / "endpoint.py")
 ENB, ENB_IPV4 = "2001:db8:ce::2", "192.0.2.102"
@@ -209,6 +209,42 @@ class NodesWithIpv4(unittest.TestCase):
                 before_drops = self.dropped(reason)
                 self.scapy(f"send([{wrap(packet)}] * 4, verbose=0)")
                 self.domain.wait(lambda: self.dropped(reason) >= before_drops + 4, 10, f"{packet}: no {reason}")
+
+    def test_a_data_plane_that_has_an_older_file_gets_what_is_not_ipv4(self):
+        daemon, new = self.domain.daemons["maar1-dataplane"], self.domain.directory / "maar1.toml"
+        old, text = self.domain.directory / "maar1-old.toml", new.read_text()
+        self.assertIn(self.domain.maar, text)
+        old.write_text(text.replace(self.domain.maar, "").replace(self.domain.dataplane, ""))
+        command = daemon.command
+
+        def restart(file):
+            daemon.kill()
+            daemon.command = [str(file) if it == str(new) else it for it in command]
+            daemon.start()
+            # Its own ping goes through the data plane.
+            self.domain.wait_ready(1)
+
+        self.addCleanup(restart, new)
+        info = lambda: self.domain.kedge("maar1", "show", "info")
+        remarks = lambda: info()["controlplane"]["dataplane_remarks"]
+        before = self.domain.kedge("maar1", "show", "counters")
+        restart(old)
+        self.assertEqual(info()["dataplane"]["inner_ipv4"], "refuse")
+        self.assertEqual(len(remarks()), 1, remarks())
+        self.assertIn('dataplane.inner_ipv4 = "carry", its data plane with "refuse"', remarks()[0])
+        self.assertIn(pool(1), self.prefixes())
+        self.assertFalse(any(it.startswith("10.45.") for it in self.prefixes()))
+        # What changes goes in.
+        self.domain.kedge("maar1", "filter", "add", "older", "--domain", "--protocol", "99", "--action", "drop")
+        self.addCleanup(self.domain.kedge, "maar1", "filter", "delete", "older")
+        self.assertFalse(self.ping("cn", ADDRESSES[0], "-c1", "-W1").endswith("0"))
+        now = self.domain.kedge("maar1", "show", "counters")
+        self.assertGreater(now["inner_ipv4_mismatches"], before["inner_ipv4_mismatches"])
+        self.assertEqual(now["transactions_refused"], before["transactions_refused"])
+        restart(new)
+        for address in ADDRESSES:
+            self.domain.wait(lambda: self.ping("cn", address, "-c1", "-W1").endswith("0"), 20, f"{address} is not reached")
+        self.assertEqual(remarks(), [])
 
     def test_a_data_plane_that_was_killed_has_them_again(self):
         daemon = self.domain.daemons["maar1-dataplane"]

@@ -3,12 +3,16 @@
 //! Whatever happened before (first start, restart of either side, a lost
 //! connection), the way is the same: read back what the data plane has, send
 //! the difference to what it should have, and then each later difference.
+//!
+//! What the data plane would refuse as a whole is not sent: where it says that
+//! it carries no IPv4 of nodes, the event loop is told so, and what it should
+//! have is awaited without.
 
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kedge_dataplane_api::{Client, ClientError, Tables, Transaction, proto};
+use kedge_dataplane_api::{Client, ClientError, ReadBack, Tables, Transaction, proto};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
@@ -24,6 +28,13 @@ const REFUSED_RETRY: Duration = Duration::from_secs(1);
 /// What the data plane tells the event loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromDataplane {
+    /// It is there, and was read back.
+    Connected {
+        /// Whether it takes IPv4 prefixes of nodes; `None`: it does not say.
+        carries_inner_ipv4: Option<bool>,
+    },
+    /// It refused a transaction, for this reason; that is tried again.
+    Refused(String),
     /// It holds what it should, as of this generation.
     Synchronised {
         /// Its generation.
@@ -54,6 +65,21 @@ pub struct Desired {
     pub revision: u64,
     /// The tables.
     pub tables: Tables,
+    /// Whether IPv4 prefixes of nodes may be in them.
+    pub inner_ipv4: bool,
+}
+
+impl Desired {
+    /// What it should hold to begin with.
+    #[must_use]
+    pub fn first(tables: Tables, inner_ipv4: bool) -> Self {
+        let revision = 0;
+        Self {
+            revision,
+            tables,
+            inner_ipv4,
+        }
+    }
 }
 
 /// Starts the task. It sends to the data plane at `socket` whatever is put
@@ -61,10 +87,10 @@ pub struct Desired {
 #[must_use]
 pub fn start(
     socket: PathBuf,
-    tables: Tables,
+    first: Desired,
     observer: Observer,
 ) -> (watch::Sender<Desired>, mpsc::Receiver<FromDataplane>) {
-    let (desired, wanted) = watch::channel(Desired { revision: 0, tables });
+    let (desired, wanted) = watch::channel(first);
     let (sender, receiver) = mpsc::channel(256);
     let task = Task {
         wanted,
@@ -84,20 +110,31 @@ struct Task {
 /// The event loop has gone, so the process is ending.
 struct Stopped;
 
+/// What was done to make the data plane hold what it should.
+enum Sent {
+    /// It does.
+    All,
+    /// Nothing: it would not take that, and what it should hold is about to be another.
+    Awaited,
+}
+
 /// What is known of the other side.
 struct Mirror {
     generation: u64,
     /// Of what it was last made the same as.
     revision: u64,
     tables: Tables,
+    /// Whether it takes IPv4 prefixes of nodes; `None`: it does not say.
+    carries_inner_ipv4: Option<bool>,
 }
 
 impl Mirror {
-    fn read((generation, tables): (u64, Tables)) -> Self {
+    fn read(read: ReadBack) -> Self {
         Self {
-            generation,
+            generation: read.generation,
             revision: 0,
-            tables,
+            tables: read.tables,
+            carries_inner_ipv4: read.carries_inner_ipv4,
         }
     }
 }
@@ -153,8 +190,7 @@ impl Task {
     async fn session(&mut self, client: &Client) -> Result<Option<ClientError>, Stopped> {
         let begun = async {
             let events = client.events().await?;
-            let (generation, tables) = client.read_state().await?;
-            Ok::<_, ClientError>((events, Mirror::read((generation, tables))))
+            Ok::<_, ClientError>((events, Mirror::read(client.read_back().await?)))
         };
         let (mut events, mut mirror) = match begun.await {
             Ok(begun) => begun,
@@ -170,10 +206,15 @@ impl Task {
         );
         let event = Event::new("dataplane_connected", text).with("generation", mirror.generation);
         self.observer.tell(&event);
+        let carries_inner_ipv4 = mirror.carries_inner_ipv4;
+        self.tell_loop(FromDataplane::Connected { carries_inner_ipv4 })
+            .await?;
         let mut refused = false;
         loop {
             match self.synchronise(client, &mut mirror).await {
-                Ok(()) => {
+                // The event loop has been told, and will have something else.
+                Ok(Sent::Awaited) => {}
+                Ok(Sent::All) => {
                     refused = false;
                     let (generation, revision) = (mirror.generation, mirror.revision);
                     self.tell_loop(FromDataplane::Synchronised { generation, revision })
@@ -181,8 +222,8 @@ impl Task {
                 }
                 Err(ClientError::GenerationMismatch(_)) => {
                     // Somebody else has written there; their change is undone by the next difference.
-                    match client.read_state().await {
-                        Ok((generation, tables)) => mirror = Mirror::read((generation, tables)),
+                    match client.read_back().await {
+                        Ok(read) => mirror = Mirror::read(read),
                         Err(error) => return Ok(Some(error)),
                     }
                     continue;
@@ -191,8 +232,9 @@ impl Task {
                     if !std::mem::replace(&mut refused, true) {
                         let text = format!("the data plane refused a transaction: {reason}");
                         self.observer
-                            .warn(&Event::new("dataplane_refused", text).with("reason", reason));
+                            .warn(&Event::new("dataplane_refused", text).with("reason", &reason));
                     }
+                    self.tell_loop(FromDataplane::Refused(reason)).await?;
                 }
                 Err(error) => return Ok(Some(error)),
             }
@@ -221,15 +263,19 @@ impl Task {
     }
 
     /// Sends the difference, if there is one.
-    async fn synchronise(&mut self, client: &Client, mirror: &mut Mirror) -> Result<(), ClientError> {
+    async fn synchronise(&mut self, client: &Client, mirror: &mut Mirror) -> Result<Sent, ClientError> {
         let Desired {
             revision,
             tables: wanted,
+            inner_ipv4,
         } = self.wanted.borrow_and_update().clone();
+        if inner_ipv4 && mirror.carries_inner_ipv4 == Some(false) {
+            return Ok(Sent::Awaited);
+        }
         let mut transaction = Transaction::between(&mirror.tables, &wanted);
         if transaction.is_empty() {
             mirror.revision = revision;
-            return Ok(());
+            return Ok(Sent::All);
         }
         transaction.expected_generation = mirror.generation;
         mirror.generation = client.apply(&transaction).await?;
@@ -240,7 +286,7 @@ impl Task {
             entries = transaction.entries(),
             "applied"
         );
-        Ok(())
+        Ok(Sent::All)
     }
 
     async fn event(&self, event: proto::Event) -> Result<(), Stopped> {

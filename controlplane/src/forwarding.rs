@@ -1,7 +1,8 @@
 //! Bindings to forwarding state, derived one way, in this one place.
 //!
 //! [`desired`] is a function of the configuration, of what the MAAR's state
-//! machine knows, and of the neighbours the kernel has resolved. What a data
+//! machine knows, of the neighbours the kernel has resolved, and of whether the
+//! data plane takes IPv4 of nodes. What a data
 //! plane lacks of it is a difference of two values, so a restart of either
 //! process needs no procedure of its own.
 
@@ -31,12 +32,14 @@ pub(crate) use flows::{
 /// How long packets wait for a node is the data plane's to say (`dataplane.hold.maximum_ms`).
 const HOLD: NextHop = NextHop::Hold { maximum_ms: 0 };
 
-/// Everything that the data plane of this MAAR must hold.
+/// Everything that the data plane of this MAAR must hold. `inner_ipv4`: whether it takes IPv4 prefixes of nodes; where it does
+/// not, nothing that is there for them alone is in the tables.
 #[must_use]
 pub fn desired(
     config: &Config,
     state: &State,
     neighbours: &BTreeMap<(String, Ipv6Addr), LinkLayerAddress>,
+    inner_ipv4: bool,
 ) -> Tables {
     let mut tables = Tables {
         neighbours: neighbours.clone(),
@@ -47,7 +50,9 @@ pub fn desired(
     for node in state.nodes.values().filter(|node| node.registered) {
         node_prefixes(config, state, node, &mut tables);
     }
-    ipv4::put_ipv4(config, state, &mut tables);
+    if inner_ipv4 {
+        ipv4::put_ipv4(config, state, &mut tables);
+    }
     flows::put(config, state, &mut tables);
     tables
 }

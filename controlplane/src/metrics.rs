@@ -45,6 +45,8 @@ pub struct Snapshot<'a> {
     pub bindings: Vec<(&'static str, i64)>,
     /// Whether the data plane is connected; `None` without one.
     pub dataplane_connected: Option<bool>,
+    /// Settings that the data plane has too, and whether it has another value; none without one.
+    pub dataplane_mismatches: Vec<(&'static str, bool)>,
     /// Prefixes delegated by DHCPv6, at a CMD by it and at a MAAR to it; `None` where that is not configured.
     pub delegations: Option<usize>,
     /// GTP-U paths by peer: whether the last Echo Request was answered.
@@ -163,6 +165,19 @@ impl Accumulated {
                 "1 while the data plane takes transactions",
             )?;
             gauge.set(connected.into());
+            now.register(Box::new(gauge))?;
+        }
+        if !snapshot.dataplane_mismatches.is_empty() {
+            let gauge = IntGaugeVec::new(
+                Opts::new(
+                    "kedge_controlplane_dataplane_mismatch",
+                    "1 while the data plane was started with another value of this setting",
+                ),
+                &["setting"],
+            )?;
+            for (setting, differs) in &snapshot.dataplane_mismatches {
+                gauge.with_label_values(&[setting]).set((*differs).into());
+            }
             now.register(Box::new(gauge))?;
         }
         if let Some(delegations) = snapshot.delegations {
@@ -329,6 +344,7 @@ mod tests {
                 messages: vec![(("sent", "PBU", ""), 2)],
                 bindings: vec![("attached", 1)],
                 dataplane_connected: Some(true),
+                dataplane_mismatches: vec![("inner_ipv4", true)],
                 delegations: Some(2),
                 paths: vec![("2001:db8::1".parse().unwrap(), true)],
                 routes: Some(RouteFigures {
@@ -347,6 +363,7 @@ mod tests {
             "kedge_controlplane_mobility_messages_total{direction=\"sent\",message=\"PBU\",result=\"\"} 2",
             "kedge_controlplane_bindings{state=\"attached\"} 1",
             "kedge_controlplane_dataplane_connected 1",
+            "kedge_controlplane_dataplane_mismatch{setting=\"inner_ipv4\"} 1",
             "kedge_controlplane_delegations 2",
             "kedge_controlplane_gtpu_path_up{peer=\"2001:db8::1\"} 1",
             "kedge_controlplane_announcer_connected{daemon=\"gobgp\"} 1",

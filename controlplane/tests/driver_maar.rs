@@ -4,7 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod driver_support;
-#[allow(unreachable_pub, reason = "shared with no other test")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared with another test, which uses its part"
+)]
 #[path = "driver_support/dataplane.rs"]
 mod fake;
 

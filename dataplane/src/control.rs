@@ -196,7 +196,10 @@ impl Control {
     /// All tables, as they travel.
     pub(crate) fn state(&self) -> proto::State {
         let state = self.tables.lock();
-        proto::State::encode(state.compiler.generation(), state.compiler.tables())
+        proto::State {
+            carries_inner_ipv4: Some(state.compiler.limits().inner_ipv4),
+            ..proto::State::encode(state.compiler.generation(), state.compiler.tables())
+        }
     }
 
     /// Ends what need not wait any more: old ways that have brought their last, and whatever has waited for
@@ -469,6 +472,7 @@ impl Control {
         status.held_bytes = sum(|it| &it.held_octets);
         let state = self.tables.lock();
         status.generation = state.compiler.generation();
+        status.carries_inner_ipv4 = Some(state.compiler.limits().inner_ipv4);
         status.generation_age_ms = milliseconds(state.published_at);
         let tables = state.compiler.tables();
         let sizes = vec![

@@ -219,6 +219,34 @@ fn a_refused_transaction_names_the_value_and_changes_nothing() {
     });
 }
 
+/// What a control plane has to know before it sends anything.
+#[test]
+fn what_becomes_of_inner_ipv4_is_said() {
+    for (setting, carries) in [("", false), ("inner_ipv4 = \"carry\"", true)] {
+        let daemon = Daemon::start(None, |directory| {
+            let text = configuration(directory, "ipv4", None);
+            text.replacen("[dataplane]", &format!("[dataplane]\n{setting}"), 1)
+        });
+        block_on(async {
+            let client = daemon.client().await;
+            assert_eq!(
+                client.read_back().await.unwrap().carries_inner_ipv4,
+                Some(carries)
+            );
+            assert_eq!(client.status().await.unwrap().carries_inner_ipv4, Some(carries));
+            let node = PrefixEntry {
+                next_hop: NextHop::Hold { maximum_ms: 0 },
+                source: None,
+            };
+            let put = Transaction {
+                put_prefixes: vec![("::ffff:203.0.113.7/128".parse().unwrap(), node)],
+                ..Transaction::default()
+            };
+            assert_eq!(client.apply(&put).await.is_ok(), carries);
+        });
+    }
+}
+
 #[test]
 fn malformed_messages_are_refused_by_field() {
     let daemon = start("malformed");

@@ -43,7 +43,8 @@ pub struct Dataplane {
     /// What becomes of G-PDUs without a UDP checksum (RFC 6936; our own always have one). Default `refuse`.
     #[serde(default)]
     pub gtpu_zero_checksums: ZeroChecksums,
-    /// What becomes of IPv4 packets in tunnels. Default `refuse`.
+    /// What becomes of IPv4 packets in tunnels. Default `refuse`. Both processes read it when they start: until a data plane is
+    /// started again, one that refuses gets no IPv4 prefixes of nodes from a control plane that has `carry`, and all else.
     #[serde(default)]
     pub inner_ipv4: InnerIpv4,
     /// Most prefixes that the data plane takes, 1..=16777216; a transaction that would exceed it is
@@ -165,7 +166,7 @@ pub enum ZeroChecksums {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InnerIpv4 {
-    /// They are dropped and counted, and nodes have no IPv4 prefixes.
+    /// They are dropped and counted, and nodes have no IPv4 prefixes: a transaction with one is refused.
     #[default]
     Refuse,
     /// They are carried, in G-PDUs, GRE and IPv4 in IPv6, to and from the IPv4 prefixes of nodes.

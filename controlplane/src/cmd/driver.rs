@@ -253,6 +253,7 @@ impl Daemon {
                 .collect(),
             bindings,
             dataplane_connected: None,
+            dataplane_mismatches: Vec::new(),
             delegations: figures.as_ref().map(|it| it.delegations),
             paths: Vec::new(),
             routes: None,

@@ -13,8 +13,8 @@ use super::{Dpn, Input, Output, Settings, State};
 use crate::binding::{FileStore, Saver, StoreError};
 use crate::dataplane_sync::{self, Desired, FromDataplane};
 use crate::driver::{
-    AccessSide, Attachment, Endpoint, FromSocket, GtpuPaths, Heeded, Observer, Parts, path_input, restore,
-    wait_until,
+    AccessSide, Attachment, DataplaneState, Endpoint, FromSocket, GtpuPaths, Heeded, Observer, Parts,
+    path_input, restore, wait_until,
 };
 use crate::event::Event;
 use crate::forwarding;
@@ -45,12 +45,16 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("the operating system gives no randomness: {error}"))?;
     let machine = Dpn::new(settings, state, teid_key, observer.clock().now());
     let tables = forwarding::desired_of_dpn(&config, machine.state(), access.core_neighbours());
-    let (desired, mut from_dataplane) =
-        dataplane_sync::start(config.dataplane_socket(), tables, observer.clone());
+    // Nothing of a DPN is IPv4.
+    let (desired, mut from_dataplane) = dataplane_sync::start(
+        config.dataplane_socket(),
+        Desired::first(tables, false),
+        observer.clone(),
+    );
     let mut daemon = Daemon {
         accumulated: Accumulated::new()?,
         saver: Saver::new(store),
-        dataplane: None,
+        dataplane: DataplaneState::new(&config),
         unsettled: 0,
         paths: GtpuPaths::new(&config, &observer),
         config,
@@ -119,8 +123,7 @@ struct Daemon {
     endpoint: Endpoint,
     access: AccessSide,
     desired: watch::Sender<Desired>,
-    /// The generation of a data plane that holds what it should.
-    dataplane: Option<u64>,
+    dataplane: DataplaneState,
     accumulated: Accumulated,
     saver: Saver<FileStore>,
     /// Changes since the desired tables were computed.
@@ -206,13 +209,22 @@ impl Daemon {
 
     fn dataplane(&mut self, item: FromDataplane) {
         match item {
+            FromDataplane::Connected { carries_inner_ipv4 } => {
+                if let Some(event) = self.dataplane.connected(carries_inner_ipv4) {
+                    match self.dataplane.mismatch() {
+                        Some(_) => self.observer.warn(&event),
+                        None => self.observer.tell(&event),
+                    }
+                }
+            }
+            FromDataplane::Refused(reason) => self.dataplane.refused(reason),
             FromDataplane::Synchronised { generation, .. } => {
                 // Not before: a solicitation that nobody transmits is repeated only a second later.
-                if self.dataplane.replace(generation).is_none() {
+                if self.dataplane.synchronised(generation) {
                     self.access.probe_neighbours(&self.neighbours());
                 }
             }
-            FromDataplane::Lost => self.dataplane = None,
+            FromDataplane::Lost => self.dataplane.lost(),
             FromDataplane::UnknownNeighbour { port, address } => self.access.resolve(&port, address),
             // There are none here.
             FromDataplane::FilterExpired { .. } => {}
@@ -220,7 +232,7 @@ impl Daemon {
     }
 
     async fn configure_pending(&mut self) {
-        let others = self.dataplane.map(|_| self.neighbours());
+        let others = self.dataplane.generation().map(|_| self.neighbours());
         self.access.configure_pending(others.as_ref()).await;
         self.unsettled += 1;
     }

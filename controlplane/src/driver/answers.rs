@@ -5,7 +5,7 @@ use std::path::Path;
 use kedge_config::{Config, Role};
 use serde::de::DeserializeOwned;
 
-use super::{Endpoint, Observer};
+use super::{DataplaneState, Endpoint, Observer};
 use crate::binding::{BindingStore, FileStore, StoreError};
 use crate::counters::Counters;
 use crate::event::Event;
@@ -43,9 +43,10 @@ pub fn restore<State: Default + DeserializeOwned>(
     Ok((store, state))
 }
 
-/// Who this daemon is. `dataplane`: whether one is connected, and its generation.
+/// Who this daemon is, and what it knows of its data plane, where it has one.
 #[must_use]
-pub fn info(config: &Config, observer: &Observer, dataplane: Option<u64>) -> proto::Info {
+pub fn info(config: &Config, observer: &Observer, dataplane: Option<&DataplaneState>) -> proto::Info {
+    let generation = dataplane.and_then(DataplaneState::generation);
     proto::Info {
         name: config.node.name.clone(),
         role: match config.node.role {
@@ -58,8 +59,9 @@ pub fn info(config: &Config, observer: &Observer, dataplane: Option<u64>) -> pro
         process_id: std::process::id(),
         uptime_ms: u64::try_from(observer.clock().uptime().as_millis()).unwrap_or(u64::MAX),
         address: config.node.address.to_string(),
-        dataplane_connected: dataplane.is_some(),
-        dataplane_generation: dataplane.unwrap_or_default(),
+        dataplane_connected: generation.is_some(),
+        dataplane_generation: generation.unwrap_or_default(),
+        dataplane_remarks: dataplane.map(DataplaneState::remarks).unwrap_or_default(),
     }
 }
 

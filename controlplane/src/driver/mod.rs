@@ -8,6 +8,7 @@
 mod access_side;
 mod answers;
 mod clock;
+mod dataplane_state;
 mod description;
 mod durable;
 mod endpoint;
@@ -22,6 +23,7 @@ mod start;
 pub(crate) use access_side::{AccessSide, Attachment, identifier};
 pub use answers::{counters, info, restore, tunnel_name};
 pub use clock::Clock;
+pub use dataplane_state::DataplaneState;
 pub use description::describe;
 pub use durable::Durable;
 pub use endpoint::{Endpoint, FromSocket, MessageCount};

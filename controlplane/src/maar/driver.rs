@@ -44,8 +44,8 @@ use crate::delegation::changed;
 use crate::delegation::client::{self, ClientHandle, Delegated};
 use crate::delegation::requesting::Held;
 use crate::driver::{
-    AccessSide, Durable, Endpoint, FromSocket, GtpuPaths, Heeded, Observer, Parts, path_input, restore,
-    wait_until,
+    AccessSide, DataplaneState, Durable, Endpoint, FromSocket, GtpuPaths, Heeded, Observer, Parts,
+    path_input, restore, wait_until,
 };
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
@@ -106,9 +106,14 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let machine = Maar::new(settings, state, teid_key, observer.clock().now());
     let delegation = client::start(&config, &observer)?;
     let mut delegated = delegation.as_ref().map(ClientHandle::delegated);
-    let tables = forwarding::desired(&config, machine.state(), access.core_neighbours());
-    let (desired, mut from_dataplane) =
-        dataplane_sync::start(config.dataplane_socket(), tables, observer.clone());
+    let dataplane = DataplaneState::new(&config);
+    let inner_ipv4 = dataplane.inner_ipv4();
+    let tables = forwarding::desired(&config, machine.state(), access.core_neighbours(), inner_ipv4);
+    let (desired, mut from_dataplane) = dataplane_sync::start(
+        config.dataplane_socket(),
+        Desired::first(tables, inner_ipv4),
+        observer.clone(),
+    );
     let (announcing, mut from_speaker) = Announcing::start(&config, machine.state(), observer.clock().now());
     let (usage, mut last_used, mut ask_usage) = Usage::new(&config);
     let (charging, mut readings, mut ask_reading) = Charging::start(&config);
@@ -129,7 +134,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
                 .and_then(|maar| maar.mobile_routers.as_ref())
                 .map_or(1, |it| it.messages_per_second),
         ),
-        dataplane: None,
+        dataplane,
         unsettled: 0,
         paths: GtpuPaths::new(&config, &observer),
         path_ends: PathEnds::default(),
@@ -245,8 +250,7 @@ struct Daemon {
     /// How often one node is heard.
     router_rate: RateOfNodes,
     desired: watch::Sender<Desired>,
-    /// The generation of a data plane that holds what it should.
-    dataplane: Option<u64>,
+    dataplane: DataplaneState,
     counters: Counters,
     accumulated: Accumulated,
     saver: Saver<FileStore>,
@@ -318,7 +322,9 @@ impl Daemon {
         self.unsettled = 0;
         // Whose a prefix is that the data plane counts for is known before it does.
         self.machine.note_users(self.observer.clock().now());
-        let tables = forwarding::desired(&self.config, self.machine.state(), self.access.core_neighbours());
+        let inner_ipv4 = self.dataplane.inner_ipv4();
+        let neighbours = self.access.core_neighbours();
+        let tables = forwarding::desired(&self.config, self.machine.state(), neighbours, inner_ipv4);
         self.ask_paths(path::Input::Peers(forwarding::gtpu_peers(&tables)));
         if let Some(delegation) = &self.delegation {
             let state = self.machine.state();
@@ -337,9 +343,10 @@ impl Daemon {
         // Of GTP-U there are many tunnels to one peer.
         let mut peers = BTreeSet::new();
         self.desired.send_if_modified(|known| {
-            if known.tables == tables {
+            if known.inner_ipv4 == inner_ipv4 && known.tables == tables {
                 return false;
             }
+            known.inner_ipv4 = inner_ipv4;
             let new = tables
                 .tunnels
                 .iter()
@@ -406,16 +413,26 @@ impl Daemon {
 
     fn dataplane(&mut self, item: FromDataplane) {
         match item {
+            FromDataplane::Connected { carries_inner_ipv4 } => {
+                if let Some(event) = self.dataplane.connected(carries_inner_ipv4) {
+                    match self.dataplane.mismatch() {
+                        Some(_) => self.observer.warn(&event),
+                        None => self.observer.tell(&event),
+                    }
+                }
+                self.unsettled += 1;
+            }
+            FromDataplane::Refused(reason) => self.dataplane.refused(reason),
             FromDataplane::Synchronised { generation, revision } => {
                 self.path_ends.confirmed(revision);
                 self.announce(announce::Input::Confirmed(revision));
                 // Not before: a solicitation that nobody transmits is repeated only a second later.
-                if self.dataplane.replace(generation).is_none() {
+                if self.dataplane.synchronised(generation) {
                     self.probe_neighbours();
                 }
             }
             FromDataplane::Lost => {
-                self.dataplane = None;
+                self.dataplane.lost();
                 self.announce(announce::Input::Unconfirmed);
             }
             FromDataplane::UnknownNeighbour { port, address } => {
@@ -440,7 +457,7 @@ impl Daemon {
 
     /// Configures the interfaces that are new or different, and opens their access links.
     async fn configure_pending(&mut self) {
-        let others = self.dataplane.map(|_| self.neighbours());
+        let others = self.dataplane.generation().map(|_| self.neighbours());
         for (link, port) in self.access.configure_pending(others.as_ref()).await {
             self.open_router_link(&link, &port);
         }

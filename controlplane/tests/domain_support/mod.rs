@@ -487,7 +487,12 @@ impl Domain {
     }
 
     pub fn tables(&self, index: usize) -> Tables {
-        forwarding::desired(&self.configs[index], self.maars[index].state(), &BTreeMap::new())
+        forwarding::desired(
+            &self.configs[index],
+            self.maars[index].state(),
+            &BTreeMap::new(),
+            false,
+        )
     }
 
     /// The tunnels of one MAAR by their peer: what the data plane is told of each.

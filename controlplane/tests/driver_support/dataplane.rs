@@ -4,6 +4,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
+use kedge_dataplane_api::model::NextHop;
 use kedge_dataplane_api::proto::dataplane_server::{Dataplane, DataplaneServer};
 use kedge_dataplane_api::{Tables, Transaction, proto};
 use tokio::sync::{broadcast, oneshot};
@@ -16,6 +17,23 @@ pub struct Inner {
     pub generation: u64,
     pub tables: Tables,
     pub transactions: Vec<Transaction>,
+    /// What it says of `dataplane.inner_ipv4`; nothing, as one of an older version, by default.
+    pub carries_inner_ipv4: Option<bool>,
+    /// Whether it refuses transactions with an IPv4 prefix of a node, as one that does not carry them.
+    pub refuses_inner_ipv4: bool,
+    /// Transactions that it refused so.
+    pub refused: u64,
+}
+
+impl Inner {
+    /// Of a data plane that was started with this in its file.
+    pub fn with_inner_ipv4(carries: bool) -> Self {
+        Self {
+            carries_inner_ipv4: Some(carries),
+            refuses_inner_ipv4: !carries,
+            ..Self::default()
+        }
+    }
 }
 
 /// Serves until it goes out of scope.
@@ -28,7 +46,12 @@ pub struct FakeDataplane {
 impl FakeDataplane {
     /// An empty one that listens at `socket`.
     pub fn start(socket: &Path) -> Self {
-        let inner = Arc::new(Mutex::new(Inner::default()));
+        Self::start_with(socket, Inner::default())
+    }
+
+    /// The same with this in it.
+    pub fn start_with(socket: &Path, inner: Inner) -> Self {
+        let inner = Arc::new(Mutex::new(inner));
         let events = broadcast::Sender::new(16);
         let service = Service {
             inner: Arc::clone(&inner),
@@ -108,6 +131,17 @@ impl Dataplane for Service {
                 inner.generation
             )));
         }
+        let of_node = transaction.put_prefixes.iter().find(|(prefix, entry)| {
+            prefix.prefix_len() >= 96
+                && prefix.addr().to_ipv4_mapped().is_some()
+                && (entry.source.is_some() || matches!(entry.next_hop, NextHop::Tunnel(_)))
+        });
+        if let Some((prefix, _)) = of_node.filter(|_| inner.refuses_inner_ipv4) {
+            inner.refused += 1;
+            return Err(Status::invalid_argument(format!(
+                "prefix {prefix}: dataplane.inner_ipv4 = \"refuse\": no IPv4 is carried in tunnels"
+            )));
+        }
         inner.tables.apply(&transaction);
         inner.transactions.push(transaction);
         inner.generation += 1;
@@ -120,20 +154,21 @@ impl Dataplane for Service {
         _: Request<proto::ReadStateRequest>,
     ) -> Result<Response<proto::State>, Status> {
         let inner = self.inner.lock().unwrap();
-        Ok(Response::new(proto::State::encode(
-            inner.generation,
-            &inner.tables,
-        )))
+        Ok(Response::new(proto::State {
+            carries_inner_ipv4: inner.carries_inner_ipv4,
+            ..proto::State::encode(inner.generation, &inner.tables)
+        }))
     }
 
     async fn get_status(
         &self,
         _: Request<proto::GetStatusRequest>,
     ) -> Result<Response<proto::Status>, Status> {
-        let generation = self.inner.lock().unwrap().generation;
+        let inner = self.inner.lock().unwrap();
         Ok(Response::new(proto::Status {
             name: "fake".to_owned(),
-            generation,
+            generation: inner.generation,
+            carries_inner_ipv4: inner.carries_inner_ipv4,
             drops: vec![proto::DropCount {
                 reason: "no_route".to_owned(),
                 packets: 3,

@@ -28,6 +28,18 @@ pub struct Client {
     socket: PathBuf,
 }
 
+/// What a data plane has, and what it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadBack {
+    /// Its generation.
+    pub generation: u64,
+    /// All tables, as of that.
+    pub tables: Tables,
+    /// Whether `dataplane.inner_ipv4` is `carry` there; if not, every transaction with an IPv4 prefix of a node is refused.
+    /// `None`: it does not say.
+    pub carries_inner_ipv4: Option<bool>,
+}
+
 /// Why a call on a data plane came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -129,6 +141,14 @@ impl Client {
     /// # Errors
     /// Lost, or the answer is not understood.
     pub async fn read_state(&self) -> Result<(u64, Tables), ClientError> {
+        self.read_back().await.map(|it| (it.generation, it.tables))
+    }
+
+    /// All tables, as of one generation, and what the data plane takes.
+    ///
+    /// # Errors
+    /// Lost, or the answer is not understood.
+    pub async fn read_back(&self) -> Result<ReadBack, ClientError> {
         let request = proto::ReadStateRequest {};
         let answer = self
             .inner
@@ -136,7 +156,13 @@ impl Client {
             .read_state(request)
             .await
             .map_err(|status| self.call_error(&status))?;
-        Ok(answer.into_inner().decode()?)
+        let state = answer.into_inner();
+        let (generation, tables) = state.decode()?;
+        Ok(ReadBack {
+            generation,
+            tables,
+            carries_inner_ipv4: state.carries_inner_ipv4,
+        })
     }
 
     /// What the data plane is, and its counters.

@@ -22,7 +22,7 @@ pub mod convert;
 pub mod model;
 pub mod path_end;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, ReadBack};
 pub use convert::{ConversionError, prefix_keys};
 pub use model::{Tables, Transaction};
 

@@ -65,6 +65,7 @@ pub(super) async fn info(node: &Node, output: Output) -> Result<(), Failure> {
             "address": info.address,
             "dataplane_connected": info.dataplane_connected,
             "dataplane_generation": info.dataplane_generation,
+            "dataplane_remarks": info.dataplane_remarks,
         })),
         "dataplane": data.as_ref().ok().map(|status| json!({
             "name": status.name,
@@ -74,11 +75,20 @@ pub(super) async fn info(node: &Node, output: Output) -> Result<(), Failure> {
             "generation": status.generation,
             "generation_age_ms": status.generation_age_ms,
             "held_packets": status.held_packets,
+            "inner_ipv4": status.carries_inner_ipv4.map(|carries| if carries { "carry" } else { "refuse" }),
         })),
     });
     match (control, data) {
         // Nobody is there at all.
         (Err(error), Err(_)) => Err(error),
-        _ => output.table(&table, "no daemons", &values),
+        (control, _) => {
+            output.table(&table, "no daemons", &values)?;
+            let remarks = control.iter().flat_map(|info| &info.dataplane_remarks);
+            let remarks = remarks.filter(|_| !output.is_json());
+            for remark in remarks {
+                output.text(&format!("{remark}\n"))?;
+            }
+            Ok(())
+        }
     }
 }

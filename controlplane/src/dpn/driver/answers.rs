@@ -17,12 +17,15 @@ impl Daemon {
     pub(super) fn request(&mut self, request: Request) {
         // A caller that has gone does not want its answer.
         match request {
-            Request::Info(reply) => drop(reply.send(Ok(info(&self.config, &self.observer, self.dataplane)))),
+            Request::Info(reply) => {
+                drop(reply.send(Ok(info(&self.config, &self.observer, Some(&self.dataplane)))))
+            }
             Request::Nodes(reply) => drop(reply.send(Ok(self.nodes()))),
             Request::Bindings(reply) => drop(reply.send(Ok(self.bindings()))),
             Request::Counters(reply) => {
                 let mut all = counters(self.machine.counters(), &self.endpoint);
                 let more = self.access.counters().iter().chain(self.paths.counters());
+                let more = more.chain(self.dataplane.counters().iter());
                 all.counters.extend(more.map(|(name, value)| proto::Counter {
                     name: name.to_owned(),
                     value,
@@ -166,6 +169,7 @@ impl Daemon {
         let mut all: Vec<_> = self.machine.counters().iter().collect();
         all.extend(self.endpoint.counters());
         all.extend(self.access.counters().iter());
+        all.extend(self.dataplane.counters().iter());
         all.extend(self.paths.counters());
         let messages = self.endpoint.messages().iter();
         let snapshot = Snapshot {
@@ -174,7 +178,8 @@ impl Daemon {
             counters: all,
             messages: messages.map(|(key, value)| (*key, *value)).collect(),
             bindings,
-            dataplane_connected: Some(self.dataplane.is_some()),
+            dataplane_connected: Some(self.dataplane.takes_transactions()),
+            dataplane_mismatches: self.dataplane.mismatches(),
             paths: self.paths.up(),
             ..Snapshot::default()
         };

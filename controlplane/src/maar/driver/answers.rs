@@ -26,13 +26,16 @@ impl Daemon {
     pub(super) fn request(&mut self, request: Request) {
         // A caller that has gone does not want its answer.
         match request {
-            Request::Info(reply) => drop(reply.send(Ok(info(&self.config, &self.observer, self.dataplane)))),
+            Request::Info(reply) => {
+                drop(reply.send(Ok(info(&self.config, &self.observer, Some(&self.dataplane)))))
+            }
             Request::Nodes(reply) => drop(reply.send(Ok(self.nodes()))),
             Request::Bindings(reply) => drop(reply.send(Ok(self.bindings()))),
             Request::Counters(reply) => {
                 let mut all = counters(self.machine.counters(), &self.endpoint);
                 let routes = self.announcing.iter().map(|it| it.announcer().counters());
                 let own = self.counters.iter().chain(self.access.counters().iter());
+                let own = own.chain(self.dataplane.counters().iter());
                 let more = own.chain(self.paths.counters());
                 let more = more.chain(routes.flat_map(Counters::iter));
                 let figures = self.delegation.as_ref().map(ClientHandle::figures);
@@ -190,6 +193,7 @@ impl Daemon {
         let mut all: Vec<_> = self.machine.counters().iter().collect();
         all.extend(self.endpoint.counters());
         all.extend(self.counters.iter());
+        all.extend(self.dataplane.counters().iter());
         all.extend(self.access.counters().iter());
         all.extend(self.paths.counters());
         let announcer = self.announcing.as_ref().zip(self.config.announce.as_ref());
@@ -211,7 +215,8 @@ impl Daemon {
                 .collect(),
             bindings,
             delegations: figures.as_ref().map(|it| it.delegations),
-            dataplane_connected: Some(self.dataplane.is_some()),
+            dataplane_connected: Some(self.dataplane.takes_transactions()),
+            dataplane_mismatches: self.dataplane.mismatches(),
             paths: self.paths.up(),
             routes,
             meters: self.meter_figures(),

@@ -115,7 +115,7 @@ async fn read(socket: &Path, client: &mut Option<Client>, ask: &Ask) -> Result<C
 impl Daemon {
     /// It is time to read again.
     pub(super) fn ask_reading(&mut self) {
-        if self.dataplane.is_some() {
+        if self.dataplane.generation().is_some() {
             self.ask(None);
         }
     }

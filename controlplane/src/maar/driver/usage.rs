@@ -115,7 +115,7 @@ fn idle_interval(idle: Duration) -> Duration {
 impl Daemon {
     /// Asks the data plane about older prefixes of nodes here.
     pub(super) fn ask_usage(&mut self) {
-        if self.dataplane.is_none() {
+        if self.dataplane.generation().is_none() {
             return;
         }
         let now = self.observer.clock().now();

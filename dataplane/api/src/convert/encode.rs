@@ -60,7 +60,7 @@ impl From<&Transaction> for proto::Transaction {
 }
 
 impl proto::State {
-    /// `tables` as of `generation`.
+    /// `tables` as of `generation`. What else a data plane says of itself is left out.
     #[must_use]
     pub fn encode(generation: u64, tables: &Tables) -> Self {
         Self {
@@ -91,6 +91,7 @@ impl proto::State {
                 .iter()
                 .map(|(id, entry)| flow::encode_meter(*id, entry))
                 .collect(),
+            carries_inner_ipv4: None,
         }
     }
 }
