@@ -496,8 +496,8 @@ class TheDomainOverGtpU(InADomain):
     """Gateways that tunnel by GTP-U, among peers that scapy plays."""
 
     tunnel = "gtpu"
-    # Correspondent and gateway as they know each other, in the words of sockets and of scapy.
-    family, layer, cn, gateway = "AF_INET6", "IPv6", CN, maar_address(1)
+    # Correspondent and gateways as they know each other, in the words of sockets and of scapy.
+    family, layer, cn, gateway, other = "AF_INET6", "IPv6", CN, maar_address(1), maar_address(2)
 
     def ask(self, message, answer):
         """Sends a GTP-U message, in scapy's words, to MAAR1 from the correspondent; gives what it answers."""
@@ -542,6 +542,37 @@ print(peer[1], GTPHeader(octets).command(), octets.hex())
         address = ipaddress.ip_address(self.gateway).packed
         self.assertIn(f"100102030485{len(address):04x}{address.hex()}", said)
         self.assertEqual(self.drops("maar1", "gtpu_teid_unknown"), before + 1)
+
+    def test_an_error_indication_of_the_anchor_has_its_tunnel_signalled_again(self):
+        ends = lambda: {(it["local_teid"], it["remote_teid"]) for it in self.domain.kedge("maar2", "show", "tunnels")}
+
+        def indicate(source):
+            # TEID Data I and GTP-U Peer Address, as who has lost the tunnel would send them (3GPP TS 29.281 section 7.3.1).
+            (_, teid), = ends()
+            address = ipaddress.ip_address(source).packed
+            body = bytes(4) + b"\x10" + teid.to_bytes(4, "big") + b"\x85" + len(address).to_bytes(2, "big") + address
+            message = bytes([0x32, 26]) + len(body).to_bytes(2, "big") + bytes(4) + body
+            self.scapy("cn", f"""
+send({self.layer}(src="{source}", dst="{self.other}") / UDP(sport=2152, dport=2152) / Raw(bytes.fromhex("{message.hex()}")))
+""")
+
+        before = ends()
+        strangers = self.counter("maar2", "gtpu_messages_of_strangers")
+        indicate(self.cn)
+        self.domain.wait(lambda: self.counter("maar2", "gtpu_messages_of_strangers") > strangers, 5, "the stranger was not counted")
+        self.assertEqual(ends(), before)
+
+        def again():
+            # Soon after a registration it means nothing, so it is said until it does.
+            indicate(self.gateway)
+            time.sleep(1)
+            return not ends() & before
+        self.domain.wait(again, 15, "the anchor's Error Indication changed nothing")
+        self.assertGreater(self.counter("maar2", "tunnels_refused_signalled"), 0)
+        # Both ends have the new one.
+        turned = lambda: {(it["remote_teid"], it["local_teid"]) for it in self.domain.kedge("maar1", "show", "tunnels")}
+        self.domain.wait(lambda: turned() == ends(), 10, "the ends of the tunnel do not know each other")
+        self.assertTrue(self.works())
 
     def test_a_stranger_with_a_right_teid_gets_nowhere(self):
         teid = next(it["local_teid"] for it in self.domain.kedge("maar1", "show", "tunnels") if it["local_teid"])
@@ -633,7 +664,8 @@ class TheDomainOverGtpUInIpv4(TheDomainOverGtpU):
     """The same over IPv4, in which scapy leaves the UDP checksum out where it is told to."""
 
     tunnel = "gtpu-ipv4"
-    family, layer, cn, gateway = "AF_INET", "IP", CN_IPV4, topology.maar_ipv4_address(1)
+    family, layer, cn = "AF_INET", "IP", CN_IPV4
+    gateway, other = topology.maar_ipv4_address(1), topology.maar_ipv4_address(2)
 
     def test_the_tunnels_are_over_ipv4(self):
         ends = {(tunnel["local"], tunnel["remote"]) for tunnel in self.domain.kedge("maar1", "show", "tunnels")}
