@@ -65,6 +65,9 @@ pub struct State {
     /// Pools that a DHCPv6 server has delegated; `None`: none ever could have.
     #[serde(default)]
     pub delegated: Option<Vec<DelegatedPool>>,
+    /// Until when what was delegated by name is valid, where that has an end: what was relocated here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub delegated_until: BTreeMap<Ipv6Net, Time>,
     /// The same of prefixes for networks behind nodes, over their pools.
     #[serde(default)]
     pub next_network: u64,
