@@ -78,6 +78,26 @@ fn it_goes_home_when_the_cmd_is_there_again() {
     assert_home(&domain, prefix);
 }
 
+/// As long as it is not it is asked less and less often; then at once.
+#[test]
+fn a_cmd_that_is_not_there_is_not_asked_without_end() {
+    let (mut domain, prefix) = relocated();
+    domain.lost = Box::new(|| true);
+    let sent = |domain: &Domain| domain.maars[1].counters().get("updates_sent");
+    let before = sent(&domain);
+    over(&mut domain, &[prefix]);
+    domain.run(SECOND);
+    assert_eq!(sent(&domain) - before, 1);
+    domain.run(14 * SECOND);
+    assert_eq!(sent(&domain) - before, 4, "2, 4 and 8 s later");
+    domain.run(150 * SECOND);
+    assert_eq!(sent(&domain) - before, 9, "every 32 s at last");
+    domain.lost = Box::new(|| false);
+    domain.attach(1, 1);
+    domain.run(4 * SECOND);
+    assert_home(&domain, prefix);
+}
+
 /// Who is killed in between remembers it.
 #[test]
 fn it_goes_home_though_its_anchor_was_killed() {

@@ -78,6 +78,7 @@ impl Maar {
                 if !is_over {
                     // A server has delegated it again before it was given up.
                     node.going_home.remove(&prefix);
+                    node.told_in_vain.remove(&prefix);
                     continue;
                 }
                 node.going_home.insert(prefix, now);
@@ -151,6 +152,10 @@ impl Maar {
             return;
         }
         for prefix in due {
+            if let Some(node) = self.state.nodes.get_mut(identifier) {
+                let pause = node.pause_after_telling(prefix);
+                node.going_home.insert(prefix, now.after(pause));
+            }
             self.give_up(identifier, prefix, now, outputs);
         }
     }
