@@ -78,6 +78,26 @@ fn it_goes_home_when_the_cmd_is_there_again() {
     assert_home(&domain, prefix);
 }
 
+/// As long as it is not it is asked less and less often; then at once.
+#[test]
+fn a_cmd_that_is_not_there_is_not_asked_without_end() {
+    let (mut domain, prefix) = relocated();
+    domain.lost = Box::new(|| true);
+    let sent = |domain: &Domain| domain.maars[1].counters().get("updates_sent");
+    let before = sent(&domain);
+    over(&mut domain, &[prefix]);
+    domain.run(SECOND);
+    assert_eq!(sent(&domain) - before, 1);
+    domain.run(14 * SECOND);
+    assert_eq!(sent(&domain) - before, 4, "2, 4 and 8 s later");
+    domain.run(150 * SECOND);
+    assert_eq!(sent(&domain) - before, 9, "every 32 s at last");
+    domain.lost = Box::new(|| false);
+    domain.attach(1, 1);
+    domain.run(4 * SECOND);
+    assert_home(&domain, prefix);
+}
+
 /// Who is killed in between remembers it.
 #[test]
 fn it_goes_home_though_its_anchor_was_killed() {
@@ -126,6 +146,81 @@ fn it_goes_home_though_its_node_has_moved_on() {
     assert_home_of(&domain, prefix, 2);
 }
 
+fn until(domain: &mut Domain, index: usize, prefix: Ipv6Net, seconds: u32) {
+    let end = domain.now.after(seconds * SECOND);
+    domain.maar_input(index, maar::Input::DelegatedUntil([(prefix, end)].into()));
+}
+
+fn valid(domain: &Domain, prefix: Ipv6Net) -> u32 {
+    domain.valid[&node(1).0][&prefix]
+}
+
+/// RFC 8415 section 18.2.10.1.
+#[test]
+fn a_node_is_told_no_more_than_what_is_left_of_the_lease() {
+    let (mut domain, prefix) = relocated();
+    let newest = domain.prefix(1, 1);
+    let unlimited = valid(&domain, newest);
+    assert_eq!(
+        valid(&domain, prefix),
+        unlimited,
+        "no server has delegated it yet"
+    );
+    until(&mut domain, 1, prefix, 50);
+    assert_eq!(valid(&domain, prefix), 50, "at once");
+    assert_eq!(valid(&domain, newest), unlimited);
+    // Renewed at half of its time, for long: it is always said again before what was said last is over.
+    for _ in 0..10 {
+        for _ in 0..25 {
+            let said = valid(&domain, prefix);
+            assert!((15..=50).contains(&said), "{said}");
+            domain.run(SECOND);
+        }
+        until(&mut domain, 1, prefix, 50);
+    }
+    // It is shortened, and nobody renews it: what is left is said again and again.
+    until(&mut domain, 1, prefix, 20);
+    assert_eq!(valid(&domain, prefix), 20);
+    domain.run(13 * SECOND);
+    assert!((1..=8).contains(&valid(&domain, prefix)));
+    domain.run(30 * SECOND);
+    assert_eq!(valid(&domain, prefix), 0);
+    // Who starts again remembers it.
+    until(&mut domain, 1, prefix, 50);
+    let anchor = domain.configs[1].node.address;
+    domain.store(anchor);
+    domain.kill(anchor);
+    domain.attach(1, 1);
+    domain.run(SECOND);
+    let said = valid(&domain, prefix);
+    assert!((48..=50).contains(&said), "{said}");
+    // It has timed out, and nobody hears that it is to go home.
+    domain.lost = Box::new(|| true);
+    domain.maar_input(1, maar::Input::DelegatedUntil(Default::default()));
+    over(&mut domain, &[prefix]);
+    domain.run(61 * SECOND);
+    assert_eq!(valid(&domain, prefix), 0);
+    over(&mut domain, &[]);
+    domain.lost = Box::new(|| false);
+    // One that does not end.
+    domain.maar_input(1, maar::Input::DelegatedUntil(Default::default()));
+    domain.run(61 * SECOND);
+    assert_eq!(valid(&domain, prefix), unlimited);
+}
+
+/// So is who is at a DPN of its anchor, which advertises.
+#[test]
+fn so_is_a_node_at_a_dpn() {
+    let (mut domain, prefix) = relocated();
+    until(&mut domain, 1, prefix, 50);
+    let index = (0..).find(|index| dpns::dpa(*index) == 1).unwrap();
+    domain.detach(1, 1, false);
+    domain.attach_at_dpn(1, index);
+    domain.run(SECOND);
+    domain.assert_at_dpn(1, index);
+    assert!((48..=50).contains(&valid(&domain, prefix)));
+}
+
 /// One that is of a pool of our own, and back, is nobody else's, whatever a server has of it.
 #[test]
 fn what_is_at_home_stays() {
@@ -139,4 +234,7 @@ fn what_is_at_home_stays() {
     domain.assert_settled(1, 0);
     assert!(domain.anchored(1, 0).contains(&prefix));
     assert_eq!(domain.maars[0].counters().get("delegations_over"), 0);
+    until(&mut domain, 0, prefix, 5);
+    domain.run(61 * SECOND);
+    assert!(valid(&domain, prefix) > 5, "that is no lease");
 }

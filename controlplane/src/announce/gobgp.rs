@@ -12,9 +12,10 @@ use ipnet::Ipv6Net;
 use kedge_config::{Community, Gobgp, GobgpEndpoint};
 use prost::Message;
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as latest};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
 use tower::service_fn;
@@ -44,12 +45,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Of what takes it no time: to say which neighbours it has, and that it will say when that changes. It is short, because a prefix is
 /// not taken before it is known that neighbours hear of it.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks whether its process lives.
+const LIFE_INTERVAL: Duration = Duration::from_secs(3);
+/// How long it may take to say so. Its gRPC server does, whatever its BGP has to do.
+const LIFE_PATIENCE: Duration = Duration::from_secs(5);
 /// So many paths fit one message many times over.
 const PATHS_IN_A_MESSAGE: usize = 256;
 /// IPv6, unicast (RFC 4760).
 const FAMILY: proto::Family = proto::Family { afi: 2, safi: 1 };
 /// Between two looks at neighbours that do not hear what it is given; how they begin to is no event.
 const NEIGHBOURS_INTERVAL: Duration = Duration::from_millis(50);
+/// Of the gRPC health checking protocol.
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+/// Why, where nobody says why.
+const ENDED: &str = "the connection has ended";
 /// Of the ORIGIN attribute: IGP.
 const ORIGIN_IGP: u32 = 0;
 
@@ -64,6 +73,8 @@ pub(super) struct GobgpSpeaker {
 struct Watch {
     task: JoinHandle<()>,
     says: mpsc::Receiver<Said>,
+    /// Why the connection has ended, for who waits for an answer meanwhile.
+    ended: latest::Receiver<Option<String>>,
 }
 
 impl Drop for Watch {
@@ -175,9 +186,24 @@ impl GobgpSpeaker {
             })
             .collect();
         let answer = client.add_path_stream(tokio_stream::iter(requests));
-        match timeout(PATIENCE, answer).await {
-            Ok(answer) => answer.map(|_| ()),
-            Err(_) => Err(Status::deadline_exceeded("it does not answer")),
+        self.answered(answer).await.map(|_| ())
+    }
+
+    /// What it answers, before that takes too long or the connection ends.
+    async fn answered<T>(&self, answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        let ended = self.watch.as_ref().map(|watch| watch.ended.clone());
+        let end = async {
+            let Some(mut ended) = ended else {
+                return std::future::pending().await;
+            };
+            let reason = ended.wait_for(Option::is_some).await;
+            let reason = reason.ok().and_then(|reason| reason.clone());
+            reason.unwrap_or_else(|| ENDED.to_owned())
+        };
+        tokio::select! {
+            biased;
+            answer = timeout(PATIENCE, answer) => answer.unwrap_or_else(|_| Err(silent())),
+            reason = end => Err(Status::unavailable(reason)),
         }
     }
 
@@ -213,20 +239,32 @@ impl Speaker for GobgpSpeaker {
     async fn connect(&mut self) -> Result<(), String> {
         self.client = None;
         self.watch = None;
-        let channel = timeout(CONNECT_PATIENCE, self.channel())
+        let endpoint = &self.settings.endpoint;
+        let connected = async {
+            let channel = self.channel().await?;
+            // The kernel takes connections to a process that hangs.
+            let lives = lives(channel.clone()).await;
+            lives.map_err(|status| format!("{endpoint}: {}", status.message()))?;
+            Ok::<_, String>(channel)
+        };
+        let channel = timeout(CONNECT_PATIENCE, connected)
             .await
-            .map_err(|_| format!("{}: nobody answers", self.settings.endpoint))??;
-        let client = GobgpApiClient::new(channel);
+            .map_err(|_| format!("{endpoint}: nobody answers"))??;
+        let client = GobgpApiClient::new(channel.clone());
         let (says, said) = mpsc::channel(1);
-        let task = tokio::spawn(watch(client.clone(), says));
-        self.watch = Some(Watch { task, says: said });
+        let (end, ended) = latest::channel(None);
+        let task = tokio::spawn(watch(client.clone(), channel, says, end));
+        self.watch = Some(Watch {
+            task,
+            says: said,
+            ended,
+        });
         self.client = Some(client);
         Ok(())
     }
 
     async fn list(&mut self) -> Result<Routes, String> {
-        let listed = timeout(PATIENCE, self.paths()).await;
-        let listed = listed.unwrap_or_else(|_| Err(Status::deadline_exceeded("it does not answer")));
+        let listed = self.answered(self.paths()).await;
         listed.map_err(|status| self.lost(&status))
     }
 
@@ -257,7 +295,7 @@ impl Speaker for GobgpSpeaker {
         match &mut self.watch {
             Some(watch) => {
                 let said = watch.says.recv().await;
-                let said = said.unwrap_or_else(|| Said::Lost("the connection has ended".to_owned()));
+                let said = said.unwrap_or_else(|| Said::Lost(ENDED.to_owned()));
                 if matches!(said, Said::Lost(_)) {
                     self.client = None;
                     self.watch = None;
@@ -285,12 +323,26 @@ fn is_end(status: &Status) -> bool {
     ) || std::error::Error::source(status).is_some()
 }
 
+fn silent() -> Status {
+    Status::deadline_exceeded("it does not answer")
+}
+
 /// Waits for the end of the daemon, and says whether its neighbours hear what it is given, whenever that changes.
-async fn watch(mut client: GobgpApiClient<Channel>, says: mpsc::Sender<Said>) {
-    let reason = match follow(&mut client, &says).await {
+async fn watch(
+    mut client: GobgpApiClient<Channel>,
+    channel: Channel,
+    says: mpsc::Sender<Said>,
+    end: latest::Sender<Option<String>>,
+) {
+    let followed = tokio::select! {
+        followed = follow(&mut client, &says) => followed,
+        status = life(channel) => Err(status),
+    };
+    let reason = match followed {
         Ok(()) => "it ends".to_owned(),
         Err(status) => status.message().to_owned(),
     };
+    end.send_replace(Some(reason.clone()));
     // Nobody asks any more, or hears it.
     let _ = says.send(Said::Lost(reason)).await;
 }
@@ -324,7 +376,38 @@ async fn follow(client: &mut GobgpApiClient<Channel>, says: &mpsc::Sender<Said>)
 /// What it answers before it takes too long: one that hangs keeps its connections.
 async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     let answer = timeout(ANSWER_PATIENCE, answer).await;
-    answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("it does not answer")))
+    answer.unwrap_or_else(|_| Err(silent()))
+}
+
+/// Waits until its process does not answer any more: one that hangs keeps its connections, and whoever waits for events waits for ever.
+async fn life(channel: Channel) -> Status {
+    loop {
+        tokio::time::sleep(LIFE_INTERVAL).await;
+        if let Err(status) = lives(channel.clone()).await {
+            return status;
+        }
+    }
+}
+
+/// Whether its process answers at all. GoBGP has no health service (grpc.health.v1), and its gRPC server says so at once, which is as good.
+/// The keepalive of HTTP/2 would be the plain means; but a server of grpc-go takes a PING every few seconds for an attack, unless it
+/// is told otherwise: gobgpd 3.10 ended the connection at the fourth.
+async fn lives(channel: Channel) -> Result<(), Status> {
+    let mut client = tonic::client::Grpc::new(channel);
+    let asked = async {
+        let ready = client.ready().await;
+        ready.map_err(|error| Status::unavailable(error.to_string()))?;
+        let codec = tonic_prost::ProstCodec::<proto::Nothing, proto::Nothing>::default();
+        let request = tonic::Request::new(proto::Nothing {});
+        client
+            .unary(request, PathAndQuery::from_static(HEALTH), codec)
+            .await
+    };
+    match timeout(LIFE_PATIENCE, asked).await {
+        Ok(Err(status)) if is_end(&status) => Err(status),
+        Ok(_) => Ok(()),
+        Err(_) => Err(silent()),
+    }
 }
 
 /// Whether a session is up on which paths go out: a GoBGP that restarts gracefully (RFC 4724) keeps them back until it has heard all

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod gobgp;
+mod life;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};

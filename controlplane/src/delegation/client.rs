@@ -31,6 +31,7 @@ use crate::counters::Counters;
 use crate::driver::{Observer, Received, restore, wait_until};
 use crate::event::Event;
 use crate::northbound::proto;
+use crate::time::Time;
 
 /// A socket that cannot be had, or a link that is not there, is looked for again after this.
 const RETRY: Duration = Duration::from_secs(1);
@@ -48,8 +49,8 @@ const COUNTERS: &[&str] = &[
 pub struct Delegated {
     /// Pools, with their lifetimes.
     pub pools: Vec<Held>,
-    /// Prefixes that were requested by name.
-    pub named: BTreeSet<Ipv6Net>,
+    /// Prefixes that were requested by name, each with the end of its valid lifetime; `None`: it has none.
+    pub named: BTreeMap<Ipv6Net, Option<Time>>,
     /// Those that were delegated by name until their lifetime ended, and are still wanted.
     pub over: BTreeSet<Ipv6Net>,
 }
@@ -357,7 +358,7 @@ impl Client {
         let named = exact.clone().flat_map(|it| &it.prefixes);
         Delegated {
             pools: self.machine.pools(self.observer.clock().now()).cloned().collect(),
-            named: named.map(|held| held.prefix).collect(),
+            named: named.map(|held| (held.prefix, held.valid_until)).collect(),
             over: exact
                 .filter(|it| it.over)
                 .filter_map(|it| it.wanted.hint)

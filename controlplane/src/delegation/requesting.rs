@@ -16,7 +16,7 @@
 //! 18.2.12: Confirm itself is never used for prefixes); if nobody answers, it is used on for its lifetimes.
 //!
 //! Files: `fsm` (inputs and outputs), `exchange` (retransmission, section 15), `send` (what is asked), `reply` (what is
-//! answered), `reconfigure`, `state` (what is kept).
+//! answered), `reconfigure`, `wanted` (what is wanted by name, and given back), `state` (what is kept).
 
 mod exchange;
 mod fsm;
@@ -24,6 +24,7 @@ mod reconfigure;
 mod reply;
 mod send;
 mod state;
+mod wanted;
 
 #[cfg(test)]
 mod tests;

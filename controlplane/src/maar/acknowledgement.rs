@@ -157,6 +157,7 @@ impl Maar {
         let last_serving = node.last_serving.take();
         node.previous = previous;
         node.forget_given_up();
+        node.tell_soon(now);
         node.phase = Phase::Attached;
         if first {
             // The previous MAARs are in the order in which they served the node.

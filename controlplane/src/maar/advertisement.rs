@@ -1,5 +1,7 @@
 //! What a node is told of its prefixes.
 
+use std::time::Duration;
+
 use super::fsm::Maar;
 use super::io::Output;
 use super::state::Phase;
@@ -7,6 +9,9 @@ use crate::identity::MobileNodeIdentifier;
 use crate::time::Time;
 use crate::wire::mobility::is_mobile_network;
 use crate::wire::neighbour_discovery::PrefixInformation;
+
+/// Between two advertisements that nothing but the end of a lease asks for (RFC 4861 section 6.2.1: MinRtrAdvInterval).
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(3);
 
 impl Maar {
     /// Advertises to a node what it may use now: its own prefix preferred, older ones
@@ -31,6 +36,7 @@ impl Maar {
             .map(|node| node.home_network_prefix);
         let limits = own.map(|prefix| self.lifetime_limits(prefix, now));
         let (preferred_limit, valid_limit) = limits.unwrap_or_default();
+        let older_limits = self.older_limits(identifier, now);
         let access = &self.settings.access;
         let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;
@@ -55,6 +61,8 @@ impl Maar {
         let older = older.filter(|prefix| !is_mobile_network(*prefix));
         prefixes.extend(older.map(|prefix| {
             let mut older = information(prefix, 0);
+            let limit = older_limits.get(&prefix).copied().unwrap_or(u32::MAX);
+            older.valid_lifetime = older.valid_lifetime.min(limit);
             // As long as it is the node's; hosts may keep it for two hours nevertheless (RFC 4862 section 5.5.3 (e)).
             if let Some(end) = node.ends.get(&prefix) {
                 let left = u32::try_from(end.since(now).as_secs()).unwrap_or(u32::MAX);
@@ -74,11 +82,13 @@ impl Maar {
             link_layer_address: node.link_layer_address,
             prefixes,
         });
-        node.advertise_at = (node.phase == Phase::Attached).then(|| {
-            now.after(std::time::Duration::from_secs(
-                access.advertisement_interval.into(),
-            ))
-        });
+        // What is told of a lease has to be told again before it ends: it is renewed at half of its time.
+        let limits = [preferred_limit, valid_limit].into_iter();
+        let limits = limits.chain(older_limits.into_values()).filter(|it| *it > 0);
+        let interval = Duration::from_secs(access.advertisement_interval.into());
+        let again = limits.map(|it| Duration::from_secs(it.into()).mul_f64(0.6).max(SHORTEST_INTERVAL));
+        let again = again.chain([interval]).min().unwrap_or(interval);
+        node.advertise_at = (node.phase == Phase::Attached).then(|| now.after(again));
         self.counters.add("advertisements_sent");
         self.reschedule(identifier);
     }

@@ -135,6 +135,7 @@ impl Maar {
             ended: Vec::new(),
             ends: BTreeMap::new(),
             going_home: BTreeMap::new(),
+            told_in_vain: BTreeMap::new(),
             detour_limits: BTreeMap::new(),
             asking: Vec::new(),
             network_asked: None,

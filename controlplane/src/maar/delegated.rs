@@ -1,6 +1,6 @@
 //! Pools that a DHCPv6 server delegates to this MAAR (RFC 8415 section 6.3): they come, and they go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv6Net;
 
@@ -78,6 +78,7 @@ impl Maar {
                 if !is_over {
                     // A server has delegated it again before it was given up.
                     node.going_home.remove(&prefix);
+                    node.told_in_vain.remove(&prefix);
                     continue;
                 }
                 node.going_home.insert(prefix, now);
@@ -89,6 +90,29 @@ impl Maar {
         }
         for identifier in changed {
             self.reschedule(&identifier);
+        }
+    }
+
+    /// What was relocated here is delegated to us until then, by its prefix. Nodes are told at once of an end that they could not know;
+    /// one that is put off is in the next advertisement, which comes before the end that was told.
+    pub(super) fn delegated_until(
+        &mut self,
+        ends: BTreeMap<Ipv6Net, Time>,
+        now: Time,
+        outputs: &mut Vec<Output>,
+    ) {
+        let before = std::mem::replace(&mut self.state.delegated_until, ends);
+        let ends = &self.state.delegated_until;
+        let sooner = |prefix: &Ipv6Net| {
+            let end = ends.get(prefix);
+            end.is_some_and(|end| before.get(prefix).is_none_or(|was| end < was || *was <= now))
+        };
+        let told =
+            |node: &Node| node.phase == Phase::Attached && node.adopted.iter().any(|it| sooner(&it.prefix));
+        let nodes = self.state.nodes.iter().filter(|(_, node)| told(node));
+        let told: Vec<_> = nodes.map(|(identifier, _)| identifier.clone()).collect();
+        for identifier in told {
+            self.advertise(&identifier, false, now, outputs);
         }
     }
 
@@ -128,6 +152,10 @@ impl Maar {
             return;
         }
         for prefix in due {
+            if let Some(node) = self.state.nodes.get_mut(identifier) {
+                let pause = node.pause_after_telling(prefix);
+                node.going_home.insert(prefix, now.after(pause));
+            }
             self.give_up(identifier, prefix, now, outputs);
         }
     }
@@ -176,18 +204,50 @@ impl Maar {
         {
             return NONE;
         }
-        let left = |until: Option<Time>| {
-            until.map_or(u32::MAX, |end| {
-                // An advertised lifetime of all ones would not end.
-                let seconds = end.since(now).as_secs().min(u64::from(u32::MAX - 1));
-                u32::try_from(seconds).unwrap_or(u32::MAX - 1)
-            })
-        };
+        let left = |until| left(until, now);
         match delegated.iter().find(|pool| pool.prefix.contains(&prefix)) {
             Some(pool) => (left(pool.preferred_until), left(pool.valid_until)),
             None => (0, 0),
         }
     }
+
+    /// The longest valid lifetimes, in seconds, that older prefixes of a node that are anchored here may be advertised with at `now`
+    /// (RFC 8415 section 18.2.10.1): what is left of the lease of each, or of that of the pool that it is of; nothing, where that has
+    /// timed out. One that no server has delegated yet is limited by none: its delegation follows.
+    pub(super) fn older_limits(
+        &self,
+        identifier: &MobileNodeIdentifier,
+        now: Time,
+    ) -> BTreeMap<Ipv6Net, u32> {
+        let own = &self.settings.prefix_pools;
+        let node = self.state.nodes.get(identifier);
+        let adopted = node.iter().flat_map(|node| &node.adopted).map(|it| it.prefix);
+        // The network behind a node is not advertised.
+        let leased = adopted
+            .filter(|prefix| !is_mobile_network(*prefix) && !own.iter().any(|pool| pool.contains(prefix)));
+        let goes_home = |prefix: &Ipv6Net| node.is_some_and(|node| node.going_home.contains_key(prefix));
+        let limits = leased.filter_map(|prefix| {
+            if goes_home(&prefix) {
+                return Some((prefix, 0));
+            }
+            let mut pools = self.state.delegated.iter().flatten();
+            let end = match pools.find(|pool| pool.prefix.contains(&prefix)) {
+                Some(pool) => pool.valid_until,
+                None => self.state.delegated_until.get(&prefix).copied(),
+            };
+            end.map(|end| (prefix, left(Some(end), now)))
+        });
+        limits.collect()
+    }
+}
+
+/// The seconds that are left of a lifetime; all ones if it does not end.
+fn left(until: Option<Time>, now: Time) -> u32 {
+    until.map_or(u32::MAX, |end| {
+        // An advertised lifetime of all ones would not end.
+        let seconds = end.since(now).as_secs().min(u64::from(u32::MAX - 1));
+        u32::try_from(seconds).unwrap_or(u32::MAX - 1)
+    })
 }
 
 impl Node {

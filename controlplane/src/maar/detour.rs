@@ -92,6 +92,9 @@ impl Node {
     pub(super) fn take_mobilities(&mut self, told: &[PrefixMobility], previous: &[Previous], now: Time) {
         self.ended.clear();
         self.ends.clear();
+        // They end anew; what goes home goes on.
+        self.told_in_vain
+            .retain(|prefix, _| self.going_home.contains_key(prefix));
         self.detour_limits.clear();
         for mobility in told {
             let prefix = mobility.prefix;

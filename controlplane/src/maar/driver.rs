@@ -27,6 +27,7 @@ use std::io;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
 use kedge_dataplane_api::path_end;
 use tokio::sync::{mpsc, watch};
 
@@ -52,6 +53,7 @@ use crate::identity::MobileNodeIdentifier;
 use crate::kernel::Change;
 use crate::metrics::Accumulated;
 use crate::path;
+use crate::time::Time;
 use crate::wire::gtpu::Message;
 use crate::wire::mobility::TunnelType;
 use crate::{announce, forwarding};
@@ -154,9 +156,12 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     if held.is_some() || daemon.machine.state().delegated.is_some() {
         daemon.process(Input::Pools(held.unwrap_or_default()));
     }
-    if let Some(delegated) = &delegated {
-        let over = delegated.borrow().over.clone();
-        daemon.process(Input::DelegationsOver(over));
+    let held = delegated.as_ref().map(|it| it.borrow().clone());
+    daemon.process(Input::DelegatedUntil(
+        held.as_deref().map(ends).unwrap_or_default(),
+    ));
+    if let Some(held) = held {
+        daemon.process(Input::DelegationsOver(held.over.clone()));
     }
     daemon.configure_pending().await;
     let mut probe = tokio::time::interval(PROBE);
@@ -206,6 +211,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
             Some(item) = from_dataplane.recv() => daemon.dataplane(item),
             held = changed(delegated.as_mut()) => {
                 daemon.process(Input::Pools(pools(&held)));
+                daemon.process(Input::DelegatedUntil(ends(&held)));
                 daemon.process(Input::DelegationsOver(held.over.clone()));
             }
             Some(input) = from_speaker.recv() => {
@@ -236,6 +242,14 @@ fn pools(delegated: &Delegated) -> Vec<DelegatedPool> {
         valid_until: held.valid_until,
     };
     delegated.pools.iter().map(pool).collect()
+}
+
+/// The ends of what is delegated by name.
+fn ends(delegated: &Delegated) -> BTreeMap<Ipv6Net, Time> {
+    let named = delegated.named.iter();
+    named
+        .filter_map(|(prefix, end)| Some((*prefix, (*end)?)))
+        .collect()
 }
 
 struct Daemon {

@@ -263,6 +263,7 @@ impl Maar {
             Input::Announced(prefix) => self.announced(prefix, now, &mut outputs),
             Input::Pools(pools) => self.pools(pools, now, &mut outputs),
             Input::DelegationsOver(over) => self.delegations_over(&over, now, &mut outputs),
+            Input::DelegatedUntil(ends) => self.delegated_until(ends, now, &mut outputs),
             Input::Unused(prefix) => self.unused(prefix, now, &mut outputs),
             Input::Dhcp { identifier, message } => {
                 self.network_asked(&identifier, *message, now, &mut outputs);

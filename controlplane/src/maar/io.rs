@@ -1,6 +1,6 @@
 //! What goes into the state machine of a MAAR, and what comes out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
@@ -11,6 +11,7 @@ use super::state::DelegatedPool;
 use crate::delegation::wire::Message;
 use crate::event::Event;
 use crate::identity::{LinkLayerAddress, MobileNodeIdentifier};
+use crate::time::Time;
 use crate::wire::mobility::{MobilityMessage, TunnelType};
 use crate::wire::neighbour_discovery::PrefixInformation;
 
@@ -80,6 +81,8 @@ pub enum Input {
     /// Of prefixes that were relocated here these were delegated to this MAAR, and no server has extended their lifetimes: all
     /// of which that is so.
     DelegationsOver(BTreeSet<Ipv6Net>),
+    /// Until then what was delegated to this MAAR by name is valid, in each case; what is missing is not delegated, or has no end.
+    DelegatedUntil(BTreeMap<Ipv6Net, Time>),
     /// An older prefix of a node here has carried nothing for `maar.idle_prefix_s`.
     Unused(Ipv6Net),
     /// What the data plane has counted.

@@ -160,6 +160,9 @@ impl Maar {
         adopted.filtered_until = Some(now.after(LINGER));
         adopted.uplink_at = Some(now.after(uplink));
         let from = adopted.from;
+        if let Some(node) = self.state.nodes.get_mut(&identifier) {
+            node.tell_soon(now);
+        }
         self.counters.add("prefixes_adopted");
         let text = format!("{prefix} of {identifier} is anchored here now, no more at {from}");
         outputs.push(told("anchor_taken", text, &identifier, prefix));

@@ -65,6 +65,9 @@ pub struct State {
     /// Pools that a DHCPv6 server has delegated; `None`: none ever could have.
     #[serde(default)]
     pub delegated: Option<Vec<DelegatedPool>>,
+    /// Until when what was delegated by name is valid, where that has an end: what was relocated here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub delegated_until: BTreeMap<Ipv6Net, Time>,
     /// The same of prefixes for networks behind nodes, over their pools.
     #[serde(default)]
     pub next_network: u64,
@@ -130,6 +133,9 @@ pub struct Node {
     /// Prefixes that were relocated here and go home, for they are not delegated to us any more: when the CMD is told, again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub going_home: BTreeMap<Ipv6Net, Time>,
+    /// Of those in `ends` and `going_home`, how often the CMD was told so in a row and has not agreed.
+    #[serde(skip)]
+    pub told_in_vain: BTreeMap<Ipv6Net, u32>,
     /// Of those in `previous`, how many octets each may carry before the CMD is asked to have it anchored here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub detour_limits: BTreeMap<Ipv6Net, u64>,

@@ -21,8 +21,10 @@ use crate::wire::mobility::{
     RelocationStep, is_mobile_network, timestamp_from_time,
 };
 
-/// What is to end, and was not answered, is tried again after this.
+/// What is to end, and was not answered or is refused, is tried again after this; each time after twice as long.
 pub(super) const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// The longest such pause is so many times as long: 32 s, the longest that updates wait for their answers.
+const LONGEST_TRY_AGAIN: u32 = 16;
 
 impl Maar {
     /// A prefix of a node here has carried nothing for `maar.idle_prefix_s`.
@@ -65,9 +67,14 @@ impl Maar {
                 node.ends.remove(&prefix);
                 continue;
             }
+            let asks = has && node.exchange.is_none();
             // Until it is answered; or, while its anchor moves, until it is settled where that is.
-            node.ends.insert(prefix, now.after(TRY_AGAIN));
-            if has && node.exchange.is_none() {
+            let pause = match asks {
+                true => node.pause_after_telling(prefix),
+                false => TRY_AGAIN,
+            };
+            node.ends.insert(prefix, now.after(pause));
+            if asks {
                 let text = format!("{prefix} of {identifier} ends: it is time");
                 outputs.push(told(identifier, prefix, "prefix_end_due", text));
                 self.counters.add("prefixes_end_due");
@@ -162,9 +169,29 @@ impl Maar {
 }
 
 impl Node {
+    /// The CMD is told that a prefix is to end: how long it is given to agree.
+    pub(super) fn pause_after_telling(&mut self, prefix: Ipv6Net) -> Duration {
+        let told = self.told_in_vain.entry(prefix).or_default();
+        let times = 1_u32.checked_shl(*told).unwrap_or(u32::MAX);
+        *told = told.saturating_add(1);
+        TRY_AGAIN.saturating_mul(times.min(LONGEST_TRY_AGAIN))
+    }
+
+    /// The CMD is there, or something has become of the node's prefixes: what it did not agree to it may agree to now.
+    pub(super) fn tell_soon(&mut self, now: Time) {
+        let soon = now.after(TRY_AGAIN);
+        for prefix in std::mem::take(&mut self.told_in_vain).into_keys() {
+            let due = [self.ends.get_mut(&prefix), self.going_home.get_mut(&prefix)];
+            for at in due.into_iter().flatten() {
+                *at = soon.min(*at);
+            }
+        }
+    }
+
     /// It is told that a prefix has ended.
     pub(super) fn note_ended(&mut self, prefix: Ipv6Net) {
         self.ends.remove(&prefix);
+        self.told_in_vain.remove(&prefix);
         if !is_mobile_network(prefix) && !self.ended.contains(&prefix) {
             self.ended.push(prefix);
         }

@@ -221,6 +221,7 @@ impl Maar {
         node.network_asked = node.network_asked.filter(|it| *it != prefix);
         // Of what was given up here it has not heard, and the node may use it where it is.
         node.giving_up.clear();
+        node.tell_soon(now);
         match node.phase {
             Phase::Anchored { serving: before } if before == serving => {}
             Phase::Anchored { serving: to } => {

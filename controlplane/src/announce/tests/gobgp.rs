@@ -23,7 +23,7 @@ type Answers<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>
 type Paths = BTreeMap<(String, u32), proto::Path>;
 
 #[derive(Clone, Default)]
-struct Server {
+pub(super) struct Server {
     paths: Arc<Mutex<Paths>>,
     /// It does not like this one.
     refused: Option<String>,
@@ -126,7 +126,7 @@ impl GobgpApi for Server {
     }
 }
 
-fn serve(server: Server, socket: &Path) -> tokio::task::JoinHandle<()> {
+pub(super) fn serve(server: Server, socket: &Path) -> tokio::task::JoinHandle<()> {
     let listener = UnixListener::bind(socket).unwrap();
     let serving = tonic::transport::Server::builder()
         .add_service(GobgpApiServer::new(server))
@@ -134,14 +134,14 @@ fn serve(server: Server, socket: &Path) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move { serving.await.unwrap() })
 }
 
-fn speaker(socket: &Path) -> GobgpSpeaker {
+pub(super) fn speaker(socket: &Path) -> GobgpSpeaker {
     GobgpSpeaker::new(Gobgp {
         endpoint: GobgpEndpoint::Unix(socket.to_owned()),
         path_identifier: 7,
     })
 }
 
-fn route() -> Route {
+pub(super) fn route() -> Route {
     Route {
         next_hop: Some(Ipv6Addr::new(0x2001, 0xdb8, 0xca1, 0, 0, 0, 0, 2)),
         local_preference: Some(300),
@@ -150,7 +150,7 @@ fn route() -> Route {
     }
 }
 
-fn announce(prefix: &str) -> Change {
+pub(super) fn announce(prefix: &str) -> Change {
     Change {
         prefix: prefix.parse().unwrap(),
         route: Some(route()),

@@ -19,10 +19,6 @@ const START_DELAY_MS: u64 = 1000;
 const SOLICIT_MAXIMUM: Duration = Duration::from_secs(3600);
 /// Solicits for a prefix that has to be a certain one: who wants it waits for the outcome.
 const EXACT_SOLICITS: u32 = 4;
-/// The pause before a prefix that is to be kept, and was refused, is asked for again.
-const KEEP_PAUSE: Duration = Duration::from_secs(60);
-/// IAIDs from here on are of prefixes that are wanted by name.
-const FIRST_EXACT: u32 = 0x8000_0000;
 
 /// What happens to a requesting router.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +54,7 @@ pub enum Output {
     Delegated(Ipv6Net),
     /// It is not, or not any more.
     Refused(Ipv6Net, String),
-    /// A prefix that was given back is not ours any more.
+    /// A prefix that was given back is not ours any more, or was wanted again before a server has said so.
     Released(Ipv6Net),
     /// Tell whoever watches.
     Event(Event),
@@ -112,7 +108,7 @@ pub struct Requesting {
     pub(super) nothing_offered: BTreeSet<u32>,
     pub(super) solicit_maximum: Duration,
     /// Of [`Input::Keep`].
-    kept: Option<BTreeSet<Ipv6Net>>,
+    pub(super) kept: Option<BTreeSet<Ipv6Net>>,
     /// Something was solicited since the start.
     started: bool,
 }
@@ -149,15 +145,18 @@ impl Requesting {
     #[must_use]
     pub fn new(settings: Settings, mut state: State, now: Time, random: u64) -> Self {
         let mut random = Random(random);
-        // Who wanted it and waited is not there any more, and asks again. That it was lost has still to be heard.
-        let waited = |it: &Association| matches!(it.phase, Phase::Soliciting | Phase::Requesting) && !it.over;
+        // Who wanted it and waited is not there any more, and asks again. That it was lost has still to be heard; and what a server
+        // may take to be ours is asked for on, under the IAID that it knows.
+        let waited = |it: &Association| {
+            matches!(it.phase, Phase::Soliciting | Phase::Requesting) && !it.over && it.prefixes.is_empty()
+        };
         state.associations.retain(|_, it| !it.wanted.exact || !waited(it));
         for association in state.associations.values_mut() {
             let at = now.after(random.delay());
             let confirming = matches!(
                 association.phase,
                 Phase::Bound | Phase::Renewing | Phase::Rebinding
-            );
+            ) || !association.prefixes.is_empty();
             if association.phase == Phase::Releasing {
                 continue;
             }
@@ -230,100 +229,6 @@ impl Requesting {
         associations
             .flat_map(|it| &it.prefixes)
             .filter(move |held| held.valid_until.is_none_or(|end| end > now))
-    }
-
-    fn want(&mut self, iaid: u32, wanted: Wanted, at: Time, random: &mut Random) {
-        if let Some(known) = self.state.associations.get_mut(&iaid) {
-            known.wanted = wanted;
-            return;
-        }
-        let mut association = Association::new(wanted);
-        association.exchange = Some(Exchange::new(random.transaction(), at, false));
-        self.state.associations.insert(iaid, association);
-    }
-
-    fn keep(
-        &mut self,
-        prefixes: BTreeSet<Ipv6Net>,
-        now: Time,
-        random: &mut Random,
-        outputs: &mut Vec<Output>,
-    ) {
-        let by_name = self.state.associations.values().filter(|it| it.wanted.exact);
-        let named: BTreeSet<Ipv6Net> = by_name.filter_map(|it| it.wanted.hint).collect();
-        for prefix in named.difference(&prefixes).copied().collect::<Vec<_>>() {
-            self.give_back(prefix, now, random, outputs);
-        }
-        for prefix in prefixes.difference(&named).copied().collect::<Vec<_>>() {
-            self.want_exactly(prefix, now, random, outputs);
-        }
-        self.kept = Some(prefixes);
-    }
-
-    fn want_exactly(&mut self, prefix: Ipv6Net, now: Time, random: &mut Random, outputs: &mut Vec<Output>) {
-        let prefix = prefix.trunc();
-        let wanted = Wanted {
-            hint: Some(prefix),
-            exact: true,
-        };
-        let mut known = self.state.associations.values();
-        if let Some(association) = known.find(|it| it.wanted == wanted && it.phase != Phase::Releasing) {
-            // It is being asked for, or ours.
-            if association.prefixes.iter().any(|held| held.prefix == prefix) {
-                outputs.push(Output::Delegated(prefix));
-            }
-            return;
-        }
-        let iaid = self.next_iaid();
-        self.want(iaid, wanted, now, random);
-    }
-
-    fn next_iaid(&mut self) -> u32 {
-        let mut iaid = self.state.last_iaid.max(FIRST_EXACT - 1);
-        loop {
-            iaid = iaid.checked_add(1).unwrap_or(FIRST_EXACT);
-            if !self.state.associations.contains_key(&iaid) {
-                self.state.last_iaid = iaid;
-                return iaid;
-            }
-        }
-    }
-
-    fn give_back(&mut self, prefix: Ipv6Net, now: Time, random: &mut Random, outputs: &mut Vec<Output>) {
-        let prefix = prefix.trunc();
-        let names = |it: &Association| {
-            it.prefixes.iter().any(|held| held.prefix == prefix)
-                || (it.wanted.exact && it.wanted.hint == Some(prefix))
-        };
-        let found = self.state.associations.iter().find(|(_, it)| names(it));
-        let Some(iaid) = found.map(|(iaid, _)| *iaid) else {
-            // It is not ours: what was asked for is so.
-            outputs.push(Output::Released(prefix));
-            return;
-        };
-        self.release(iaid, now, random);
-        if !self.state.associations.contains_key(&iaid) {
-            outputs.push(Output::Released(prefix));
-        }
-    }
-
-    /// From now on it is not used; the server is told (RFC 8415 section 18.2.7).
-    pub(super) fn release(&mut self, iaid: u32, now: Time, random: &mut Random) {
-        let Some(association) = self.state.associations.get_mut(&iaid) else {
-            return;
-        };
-        if association.phase == Phase::Releasing {
-            return;
-        }
-        self.offers.remove(&iaid);
-        if association.prefixes.is_empty() || association.server.is_none() {
-            self.state.associations.remove(&iaid);
-            return;
-        }
-        association.phase = Phase::Releasing;
-        association.renew_at = None;
-        association.rebind_at = None;
-        association.exchange = Some(Exchange::new(random.transaction(), now, false));
     }
 
     fn link_changed(&mut self, now: Time, random: &mut Random) {
@@ -411,16 +316,7 @@ impl Requesting {
         if association.phase == Phase::Releasing || association.wanted.exact {
             let released = association.phase == Phase::Releasing;
             let wanted = association.wanted;
-            // What is to be kept is said when everything has started. Until then what has timed out may be.
-            let keeps = |prefix: &Ipv6Net| match &self.kept {
-                Some(kept) => kept.contains(prefix),
-                None => association.over,
-            };
-            if wanted.hint.as_ref().is_some_and(keeps) {
-                self.solicit(iaid, now.after(KEEP_PAUSE), random);
-            } else {
-                self.state.associations.remove(&iaid);
-            }
+            self.end(iaid, now, random);
             match wanted.hint {
                 Some(prefix) if released => outputs.push(Output::Released(prefix)),
                 Some(prefix) => outputs.push(Output::Refused(prefix, why.to_owned())),
@@ -492,14 +388,25 @@ impl Requesting {
         };
         association.exchange = None;
         match association.phase {
-            // Nobody says that it is not ours (RFC 8415 section 18.2.12).
-            Phase::Rebinding => association.phase = Phase::Bound,
+            // Nobody says that it is not ours (RFC 8415 section 18.2.12). Where T2 has passed no timer would have it asked for again.
+            Phase::Rebinding if association.renew_at.is_some() || association.rebind_at.is_some() => {
+                association.phase = Phase::Bound;
+            }
+            Phase::Rebinding if association.prefixes.iter().all(|it| it.valid_until.is_none()) => {
+                association.phase = Phase::Bound;
+            }
             Phase::Requesting if !association.wanted.exact => self.solicit(iaid, now, random),
+            // The server that was asked for what may be ours is silent: any other may know.
+            Phase::Rebinding | Phase::Requesting if !association.prefixes.is_empty() => {
+                association.phase = Phase::Rebinding;
+                association.exchange = Some(Exchange::new(random.transaction(), now, false));
+            }
             Phase::Releasing => {
                 let text = "the server did not answer the Release; the lease ends by itself";
                 outputs.push(Output::Event(Event::new("release_unanswered", text)));
-                association.prefixes.clear();
-                self.without_prefixes(iaid, text, now, random, outputs);
+                let given_back = std::mem::take(&mut association.prefixes);
+                self.end(iaid, now, random);
+                outputs.extend(given_back.iter().map(|held| Output::Released(held.prefix)));
             }
             _ => {
                 self.counters.add("delegations_refused");

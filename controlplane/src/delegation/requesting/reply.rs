@@ -70,7 +70,7 @@ impl Requesting {
         }
         if phase == Phase::Releasing {
             // Whatever it says (RFC 8415 section 18.2.10.2).
-            return self.released(iaid, outputs);
+            return self.released(iaid, now, random, outputs);
         }
         let association = message.delegations.iter().find(|it| it.iaid == iaid);
         if advertise {
@@ -89,11 +89,13 @@ impl Requesting {
         self.replied(iaid, server, association, now, random, outputs);
     }
 
-    fn released(&mut self, iaid: u32, outputs: &mut Vec<Output>) {
-        let Some(association) = self.state.associations.remove(&iaid) else {
+    fn released(&mut self, iaid: u32, now: Time, random: &mut Random, outputs: &mut Vec<Output>) {
+        let Some(association) = self.state.associations.get_mut(&iaid) else {
             return;
         };
-        for held in association.prefixes {
+        let given_back = std::mem::take(&mut association.prefixes);
+        self.end(iaid, now, random);
+        for held in given_back {
             self.counters.add("delegations_released");
             let text = format!("{} is given back", held.prefix);
             outputs.push(Output::Event(
@@ -212,7 +214,12 @@ impl Requesting {
         if !answer.t1_t2_are_in_order() {
             return self.counters.add("dhcp_refused_timers");
         }
-        let had = association.prefixes.clone();
+        let mut had = association.prefixes.clone();
+        if association.phase == Phase::Requesting && association.wanted.exact {
+            // It was not known whether it has it; what the answer does not name it has not.
+            association.prefixes.clear();
+            had.clear();
+        }
         association.server = Some(server);
         association.exchange = None;
         association.refusals = 0;
@@ -233,7 +240,7 @@ impl Requesting {
             let pause = pause(association.refusals);
             self.without_prefixes(iaid, why, now.after(pause), random, outputs);
         } else if let Some(hint) = wanted.hint.filter(|_| wanted.exact) {
-            if association.prefixes.iter().any(|held| held.prefix == hint) {
+            if association.has(hint) {
                 let new = !had.iter().any(|held| held.prefix == hint);
                 outputs.extend(new.then_some(Output::Delegated(hint)));
             } else {

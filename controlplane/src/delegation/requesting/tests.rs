@@ -1,6 +1,7 @@
 //! Our client against our server in virtual time, with loss and restarts; and against answers that no good server gives.
 
 mod answers;
+mod wanted;
 
 use std::time::Duration;
 

@@ -52,12 +52,16 @@ impl Maar {
             dpn.told_ended.clone_from(&ended);
         }
         let limits = self.lifetime_limits(new, now);
+        let older_limits = self.older_limits(identifier, now);
         let lifetimes = has.iter().map(|prefix| {
             // What was relocated here, or is anchored elsewhere, is an older one: no new flow is to begin on it.
             let left = |end: &Time| u32::try_from(end.since(now).as_secs()).unwrap_or(u32::MAX);
             let (preferred, valid) = match ends.get(prefix).map(left) {
                 _ if *prefix == new => limits,
-                end => (0, end.unwrap_or(u32::MAX)),
+                end => {
+                    let limit = older_limits.get(prefix).copied().unwrap_or(u32::MAX);
+                    (0, end.unwrap_or(u32::MAX).min(limit))
+                }
             };
             PrefixLifetimes {
                 prefix: *prefix,

@@ -67,6 +67,27 @@ fn lifetimes_are_those_of_the_delegation_at_most() {
     }
 }
 
+/// The pool is renewed at half of its time, which is shorter than the interval of advertisements.
+#[test]
+fn what_is_told_of_a_pool_is_told_again_before_it_ends() {
+    let mut maar = delegated(vec![pool("2001:db8:500::/62", 20, 40)]);
+    assert_eq!(serve(&mut maar, 1).preferred_lifetime, 20);
+    maar.process(
+        Input::Pools(vec![pool("2001:db8:500::/62", 30, 50)]),
+        NOW.after(Duration::from_secs(10)),
+    );
+    let next = maar.next_deadline().unwrap();
+    assert_eq!(next, NOW.after(Duration::from_secs(12)));
+    let it = advertised(&maar.process(Input::Tick, next)).unwrap();
+    assert_eq!((it.preferred_lifetime, it.valid_lifetime), (18, 38));
+    // Nobody renews it: when it has ended there is no hurry.
+    for _ in 0..20 {
+        let next = maar.next_deadline().unwrap();
+        maar.process(Input::Tick, next);
+    }
+    assert!(maar.next_deadline().unwrap() >= NOW.after(Duration::from_secs(60)));
+}
+
 #[test]
 fn what_is_deprecated_or_excluded_is_given_to_nobody() {
     let mut excluding = pool("2001:db8:500::/63", 100, 200);
