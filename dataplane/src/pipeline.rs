@@ -27,6 +27,7 @@ mod open;
 mod output;
 mod probe;
 mod punt;
+mod subject;
 mod tunnel_error;
 
 use std::ops::{Deref, DerefMut};

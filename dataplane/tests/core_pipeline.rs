@@ -268,6 +268,11 @@ fn each_drop_has_its_name() {
         (CORE, plain(&nested), TunnelNested),
         (
             CORE,
+            plain(&tunnelled(PEER, OWN, &ipv6(ANCHORED, OWN, 135, 64, &[59; 8]))),
+            TunnelInnerControl,
+        ),
+        (
+            CORE,
             plain(&tunnelled(PEER, OWN, &[0x45; 40])),
             TunnelInnerMalformed,
         ),

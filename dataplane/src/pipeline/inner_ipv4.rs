@@ -243,17 +243,6 @@ pub(super) fn is_carried(hop: Hop) -> bool {
     )
 }
 
-/// Whether what a packet out of a tunnel has within, to an address of ours, is tunnelled again.
-pub(super) fn is_nested(octets: &[u8]) -> bool {
-    let (_, is_later) = ipv4::fragment(octets);
-    let behind = octets.get(ipv4::header_length(octets)..).unwrap_or_default();
-    match octets.get(9).copied() {
-        Some(ip6_in_ip6::NEXT_HEADER_IPV4 | ip6_in_ip6::NEXT_HEADER | gre::NEXT_HEADER) => true,
-        Some(gtpu::UDP) => !is_later && behind.get(2..4) == Some(&gtpu::PORT.to_be_bytes()),
-        _ => false,
-    }
-}
-
 /// Why nothing goes to the peer of a tunnel.
 #[cold]
 pub(super) fn unresolved<F>(tunnel: &Tunnel, path: &Path, output: &mut Output<F>) -> DropReason {
