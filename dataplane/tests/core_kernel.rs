@@ -1,11 +1,15 @@
-//! What a gateway itself is sent, and which of it a tunnel may bring.
+//! What a gateway itself is sent: which of it a tunnel may bring, and that too much of one kind takes nothing from the others.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod core_support;
 
 use core_support::*;
+use kedge_dataplane::counters::Stage;
 use kedge_dataplane::drops::DropReason;
+
+/// A burst of a kind that may not go on for a second.
+const BURST_OF_PUNTS: usize = PUNTS_PER_SECOND as usize / 10;
 
 /// What comes by the tunnels of each type, as the peer sends it: from a node that it serves, whose prefix we anchor, to us.
 fn by_each_tunnel(next_header: u8, hop_limit: u8, payload: &[u8]) -> [(Vec<u8>, Vec<u8>); 4] {
@@ -260,4 +264,212 @@ fn it_is_the_same_with_ipv4_in_the_tunnel() {
         Gateway::carrying_ipv4().one(CORE, &from_peer(&later)).punt.len(),
         1
     );
+}
+
+/// One of each kind that has a limit of its own: what it is, the port by which it comes, and the frame.
+fn kinds() -> Vec<(&'static str, usize, Vec<Vec<u8>>)> {
+    let core = |packet: &[u8]| ethernet(CORE_MAC, ROUTER_MAC, packet);
+    let access = |packet: &[u8]| ethernet(ACCESS_MAC, NODE_MAC, packet);
+    let core4 = |packet: &[u8]| ethernet4(CORE_MAC, ROUTER_MAC, packet);
+    let arp = [
+        &CORE_MAC[..],
+        &ROUTER_MAC[..],
+        &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1],
+        &ROUTER_MAC,
+        &[192, 0, 2, 254],
+        &[0; 6],
+        &[192, 0, 2, 1],
+    ]
+    .concat();
+    let solicitation = icmpv6_of(135);
+    vec![
+        (
+            "of the access link",
+            ACCESS,
+            vec![
+                access(&ipv6("fe80::a01", "ff02::2", 58, 255, &icmpv6_of(133))),
+                access(&ipv6("fe80::a01", "fe80::1", 58, 255, &solicitation)),
+                access(&ipv6(
+                    "fe80::a01",
+                    "ff02::1:2",
+                    17,
+                    1,
+                    &to_port(547, &[1, 0, 0, 1]),
+                )),
+                access(&ipv6(NODE, OWN, 58, 255, &solicitation)),
+                access(&ipv6("fe80::a01", OWN, 58, 255, &solicitation)),
+            ],
+        ),
+        (
+            "else from a node",
+            ACCESS,
+            vec![
+                access(&udp(NODE, OWN, 64)),
+                access(&ipv6(NODE, OWN, 58, 64, &solicitation)),
+                access(&ipv6(NODE, OWN, 135, 64, &[59, 0, 5, 0, 0, 0, 0, 0])),
+                access(&echo_request(NODE, OWN)),
+            ],
+        ),
+        (
+            "of the core link",
+            CORE,
+            vec![
+                core(&ipv6("2001:db8:ca::1", OTHER_OWN, 58, 255, &solicitation)),
+                core(&ipv6("fe80::9", "ff02::1:ff00:1", 58, 255, &solicitation)),
+                core(&ipv6("::", "ff02::1:ff00:1", 58, 255, &solicitation)),
+                arp,
+                core4(&ipv4(ROUTER4, "224.0.0.5", 89, &[], &[0; 8])),
+            ],
+        ),
+        (
+            "signalling",
+            CORE,
+            vec![
+                core(&ipv6(PEER, OWN, 135, 64, &[59, 0, 5, 0, 0, 0, 0, 0])),
+                core(&gtpu(PEER, OWN, &[0x32, 2, 0, 6, 0, 0, 0, 0, 0, 1, 0, 0, 14, 0])),
+                core(&ipv6(REMOTE, OWN, 6, 64, &ports(179, 40_000, &[0; 16]))),
+                core(&ipv6(REMOTE, OWN, 6, 64, &ports(40_000, 179, &[0; 16]))),
+                core(&ipv6(REMOTE, OWN, 17, 64, &to_port(546, &[7, 0, 0, 1]))),
+                core(&ipv6(
+                    REMOTE,
+                    OWN,
+                    60,
+                    64,
+                    &[135, 0, 1, 4, 0, 0, 0, 0, 59, 0, 5, 0, 0, 0, 0, 0],
+                )),
+                core4(&ipv4(ROUTER4, OWN4, 6, &[], &ports(40_000, 179, &[0; 16]))),
+            ],
+        ),
+        (
+            "else from the core",
+            CORE,
+            vec![
+                core(&udp(REMOTE, OWN, 64)),
+                core(&echo_request(REMOTE, OWN)),
+                // Who is far away, and says otherwise.
+                core(&ipv6(REMOTE, OWN, 58, 64, &solicitation)),
+                core4(&ipv4(REMOTE4, OWN4, 1, &[], &[8, 0, 0, 0, 0, 0, 0, 0])),
+                core(&tunnelled(PEER, OWN, &echo_request(ANCHORED, OWN))),
+            ],
+        ),
+        (
+            "GTP-U Echo Requests",
+            CORE,
+            vec![
+                core(&gtpu(REMOTE, OWN, &[0x32, 1, 0, 4, 0, 0, 0, 0, 0, 9, 0, 0])),
+                core4(&gtpu4(
+                    PEER4,
+                    OWN4,
+                    &[],
+                    &[0x32, 1, 0, 4, 0, 0, 0, 0, 0, 9, 0, 0],
+                    true,
+                )),
+            ],
+        ),
+    ]
+}
+
+/// How many of so many are taken, one after the other.
+fn taken(gateway: &mut Gateway, port: usize, frames: &[Vec<u8>], count: usize) -> usize {
+    frames
+        .iter()
+        .cycle()
+        .take(count)
+        .filter(|frame| {
+            let out = gateway.frame(port, frame);
+            let taken = out.punt.len() + out.transmit.len();
+            assert!(
+                taken == 1 || out.drops == [(DropReason::PuntRateLimited, 1)],
+                "{out:?}"
+            );
+            taken == 1
+        })
+        .count()
+}
+
+#[test]
+fn a_flood_of_one_kind_takes_nothing_from_another() {
+    for (flood, port, frames) in kinds() {
+        let mut gateway = Gateway::new();
+        assert_eq!(
+            taken(&mut gateway, port, &frames, 1000),
+            BURST_OF_PUNTS,
+            "{flood}"
+        );
+        for (other, port, frames) in kinds() {
+            if other == flood {
+                continue;
+            }
+            let count = taken(&mut gateway, port, &frames, 1000);
+            assert_eq!(count, BURST_OF_PUNTS, "{other}, when too much comes {flood}");
+        }
+        // All of it is counted, and the flood goes on as it may.
+        let dropped = gateway.drops(DropReason::PuntRateLimited);
+        assert_eq!(dropped, 6 * (1000 - BURST_OF_PUNTS as u64));
+        assert_eq!(taken(&mut gateway, port, &frames, 10), 0, "{flood}");
+        gateway.now += CYCLES / u64::from(PUNTS_PER_SECOND);
+        assert_eq!(taken(&mut gateway, port, &frames, 10), 1, "{flood}");
+    }
+}
+
+#[test]
+fn who_tries_many_addresses_does_not_keep_others_from_being_told_what_fits() {
+    let burst = ERRORS_PER_SECOND as usize / 10;
+    let told = |gateway: &mut Gateway, port: usize, frame: &[u8]| {
+        (0..100)
+            .filter(|_| !gateway.frame(port, frame).transmit.is_empty())
+            .count()
+    };
+    let core = |packet: &[u8]| ethernet(CORE_MAC, ROUTER_MAC, packet);
+    let from_router = |header: [u8; 8]| {
+        let outer = tunnelled(OWN, PEER, &sized(REMOTE, ANCHORED, 1400));
+        core(&icmpv6("2001:db8:ca::1", OWN, header, &outer[..1200]))
+    };
+    let too_big = [
+        core(&sized(REMOTE, ANCHORED, 1461)),
+        core(&sized(REMOTE, OWN, 1501)),
+        from_router([2, 0, 0, 0, 0, 0, 0x05, 0x14]),
+    ];
+    let others = [
+        core(&udp(REMOTE, "2001:db8:100:77::1", 64)),
+        core(&udp(REMOTE, NODE, 1)),
+        core(&g_pdu(PEER, OWN, 0x0102_0304, &udp(REMOTE, GTPU_OLD, 64))),
+        from_router([3, 0, 0, 0, 0, 0, 0, 0]),
+    ];
+    for flood in &others {
+        for victim in &too_big {
+            let mut gateway = Gateway::new();
+            assert_eq!(told(&mut gateway, CORE, flood), burst);
+            assert_eq!(told(&mut gateway, CORE, victim), burst);
+            // The other way round neither.
+            let mut gateway = Gateway::new();
+            assert_eq!(told(&mut gateway, CORE, victim), burst);
+            assert_eq!(told(&mut gateway, CORE, flood), burst);
+            // All of one kind have one limit.
+            for frame in others.iter().chain(&too_big) {
+                assert_eq!(told(&mut gateway, CORE, frame), 0);
+            }
+        }
+    }
+    // Of IPv4 the same, in its own words.
+    let mut gateway = Gateway::carrying_ipv4();
+    let unallocated = ethernet4(
+        CORE_MAC,
+        ROUTER_MAC,
+        &ipv4(REMOTE4, "203.0.113.99", 17, &[], &[0; 8]),
+    );
+    let large = ipv4_changed(&ipv4(REMOTE4, CARRIED[0], 17, &[], &[0; 1450]), 6, &[0x40]);
+    assert_eq!(told(&mut gateway, CORE, &unallocated), burst);
+    assert_eq!(told(&mut gateway, CORE, &core(&udp(REMOTE, NODE, 1))), 0);
+    assert_eq!(
+        told(&mut gateway, CORE, &ethernet4(CORE_MAC, ROUTER_MAC, &large)),
+        burst
+    );
+    assert_eq!(told(&mut gateway, CORE, &too_big[0]), 0);
+    let counters = &gateway.pipeline.counters;
+    assert_eq!(
+        counters.stages(Stage::Icmpv4ErrorSuppressed),
+        2 * (100 - burst as u64)
+    );
+    assert_eq!(counters.stages(Stage::Icmpv6ErrorSuppressed), 200);
 }

@@ -207,8 +207,8 @@ impl Pipeline {
         if !icmpv4_error::permitted(octets) {
             return None;
         }
-        // Errors of all kinds together have one limit.
-        if !self.icmpv6_errors.take(now) {
+        // With those in other words.
+        if !self.errors.take(error, now) {
             self.counters.stage(Stage::Icmpv4ErrorSuppressed, 1);
             return None;
         }

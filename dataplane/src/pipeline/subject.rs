@@ -1,6 +1,7 @@
 //! What a packet to an address of this node is about, as far as its headers tell.
 //!
-//! Asked only of what came out of a tunnel and is for the node itself: what is forwarded is not looked into.
+//! Asked only of what is for the node itself, where it is not forwarded: once where it came out of a tunnel, once where it goes to the
+//! kernel.
 
 use super::View;
 use crate::drops::DropReason;
