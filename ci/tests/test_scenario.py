@@ -157,7 +157,34 @@ class InADomain(unittest.TestCase):
         return self.domain.on(host, SCAPY, "-c", "from scapy.all import *\nimport sys\nconf.verb = 0\n" + program, *arguments)
 
 
-class TheDomain(InADomain):
+class SignallingInATunnel:
+    """What the node, at MAAR2, sends from its first address to the gateway that gave it, MAAR1, comes by the tunnel."""
+
+    def test_signalling_in_a_tunnel_does_not_come_to_the_gateway(self):
+        gateway = maar_address(1)
+        ping = self.domain.on("mn", "ping", "-6", "-i", "0.2", "-c", "3", "-W", "2", "-I", self.home, gateway, check=False)
+        self.assertIn(" 3 received", ping)
+        before = self.drops("maar1", "tunnel_inner_control")
+        said = self.scapy("mn", f"""
+front = Ether(dst="{topology.ROUTER_MAC}", src="{topology.NODE_MAC}") / IPv6(src="{self.home}", dst="{gateway}", hlim=255)
+options = IPv6ExtHdrDestOpt(options=[PadN(optdata=b"")])
+frames = [
+    front / MIP6MH_BU(), front / options / MIP6MH_BU(), front / IPv6ExtHdrFragment(m=1, id=1) / MIP6MH_BU(),
+    front / ICMPv6ND_NS(tgt="{gateway}"), front / ICMPv6ND_NA(tgt="{CN}", S=1, O=1) / ICMPv6NDOptDstLLAddr(lladdr="{topology.NODE_MAC}"),
+    front / ICMPv6ND_RS(), front / ICMPv6ND_RA(), front / ICMPv6ND_Redirect(), front / ICMPv6MLReport2(), front / ICMPv6MLDone(),
+    front / UDP(sport=547, dport=546) / DHCP6_Reply(), front / UDP(sport=546, dport=547) / DHCP6_Solicit(),
+    front / UDP(sport=2152, dport=2152) / (bytes([0x32, 26, 0, 4]) + bytes(8)),
+    front / TCP(sport=40000, dport=179, flags="S"), front / TCP(sport=179, dport=40000, flags="R"),
+]
+sendp(frames, iface="eth0")
+print(len(frames))
+""")
+        dropped = lambda: self.drops("maar1", "tunnel_inner_control") - before
+        self.domain.wait(lambda: dropped() == int(said), 5, f"not all {said.strip()} were dropped as tunnel_inner_control")
+        self.assertTrue(self.works())
+
+
+class TheDomain(SignallingInATunnel, InADomain):
     """Each test does something bad to it."""
 
     # kill -9
@@ -492,7 +519,7 @@ class TheDemoOverGre(TheDemoOverGtpU):
     tunnel = "gre"
 
 
-class TheDomainOverGtpU(InADomain):
+class TheDomainOverGtpU(SignallingInATunnel, InADomain):
     """Gateways that tunnel by GTP-U, among peers that scapy plays."""
 
     tunnel = "gtpu"
@@ -613,7 +640,7 @@ send([{self.layer}(src="{self.cn}", dst="{self.gateway}") / UDP(sport=7, dport=2
         self.assertEqual(before, after)
 
 
-class TheDomainOverGre(InADomain):
+class TheDomainOverGre(SignallingInATunnel, InADomain):
     """Gateways that tunnel by GRE, and scapy as stranger and as peer."""
 
     tunnel = "gre"

@@ -79,6 +79,8 @@ pub enum DropReason {
     PathEndUnexpected,
     /// For one address, in a frame to a group: link-layer broadcast or multicast.
     LinkLayerBroadcast,
+    /// Out of a tunnel and for this node, though it is between neighbours, gateways or servers.
+    TunnelInnerControl,
 }
 
 /// Each reason with its name in metrics, in the order of their numbers.
@@ -158,12 +160,13 @@ const NAMES: [(DropReason, &str); DropReason::COUNT] = {
         (TunnelEncapsulationLimit, "tunnel_encapsulation_limit"),
         (PathEndUnexpected, "path_end_unexpected"),
         (LinkLayerBroadcast, "link_layer_broadcast"),
+        (TunnelInnerControl, "tunnel_inner_control"),
     ]
 };
 
 impl DropReason {
     /// How many there are.
-    pub const COUNT: usize = DropReason::LinkLayerBroadcast as usize + 1;
+    pub const COUNT: usize = DropReason::TunnelInnerControl as usize + 1;
 
     /// All of them, in the order of their numbers.
     pub const ALL: [DropReason; Self::COUNT] = {

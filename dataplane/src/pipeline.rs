@@ -22,17 +22,20 @@ mod gre;
 mod hold;
 mod inner_ipv4;
 mod ipv4;
+mod limits;
 mod local;
 mod open;
 mod output;
 mod probe;
 mod punt;
+mod subject;
 mod tunnel_error;
 
 use std::ops::{Deref, DerefMut};
 
 use arrayvec::ArrayVec;
 
+use limits::{Errors, Punts};
 pub use output::{FRAMES, MissingNeighbour, Output, PathEnd, PathTooBig};
 pub use probe::{NoProbe, Probe, Step};
 
@@ -43,7 +46,6 @@ use crate::flow::Verdict;
 use crate::frame::Frame;
 use crate::snapshot::{Hop, PortDescription, Snapshot};
 use crate::stage::fragment::Identifications;
-use crate::stage::limit::Limit;
 use crate::stage::parse::{self, ETHERNET_HEADER, ETHERTYPE_IPV6, IPV6_HEADER, Packet, VLAN_TAG};
 use crate::tunnel::{self, gtpu, ip6_in_ip6};
 
@@ -56,9 +58,9 @@ const PASSES: usize = 4;
 /// What the configuration lets a worker do, and how much of what is not forwarding.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// ICMPv6 errors sent per second.
+    /// Errors sent per second, of each kind: what a path takes, and all others.
     pub icmpv6_errors_per_second: u32,
-    /// Packets to the kernel per second.
+    /// Packets to the kernel per second, of each kind.
     pub punts_per_second: u32,
     /// Whether tunnelled packets may come without a UDP checksum (RFC 6935, RFC 6936).
     pub accept_zero_checksums: bool,
@@ -76,8 +78,8 @@ pub struct Pipeline {
     /// Written by this worker alone.
     pub counters: Counters,
     worker: usize,
-    icmpv6_errors: Limit,
-    punts: Limit,
+    errors: Errors,
+    punts: Punts,
     accept_zero_checksums: bool,
     /// The cycle counter, once a burst; never 0.
     now: u64,
@@ -198,8 +200,8 @@ impl Pipeline {
         Self {
             counters: Counters::default(),
             worker,
-            icmpv6_errors: Limit::new(limits.icmpv6_errors_per_second, limits.cycles_per_second),
-            punts: Limit::new(limits.punts_per_second, limits.cycles_per_second),
+            errors: Errors::new(limits.icmpv6_errors_per_second, limits.cycles_per_second),
+            punts: Punts::new(limits.punts_per_second, limits.cycles_per_second),
             accept_zero_checksums: limits.accept_zero_checksums,
             now: 1,
             clamp_mss: limits.clamp_mss,

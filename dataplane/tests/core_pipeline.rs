@@ -268,6 +268,11 @@ fn each_drop_has_its_name() {
         (CORE, plain(&nested), TunnelNested),
         (
             CORE,
+            plain(&tunnelled(PEER, OWN, &ipv6(ANCHORED, OWN, 135, 64, &[59; 8]))),
+            TunnelInnerControl,
+        ),
+        (
+            CORE,
             plain(&tunnelled(PEER, OWN, &[0x45; 40])),
             TunnelInnerMalformed,
         ),
@@ -319,7 +324,7 @@ fn each_drop_has_its_name() {
     for reason in DropReason::ALL {
         // Those of GTP-U are in core_gtpu, those of what waits in core_hold and core_early, those of errors
         // in core_tunnel_errors, those of IPv4 in core_ipv4 and core_inner_ipv4, of GRE in core_gre, those of filters and meters in core_flows,
-        // those of fragments in core_fragments and reassembly/tests.rs.
+        // those of fragments in core_fragments, core_buffers and reassembly/tests.rs.
         let name = reason.name();
         if [
             "gtpu_",

@@ -30,10 +30,14 @@ pub struct Dataplane {
     pub packet_buffers: u32,
     /// Where the data plane serves `/metrics`, e.g. `[::1]:9111`; absent = nowhere.
     pub metrics: Option<SocketAddr>,
-    /// ICMPv6 errors that one worker may send per second, 1..=100000 (RFC 4443 section 2.4 (f)). Default 100.
+    /// Errors that one worker may send per second, 1..=100000 (RFC 4443 section 2.4 (f)): so many Packet Too Big, and so many of all
+    /// other ICMPv6, ICMPv4 and GTP-U errors together. Default 100.
     #[serde(default = "default_icmpv6_errors_per_second")]
     pub icmpv6_errors_per_second: u32,
-    /// Packets that one worker may hand to the kernel per second, 1..=1000000. Default 10000.
+    /// Packets of one kind that one worker may hand to the kernel per second, 1..=1000000. The kinds, none of which takes anything
+    /// from another: what the links of access ports, and those of core ports, have for themselves (neighbour discovery, ARP, DHCPv6 to a
+    /// group); signalling from the core (Mobility Headers, GTP-U, DHCPv6, BGP); all else from access ports; all else from the core.
+    /// As many GTP-U Echo Requests are answered. Default 10000.
     #[serde(default = "default_punts_per_second")]
     pub punts_per_second: u32,
     /// Neighbours on the link of one port that are asked for per second because packets have their addresses,

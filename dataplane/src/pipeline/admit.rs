@@ -4,17 +4,18 @@ use kedge_dataplane_api::path_end;
 
 use super::decide::{Refusal, Step};
 use super::filter::leads_into;
-use super::inner_ipv4::{has_addresses_of_nodes, is_nested};
+use super::inner_ipv4::has_addresses_of_nodes;
+use super::subject::Subject;
 use super::{Lane, Pipeline, peer_key};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::frame::Frame;
 use crate::snapshot::{Entry, Hop, LinkLayerAddress, Snapshot, SourceRule};
 use crate::stage::parse::{
-    self, ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, is_link_local, is_link_scope_multicast,
-    is_multicast, is_never_on_the_wire, is_plain,
+    ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, is_link_local, is_link_scope_multicast, is_multicast,
+    is_never_on_the_wire, is_plain,
 };
-use crate::tunnel::{gre, gtpu, ip6_in_ip6};
+
 impl Pipeline {
     /// Whether a packet off the wire may go on, and how.
     #[inline(always)]
@@ -175,25 +176,12 @@ impl Pipeline {
         if hop != Hop::LOCAL {
             return Ok(Step::Forward(hop));
         }
-        let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
-        if lane.ethertype == ETHERTYPE_IPV4 {
-            return if is_nested(octets) {
-                Err(DropReason::TunnelNested.into())
-            } else {
-                Ok(Step::Punt)
-            };
-        }
-        let upper = parse::upper_layer(octets, packet.next_header)?;
-        let inner = octets.get(upper.offset..).unwrap_or_default();
-        let nested = match upper.next_header {
-            ip6_in_ip6::NEXT_HEADER | ip6_in_ip6::NEXT_HEADER_IPV4 | gre::NEXT_HEADER => true,
-            gtpu::UDP => inner.get(2..4) == Some(&gtpu::PORT.to_be_bytes()),
-            _ => false,
-        };
-        if nested {
-            Err(DropReason::TunnelNested.into())
-        } else {
-            Ok(Step::Punt)
+        match Subject::of(lane.view())? {
+            Subject::Tunnelled => Err(DropReason::TunnelNested.into()),
+            // A tunnel brings what nodes send, and they are neither on our links nor gateways, servers, or neighbours of ours.
+            Subject::Link | Subject::Signalling => Err(DropReason::TunnelInnerControl.into()),
+            // An Echo, an error about what we have sent, a connection of the node to its gateway.
+            Subject::Other => Ok(Step::Punt),
         }
     }
 }

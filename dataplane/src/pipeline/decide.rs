@@ -3,6 +3,7 @@
 use super::admit::may_become_known;
 use super::encapsulate::clamp_mss;
 use super::hold::{by_tables, is_behind_unknown, must_wait};
+use super::limits::Punt;
 use super::punt::too_big_for_kernel;
 use super::{Lane, Note, Origin, Output, Pipeline, ipv4};
 use crate::counters::Stage;
@@ -358,8 +359,8 @@ impl Pipeline {
         match tell.filter(|_| lane.origin != Origin::Own)? {
             Tell::Icmpv6(error) => self.tell_icmpv6(snapshot, now, lane, error),
             Tell::Gtpu(answer) => {
-                // Errors of all kinds together have one limit.
-                if !self.icmpv6_errors.take(now) {
+                // With those of ICMP.
+                if !self.errors.take_gtpu(now) {
                     self.counters.stage(Stage::GtpuErrorSuppressed, 1);
                     return None;
                 }
@@ -368,9 +369,9 @@ impl Pipeline {
         }
     }
 
-    /// The answer to an Echo Request; as many as there may be packets to the kernel, and for the same reason.
+    /// The answer to an Echo Request; as many as there may be packets of a kind to the kernel, and for the same reason.
     fn answer_echo<'a, F: Frame>(&mut self, now: u64, lane: Lane<'a, F>) -> Option<Lane<'a, F>> {
-        if !self.punts.take(now) {
+        if !self.punts.take(Punt::Echo, now) {
             self.counters.add_drops(DropReason::PuntRateLimited, 1);
             return None;
         }
@@ -427,7 +428,7 @@ impl Pipeline {
         ) {
             return None;
         }
-        if !self.icmpv6_errors.take(now) {
+        if !self.errors.take(error, now) {
             self.counters.stage(Stage::Icmpv6ErrorSuppressed, 1);
             return None;
         }

@@ -208,8 +208,8 @@ impl Pipeline {
         if !icmpv4_error::permitted(octets) {
             return None;
         }
-        // Errors of all kinds together have one limit.
-        if !self.icmpv6_errors.take(now) {
+        // With those in other words.
+        if !self.errors.take(error, now) {
             self.counters.stage(Stage::Icmpv4ErrorSuppressed, 1);
             return None;
         }
@@ -242,17 +242,6 @@ pub(super) fn is_carried(hop: Hop) -> bool {
             | NextHop::Unallocated
             | NextHop::Prohibited
     )
-}
-
-/// Whether what a packet out of a tunnel has within, to an address of ours, is tunnelled again.
-pub(super) fn is_nested(octets: &[u8]) -> bool {
-    let (_, is_later) = ipv4::fragment(octets);
-    let behind = octets.get(ipv4::header_length(octets)..).unwrap_or_default();
-    match octets.get(9).copied() {
-        Some(ip6_in_ip6::NEXT_HEADER_IPV4 | ip6_in_ip6::NEXT_HEADER | gre::NEXT_HEADER) => true,
-        Some(gtpu::UDP) => !is_later && behind.get(2..4) == Some(&gtpu::PORT.to_be_bytes()),
-        _ => false,
-    }
 }
 
 /// Why nothing goes to the peer of a tunnel.

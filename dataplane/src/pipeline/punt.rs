@@ -4,6 +4,7 @@
 //! what is larger: so that is told of it, or, where it is IPv4 that may be cut, goes in fragments, which the kernel puts together.
 
 use super::decide::{Refusal, write_ethernet};
+use super::limits::Punt;
 use super::{Lane, Origin, Output, Pipeline};
 use crate::counters::Stage;
 use crate::drops::DropReason;
@@ -25,6 +26,7 @@ impl Pipeline {
         let Some(description) = snapshot.ports.get(lane.port).filter(|port| port.exception) else {
             return self.counters.add_drops(DropReason::NoExceptionInterface, 1);
         };
+        let kind = Punt::of(lane.view(), description);
         if matches!(lane.origin, Origin::Tunnel(_)) {
             // As if it had come in so.
             let (own, from) = (description.link_layer_address, lane.source_link_layer);
@@ -40,14 +42,14 @@ impl Pipeline {
                 Err(reason) => return self.counters.add_drops(reason, 1),
             };
             self.counters.stage(Stage::Fragmented, 1);
-            self.punt_frame(port, now, frame, output);
+            self.punt_frame(port, kind, now, frame, output);
             frame = rest;
         }
-        self.punt_frame(port, now, frame, output);
+        self.punt_frame(port, kind, now, frame, output);
     }
 
-    fn punt_frame<F: Frame>(&mut self, port: usize, now: u64, frame: F, output: &mut Output<F>) {
-        if !self.punts.take(now) {
+    fn punt_frame<F: Frame>(&mut self, port: usize, kind: Punt, now: u64, frame: F, output: &mut Output<F>) {
+        if !self.punts.take(kind, now) {
             return self.counters.add_drops(DropReason::PuntRateLimited, 1);
         }
         if output

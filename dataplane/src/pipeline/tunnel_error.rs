@@ -106,7 +106,7 @@ impl Pipeline {
             self.counters.stage(Stage::TunnelErrorTaken, 1);
             return None;
         };
-        if !self.icmpv6_errors.take(now) {
+        if !self.errors.take(tell, now) {
             self.counters.stage(Stage::Icmpv6ErrorSuppressed, 1);
             return None;
         }
