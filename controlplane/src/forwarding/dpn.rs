@@ -9,7 +9,7 @@ use kedge_dataplane_api::model::{
     Tunnel,
 };
 
-use super::{OUTER_HOP_LIMIT, infrastructure};
+use super::{OUTER_HOP_LIMIT, infrastructure, pdu_session};
 use crate::dpn::{Node, Phase, SHARED_TUNNEL, State};
 use crate::wire::mobility::TunnelType;
 
@@ -68,7 +68,7 @@ fn tunnel_to(config: &Config, node: &Node, dpa: Ipv6Addr, tables: &mut Tables) -
             let gtpu = GtpU {
                 local_teid,
                 remote_teid: teid,
-                pdu_session: None,
+                pdu_session: pdu_session(config.dpn.as_ref().and_then(|dpn| dpn.gtpu_qfi), true),
                 sequence_numbers: false,
             };
             (id, Encapsulation::GtpU(gtpu))
