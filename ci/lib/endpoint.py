@@ -19,6 +19,7 @@ import sys
 
 GTPU_PORT = 2152
 G_PDU = 255
+EXTENSION = 0x04
 ECHO_REQUEST, ECHO_RESPONSE = 1, 2
 GRE, IPIP = 47, 4
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
@@ -52,8 +53,14 @@ def read(kind, packet):
     """Which tunnel of its kind a packet is of, and what is within; None if it is not understood."""
     if kind == "gtpu" and len(packet) > 8:
         flags, message, length, teid = struct.unpack_from("!BBHI", packet)
-        if flags == 0x30 and message == G_PDU:
-            return teid, packet[8 : 8 + length]
+        if flags & ~EXTENSION == 0x30 and message == G_PDU:
+            behind = packet[8 : 8 + length]
+            # 3GPP TS 29.281 5.2.1: four octets of which the last is the type of the next, and so each extension header ends.
+            next, begin = (behind[3], 4) if flags & EXTENSION else (0, 0)
+            while next:
+                begin += 4 * behind[begin]
+                next = behind[begin - 1]
+            return teid, behind[begin:]
     if kind == "gre" and len(packet) > 8:
         flags, protocol, key = struct.unpack_from("!HHI", packet)
         if (flags, protocol) == (0x2000, 0x0800):

@@ -20,20 +20,24 @@ from topology import CN_IPV4, Domain, maar_address, maar_ipv4_address, pool  # n
 
 ENDPOINT = str(HERE.parent / "lib" / "endpoint.py")
 ENB, ENB_IPV4 = "2001:db8:ce::2", "192.0.2.102"
+PREAMBLE = "import logging; logging.getLogger('scapy.runtime').setLevel(40)\nfrom scapy.all import *\nfrom scapy.contrib.gtp import *\n"
 POOL = "10.45.0.0/24"
 GATEWAY_IPV4 = "192.0.2.18"
 # By device at the far end: type, identifiers at the gateway, the far end's address, the node's, octets in front.
 TUNNELS = {
-    "gtpu": ("gtpu", 0x6B656467, 0x65000001, ENB, "10.45.0.1", 56),
+    "gtpu": ("gtpu", 0x6B656467, 0x65000001, ENB, "10.45.0.1", 64),
     "gtpu4": ("gtpu", 0x6B656468, 0x65000002, ENB_IPV4, "10.45.0.2", 36),
     "gre": ("gre", 0x6B656469, 0x65000003, ENB, "10.45.0.3", 48),
     "ipip": ("ipip", None, None, ENB, "10.45.0.4", 40),
 }
+# Of the first, which so has 8 octets more.
+QFI = 9
 ADDRESSES = [it[4] for it in TUNNELS.values()]
 
 
 def binding(kind, local, remote, peer, address):
     ids = f"local_id = {local}\nremote_id = {remote}\n" if local else ""
+    ids += f"qfi = {QFI}\n" if local == TUNNELS["gtpu"][1] else ""
     kind = "ipv6-in-ipv6" if kind == "ipip" else kind
     return f'[[maar.ipv4]]\nprefix = "{address}/32"\npeer = "{peer}"\ntunnel = "{kind}"\n{ids}'
 
@@ -182,8 +186,7 @@ class NodesWithIpv4(unittest.TestCase):
         self.assertIn("Destination Net Unreachable", said)
 
     def scapy(self, text):
-        preamble = "import logging; logging.getLogger('scapy.runtime').setLevel(40)\nfrom scapy.all import *\nfrom scapy.contrib.gtp import *\n"
-        self.domain.on("enb", PYTHON, "-c", preamble + text)
+        self.domain.on("enb", PYTHON, "-c", PREAMBLE + text)
 
     def test_what_scapy_builds_is_taken_or_refused_by_name(self):
         to = f'IPv6(src="{ENB}", dst="{maar_address(1)}"'
@@ -245,6 +248,21 @@ class NodesWithIpv4(unittest.TestCase):
         for address in ADDRESSES:
             self.domain.wait(lambda: self.ping("cn", address, "-c1", "-W1").endswith("0"), 20, f"{address} is not reached")
         self.assertEqual(remarks(), [])
+
+    def test_scapy_reads_the_qfi(self):
+        sniff = (
+            "import json\nprint('ready', flush=True)\n"
+            "found = sniff(iface='eth0', filter='udp dst port 2152', timeout=20, count=1, lfilter=lambda it: ICMP in it)\n"
+            "print(json.dumps([[it[GTP_U_Header].E, it[GTPPDUSessionContainer].type, it[GTPPDUSessionContainer].QFI, it[IP].dst] for it in found]))"
+        )
+        reader = self.domain.popen("enb", PYTHON, "-u", "-c", PREAMBLE + sniff, stdout=-1)
+        assert reader.stdout.readline() == "ready\n"
+        address = TUNNELS["gtpu"][4]
+        self.domain.wait(lambda: self.ping("cn", address, "-c1", "-W1") and reader.poll() is not None, 20, "nothing was read")
+        self.assertEqual(json.loads(reader.stdout.read()), [[1, 0, QFI, address]])
+        shown = {it["local_teid"]: (it["qfi"], it["pdu_type"]) for it in self.domain.kedge("maar1", "show", "tunnels")}
+        self.assertEqual(shown[TUNNELS["gtpu"][1]], (QFI, "downlink"))
+        self.assertEqual(shown[TUNNELS["gtpu4"][1]], (None, None))
 
     def test_a_data_plane_that_was_killed_has_them_again(self):
         daemon = self.domain.daemons["maar1-dataplane"]

@@ -46,7 +46,7 @@ pub use flow::{
 };
 pub use model::{
     Access, Address, Cmd, CmdMode, Config, Dataplane, Dpn, Hold, HoldOverflow, HugePages, InnerIpv4,
-    Ipv4Binding, KnownDpn, KnownMaar, Maar, MeterShare, MssClamping, Node, Peer, PollMode, Port,
+    Ipv4Binding, KnownDpn, KnownMaar, Maar, MeterShare, MssClamping, Node, PduType, Peer, PollMode, Port,
     Redistribute, Role, Route, Side, Timers, Tunnel, TunnelType, UnknownNodes, ZeroChecksums, mapped, shown,
 };
 pub use policy::{Mobility, PolicyRule, previous_maars_that_fit};

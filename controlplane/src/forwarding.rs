@@ -16,8 +16,8 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 use kedge_config::{Config, Side};
 use kedge_dataplane_api::model::{
-    DiscardReason, Dscp, Encapsulation, Gre, GtpU, LinkLayerAddress, NextHop, PrefixEntry, Sender, Source,
-    SourcePath, Tables, Tunnel,
+    DiscardReason, Dscp, Encapsulation, Gre, GtpU, LinkLayerAddress, NextHop, PduSession, PrefixEntry,
+    Sender, Source, SourcePath, Tables, Tunnel,
 };
 
 use crate::maar::{Adopted, Arriving, Node, NodeTunnel, Phase, State};
@@ -362,8 +362,10 @@ fn tunnel_to(
             let gtpu = GtpU {
                 local_teid,
                 remote_teid: *teid,
-                // Between gateways there is no QoS flow to name.
-                pdu_session: None,
+                pdu_session: pdu_session(
+                    config.maar.as_ref().and_then(|maar| maar.gtpu_qfi),
+                    is_uplink(node, peer),
+                ),
                 sequence_numbers: config
                     .maar
                     .as_ref()
@@ -382,6 +384,23 @@ fn tunnel_to(
         .tunnels
         .insert(id, outside(config, encapsulation, local, remote));
     Some(id)
+}
+
+/// Whether what goes to `peer` comes from the node, for the peer anchors a prefix of its; else it goes to where the node is.
+fn is_uplink(node: &Node, peer: Ipv6Addr) -> bool {
+    let anchors = node
+        .previous
+        .iter()
+        .chain(&node.leaving)
+        .map(|previous| previous.address);
+    let mut anchors = anchors.chain(node.adopted.iter().map(|adopted| adopted.from));
+    node.phase != (Phase::Anchored { serving: peer }) && anchors.any(|anchor| anchor == peer)
+}
+
+/// Of a tunnel whose packets are of this QoS flow. Validation lets no QFI pass that is too large.
+fn pdu_session(qfi: Option<u32>, uplink: bool) -> Option<PduSession> {
+    let qfi = u8::try_from(qfi?).ok()?;
+    Some(PduSession { uplink, qfi })
 }
 
 /// A tunnel, with what is configured of the outer packets of this gateway. All are in their ranges.

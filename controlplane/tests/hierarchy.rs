@@ -11,7 +11,7 @@ use domain_support::dpns::{dpa, dpn_address};
 use domain_support::{CMD, Domain, GRE, GTPU, PLAIN, address, maar_address, node};
 use kedge_controlplane::maar::Phase;
 use kedge_controlplane::{dpn, maar};
-use kedge_dataplane_api::model::{NextHop, Sender, SourcePath};
+use kedge_dataplane_api::model::{Encapsulation, NextHop, Sender, SourcePath, Tables};
 use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -67,6 +67,38 @@ fn gateways_with_other_tunnels_meet_at_ipv6_in_ipv6() {
         domain.assert_at_dpn(1, 0);
         assert_eq!(domain.dpns[0].state().nodes[&node(1).0].tunnel, None);
     }
+}
+
+/// Node, DPN, DPA, anchor: what goes down is of PDU type 0, what goes up of PDU type 1.
+#[test]
+fn a_qfi_goes_each_way_with_its_pdu_type() {
+    let mut domain = Domain::with_tunnels([GTPU; 3], GTPU).with_dpn_tunnels(GTPU);
+    for (number, config) in (1..).zip(&mut domain.configs) {
+        config.maar.as_mut().unwrap().gtpu_qfi = Some(number);
+    }
+    domain.dpn_configs[2].dpn.as_mut().unwrap().gtpu_qfi = Some(9);
+    domain.attach(1, 0);
+    domain.run(SECOND);
+    domain.attach_at_dpn(1, 2);
+    domain.run(SECOND);
+    domain.assert_at_dpn(1, 2);
+    let to = |tables: &Tables, remote| {
+        let mut its = tables.tunnels.values().filter(|it| it.remote == remote);
+        let Encapsulation::GtpU(gtpu) = its.next().unwrap().encapsulation else {
+            panic!("{:?}", tables.tunnels)
+        };
+        gtpu.pdu_session.map(|it| (it.qfi, it.uplink))
+    };
+    assert_eq!(to(&domain.tables(0), maar_address(1)), Some((1, false)));
+    assert_eq!(to(&domain.tables(1), maar_address(0)), Some((2, true)));
+    assert_eq!(to(&domain.tables(1), dpn_address(2)), Some((2, false)));
+    assert_eq!(to(&domain.dpn_tables(2), maar_address(1)), Some((9, true)));
+    // Home again: each anchors a prefix of it, and it is at the first.
+    domain.detach_at_dpn(1, 2);
+    domain.attach(1, 0);
+    domain.run(SECOND);
+    assert_eq!(to(&domain.tables(0), maar_address(1)), Some((1, true)));
+    assert_eq!(to(&domain.tables(1), maar_address(0)), Some((2, false)));
 }
 
 #[test]

@@ -9,7 +9,8 @@ use kedge_config::Config;
 use kedge_controlplane::forwarding;
 use kedge_controlplane::maar::State;
 use kedge_dataplane_api::model::{
-    DiscardReason, Encapsulation, Gre, GtpU, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables,
+    DiscardReason, Encapsulation, Gre, GtpU, NextHop, PduSession, PrefixEntry, Sender, Source, SourcePath,
+    Tables,
 };
 
 const MAAR: &str = r#"
@@ -113,6 +114,36 @@ fn each_has_its_tunnel_and_some_share_one() {
     assert_eq!(of(4).encapsulation, Encapsulation::Gre(expected));
     for tunnel in tables.tunnels.values() {
         assert!(tables.local_addresses.contains(&tunnel.local));
+    }
+}
+
+#[test]
+fn a_qfi_of_the_file_goes_into_the_tunnel() {
+    let gtpu = |host: u32, more: &str| {
+        let tunnel = format!("tunnel = \"gtpu\"\nlocal_id = {host}\nremote_id = 8\n{more}");
+        binding(&format!("203.0.113.{host}/32"), "2001:db8:b::1", &tunnel)
+    };
+    let state = State::default();
+    let before = desired(&state, &[gtpu(1, ""), gtpu(2, ""), gtpu(3, "")]);
+    let after = desired(
+        &state,
+        &[
+            gtpu(1, "qfi = 9"),
+            gtpu(2, "qfi = 63\npdu_type = \"uplink\""),
+            gtpu(3, ""),
+        ],
+    );
+    let session = |uplink, qfi| Some(PduSession { uplink, qfi });
+    let expected = [session(false, 9), session(true, 63), None];
+    for (host, expected) in (1..).zip(expected) {
+        let prefix = format!("::ffff:203.0.113.{host}/128");
+        let id = tunnel(&after, &prefix);
+        // It stays the same tunnel, with its counters.
+        assert_eq!(tunnel(&before, &prefix), id);
+        let Encapsulation::GtpU(found) = after.tunnels[&id].encapsulation else {
+            panic!("{:?}", after.tunnels[&id])
+        };
+        assert_eq!(found.pdu_session, expected);
     }
 }
 

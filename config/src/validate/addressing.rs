@@ -54,6 +54,11 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         gtpu_ipv4_address(config, maar, findings);
         ipv4::check(config, maar, findings);
         gtpu_sequence_numbers(config, maar, findings);
+        gtpu_qfi(
+            ("maar.gtpu_qfi", maar.gtpu_qfi),
+            ("maar.tunnel", maar.tunnel),
+            findings,
+        );
         if maar.prefix_pools.is_empty() && maar.delegation.is_none() {
             findings.add(
                 "maar.prefix_pools",
@@ -68,6 +73,11 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
     if let Some(dpn) = &config.dpn {
         peer("dpn.dpa", dpn.dpa, config.node.address, findings);
+        gtpu_qfi(
+            ("dpn.gtpu_qfi", dpn.gtpu_qfi),
+            ("dpn.tunnel", dpn.tunnel),
+            findings,
+        );
     }
     if let Some(cmd) = &config.cmd {
         if cmd.known_maars.is_empty() {
@@ -136,6 +146,21 @@ fn gtpu_sequence_numbers(config: &Config, maar: &Maar, findings: &mut Findings) 
     if maar.gtpu_sequence_numbers && workers > 1 {
         let reason = format!("needs one worker, and dataplane.workers names {workers}");
         findings.add(key, true, reason);
+    }
+}
+
+/// A QoS Flow Identifier, and the type of the tunnels that would carry it; each with its key.
+pub(super) fn gtpu_qfi(
+    (key, qfi): (&str, Option<u32>),
+    (tunnel_key, tunnel): (&str, TunnelType),
+    findings: &mut Findings,
+) {
+    let Some(qfi) = qfi else {
+        return;
+    };
+    findings.range(key, qfi, 0, 63, "");
+    if tunnel != TunnelType::GtpU {
+        findings.add(key, qfi, format!("is for {tunnel_key} = \"gtpu\" only"));
     }
 }
 

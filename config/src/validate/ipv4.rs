@@ -3,8 +3,9 @@
 use std::net::Ipv6Addr;
 
 use super::Findings;
+use super::addressing::gtpu_qfi;
 use super::node::is_global_unicast;
-use crate::{Config, InnerIpv4, Ipv4Binding, Maar, TunnelType, mapped};
+use crate::{Config, InnerIpv4, Ipv4Binding, Maar, PduType, TunnelType, mapped};
 
 pub(super) fn check(config: &Config, maar: &Maar, findings: &mut Findings) {
     let carried = config.dataplane.as_ref().map(|it| it.inner_ipv4) == Some(InnerIpv4::Carry);
@@ -36,6 +37,7 @@ pub(super) fn check(config: &Config, maar: &Maar, findings: &mut Findings) {
         }
         peer(config, maar, binding, &key("peer"), findings);
         identifiers(binding, key, findings);
+        pdu_session(binding, key, findings);
         // What comes in tells its tunnel by the peer and the identifier.
         let meets = |other: &Ipv4Binding| {
             (other.peer, other.tunnel, other.local_id) == (binding.peer, binding.tunnel, binding.local_id)
@@ -44,6 +46,15 @@ pub(super) fn check(config: &Config, maar: &Maar, findings: &mut Findings) {
         if let Some((at, _)) = earlier().find(|(_, other)| meets(other)) {
             let reason = format!("maar.ipv4[{at}] has the same peer and local_id, and another one");
             findings.add(key("remote_id"), shown(binding.remote_id), reason);
+        }
+        let container = |it: &Ipv4Binding| it.qfi.map(|qfi| (qfi, it.pdu_type.unwrap_or_default()));
+        let shares = |other: &Ipv4Binding| {
+            (other.peer, other.tunnel, other.local_id) == (binding.peer, binding.tunnel, binding.local_id)
+                && container(other) != container(binding)
+        };
+        if let Some((at, _)) = earlier().find(|(_, other)| shares(other)) {
+            let reason = format!("maar.ipv4[{at}] has the same tunnel, and another qfi or pdu_type");
+            findings.add(key("qfi"), shown(binding.qfi), reason);
         }
     }
 }
@@ -143,6 +154,21 @@ fn identifiers(binding: &Ipv4Binding, key: impl Fn(&str) -> String, findings: &m
             _ => continue,
         };
         findings.add(key(field), shown(id), reason);
+    }
+}
+
+fn pdu_session(binding: &Ipv4Binding, key: impl Fn(&str) -> String, findings: &mut Findings) {
+    gtpu_qfi(
+        (&key("qfi"), binding.qfi),
+        (&key("tunnel"), binding.tunnel),
+        findings,
+    );
+    if let (Some(pdu_type), None) = (binding.pdu_type, binding.qfi) {
+        let pdu_type = match pdu_type {
+            PduType::Downlink => "downlink",
+            PduType::Uplink => "uplink",
+        };
+        findings.add(key("pdu_type"), pdu_type, "needs qfi");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Of `[maar]` and `[dpn]`.
 
-use kedge_config::{Config, InnerIpv4};
+use kedge_config::{Config, InnerIpv4, PduType};
 
 use super::{DPN, MAAR, refused};
 
@@ -66,6 +66,30 @@ fn each_rule_names_key_value_and_reason() {
             "tunnel = \"ipv6-in-ipv6\"",
             "gtpu_sequence_numbers = true",
             "maar.gtpu_sequence_numbers = true: is for maar.tunnel = \"gtpu\" only",
+        ),
+        (
+            MAAR,
+            "tunnel = \"ipv6-in-ipv6\"",
+            "tunnel = \"gre\"\ngtpu_qfi = 9",
+            "maar.gtpu_qfi = 9: is for maar.tunnel = \"gtpu\" only",
+        ),
+        (
+            MAAR,
+            "tunnel = \"ipv6-in-ipv6\"",
+            "tunnel = \"gtpu\"\ngtpu_qfi = 64",
+            "maar.gtpu_qfi = 64: must be 0 to 63",
+        ),
+        (
+            DPN,
+            "tunnel = \"ipv6-in-ipv6\"",
+            "gtpu_qfi = 9",
+            "dpn.gtpu_qfi = 9: is for dpn.tunnel = \"gtpu\" only",
+        ),
+        (
+            DPN,
+            "tunnel = \"ipv6-in-ipv6\"",
+            "tunnel = \"gtpu\"\ngtpu_qfi = 64",
+            "dpn.gtpu_qfi = 64: must be 0 to 63",
         ),
         (
             MAAR,
@@ -329,6 +353,64 @@ fn nodes_with_ipv4_are_told_by_the_file() {
             "inner_ipv4 = \"carry\"",
             "inner_ipv4 = \"drop\"",
             "unknown variant `drop`, expected `refuse` or `carry`",
+        ),
+    ]);
+}
+
+#[test]
+fn a_tunnel_of_the_file_has_a_qfi_where_it_says_so() {
+    let bindings = |text: &str| {
+        let text = CARRYING.replace("remote_id = 8", text);
+        Config::parse(&text, "maar").unwrap().maar.unwrap().ipv4_bindings
+    };
+    let found = |text| (bindings(text)[0].qfi, bindings(text)[0].pdu_type);
+    assert_eq!(found("remote_id = 8"), (None, None));
+    assert_eq!(found("remote_id = 8\nqfi = 63"), (Some(63), None));
+    let both = "remote_id = 8\nqfi = 0\npdu_type = \"uplink\"";
+    assert_eq!(found(both), (Some(0), Some(PduType::Uplink)));
+    let shares = |more: &str| {
+        format!(
+            "remote_id = 8\nqfi = 9\n[[maar.ipv4]]\nprefix = \"203.0.113.9/32\"\npeer = \"2001:db8:b::1\"\n\
+             tunnel = \"gtpu\"\nlocal_id = 7\nremote_id = 8\n{more}"
+        )
+    };
+    assert_eq!(bindings(&shares("qfi = 9\npdu_type = \"downlink\"")).len(), 3);
+    refused(&[
+        (
+            CARRYING,
+            "remote_id = 8",
+            "remote_id = 8\nqfi = 64",
+            "maar.ipv4[0].qfi = 64: must be 0 to 63",
+        ),
+        (
+            CARRYING,
+            "remote_id = 10",
+            "remote_id = 10\nqfi = 9",
+            "maar.ipv4[1].qfi = 9: is for maar.ipv4[1].tunnel = \"gtpu\" only",
+        ),
+        (
+            CARRYING,
+            "remote_id = 8",
+            "remote_id = 8\npdu_type = \"uplink\"",
+            "maar.ipv4[0].pdu_type = uplink: needs qfi",
+        ),
+        (
+            CARRYING,
+            "remote_id = 8",
+            "remote_id = 8\nqfi = 9\npdu_type = \"up\"",
+            "unknown variant `up`, expected `downlink` or `uplink`",
+        ),
+        (
+            CARRYING,
+            "remote_id = 8",
+            &shares(""),
+            "maar.ipv4[1].qfi = none: maar.ipv4[0] has the same tunnel, and another qfi or pdu_type",
+        ),
+        (
+            CARRYING,
+            "remote_id = 8",
+            &shares("qfi = 9\npdu_type = \"uplink\""),
+            "maar.ipv4[1].qfi = 9: maar.ipv4[0] has the same tunnel, and another qfi or pdu_type",
         ),
     ]);
 }

@@ -8,7 +8,7 @@ use kedge_dataplane_api::model::{
     Encapsulation, Gre, GtpU, LinkLayerAddress, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables,
 };
 
-use super::{infrastructure, outside};
+use super::{infrastructure, outside, pdu_session};
 use crate::dpn::{Node, Phase, SHARED_TUNNEL, State};
 use crate::wire::mobility::TunnelType;
 
@@ -67,7 +67,7 @@ fn tunnel_to(config: &Config, node: &Node, dpa: Ipv6Addr, tables: &mut Tables) -
             let gtpu = GtpU {
                 local_teid,
                 remote_teid: teid,
-                pdu_session: None,
+                pdu_session: pdu_session(config.dpn.as_ref().and_then(|dpn| dpn.gtpu_qfi), true),
                 sequence_numbers: false,
             };
             (id, Encapsulation::GtpU(gtpu))

@@ -4,14 +4,14 @@
 //! those that the state machine gives out one by one, and of what they are: an entry that is moved in the file, or comes before
 //! others, changes no tunnel and no count.
 
-use kedge_config::{Config, Ipv4Binding, Maar, TunnelType, mapped};
+use kedge_config::{Config, Ipv4Binding, Maar, PduType, TunnelType, mapped};
 use kedge_dataplane_api::model::{
     DiscardReason, Encapsulation, Gre, GtpU, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables,
 };
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU32;
 
-use super::{outside, put};
+use super::{outside, pdu_session, put};
 use crate::maar::State;
 
 /// The least id of their tunnels; there are as many as bits are zero in it.
@@ -61,7 +61,7 @@ fn tunnel(
         TunnelType::GtpU => Encapsulation::GtpU(GtpU {
             local_teid: NonZeroU32::new(binding.local_id?)?,
             remote_teid: NonZeroU32::new(binding.remote_id?)?,
-            pdu_session: None,
+            pdu_session: pdu_session(binding.qfi, binding.pdu_type == Some(PduType::Uplink)),
             sequence_numbers: maar.gtpu_sequence_numbers,
         }),
     };

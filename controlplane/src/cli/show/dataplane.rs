@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use ipnet::Ipv6Net;
-use kedge_dataplane_api::model::{DiscardReason, Encapsulation, NextHop, PrefixEntry, Sender, SourcePath};
+use kedge_dataplane_api::model::{
+    DiscardReason, Encapsulation, NextHop, PduSession, PrefixEntry, Sender, SourcePath,
+};
 use serde_json::{Value, json};
 
 use super::{address, hexadecimal};
@@ -24,6 +26,7 @@ pub(super) async fn tunnels(node: &Node, output: Output) -> Result<(), Failure> 
         ">TEID/KEY",
         "REMOTE",
         ">TEID/KEY",
+        "QFI",
         ">HOP LIMIT",
         ">MTU",
         ">IN FORCE",
@@ -51,6 +54,8 @@ pub(super) async fn tunnels(node: &Node, output: Output) -> Result<(), Failure> 
             key(gtpu.map(|it| it.local_teid), gre.map(|it| it.local_key)),
             tunnel.remote.to_canonical().to_string(),
             key(gtpu.map(|it| it.remote_teid), gre.map(|it| it.remote_key)),
+            gtpu.and_then(|it| it.pdu_session)
+                .map_or_else(String::new, |it| format!("{} {}", it.qfi, pdu_type(it))),
             tunnel.hop_limit.to_string(),
             if tunnel.mtu == 0 {
                 "port's".to_owned()
@@ -70,6 +75,8 @@ pub(super) async fn tunnels(node: &Node, output: Output) -> Result<(), Failure> 
             "local_teid": gtpu.map(|it| it.local_teid),
             "remote": tunnel.remote.to_canonical(),
             "remote_teid": gtpu.map(|it| it.remote_teid),
+            "qfi": gtpu.map(|it| it.pdu_session.map(|session| session.qfi)),
+            "pdu_type": gtpu.map(|it| it.pdu_session.map(pdu_type)),
             "sequence_numbers": gtpu.map(|it| it.sequence_numbers),
             "local_key": gre.map(|it| it.local_key),
             "remote_key": gre.map(|it| it.remote_key),
@@ -83,6 +90,11 @@ pub(super) async fn tunnels(node: &Node, output: Output) -> Result<(), Failure> 
         }));
     }
     output.table(&table, "no tunnels", &values.into())
+}
+
+/// As in the file.
+fn pdu_type(session: PduSession) -> &'static str {
+    if session.uplink { "uplink" } else { "downlink" }
 }
 
 pub(super) async fn prefixes(node: &Node, output: Output) -> Result<(), Failure> {
