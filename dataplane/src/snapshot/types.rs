@@ -213,7 +213,7 @@ pub struct Tunnel {
     pub ethertype: u16,
     /// What its counter of packets read when it was put, the lower bits: where its sequence numbers begin.
     pub first_sequence: u16,
-    /// Code point of outer packets, 0..=63, or [`outer::DSCP_COPIED`].
+    /// Code point of outer packets, 0..=63, or [`crate::tunnel::outer::DSCP_COPIED`].
     pub dscp: u8,
 }
 
