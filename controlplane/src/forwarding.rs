@@ -8,6 +8,7 @@
 mod dpn;
 mod flows;
 mod ipv4;
+mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
@@ -23,10 +24,10 @@ use crate::maar::{Adopted, Arriving, Node, NodeTunnel, Phase, State};
 use crate::wire::mobility::TunnelType;
 
 pub use dpn::desired_of_dpn;
-pub use flows::MOST_OF_A_PREFIX;
 pub(crate) use flows::{
-    ids as filter_ids, meter_of, meters, on_detours, places_of as places, rules, too_many,
+    beyond_limits, ids as filter_ids, meter_of, meters, on_detours, places_of as places, rules, too_many,
 };
+pub use limits::{LeftOut, Limit, MOST_OF_A_PREFIX};
 
 /// Hop limit of the outer header (RFC 2473 section 6.3).
 const OUTER_HOP_LIMIT: u8 = 64;
@@ -34,13 +35,22 @@ const OUTER_HOP_LIMIT: u8 = 64;
 /// How long packets wait for a node is the data plane's to say (`dataplane.hold.maximum_ms`).
 const HOLD: NextHop = NextHop::Hold { maximum_ms: 0 };
 
+/// What a data plane must hold, and what it has no room for.
+#[derive(Clone, Debug, Default)]
+pub struct Derived {
+    /// No more than its limits allow.
+    pub tables: Tables,
+    /// What would be in them, too.
+    pub left_out: LeftOut,
+}
+
 /// Everything that the data plane of this MAAR must hold.
 #[must_use]
 pub fn desired(
     config: &Config,
     state: &State,
     neighbours: &BTreeMap<(String, Ipv6Addr), LinkLayerAddress>,
-) -> Tables {
+) -> Derived {
     let mut tables = Tables {
         neighbours: neighbours.clone(),
         ..Tables::default()
@@ -51,8 +61,10 @@ pub fn desired(
         node_prefixes(config, state, node, &mut tables);
     }
     ipv4::put_ipv4(config, state, &mut tables);
-    flows::put(config, state, &mut tables);
-    tables
+    let mut left_out = LeftOut::default();
+    limits::fit_tunnels(config, &mut tables, &mut left_out);
+    flows::put(config, state, &mut tables, &mut left_out);
+    Derived { tables, left_out }
 }
 
 /// Every address that a GTP-U tunnel leads to.
@@ -335,6 +347,13 @@ fn tunnel_to(
     peer: Ipv6Addr,
     tables: &mut Tables,
 ) -> Option<u32> {
+    let (id, tunnel) = tunnel_of(config, state, node, peer)?;
+    tables.tunnels.insert(id, tunnel);
+    Some(id)
+}
+
+/// The same with its id, put nowhere.
+fn tunnel_of(config: &Config, state: &State, node: &Node, peer: Ipv6Addr) -> Option<(u32, Tunnel)> {
     let (mut local, mut remote) = (config.node.address, peer);
     let (id, encapsulation) = match (node.teid, node.tunnels.get(&peer)) {
         (
@@ -378,18 +397,15 @@ fn tunnel_to(
         }
         _ => (*state.tunnel_ids.get(&peer)?, Encapsulation::Ipv6InIpv6),
     };
-    tables.tunnels.insert(
-        id,
-        Tunnel {
-            encapsulation,
-            local,
-            remote,
-            hop_limit: OUTER_HOP_LIMIT,
-            mtu: 0,
-            encapsulation_limit: encapsulation_limit(config, encapsulation),
-        },
-    );
-    Some(id)
+    let tunnel = Tunnel {
+        encapsulation,
+        local,
+        remote,
+        hop_limit: OUTER_HOP_LIMIT,
+        mtu: 0,
+        encapsulation_limit: encapsulation_limit(config, encapsulation),
+    };
+    Some((id, tunnel))
 }
 
 /// Whether what goes to `peer` comes from the node, for the peer anchors a prefix of its; else it goes to where the node is.

@@ -44,8 +44,8 @@ use crate::delegation::changed;
 use crate::delegation::client::{self, ClientHandle, Delegated};
 use crate::delegation::requesting::Held;
 use crate::driver::{
-    AccessSide, Durable, Endpoint, FromSocket, GtpuPaths, Heeded, Observer, Parts, path_input, restore,
-    wait_until,
+    AccessSide, Durable, Endpoint, FromSocket, GtpuPaths, Heeded, LeftOutNow, Observer, Parts, path_input,
+    restore, wait_until,
 };
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
@@ -106,9 +106,9 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let machine = Maar::new(settings, state, teid_key, observer.clock().now());
     let delegation = client::start(&config, &observer)?;
     let mut delegated = delegation.as_ref().map(ClientHandle::delegated);
-    let tables = forwarding::desired(&config, machine.state(), access.core_neighbours());
+    let derived = forwarding::desired(&config, machine.state(), access.core_neighbours());
     let (desired, mut from_dataplane) =
-        dataplane_sync::start(config.dataplane_socket(), tables, observer.clone());
+        dataplane_sync::start(config.dataplane_socket(), derived.tables, observer.clone());
     let (announcing, mut from_speaker) = Announcing::start(&config, machine.state(), observer.clock().now());
     let (usage, mut last_used, mut ask_usage) = Usage::new(&config);
     let (charging, mut readings, mut ask_reading) = Charging::start(&config);
@@ -141,6 +141,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         machine,
         endpoint,
         desired,
+        left_out: LeftOutNow::default(),
         delegation,
         usage,
     };
@@ -245,6 +246,8 @@ struct Daemon {
     /// How often one node is heard.
     router_rate: RateOfNodes,
     desired: watch::Sender<Desired>,
+    /// What the data plane has no room for.
+    left_out: LeftOutNow,
     /// The generation of a data plane that holds what it should.
     dataplane: Option<u64>,
     counters: Counters,
@@ -318,7 +321,9 @@ impl Daemon {
         self.unsettled = 0;
         // Whose a prefix is that the data plane counts for is known before it does.
         self.machine.note_users(self.observer.clock().now());
-        let tables = forwarding::desired(&self.config, self.machine.state(), self.access.core_neighbours());
+        let forwarding::Derived { tables, left_out } =
+            forwarding::desired(&self.config, self.machine.state(), self.access.core_neighbours());
+        self.left_out.take(left_out, &self.config, &self.observer);
         self.ask_paths(path::Input::Peers(forwarding::gtpu_peers(&tables)));
         if let Some(delegation) = &self.delegation {
             let state = self.machine.state();

@@ -176,6 +176,7 @@ impl Daemon {
             bindings,
             dataplane_connected: Some(self.dataplane.is_some()),
             paths: self.paths.up(),
+            left_out: self.left_out.figures(),
             ..Snapshot::default()
         };
         self.accumulated

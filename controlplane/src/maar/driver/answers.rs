@@ -214,6 +214,7 @@ impl Daemon {
             dataplane_connected: Some(self.dataplane.is_some()),
             paths: self.paths.up(),
             routes,
+            left_out: self.left_out.figures(),
             meters: self.meter_figures(),
         };
         self.accumulated
