@@ -9,6 +9,7 @@
 mod dpn;
 mod flows;
 mod ipv4;
+mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
@@ -24,13 +25,22 @@ use crate::maar::{Adopted, Arriving, Node, NodeTunnel, Phase, State};
 use crate::wire::mobility::TunnelType;
 
 pub use dpn::desired_of_dpn;
-pub use flows::MOST_OF_A_PREFIX;
 pub(crate) use flows::{
-    ids as filter_ids, meter_of, meters, on_detours, places_of as places, rules, too_many,
+    beyond_limits, ids as filter_ids, meter_of, meters, on_detours, places_of as places, rules, too_many,
 };
+pub use limits::{LeftOut, Limit, MOST_OF_A_PREFIX};
 
 /// How long packets wait for a node is the data plane's to say (`dataplane.hold.maximum_ms`).
 const HOLD: NextHop = NextHop::Hold { maximum_ms: 0 };
+
+/// What a data plane must hold, and what it has no room for.
+#[derive(Clone, Debug, Default)]
+pub struct Derived {
+    /// No more than its limits allow.
+    pub tables: Tables,
+    /// What would be in them, too.
+    pub left_out: LeftOut,
+}
 
 /// Everything that the data plane of this MAAR must hold. `inner_ipv4`: whether it takes IPv4 prefixes of nodes; where it does
 /// not, nothing that is there for them alone is in the tables.
@@ -40,7 +50,7 @@ pub fn desired(
     state: &State,
     neighbours: &BTreeMap<(String, Ipv6Addr), LinkLayerAddress>,
     inner_ipv4: bool,
-) -> Tables {
+) -> Derived {
     let mut tables = Tables {
         neighbours: neighbours.clone(),
         ..Tables::default()
@@ -53,8 +63,10 @@ pub fn desired(
     if inner_ipv4 {
         ipv4::put_ipv4(config, state, &mut tables);
     }
-    flows::put(config, state, &mut tables);
-    tables
+    let mut left_out = LeftOut::default();
+    limits::fit_tunnels(config, &mut tables, &mut left_out);
+    flows::put(config, state, &mut tables, &mut left_out);
+    Derived { tables, left_out }
 }
 
 /// Every address that a GTP-U tunnel leads to.
@@ -337,6 +349,13 @@ fn tunnel_to(
     peer: Ipv6Addr,
     tables: &mut Tables,
 ) -> Option<u32> {
+    let (id, tunnel) = tunnel_of(config, state, node, peer)?;
+    tables.tunnels.insert(id, tunnel);
+    Some(id)
+}
+
+/// The same with its id, put nowhere.
+fn tunnel_of(config: &Config, state: &State, node: &Node, peer: Ipv6Addr) -> Option<(u32, Tunnel)> {
     let (mut local, mut remote) = (config.node.address, peer);
     let (id, encapsulation) = match (node.teid, node.tunnels.get(&peer)) {
         (
@@ -380,10 +399,7 @@ fn tunnel_to(
         }
         _ => (*state.tunnel_ids.get(&peer)?, Encapsulation::Ipv6InIpv6),
     };
-    tables
-        .tunnels
-        .insert(id, outside(config, encapsulation, local, remote));
-    Some(id)
+    Some((id, outside(config, encapsulation, local, remote)))
 }
 
 /// Whether what goes to `peer` comes from the node, for the peer anchors a prefix of its; else it goes to where the node is.

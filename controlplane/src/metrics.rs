@@ -53,6 +53,8 @@ pub struct Snapshot<'a> {
     pub paths: Vec<(Ipv6Addr, bool)>,
     /// What is announced; `None` where nothing is.
     pub routes: Option<RouteFigures>,
+    /// What the data plane has no room for, by the limit; empty without one.
+    pub left_out: Vec<(&'static str, i64)>,
     /// What the meters of each name have counted.
     pub meters: Vec<MeterFigures>,
 }
@@ -201,6 +203,19 @@ impl Accumulated {
                     .set((*is_up).into());
             }
             now.register(Box::new(up))?;
+        }
+        if !snapshot.left_out.is_empty() {
+            let left_out = IntGaugeVec::new(
+                Opts::new(
+                    "kedge_controlplane_left_out",
+                    "Filters, meters and tunnels that the data plane has no room for, by the limit that they are beyond",
+                ),
+                &["limit"],
+            )?;
+            for (limit, count) in &snapshot.left_out {
+                left_out.with_label_values(&[limit]).set(*count);
+            }
+            now.register(Box::new(left_out))?;
         }
         if !snapshot.meters.is_empty() {
             for registered in meters(&snapshot.meters)? {
@@ -352,6 +367,7 @@ mod tests {
                     connected: true,
                     states: vec![("announced", 2)],
                 }),
+                left_out: vec![("maximum_filters", 4)],
                 meters: vec![MeterFigures {
                     name: "gold".to_owned(),
                     colours: [1, 2, 3, 4, 5, 6],
@@ -366,6 +382,7 @@ mod tests {
             "kedge_controlplane_dataplane_mismatch{setting=\"inner_ipv4\"} 1",
             "kedge_controlplane_delegations 2",
             "kedge_controlplane_gtpu_path_up{peer=\"2001:db8::1\"} 1",
+            "kedge_controlplane_left_out{limit=\"maximum_filters\"} 4",
             "kedge_controlplane_announcer_connected{daemon=\"gobgp\"} 1",
             "kedge_controlplane_routes{state=\"announced\"} 2",
             "kedge_controlplane_meter_packets_total{colour=\"red\",meter=\"gold\"} 3",

@@ -46,7 +46,7 @@ fn binding(prefix: &str, peer: &str, more: &str) -> String {
 fn desired(state: &State, bindings: &[String]) -> Tables {
     let text = format!("{MAAR}{}", bindings.concat());
     let config = Config::parse(&text, "maar").unwrap();
-    forwarding::desired(&config, state, &BTreeMap::new(), true)
+    forwarding::desired(&config, state, &BTreeMap::new(), true).tables
 }
 
 /// What the prefix leads to, which has to be the tunnel that its packets come out of.

@@ -55,7 +55,8 @@ pub struct Dataplane {
     /// refused. Default 2097152.
     #[serde(default = "default_maximum_prefixes")]
     pub maximum_prefixes: u32,
-    /// Most tunnels that the data plane takes, 1..=1048576. Default 1048576.
+    /// Most tunnels that the data plane takes, 1..=1048576. What is beyond is left out, the newest first: prefixes behind it lead
+    /// nowhere (event `tunnels_left_out`). Default 1048576.
     #[serde(default = "default_maximum_tunnels")]
     pub maximum_tunnels: u32,
     /// Packets that wait while an anchor moves.
@@ -69,14 +70,16 @@ pub struct Dataplane {
     /// larger packets are tried again. Default 600 (RFC 8201 section 4).
     #[serde(default = "default_path_mtu_lifetime")]
     pub path_mtu_lifetime: u32,
-    /// Most flow filters that the data plane takes, 0..=16777216; of one prefix, 64. Default 1048576.
+    /// Most flow filters that the data plane takes, 0..=16777216; of one prefix, 64. What is beyond is left out, as the rules
+    /// come: those of the file, then the others by name (event `filters_left_out`). Default 1048576.
     #[serde(default = "default_maximum_filters")]
     pub maximum_filters: u32,
     /// Most filters of the whole domain, 0..=1048576; their classifier is in packet memory (`memory_mib`). Default
     /// 16384.
     #[serde(default = "default_maximum_domain_filters")]
     pub maximum_domain_filters: u32,
-    /// Most meters that the data plane takes, 0..=16777215. Default 1048576.
+    /// Most meters that the data plane takes, 0..=16777215. What is beyond is left out with its filters (event
+    /// `meters_left_out`). Default 1048576.
     #[serde(default = "default_maximum_meters")]
     pub maximum_meters: u32,
     /// What a meter's rate means where several workers run, each of which has buckets of its own. Default `divide`.

@@ -112,7 +112,10 @@ async fn show(node: &Node, output: Output) -> Result<(), Failure> {
             of,
             flow(&rule),
             action(&rule, named),
-            rule.ids.len().to_string(),
+            match rule.left_out {
+                0 => rule.ids.len().to_string(),
+                more => format!("{} of {}", rule.ids.len(), rule.ids.len() as u64 + more),
+            },
             sum.from_node_packets.to_string(),
             sum.from_node_bytes.to_string(),
             sum.to_node_packets.to_string(),
@@ -127,7 +130,7 @@ async fn show(node: &Node, output: Output) -> Result<(), Failure> {
             "action": rule.action, "maar": rule.maar, "meter": rule.meter,
             "idle_timeout_s": rule.idle_timeout_s, "lifetime_s": rule.lifetime_s,
             "relocate_after_s": rule.relocate_after_s,
-            "configured": rule.configured, "ids": rule.ids, "prefixes": rule.prefixes,
+            "configured": rule.configured, "ids": rule.ids, "left_out": rule.left_out, "prefixes": rule.prefixes,
             "from_node_packets": sum.from_node_packets, "from_node_bytes": sum.from_node_bytes,
             "to_node_packets": sum.to_node_packets, "to_node_bytes": sum.to_node_bytes,
         }));

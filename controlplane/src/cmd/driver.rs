@@ -257,6 +257,7 @@ impl Daemon {
             delegations: figures.as_ref().map(|it| it.delegations),
             paths: Vec::new(),
             routes: None,
+            left_out: Vec::new(),
             meters: Vec::new(),
         };
         self.accumulated

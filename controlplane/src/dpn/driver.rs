@@ -13,8 +13,8 @@ use super::{Dpn, Input, Output, Settings, State};
 use crate::binding::{FileStore, Saver, StoreError};
 use crate::dataplane_sync::{self, Desired, FromDataplane};
 use crate::driver::{
-    AccessSide, Attachment, DataplaneState, Endpoint, FromSocket, GtpuPaths, Heeded, Observer, Parts,
-    path_input, restore, wait_until,
+    AccessSide, Attachment, DataplaneState, Endpoint, FromSocket, GtpuPaths, Heeded, LeftOutNow, Observer,
+    Parts, path_input, restore, wait_until,
 };
 use crate::event::Event;
 use crate::forwarding;
@@ -44,11 +44,11 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let teid_key = getrandom::u64()
         .map_err(|error| anyhow::anyhow!("the operating system gives no randomness: {error}"))?;
     let machine = Dpn::new(settings, state, teid_key, observer.clock().now());
-    let tables = forwarding::desired_of_dpn(&config, machine.state(), access.core_neighbours());
+    let derived = forwarding::desired_of_dpn(&config, machine.state(), access.core_neighbours());
     // Nothing of a DPN is IPv4.
     let (desired, mut from_dataplane) = dataplane_sync::start(
         config.dataplane_socket(),
-        Desired::first(tables, false),
+        Desired::first(derived.tables, false),
         observer.clone(),
     );
     let mut daemon = Daemon {
@@ -63,6 +63,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         endpoint,
         access,
         desired,
+        left_out: LeftOutNow::default(),
     };
     daemon.configure_pending().await;
     let mut probe = tokio::time::interval(PROBE);
@@ -124,6 +125,8 @@ struct Daemon {
     access: AccessSide,
     desired: watch::Sender<Desired>,
     dataplane: DataplaneState,
+    /// What the data plane has no room for.
+    left_out: LeftOutNow,
     accumulated: Accumulated,
     saver: Saver<FileStore>,
     /// Changes since the desired tables were computed.
@@ -184,7 +187,9 @@ impl Daemon {
     fn settle(&mut self) {
         self.unsettled = 0;
         let neighbours = self.access.core_neighbours();
-        let tables = forwarding::desired_of_dpn(&self.config, self.machine.state(), neighbours);
+        let forwarding::Derived { tables, left_out } =
+            forwarding::desired_of_dpn(&self.config, self.machine.state(), neighbours);
+        self.left_out.take(left_out, &self.config, &self.observer);
         self.ask_paths(crate::path::Input::Peers(forwarding::gtpu_peers(&tables)));
         let mut first = false;
         self.desired.send_if_modified(|known| {

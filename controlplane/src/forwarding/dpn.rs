@@ -8,7 +8,7 @@ use kedge_dataplane_api::model::{
     Encapsulation, Gre, GtpU, LinkLayerAddress, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables,
 };
 
-use super::{infrastructure, outside, pdu_session};
+use super::{Derived, LeftOut, infrastructure, limits, outside, pdu_session};
 use crate::dpn::{Node, Phase, SHARED_TUNNEL, State};
 use crate::wire::mobility::TunnelType;
 
@@ -18,14 +18,17 @@ pub fn desired_of_dpn(
     config: &Config,
     state: &State,
     neighbours: &BTreeMap<(String, Ipv6Addr), LinkLayerAddress>,
-) -> Tables {
+) -> Derived {
     let mut tables = Tables {
         neighbours: neighbours.clone(),
         ..Tables::default()
     };
     infrastructure(config, &mut tables);
     let Some(dpa) = config.dpn.as_ref().map(|dpn| dpn.dpa) else {
-        return tables;
+        return Derived {
+            tables,
+            ..Derived::default()
+        };
     };
     for node in state.nodes.values() {
         // Who attaches again goes on with what it has; who has left gets what is on its way.
@@ -50,7 +53,9 @@ pub fn desired_of_dpn(
         let prefixes = node.prefixes.iter().map(|it| (it.prefix, entry.clone()));
         tables.prefixes.extend(prefixes);
     }
-    tables
+    let mut left_out = LeftOut::default();
+    limits::fit_tunnels(config, &mut tables, &mut left_out);
+    Derived { tables, left_out }
 }
 
 /// The id of the tunnel for a node's packets, which is put into the tables.

@@ -4,19 +4,19 @@
 //! that it is about, or one for the whole domain. Their ids follow from what they are of: nothing has to be
 //! remembered for a data plane to find its counters and buckets after a restart of this process.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 use kedge_config::{AppliesTo, Config, FilterAction, FilterRule, FlowDirection, SecondRate};
 use kedge_dataplane_api::model::{self, Filter, MeterRates, Selector, Tables};
 
-use super::tunnel_to;
+use super::limits::{LeftOut, Limit, MOST_OF_A_PREFIX};
+use super::tunnel_of;
 use crate::identity::MobileNodeIdentifier;
 use crate::maar::{Node, Phase, State};
 
-/// Most filters that the data plane takes of one prefix.
-pub const MOST_OF_A_PREFIX: usize = 64;
 /// Ids are that small, so that programs which read JSON can have them as numbers.
 const ID_BITS: u32 = 53;
 
@@ -25,38 +25,81 @@ pub(crate) fn rules<'a>(config: &'a Config, state: &'a State) -> impl Iterator<I
     config.filters.iter().chain(state.filters.values())
 }
 
-/// Puts the filters and meters of all rules into tables that have their prefixes already.
-pub(super) fn put(config: &Config, state: &State, tables: &mut Tables) {
-    let most = config
-        .dataplane
-        .as_ref()
-        .map_or(0, |dataplane| dataplane.maximum_filters as usize);
-    let mut of_prefix: HashMap<Ipv6Net, usize> = HashMap::new();
+/// Puts the filters and meters of all rules into tables that have their prefixes already, as far as there is room.
+pub(super) fn put(config: &Config, state: &State, tables: &mut Tables, left_out: &mut LeftOut) {
+    let most = Limit::Filters.most(config);
+    let most_of_domain = Limit::DomainFilters.most(config);
+    let (mut of_domain, mut of_prefix) = (0, HashMap::<Ipv6Net, usize>::new());
     for rule in rules(config, state) {
         for place in places(rule, state) {
-            if tables.filters.len() >= most {
-                return;
-            }
-            if state.expired_filters.contains(&place.id) {
+            if state.expired_filters.contains(&place.id)
+                || place.prefix.is_some_and(|it| !tables.prefixes.contains_key(&it))
+                || !has_way(config, state, rule, &place, tables)
+            {
                 continue;
             }
-            if let Some(prefix) = place.prefix {
-                let count = of_prefix.entry(prefix).or_default();
-                if !tables.prefixes.contains_key(&prefix) || *count >= MOST_OF_A_PREFIX {
-                    continue;
+            let (count, room, limit) = match place.prefix {
+                Some(prefix) => {
+                    let count = of_prefix.entry(prefix).or_default();
+                    (count, MOST_OF_A_PREFIX, Limit::FiltersOfAPrefix)
                 }
-                *count += 1;
+                None => (&mut of_domain, most_of_domain, Limit::DomainFilters),
+            };
+            let beyond = if *count >= room {
+                Some(limit)
+            } else {
+                (tables.filters.len() >= most).then_some(Limit::Filters)
+            };
+            if let Some(limit) = beyond {
+                left_out.filter(limit, &rule.name);
+                continue;
             }
-            let Some(action) = action(config, state, rule, &place, tables) else {
+            let Some(action) = action(config, state, rule, &place, tables, left_out) else {
                 continue;
             };
+            *count += 1;
             let filter = Filter {
-                except_tunnel: except(config, state, rule, &place, tables),
+                except_tunnel: except(config, state, rule, &place, tables, left_out),
                 ..filter(rule, place.prefix, action)
             };
             tables.filters.insert(place.id, filter);
         }
     }
+}
+
+/// Whether the tunnel is there that a rule names, if it names one.
+fn has_way(config: &Config, state: &State, rule: &FilterRule, place: &Place<'_>, tables: &Tables) -> bool {
+    if rule.action != FilterAction::Tunnel {
+        return true;
+    }
+    rule.maar.is_some_and(|maar| match place.node {
+        Some((_, node)) => tunnel_of(config, state, node, maar).is_some(),
+        None => shared_tunnel(state, maar, tables).is_some(),
+    })
+}
+
+/// The tunnel that all nodes share, while some node has it.
+fn shared_tunnel(state: &State, maar: Ipv6Addr, tables: &Tables) -> Option<u32> {
+    let id = state.tunnel_ids.get(&maar)?;
+    tables.tunnels.contains_key(id).then_some(*id)
+}
+
+/// The tunnel for a node's packets to and from `peer`, if there is room for it.
+fn tunnel_with_room(
+    config: &Config,
+    state: &State,
+    node: &Node,
+    peer: Ipv6Addr,
+    tables: &mut Tables,
+    left_out: &mut LeftOut,
+) -> Option<u32> {
+    let (id, tunnel) = tunnel_of(config, state, node, peer)?;
+    if !tables.tunnels.contains_key(&id) && tables.tunnels.len() >= Limit::Tunnels.most(config) {
+        left_out.tunnel(id);
+        return None;
+    }
+    tables.tunnels.insert(id, tunnel);
+    Some(id)
 }
 
 /// The ids of the filters that a rule has come to.
@@ -104,6 +147,7 @@ fn except(
     rule: &FilterRule,
     place: &Place<'_>,
     tables: &mut Tables,
+    left_out: &mut LeftOut,
 ) -> Option<u32> {
     let prefix = place.prefix?;
     let (_, node) = place.node?;
@@ -121,7 +165,7 @@ fn except(
         .iter()
         .find(|it| it.prefix == prefix && it.is_asked_there());
     let anchor = before.map(|it| it.address).or(taken.map(|it| it.from));
-    tunnel_to(config, state, node, anchor?, tables)
+    tunnel_with_room(config, state, node, anchor?, tables, left_out)
 }
 
 /// The id of the meter that a rule has for a node.
@@ -197,6 +241,7 @@ fn action(
     rule: &FilterRule,
     place: &Place<'_>,
     tables: &mut Tables,
+    left_out: &mut LeftOut,
 ) -> Option<model::FilterAction> {
     Some(match rule.action {
         FilterAction::Anchor => model::FilterAction::Anchor,
@@ -208,17 +253,17 @@ fn action(
         FilterAction::Tunnel => {
             let maar = rule.maar?;
             let id = match place.node {
-                Some((_, node)) => tunnel_to(config, state, node, maar, tables)?,
-                // The whole domain's leads into the tunnel that all nodes share, while some node has it.
-                None => *state
-                    .tunnel_ids
-                    .get(&maar)
-                    .filter(|id| tables.tunnels.contains_key(id))?,
+                Some((_, node)) => tunnel_with_room(config, state, node, maar, tables, left_out)?,
+                None => shared_tunnel(state, maar, tables)?,
             };
             model::FilterAction::Tunnel(id)
         }
-        FilterAction::Meter => model::FilterAction::Meter(meter(config, state, rule, place, tables)?),
-        FilterAction::NodeMeter => model::FilterAction::NodeMeter(meter(config, state, rule, place, tables)?),
+        FilterAction::Meter => {
+            model::FilterAction::Meter(meter(config, state, rule, place, tables, left_out)?)
+        }
+        FilterAction::NodeMeter => {
+            model::FilterAction::NodeMeter(meter(config, state, rule, place, tables, left_out)?)
+        }
     })
 }
 
@@ -229,6 +274,7 @@ fn meter(
     rule: &FilterRule,
     place: &Place<'_>,
     tables: &mut Tables,
+    left_out: &mut LeftOut,
 ) -> Option<u64> {
     let name = rule.meter.as_ref()?;
     let configured = config.meters.iter().find(|meter| meter.name == *name);
@@ -240,6 +286,10 @@ fn meter(
     };
     let node = place.node.map_or_else(String::new, |(node, _)| node.to_string());
     let id = id("meter", &rule.name, &node, "");
+    if !tables.meters.contains_key(&id) && tables.meters.len() >= Limit::Meters.most(config) {
+        left_out.meter(id, &rule.name);
+        return None;
+    }
     tables.meters.insert(
         id,
         model::Meter {
@@ -293,6 +343,43 @@ fn filter(rule: &FilterRule, scope: Option<Ipv6Net>, action: model::FilterAction
         lifetime: rule.lifetime,
         except_tunnel: None,
     }
+}
+
+/// Whether what a rule comes to now, of the nodes that are known, is more than the data plane has room for besides `tables`; says
+/// what of. Filters that the same rule has there already make room.
+pub(crate) fn beyond_limits(
+    config: &Config,
+    state: &State,
+    tables: &Tables,
+    rule: &FilterRule,
+) -> Option<String> {
+    let is_there = |place: &Place<'_>| {
+        place.prefix.is_none_or(|it| tables.prefixes.contains_key(&it))
+            && has_way(config, state, rule, place, tables)
+    };
+    let filters: BTreeSet<u64> = places(rule, state)
+        .filter(is_there)
+        .map(|place| place.id)
+        .collect();
+    let others = |names: &str| tables.filters.values().filter(move |it| it.name != names).count();
+    let beyond = |limit: Limit, more: usize, before: usize| {
+        let (most, of) = (limit.most(config), limit.of());
+        let count = before + more;
+        (more > 0 && count > most).then(|| {
+            let (name, key) = (&rule.name, limit.key());
+            format!("filter {name} comes to {more} now: there would be {count} {of}, and {key} = {most}")
+        })
+    };
+    let meters = match rule.action {
+        FilterAction::Meter | FilterAction::NodeMeter => meters(rule, state),
+        _ => BTreeMap::new(),
+    };
+    // Those that it has now stay, or go.
+    let own = state.filters.get(&rule.name).map(|it| self::meters(it, state));
+    let own = own.unwrap_or_default();
+    let of_others = tables.meters.keys().filter(|id| !own.contains_key(id)).count();
+    beyond(Limit::Filters, filters.len(), others(&rule.name))
+        .or_else(|| beyond(Limit::Meters, meters.len(), of_others))
 }
 
 /// Whether one more rule would be more than the data plane takes; says what there would be too many of.

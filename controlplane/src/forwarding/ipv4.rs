@@ -84,6 +84,11 @@ fn tunnel(
     Some(id)
 }
 
+/// Whether the tunnel of this id is of the file, which tells of them.
+pub(super) fn is_of_the_file(id: u32) -> bool {
+    id >= FIRST_ID
+}
+
 /// By all that tells one tunnel from another.
 fn id_of(binding: &Ipv4Binding) -> u32 {
     let mut hasher = DefaultHasher::new();

@@ -45,8 +45,8 @@ use crate::delegation::changed;
 use crate::delegation::client::{self, ClientHandle, Delegated};
 use crate::delegation::requesting::Held;
 use crate::driver::{
-    AccessSide, DataplaneState, Durable, Endpoint, FromSocket, GtpuPaths, Heeded, Observer, Parts,
-    path_input, restore, wait_until,
+    AccessSide, DataplaneState, Durable, Endpoint, FromSocket, GtpuPaths, Heeded, LeftOutNow, Observer,
+    Parts, path_input, restore, wait_until,
 };
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
@@ -110,10 +110,10 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let mut delegated = delegation.as_ref().map(ClientHandle::delegated);
     let dataplane = DataplaneState::new(&config);
     let inner_ipv4 = dataplane.inner_ipv4();
-    let tables = forwarding::desired(&config, machine.state(), access.core_neighbours(), inner_ipv4);
+    let derived = forwarding::desired(&config, machine.state(), access.core_neighbours(), inner_ipv4);
     let (desired, mut from_dataplane) = dataplane_sync::start(
         config.dataplane_socket(),
-        Desired::first(tables, inner_ipv4),
+        Desired::first(derived.tables, inner_ipv4),
         observer.clone(),
     );
     let (announcing, mut from_speaker) = Announcing::start(&config, machine.state(), observer.clock().now());
@@ -148,6 +148,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         machine,
         endpoint,
         desired,
+        left_out: LeftOutNow::default(),
         delegation,
         usage,
     };
@@ -265,6 +266,8 @@ struct Daemon {
     router_rate: RateOfNodes,
     desired: watch::Sender<Desired>,
     dataplane: DataplaneState,
+    /// What the data plane has no room for.
+    left_out: LeftOutNow,
     counters: Counters,
     accumulated: Accumulated,
     saver: Saver<FileStore>,
@@ -338,7 +341,9 @@ impl Daemon {
         self.machine.note_users(self.observer.clock().now());
         let inner_ipv4 = self.dataplane.inner_ipv4();
         let neighbours = self.access.core_neighbours();
-        let tables = forwarding::desired(&self.config, self.machine.state(), neighbours, inner_ipv4);
+        let forwarding::Derived { tables, left_out } =
+            forwarding::desired(&self.config, self.machine.state(), neighbours, inner_ipv4);
+        self.left_out.take(left_out, &self.config, &self.observer);
         self.ask_paths(path::Input::Peers(forwarding::gtpu_peers(&tables)));
         if let Some(delegation) = &self.delegation {
             let state = self.machine.state();

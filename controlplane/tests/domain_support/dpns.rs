@@ -151,6 +151,7 @@ impl Domain {
             self.dpns[index].state(),
             &std::collections::BTreeMap::new(),
         )
+        .tables
     }
 
     pub fn dpn_phase(&self, number: u8, index: usize) -> Option<dpn::Phase> {

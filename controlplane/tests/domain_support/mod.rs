@@ -487,6 +487,10 @@ impl Domain {
     }
 
     pub fn tables(&self, index: usize) -> Tables {
+        self.derived(index).tables
+    }
+
+    pub fn derived(&self, index: usize) -> forwarding::Derived {
         forwarding::desired(
             &self.configs[index],
             self.maars[index].state(),

@@ -181,6 +181,7 @@ impl Daemon {
             dataplane_connected: Some(self.dataplane.takes_transactions()),
             dataplane_mismatches: self.dataplane.mismatches(),
             paths: self.paths.up(),
+            left_out: self.left_out.figures(),
             ..Snapshot::default()
         };
         self.accumulated

@@ -219,6 +219,7 @@ impl Daemon {
             dataplane_mismatches: self.dataplane.mismatches(),
             paths: self.paths.up(),
             routes,
+            left_out: self.left_out.figures(),
             meters: self.meter_figures(),
         };
         self.accumulated

@@ -35,6 +35,19 @@ impl Daemon {
         if let Some(text) = forwarding::too_many(rules, most, &rule) {
             return Err(Status::resource_exhausted(text));
         }
+        // What came just before counts, too.
+        if self.unsettled > 0 {
+            self.settle();
+        }
+        let beyond = forwarding::beyond_limits(
+            &self.config,
+            self.machine.state(),
+            &self.desired.borrow().tables,
+            &rule,
+        );
+        if let Some(text) = beyond {
+            return Err(Status::resource_exhausted(text));
+        }
         self.process(Input::PutFilter(rule));
         Ok(proto::AddFilterReply { replaced })
     }
@@ -67,6 +80,7 @@ impl Daemon {
             message.carried_to_bytes = carried.to_bytes;
             message.carried_from_packets = carried.from_packets;
             message.carried_from_bytes = carried.from_bytes;
+            message.left_out = self.left_out.of_rule(&rule.name) as u64;
             let only = state.filter_prefixes.get(&rule.name);
             message.prefixes = only.into_iter().flatten().map(ToString::to_string).collect();
             message
