@@ -99,8 +99,8 @@ pub struct Compiler {
     tunnel_indexes: Indexes,
     /// Tunnel id by the key of what comes in through it.
     peers: BTreeMap<Ipv6Net, u32>,
-    /// Peer and index of every tunnel with a TEID: of most there is one.
-    teids: HashMap<u32, Vec<(Ipv6Addr, u32)>>,
+    /// Peer and index of every tunnel with a TEID or GRE key, by the beginning of its key: of most there is one.
+    numbers: HashMap<u64, Vec<(Ipv6Addr, u32)>>,
     /// By remote address, as a number, to find those that a change of the routes concerns.
     paths: BTreeMap<u128, KnownPath>,
     path_indexes: Indexes,
@@ -171,7 +171,7 @@ impl Compiler {
             tunnels: BTreeMap::new(),
             tunnel_indexes: Indexes::default(),
             peers: BTreeMap::new(),
-            teids: HashMap::new(),
+            numbers: HashMap::new(),
             paths: BTreeMap::new(),
             path_indexes: Indexes::default(),
             path_mtus: PathMtus::default(),
@@ -341,7 +341,7 @@ impl Compiler {
         let full = |full| ApplyError::Full { changes, full };
         self.fib.room_for(changes).map_err(full)?;
         // As it was and as it is a GTP-U tunnel has its TEID there, that TEID with its peer, and its peer; another one's
-        // TEID gets its peer with it.
+        // TEID gets its peer with it. So has one of GRE its key.
         let peers = TUNNEL_KEYS * (tunnels + replaced_tunnels);
         self.peer_table.room_for(peers).map_err(full)?;
         let counters = self.snapshot.prefix_traffic.cells();

@@ -81,7 +81,11 @@ fn meaning(snapshot: &Snapshot, keys: &[Ipv6Addr]) -> Vec<String> {
                 .peers
                 .lookup(crate::tunnel::gre::peer_key(it, u128::from(*key)))
         });
-        let gre = gre.map(|index| if index == 0 { String::new() } else { tunnel(index) });
+        let gre = gre.map(|index| match index {
+            0 => String::new(),
+            TEID_OF_OTHERS => "other".to_owned(),
+            index => tunnel(index),
+        });
         format!("{key}: {next_hop} | {source} | {peer} | {gtpu:?} | {gre:?}")
     };
     keys.iter().map(meaning).collect()
@@ -214,17 +218,21 @@ proptest! {
             prop_assert_eq!(meaning(&snapshot, &keys), meaning(&fresh, &keys));
             prop_assert_eq!(snapshot.fib.len(), fresh.fib.len());
             neighbours::are_where_they_say(&want, &snapshot)?;
-            let mut of_teids: BTreeMap<u32, usize> = BTreeMap::new();
-            for teid in want.tunnels.values().filter_map(teid) {
-                *of_teids.entry(teid).or_default() += 1;
+            let mut of_numbers: BTreeMap<(bool, u32), usize> = BTreeMap::new();
+            let key = |tunnel: &model::Tunnel| match tunnel.encapsulation {
+                Encapsulation::Gre(it) => it.local_key.map(|key| (true, key)),
+                _ => teid(tunnel).map(|teid| (false, teid)),
+            };
+            for number in want.tunnels.values().filter_map(key) {
+                *of_numbers.entry(number).or_default() += 1;
             }
-            // A key for each peer; for each GRE tunnel; for each TEID, and for each of its peers where there are
-            // several.
+            // A key for each peer; for each GRE tunnel without a key; for each TEID and GRE key, and for each of its peers where
+            // there are several.
             let sources = want.tunnels.values().map(|tunnel| tunnel.remote).collect::<BTreeSet<_>>().len();
-            let teids: usize = of_teids.values().map(|count| if *count > 1 { 1 + count } else { 1 }).sum();
-            let is_gre = |tunnel: &&model::Tunnel| matches!(tunnel.encapsulation, Encapsulation::Gre(_));
-            let gre = want.tunnels.values().filter(is_gre).count();
-            prop_assert_eq!(snapshot.peers.len(), sources + gre + teids);
+            let numbers: usize = of_numbers.values().map(|count| if *count > 1 { 1 + count } else { 1 }).sum();
+            let keyless = |tunnel: &&model::Tunnel| matches!(tunnel.encapsulation, Encapsulation::Gre(it) if it.local_key.is_none());
+            let keyless = want.tunnels.values().filter(keyless).count();
+            prop_assert_eq!(snapshot.peers.len(), sources + keyless + numbers);
         }
     }
 }

@@ -20,7 +20,7 @@ pub const MAX_PORTS: usize = 16;
 /// Addresses of [`Snapshot::endpoints`]: a worker compares each packet with all of them.
 pub(super) const ENDPOINTS: usize = 4;
 
-/// What a TEID of ours that several peers use leads to for anyone else. No index is as large.
+/// What a TEID, or GRE key, of ours that several peers use leads to for anyone else. No index is as large.
 pub const TEID_OF_OTHERS: u32 = u32::MAX;
 
 /// What the address of a peer leads to that has tunnels, but none that packets from it are of without more. No
@@ -42,7 +42,8 @@ pub struct Snapshot {
     /// Destination and source prefixes, neighbours and local addresses: address -> index into `routes`.
     pub fib: Fib,
     /// Outer source of a permitted peer, or a key made of it and a TEID (see `tunnel::gtpu::key`) -> index
-    /// into `tunnels`. A TEID that one peer uses leads there alone, one that several use to [`TEID_OF_OTHERS`].
+    /// into `tunnels`. A TEID, or GRE key, that one peer uses leads there alone, one that several use to
+    /// [`TEID_OF_OTHERS`].
     pub peers: Fib,
     /// What a match leads to. Index 0 is no match.
     pub routes: Routes,

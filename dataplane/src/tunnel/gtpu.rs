@@ -67,9 +67,6 @@ pub fn key(teid: u32, source: u128) -> u128 {
     0xff0 << 116 | u128::from(teid) << 84 | u128::from(outer::fold(source)) << 20
 }
 
-/// Bits of a [`key`] up to the end of its TEID.
-pub const TEID_BITS: u8 = 44;
-
 /// Writes the outer headers of a G-PDU (section 5.2.2) into the first [`overhead`] octets of `packet`,
 /// which the inner packet follows. `false` if it is too long for its length fields.
 ///

@@ -33,6 +33,10 @@ pub fn ipv6(
     header
 }
 
+/// Bits of the key of a tunnel with a TEID or GRE key, in the table of peers, up to the end of that number
+/// ([`crate::tunnel::gtpu::key`], [`crate::tunnel::gre::peer_key`]).
+pub const NUMBER_BITS: u8 = 44;
+
 /// Instead of a code point: that of the packet within.
 pub const DSCP_COPIED: u8 = 64;
 

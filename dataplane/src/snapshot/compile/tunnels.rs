@@ -87,8 +87,13 @@ impl Compiler {
 
     fn set_peer(&mut self, arrival: Arrival, index: u32) {
         match arrival {
-            Arrival::Source(_) | Arrival::Gre(..) => self.set_peer_key(arrival.key(), index),
-            Arrival::Gtpu(remote, teid) => self.set_teid(teid.get(), remote, index),
+            Arrival::Source(_) | Arrival::Gre(_, None) => self.set_peer_key(arrival.key(), index),
+            Arrival::Gtpu(remote, teid) => {
+                self.set_numbered(remote, index, |remote| gtpu::key(teid.get(), remote.into()));
+            }
+            Arrival::Gre(remote, key) => {
+                self.set_numbered(remote, index, |remote| gre::peer_key(key, remote.into()));
+            }
         }
     }
 
@@ -105,11 +110,13 @@ impl Compiler {
         self.set_peer_key(key, index);
     }
 
-    /// What comes in with a TEID is, most often, of one tunnel: its TEID alone leads there, whose peer is
-    /// compared afterwards anyway. Only where several peers use one TEID do they have keys of their own: however many,
-    /// those of one or two of them change.
-    fn set_teid(&mut self, teid: u32, remote: Ipv6Addr, index: u32) {
-        let peers = self.teids.entry(teid).or_default();
+    /// What comes in with a TEID, or a GRE key, is, most often, of one tunnel: its number alone leads there, whose peer is
+    /// compared afterwards anyway. Only where several peers use one number do they have keys of their own, which `key` makes of them:
+    /// however many, those of one or two of them change.
+    fn set_numbered(&mut self, remote: Ipv6Addr, index: u32, key: impl Fn(Ipv6Addr) -> u128) {
+        let whole = key(remote);
+        let number = (whole >> (u128::BITS - u32::from(outer::NUMBER_BITS))) as u64;
+        let peers = self.numbers.entry(number).or_default();
         let before = peers.len();
         let at = peers.iter().position(|(other, _)| *other == remote);
         match at.and_then(|at| Some((at, peers.get_mut(at)?))) {
@@ -126,9 +133,9 @@ impl Compiler {
             _ => TEID_OF_OTHERS,
         };
         if after == 0 {
-            self.teids.remove(&teid);
+            self.numbers.remove(&number);
         }
-        let key = |remote: Ipv6Addr| host(Ipv6Addr::from(gtpu::key(teid, remote.into())));
+        let key = |remote: Ipv6Addr| host(Ipv6Addr::from(key(remote)));
         match (before, after, other) {
             (1, 2, Some((other, index))) => self.set_peer_key(key(other), index),
             (2, 1, Some((other, _))) => self.set_peer_key(key(other), NO_MATCH),
@@ -137,7 +144,7 @@ impl Compiler {
         if before.max(after) > 1 {
             self.set_peer_key(key(remote), if after > 1 { index } else { NO_MATCH });
         }
-        self.set_peer_key(teid_prefix(teid), any);
+        self.set_peer_key(numbered(whole), any);
     }
 
     fn set_peer_key(&mut self, key: Ipv6Net, index: u32) {
@@ -265,8 +272,8 @@ impl Compiler {
     }
 }
 
-/// All that comes in with a TEID, from anyone.
-fn teid_prefix(teid: u32) -> Ipv6Net {
-    let key = Ipv6Addr::from(gtpu::key(teid, 0));
-    Ipv6Net::new(key, gtpu::TEID_BITS).map_or_else(|_| host(key), |prefix| prefix.trunc())
+/// All that comes in with the TEID or GRE key of this one, from anyone.
+fn numbered(key: u128) -> Ipv6Net {
+    let key = Ipv6Addr::from(key);
+    Ipv6Net::new(key, outer::NUMBER_BITS).map_or_else(|_| host(key), |prefix| prefix.trunc())
 }
