@@ -310,7 +310,7 @@ impl Pipeline {
             }
         }
         // There is room for both keys of every packet.
-        keys.extend(sources);
+        let _ = keys.try_extend_from_slice(&sources);
         let mut results = [NO_MATCH; 2 * BURST];
         snapshot.fib.lookup_burst(&keys, &mut results);
         probe.reached(Step::LookedUp);
@@ -440,7 +440,7 @@ impl Pipeline {
 }
 
 /// By what the tunnel is found that a packet comes by, in the table of peers.
-#[inline]
+#[inline(always)]
 fn peer_key<F: Frame>(frame: &F, note: &Note) -> Option<u128> {
     match note.packet.next_header {
         ip6_in_ip6::NEXT_HEADER | ip6_in_ip6::NEXT_HEADER_IPV4 => Some(note.packet.source),

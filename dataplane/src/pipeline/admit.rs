@@ -229,7 +229,7 @@ pub(super) struct InnerPacket {
 }
 
 impl InnerPacket {
-    #[inline]
+    #[inline(always)]
     pub(super) fn of(snapshot: &Snapshot, route: Entry, source: u32, tunnel: u32) -> Self {
         let is_old_way = |hop: Hop| {
             hop.after()

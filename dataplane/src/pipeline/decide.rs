@@ -190,7 +190,7 @@ impl Pipeline {
                 let done = if let Step::DecapsulateIpv4 { .. } = step {
                     self.decapsulate_ipv4(snapshot, &mut frame, note, tunnel, inner)
                 } else {
-                    self.decapsulate(snapshot, &mut frame, note, tunnel, inner)
+                    self.decapsulate_odd(snapshot, &mut frame, note, tunnel, inner)
                 };
                 match done {
                     Ok(()) => Some(Lane { frame, note }),
@@ -204,7 +204,8 @@ impl Pipeline {
     }
 
     /// Takes the packet inside out of a tunnel.
-    #[inline]
+    // Not left to the compiler: there is one place where it is done to nearly every packet, and others would have it a call there.
+    #[inline(always)]
     pub(super) fn decapsulate<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
@@ -234,6 +235,19 @@ impl Pipeline {
         let traffic = &snapshot.tunnel_traffic;
         traffic.from(self.worker, tunnel, packet.length);
         Ok(())
+    }
+
+    /// [`Pipeline::decapsulate`], where few packets come.
+    #[inline(never)]
+    pub(super) fn decapsulate_odd<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        frame: &mut F,
+        note: &mut Note,
+        tunnel: u32,
+        inner: Inner,
+    ) -> Result<(), DropReason> {
+        self.decapsulate(snapshot, frame, note, tunnel, inner)
     }
 
     /// Makes a packet ready to leave by its next hop, and gives the port. If it is not to leave, it is as before,

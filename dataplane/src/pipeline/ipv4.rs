@@ -67,7 +67,7 @@ fn admit_arp(view: View<'_>, route: Entry) -> Result<Step, Refusal> {
 }
 
 /// By what the tunnel of a UDP packet to us is looked up, with the others of its burst.
-#[inline(never)]
+#[inline]
 pub(super) fn peer_key<F: Frame>(frame: &F, note: &Note) -> Option<u128> {
     let octets = frame.bytes().get(ETHERNET_HEADER..)?;
     let udp = octets.get(ipv4::header_length(octets)..)?;

@@ -5,6 +5,9 @@
 //! one pass that those take. What is not so plain is left alone here, and its own way found later: extension
 //! headers, fragments, unknown peers, messages about tunnels, and what comes behind others that wait for their tunnel to
 //! become known.
+//!
+//! Between gateways most packets of a burst are from one peer, and from an eNB in one tunnel: a key like that of the packet
+//! before is not looked up again.
 
 use arrayvec::ArrayVec;
 
@@ -31,14 +34,18 @@ impl Pipeline {
     ) {
         let some_wait = output.has_unknown();
         let mut keys: ArrayVec<u128, BURST> = ArrayVec::new();
-        let mut tunnelled: ArrayVec<u8, BURST> = ArrayVec::new();
+        // Which packets those are of, and the number of the key of each.
+        let mut tunnelled: ArrayVec<(u8, u8), BURST> = ArrayVec::new();
         for (at, (frame, note)) in (0..).zip(frames.iter().zip(notes.iter())) {
             if snapshot.endpoints.contains(&note.packet.destination)
                 && let Some(key) = peer_key(frame, note)
                 && !(some_wait && output.unknown.contains(flow(note, frame)))
             {
-                keys.push(key);
-                tunnelled.push(at);
+                if keys.last() != Some(&key) {
+                    keys.push(key);
+                }
+                // At most as many as a burst has, so that the number is one of an octet.
+                tunnelled.push((at, (keys.len() - 1) as u8));
             }
         }
         if !keys.is_empty() {
@@ -54,14 +61,18 @@ impl Pipeline {
         frames: &mut Frames<F>,
         notes: &mut Notes,
         keys: &[u128],
-        tunnelled: &[u8],
+        tunnelled: &[(u8, u8)],
     ) {
         let mut results = [NO_MATCH; BURST];
         snapshot.peers.lookup_burst(keys, &mut results);
-        for (at, result) in tunnelled.iter().zip(results) {
-            if let Some(note) = notes.get_mut(usize::from(*at)) {
-                note.peer = result;
-                self.prefetch_tunnel(snapshot, result);
+        for result in results.iter().take(keys.len()) {
+            self.prefetch_tunnel(snapshot, *result);
+        }
+        for (at, number) in tunnelled {
+            if let Some(note) = notes.get_mut(usize::from(*at))
+                && let Some(result) = results.get(usize::from(*number))
+            {
+                note.peer = *result;
             }
         }
         let mut kept = 0;
@@ -95,9 +106,28 @@ impl Pipeline {
     ) -> Result<(), DropReason> {
         let view = View::new(frame, note);
         let tunnel = note.peer;
-        // Whatever is taken out below is from the peer of its tunnel, each kind is asked once. Tunnels have ends that can send and
-        // receive, so then nothing can be wrong with the addresses.
-        let is_from_peer = || is_from_peer(snapshot, note, tunnel);
+        // Whatever is taken out here is from the peer of its tunnel. Tunnels have ends that can send and receive, so then nothing can
+        // be wrong with the addresses.
+        if let Some(start) = start_of_inner(view)
+            && is_from_peer(snapshot, note, tunnel)
+        {
+            let inner = Inner::new(start..view.octets.len());
+            return self.decapsulate(snapshot, frame, note, tunnel, inner);
+        }
+        self.open_odd(snapshot, frame, note)
+    }
+
+    /// The same of what is not as most are: with other headers between, or without a packet of IPv6 inside.
+    #[cold]
+    #[inline(never)]
+    fn open_odd<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        frame: &mut F,
+        note: &mut Note,
+    ) -> Result<(), DropReason> {
+        let view = View::new(frame, note);
+        let tunnel = note.peer;
         let next_header = note.packet.next_header;
         let upper = UpperLayer {
             next_header,
@@ -106,11 +136,7 @@ impl Pipeline {
             fragment: false,
         };
         let step = match (note.ethertype, next_header) {
-            (ETHERTYPE_IPV6, ip6_in_ip6::NEXT_HEADER) if is_from_peer() => Ok(Step::Decapsulate {
-                tunnel,
-                inner: Inner::new(IPV6_HEADER..view.octets.len()),
-            }),
-            (ETHERTYPE_IPV6, ip6_in_ip6::NEXT_HEADER_IPV4) if is_from_peer() => {
+            (ETHERTYPE_IPV6, ip6_in_ip6::NEXT_HEADER_IPV4) if is_from_peer(snapshot, note, tunnel) => {
                 Self::carry(snapshot, tunnel, Inner::new(IPV6_HEADER..view.octets.len()))
             }
             (ETHERTYPE_IPV6, gtpu::UDP) => self.local_udp(snapshot, view, upper),
@@ -119,11 +145,29 @@ impl Pipeline {
             _ => return Ok(()),
         };
         match step {
-            Ok(Step::Decapsulate { tunnel, inner }) => self.decapsulate(snapshot, frame, note, tunnel, inner),
+            Ok(Step::Decapsulate { tunnel, inner }) => {
+                self.decapsulate_odd(snapshot, frame, note, tunnel, inner)
+            }
             Ok(Step::DecapsulateIpv4 { tunnel, inner }) => {
                 self.decapsulate_ipv4(snapshot, frame, note, tunnel, inner)
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Where the IPv6 packet inside begins, which ends where the outer one does: of IPv6 in IPv6, of a G-PDU and of GRE without anything that
+/// need not be there. `None` says nothing against a packet, but that who judges it has to look closer.
+#[inline]
+fn start_of_inner(view: View<'_>) -> Option<usize> {
+    match (view.ethertype, view.packet.next_header) {
+        (ETHERTYPE_IPV6, ip6_in_ip6::NEXT_HEADER) => Some(IPV6_HEADER),
+        (ETHERTYPE_IPV6, gtpu::UDP) => gtpu::start_of_plain_inner(view.octets),
+        (ETHERTYPE_IPV4, gtpu::UDP) => gtpu::start_of_plain_inner_in_ipv4(view.octets),
+        (ETHERTYPE_IPV6, gre::NEXT_HEADER) => {
+            let start = gre::start_of_plain_inner(view.octets.get(IPV6_HEADER..)?)?;
+            Some(IPV6_HEADER + start)
+        }
+        _ => None,
     }
 }

@@ -55,8 +55,12 @@ pub fn read(octets: &[u8]) -> Result<Packet, DropReason> {
     if fixed[0] >> 4 != 4 || header < HEADER || length < header || length > octets.len() {
         return Err(DropReason::Ipv4Malformed);
     }
-    let all = octets.get(..header).unwrap_or_default();
-    if !Sum::default().octets(all).is_right() {
+    let sum = if header == HEADER {
+        Sum::default().header(fixed)
+    } else {
+        Sum::default().octets(octets.get(..header).unwrap_or_default())
+    };
+    if !sum.is_right() {
         return Err(DropReason::Ipv4ChecksumWrong);
     }
     Ok(told(fixed))

@@ -60,6 +60,19 @@ pub fn peer_key(key: Option<u32>, source: u128) -> u128 {
     kind << 116 | u128::from(key) << 84 | u128::from(outer::fold(source)) << 20
 }
 
+/// Where the IPv6 packet inside begins, octets from the GRE header that `octets` begin with, and ends where they do: where there is
+/// nothing in the header but a key, if that. `None` says nothing against a packet, [`read`] has to.
+#[must_use]
+#[inline]
+pub fn start_of_plain_inner(octets: &[u8]) -> Option<usize> {
+    let start = match octets.first_chunk::<HEADER>()? {
+        [KEY, 0, 0x86, 0xdd] => HEADER + FIELD,
+        [0, 0, 0x86, 0xdd] => HEADER,
+        _ => return None,
+    };
+    (octets.get(start)? >> 4 == 6).then_some(start)
+}
+
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -320,12 +333,28 @@ mod tests {
             let message = read(&packet[40..]).unwrap();
             prop_assert_eq!((message.key, message.protocol), (key, ETHERTYPE_IPV6.to_be_bytes()));
             prop_assert_eq!(&packet[40 + message.offset..], &inner[..]);
+            prop_assert_eq!(start_of_plain_inner(&packet[40..]), Some(message.offset));
         }
 
         #[test]
         fn anything_is_read_within_bounds(octets in prop::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(message) = read(&octets) {
                 prop_assert!(message.offset <= octets.len());
+            }
+        }
+
+        #[test]
+        fn what_is_plain_is_what_is_read(
+            first in prop::sample::select(vec![0u8, 0x20, 0x80, 0x10, 0x30, 0x02]),
+            second in prop::sample::select(vec![0u8, 1, 8]),
+            protocol in prop::sample::select(vec![[0x86, 0xdd], [0x08, 0x00]]),
+            rest in prop::collection::vec(prop::sample::select(vec![0x45u8, 0x60, 0]), 0..12),
+        ) {
+            let octets = [&[first, second][..], &protocol, &rest].concat();
+            if let Some(start) = start_of_plain_inner(&octets) {
+                let message = read(&octets).unwrap();
+                prop_assert_eq!((message.protocol, message.offset), ([0x86, 0xdd], start));
+                prop_assert_eq!(octets[start] >> 4, 6);
             }
         }
     }

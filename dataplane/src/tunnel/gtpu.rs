@@ -5,11 +5,13 @@
 
 mod answer;
 mod message;
+mod plain;
 
 use kedge_dataplane_api::model::GtpU;
 
 pub use answer::{Answer, answer};
 pub use message::{Message, Problem, message_type, peek_g_pdu, peek_teid, read};
+pub use plain::{start_of_plain_inner, start_of_plain_inner_in_ipv4};
 
 use super::outer::{self, Shown};
 use crate::stage::checksum::Sum;
