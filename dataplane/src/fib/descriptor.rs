@@ -7,6 +7,7 @@
 //! +-----+-------------------------------+-----+------+-------+
 //!  WIDTH 1, 2, 3: a node of 3, 6, 9 bits, 12 with WIDTH 3 and LOW;
 //!                 KIND set: its slots have 4 octets, results only; else 8
+//!                 KIND and FAN set: 1 octet (`packed`); of 9 bits only
 //!  WIDTH 0:       KIND set: skipped bits; else, with FAN, a fan, without, a bucket;
 //!                 LOW set: bits 64 to 127 of the address begin here; a fan is of short prefixes
 //! ```
@@ -18,6 +19,8 @@
 //! octets: what a vector load takes. A slot has a descriptor in its lower 32 bits,
 //! a result in its upper ones.
 
+use super::packed;
+
 /// Most entries of a bucket.
 pub(super) const BUCKET: usize = 5;
 
@@ -25,7 +28,7 @@ pub(super) const BUCKET: usize = 5;
 pub(super) const LOW: u32 = 8;
 const KIND: u32 = 4;
 const WIDTH: u32 = 3;
-/// Set in a fan. With KIND it is a bucket of short prefixes within one, said by a lookup on its way only.
+/// Set in a fan, and in a packed node. With KIND alone it is a bucket of short prefixes within a fan, said by a lookup on its way only.
 pub(super) const FAN: u32 = 1 << 31;
 
 /// Bits of a node, by the lower four bits of its descriptor.
@@ -44,8 +47,10 @@ pub(super) enum Kind {
     Node {
         /// 3, 6, 9 or 12.
         bits: u32,
-        /// Slots of 4 octets, without children.
+        /// Slots without children, of 4 octets or 1.
         narrow: bool,
+        /// Of 1.
+        packed: bool,
     },
     /// Bits that everything below has in common.
     Skip,
@@ -66,6 +71,11 @@ impl Descriptor {
     pub(super) fn node(line: u32, bits: u32, narrow: bool) -> Self {
         let width = if bits == 12 { LOW | WIDTH } else { bits / 3 };
         Self(line << 4 | if narrow { KIND } else { 0 } | width)
+    }
+
+    /// A node of [`packed::BITS`] with slots of one octet.
+    pub(super) fn packed(line: u32) -> Self {
+        Self(FAN | Self::node(line, packed::BITS, true).0)
     }
 
     pub(super) fn skip(line: u32) -> Self {
@@ -91,7 +101,7 @@ impl Descriptor {
     }
 
     pub(super) fn with_line(self, line: u32) -> Self {
-        Self(line << 4 | self.0 & 15)
+        Self(line << 4 | self.0 & (FAN | 15))
     }
 
     #[inline]
@@ -116,6 +126,7 @@ impl Descriptor {
             return Kind::Node {
                 bits: u32::from(BITS[(self.0 & 15) as usize]),
                 narrow: kind,
+                packed: kind && self.0 & FAN != 0,
             };
         }
         match (self.0, self.0 & FAN != 0, kind) {
@@ -134,7 +145,8 @@ impl Descriptor {
         match self.kind() {
             Kind::None => 0,
             Kind::Skip | Kind::Bucket | Kind::Fan { .. } | Kind::ShortBucket => 1,
-            Kind::Node { bits, narrow } => ((1 << bits) / if narrow { 16 } else { 8 }).max(1),
+            Kind::Node { packed: true, .. } => packed::LINES,
+            Kind::Node { bits, narrow, .. } => ((1 << bits) / if narrow { 16 } else { 8 }).max(1),
         }
     }
 }

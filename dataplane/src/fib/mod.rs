@@ -15,7 +15,8 @@
 //! - the root: 1,024 slots, for the first ten bits;
 //! - nodes of 3, 6, 9 or 12 bits. A slot of 8 octets has the result of the longest
 //!   prefix that ends within the node there, and what is below. Where nothing is
-//!   below any slot, slots have 4 octets: a full pool of /64s costs 4 octets a prefix;
+//!   below any slot, slots have 4 octets, and 1 where results next to each other are close to each other (`packed`): a full
+//!   pool of /64s costs 4 octets a prefix, and 1.2 if it was handed out in order;
 //! - buckets: a line with up to five prefixes, compared at once;
 //! - fans: up to 33 full buckets in order, behind a line that says which one (`fan`): a hundred prefixes far
 //!   apart from each other, in two steps and few octets each;
@@ -50,6 +51,7 @@ mod descriptor;
 mod exact;
 mod fan;
 mod jumps;
+mod packed;
 mod prefix;
 mod reference;
 mod scalar;

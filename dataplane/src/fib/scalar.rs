@@ -4,6 +4,7 @@ use super::arena::{Memory, WORDS};
 use super::descriptor::{BUCKET, Descriptor, Kind};
 use super::fan::{self, SHORT_BUCKET};
 use super::jumps::Jumps;
+use super::packed;
 use super::{LANES, NO_MATCH, ROOT_BITS};
 
 /// A key on its way down.
@@ -56,10 +57,13 @@ impl Lane {
                 self.key <<= length;
                 self.at = Descriptor(if differ { 0 } else { behind as u32 });
             }
-            Kind::Node { bits, narrow } => {
+            Kind::Node { bits, narrow, packed } => {
                 let index = (self.key >> (64 - bits)) as usize;
                 let start = line as usize * WORDS;
-                let result = if narrow {
+                let result = if packed {
+                    self.at = Descriptor::NONE;
+                    packed::result(memory, line, index as u32)
+                } else if narrow {
                     let pair = memory
                         .word(start + index / 2)
                         .load(std::sync::atomic::Ordering::Relaxed);
@@ -136,7 +140,14 @@ impl Lane {
     #[inline]
     fn prefetch(&self, memory: &Memory) {
         match self.at.kind() {
-            Kind::Node { bits, narrow } => {
+            Kind::Node {
+                bits, packed: true, ..
+            } => {
+                let index = (self.key >> (64 - bits)) as u32;
+                memory.prefetch(self.at.line() + index / packed::SLOTS);
+                memory.prefetch(self.at.line() + packed::DATA);
+            }
+            Kind::Node { bits, narrow, .. } => {
                 let index = (self.key >> (64 - bits)) as u32;
                 memory.prefetch(self.at.line() + index / if narrow { 16 } else { 8 });
             }

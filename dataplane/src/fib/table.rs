@@ -2,6 +2,7 @@
 
 mod edit;
 mod fans;
+mod packed;
 mod reshape;
 
 use ipnet::Ipv6Net;
@@ -291,10 +292,13 @@ impl Table {
         }
     }
 
-    /// A copy that may be written; the same if it already may.
+    /// A copy that may be written; the same if it already may. It is packed where it can be: results may fit that did not before.
     fn own(&mut self, of: Descriptor) -> Descriptor {
         if self.arena.note(of.line()).stamp == self.stamp {
             return of;
+        }
+        if let Some(packed) = Node::of(of).and_then(|node| self.pack(node)) {
+            return packed.descriptor();
         }
         let line = self.copy(of.line(), of.lines());
         of.with_line(line)

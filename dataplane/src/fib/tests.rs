@@ -81,7 +81,14 @@ fn transactions(
     prefix: impl Strategy<Value = Ipv6Net>,
     most: usize,
 ) -> impl Strategy<Value = Vec<Vec<(Ipv6Net, u32)>>> {
-    let change = (prefix, prop_oneof![1 => Just(NO_MATCH), 2 => 1u32..5]);
+    // Most results are close together, so that nodes are packed; others have them unpacked, where they can be no closer.
+    let result = prop_oneof![
+        10 => Just(NO_MATCH),
+        20 => 1u32..5,
+        3 => 100u32..400,
+        1 => prop::sample::select(vec![255, 256, 257, u32::MAX])
+    ];
+    let change = (prefix, result);
     prop::collection::vec(prop::collection::vec(change, 0..most), 1..8)
 }
 
@@ -190,6 +197,73 @@ fn a_full_pool_and_scattered_prefixes_are_small_and_come_and_go() {
         table.commit();
         assert_eq!(table.octets(), Table::new().octets());
     }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "too many")]
+fn results_in_order_take_an_octet_and_others_four() {
+    let pool = |at: u64| net(u128::from(0x2001_0db8_0010_0000 + at) << 64, 64);
+    let count = 16_384u64;
+    let octets = |results: &dyn Fn(u64) -> u32| {
+        let mut table = Table::new();
+        for at in 0..count {
+            table.set(pool(at), results(at)).unwrap();
+        }
+        let fib = table.commit();
+        let keys: Vec<u128> = (0..count).map(|at| u128::from(pool(at).network()) | 5).collect();
+        for method in methods() {
+            let mut found = vec![0; keys.len()];
+            fib.lookup_burst_by(method, &keys, &mut found);
+            assert!(
+                (0..count).zip(found).all(|(at, found)| found == results(at)),
+                "{method:?}"
+            );
+        }
+        (table.octets() - Table::new().octets()) as f64 / count as f64
+    };
+    let in_order = |at: u64| at as u32 + 1;
+    let scattered = |at: u64| scattered(at) as u32 | 1;
+    assert!(octets(&in_order) < 1.3, "{}", octets(&in_order));
+    assert!(octets(&|at| u32::MAX - at as u32) < 1.3);
+    let four = octets(&scattered);
+    assert!(four > 4.0 && four < 4.3, "{four}");
+}
+
+/// A result that does not fit beside its neighbours has its node unpacked; gone, the next change packs it again.
+#[test]
+fn one_result_far_off_unpacks_a_node_until_it_is_gone() {
+    let pool = |at: u64| net(u128::from(0x2001_0db8_0010_0000 + at) << 64, 64);
+    let mut table = Table::new();
+    for at in 0..512 {
+        table.set(pool(at), at as u32 + 1).unwrap();
+    }
+    let octets = |table: &mut Table| {
+        drop(table.commit());
+        drop(table.commit());
+        table.octets()
+    };
+    let packed = octets(&mut table);
+    table.set(pool(77), u32::MAX).unwrap();
+    let unpacked = octets(&mut table);
+    assert_eq!(unpacked, packed + 23 * 64);
+    let key = |at: u64| u128::from(pool(at).network());
+    assert_eq!((table.lookup(key(76)), table.lookup(key(77))), (77, u32::MAX));
+    table.set(pool(77), 78).unwrap();
+    table.commit();
+    table.set(pool(3), NO_MATCH).unwrap();
+    assert_eq!(octets(&mut table), packed);
+    assert_eq!(
+        (table.lookup(key(3)), table.lookup(key(77)), table.lookup(key(4))),
+        (NO_MATCH, 78, 5)
+    );
+    // So does a prefix that ends before the node does.
+    let covering = net(key(0), 60);
+    table.set(covering, 9_999).unwrap();
+    assert_eq!(octets(&mut table), unpacked);
+    assert_eq!(
+        (table.lookup(key(3)), table.lookup(key(4)), table.lookup(key(15))),
+        (9_999, 5, 16)
+    );
 }
 
 #[test]

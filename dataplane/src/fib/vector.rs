@@ -25,6 +25,7 @@ use super::arena::{Memory, WORDS};
 use super::descriptor::FAN;
 use super::fan::SHORT_BUCKET;
 use super::jumps::Jumps;
+use super::packed;
 use super::{LANES, ROOT_BITS};
 
 /// Keys in a register.
@@ -143,7 +144,11 @@ unsafe fn lookup(memory: &Memory, root: u32, jumps: Jumps, keys: &[u128], result
     let halves = _mm512_set1_epi64(8);
     let word = _mm512_set1_epi64(0xffff_ffff);
     let upper_word = _mm512_set1_epi64(-1 << 32);
-    let lines = _mm512_set1_epi64(0xffff_fff0);
+    let lines = _mm512_set1_epi64(i64::from(!FAN & 0xffff_fff0));
+    let fan = _mm512_set1_epi64(i64::from(FAN));
+    let octet = _mm512_set1_epi64(0xff);
+    // Of a packed node: where its bases begin, in units of four octets.
+    let bases = _mm512_set1_epi64(i64::from(packed::DATA) * 16);
     let all = _mm512_set1_epi64(64);
     // By WIDTH and KIND, which are the lower three bits of a descriptor: the bits that a node takes; how far
     // the key has to go right to give the place of a slot, in units of four octets; and the bits of that.
@@ -187,15 +192,29 @@ unsafe fn lookup(memory: &Memory, root: u32, jumps: Jumps, keys: &[u128], result
                 nodes = _mm512_test_epi64_mask(at, width);
             }
             let place = _mm512_srlv_epi64(group.key, _mm512_permutex2var_epi64(right, at, right_low));
-            let place = _mm512_and_si512(place, _mm512_permutex2var_epi64(places, at, places_low));
-            let place = _mm512_add_epi64(place, _mm512_and_si512(at, lines));
+            let index = _mm512_and_si512(place, _mm512_permutex2var_epi64(places, at, places_low));
+            let start = _mm512_and_si512(at, lines);
+            let mut place = _mm512_add_epi64(index, start);
             group.key = _mm512_sllv_epi64(group.key, _mm512_permutex2var_epi64(taken, at, taken_low));
             let narrow = _mm512_mask_test_epi64_mask(nodes, at, kind);
+            let packed = _mm512_mask_test_epi64_mask(narrow, at, fan);
+            place = _mm512_mask_add_epi64(place, packed, start, _mm512_srli_epi64::<2>(index));
             // SAFETY: *descriptor*: the lanes of `nodes` hold those of nodes, which have as many slots as an
             // index of their bits can name; a slot of 4 octets is read with the 4 behind it, which are
             // within the region: its last line is never given out. Those may be another's and be written
             // now; nothing is made of them. Other lanes are not read. *Unwritten*.
-            let slot = unsafe { _mm512_mask_i64gather_epi64::<4>(at, nodes, place, base.cast()) };
+            let mut slot = unsafe { _mm512_mask_i64gather_epi64::<4>(at, nodes, place, base.cast()) };
+            if packed != 0 {
+                let place = _mm512_add_epi64(_mm512_add_epi64(start, bases), _mm512_srli_epi64::<5>(index));
+                // SAFETY: *descriptor*: the lanes of `packed` hold those of packed nodes, of nine bits: behind eight lines of slots
+                // they have one with 16 bases, one for 32 slots, and `index` has nine bits. As above otherwise.
+                let base = unsafe { _mm512_mask_i64gather_epi64::<4>(zero, packed, place, base.cast()) };
+                // Which octet of its unit a slot is, in bits.
+                let shift = _mm512_and_si512(_mm512_slli_epi64::<3>(index), _mm512_set1_epi64(24));
+                let above = _mm512_and_si512(_mm512_srlv_epi64(slot, shift), octet);
+                let has = _mm512_mask_test_epi64_mask(packed, above, above);
+                slot = _mm512_mask_mov_epi64(slot, packed, _mm512_mask_add_epi64(above, has, above, base));
+            }
             let slot = _mm512_mask_slli_epi64::<32>(slot, narrow, slot);
             let has = _mm512_mask_test_epi64_mask(nodes, slot, upper_word);
             group.best = _mm512_mask_mov_epi64(group.best, has, slot);
@@ -207,7 +226,6 @@ unsafe fn lookup(memory: &Memory, root: u32, jumps: Jumps, keys: &[u128], result
     }
     // What is left are buckets and fans, if anything.
     let (mut buckets, mut fans, mut short) = (0u64, 0u64, 0u64);
-    let fan = _mm512_set1_epi64(i64::from(FAN));
     for (number, group) in state.iter().enumerate() {
         let from = number * EIGHT;
         let at_fan = _mm512_test_epi64_mask(group.slot, fan);

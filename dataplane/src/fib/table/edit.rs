@@ -2,6 +2,7 @@
 
 use super::super::descriptor::{BUCKET, Descriptor, Kind};
 use super::super::fan::{self, Entry};
+use super::super::packed;
 use super::super::prefix::Prefix;
 use super::super::{NO_MATCH, ROOT_BITS};
 use super::Table;
@@ -21,21 +22,26 @@ pub(super) struct Node {
     pub(super) line: u32,
     pub(super) bits: u32,
     pub(super) narrow: bool,
+    pub(super) packed: bool,
 }
 
 impl Node {
     pub(super) fn of(at: Descriptor) -> Option<Self> {
         match at.kind() {
-            Kind::Node { bits, narrow } => Some(Self {
+            Kind::Node { bits, narrow, packed } => Some(Self {
                 line: at.line(),
                 bits,
                 narrow,
+                packed,
             }),
             _ => None,
         }
     }
 
     pub(super) fn descriptor(self) -> Descriptor {
+        if self.packed {
+            return Descriptor::packed(self.line);
+        }
         Descriptor::node(self.line, self.bits, self.narrow)
     }
 
@@ -61,11 +67,22 @@ impl Table {
             line: self.root,
             bits: ROOT_BITS,
             narrow: false,
+            packed: false,
         }
     }
 
     pub(super) fn slot(&self, node: Node, index: u32) -> Slot {
         let memory = &self.arena.memory;
+        if node.packed {
+            let result = packed::result(memory, node.line, index);
+            // No prefix ends within such a node but at its end.
+            let length = if result == NO_MATCH { 0 } else { node.bits as u8 };
+            return Slot {
+                result,
+                length,
+                child: Descriptor::NONE,
+            };
+        }
         if node.narrow {
             let pair = memory.load(node.line + index / 16, index as usize / 2 % 8);
             let length = self.arena.note(node.line + index / 16).lengths[index as usize % 16];
@@ -84,8 +101,12 @@ impl Table {
         }
     }
 
-    /// Writes a slot of a node that is of this change. A child into a narrow node is lost: see [`Table::widen`].
+    /// Writes a slot of a node that is of this change. A child into a narrow node is lost: see [`Table::widen`]; and a result
+    /// into a packed one that does not fit: see [`Table::fits_packed`].
     pub(super) fn put(&mut self, node: Node, index: u32, slot: Slot) {
+        if node.packed {
+            return self.put_packed(node, index, slot.result);
+        }
         let memory = &self.arena.memory;
         if node.narrow {
             let (line, word) = (node.line + index / 16, index as usize / 2 % 8);
@@ -274,9 +295,13 @@ impl Table {
             Kind::Node { bits, .. } => {
                 let at = self.own(at);
                 let Some(mut node) = Node::of(at) else { return at };
-                if prefix.rest(depth) <= bits {
+                let length = prefix.rest(depth);
+                if length <= bits {
+                    if node.packed && !self.fits_packed(node, node.index(key), length, result) {
+                        node = self.unpack(node);
+                    }
                     self.cover(node, depth, prefix, result);
-                    return at;
+                    return node.descriptor();
                 }
                 node = self.widen(node);
                 let index = node.index(key);

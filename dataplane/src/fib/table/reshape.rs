@@ -48,7 +48,12 @@ impl Table {
     pub(super) fn node(&mut self, bits: u32, narrow: bool) -> Node {
         let lines = Descriptor::node(0, bits, narrow).lines();
         let line = self.take(lines);
-        Node { line, bits, narrow }
+        Node {
+            line,
+            bits,
+            narrow,
+            packed: false,
+        }
     }
 
     /// The same node (of this change) with room for children.
@@ -149,7 +154,7 @@ impl Table {
         while let Some(bits) = self.mergeable(node, most) {
             node = self.swallow(node, bits);
         }
-        node.descriptor()
+        self.pack(node).unwrap_or(node).descriptor()
     }
 
     /// The width to swallow.
