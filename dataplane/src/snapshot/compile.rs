@@ -31,7 +31,7 @@ use kedge_dataplane_api::model::{
 
 use super::check::{ApplyError, Have, TableLimits, check, tunnels_of};
 use super::family::all_of_ipv4;
-use super::routes::RouteWriter;
+use super::routes::{Place, RouteWriter};
 use super::slab::{Indexes, Slab};
 pub use holds::{KnownHold, Maximums};
 
@@ -412,7 +412,7 @@ impl Compiler {
             return;
         };
         let filters = self.filters.list(key);
-        match old {
+        let place = match old {
             Some(old) => {
                 let before = self.routes.get(old);
                 route.counter = before.counter;
@@ -420,10 +420,15 @@ impl Compiler {
                     return;
                 }
                 self.routes.retire(old);
+                Place::InsteadOf(old)
             }
-            None => route.counter = self.take_counter(),
-        }
-        let index = self.routes.add(route, filters);
+            None => {
+                route.counter = self.take_counter();
+                let before = u128::from(key.network()).checked_sub(1);
+                Place::Beside(before.map_or(NO_MATCH, |address| self.fib.lookup(address)))
+            }
+        };
+        let index = self.routes.add(route, filters, place);
         self.set(key, index);
     }
 

@@ -8,11 +8,15 @@
 //! What packets *to* a prefix need is in one array, and what else is asked of those *from* it in another: with a million prefixes a
 //! packet's route is in no cache, and of a table of half the size there is less that is not.
 
+mod numbers;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use numbers::Numbers;
+
 use super::types::{LinkLayerAddress, NextHop, Route, SourceRule};
-use crate::fib::{Memory, WORDS, prefetch};
+use crate::fib::{Memory, NO_MATCH, WORDS, prefetch};
 use crate::flow::List;
 use crate::versions::{Token, Versions};
 
@@ -409,13 +413,20 @@ fn halves(route: Route) -> (Entry, SourceEntry) {
     (entry, SourceEntry { source, onward })
 }
 
+/// Where the index of a route should be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// Near that which its prefix had.
+    InsteadOf(u32),
+    /// Near that of the prefix before it; [`NO_MATCH`]: anywhere.
+    Beside(u32),
+}
+
 /// The writer's end.
 #[derive(Debug)]
 pub(super) struct RouteWriter {
     halves: Arc<Halves>,
-    free: Vec<u32>,
-    /// The next index that was never used. 0 is no route.
-    next: u32,
+    numbers: Numbers,
     versions: Versions<u32>,
 }
 
@@ -426,8 +437,7 @@ impl RouteWriter {
                 to: Memory::of(LINES),
                 from: Memory::of(LINES),
             }),
-            free: Vec::new(),
-            next: 1,
+            numbers: Numbers::default(),
             versions: Versions::default(),
         }
     }
@@ -435,15 +445,16 @@ impl RouteWriter {
     /// Whether so many routes can be added.
     pub(super) fn room_for(&self, count: usize) -> bool {
         let lines = self.halves.to.lines().min(self.halves.from.lines());
-        lines * WORDS / HALF > (self.next as usize).saturating_add(count)
+        lines * WORDS / HALF > self.numbers.end_after(count)
     }
 
-    /// A new entry. Whoever adds has asked for room before.
-    pub(super) fn add(&mut self, route: Route, filters: List) -> u32 {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.next += 1;
-            self.next - 1
-        });
+    /// A new entry, for a prefix with this place. Whoever adds has asked for room before.
+    pub(super) fn add(&mut self, route: Route, filters: List, place: Place) -> u32 {
+        let index = match place {
+            Place::InsteadOf(old) => self.numbers.take_instead(old),
+            Place::Beside(NO_MATCH) => self.numbers.take(),
+            Place::Beside(neighbour) => self.numbers.take_beside(neighbour),
+        };
         let (entry, source) = halves(route);
         let put = |memory: &Memory, words: [u64; HALF]| {
             for (word, value) in memory.group::<HALF>(index as usize).iter().zip(words) {
@@ -472,8 +483,8 @@ impl RouteWriter {
 
     /// For the next version.
     pub(super) fn commit(&mut self) -> Routes {
-        let free = &mut self.free;
-        let held = self.versions.commit(|index| free.push(index));
+        let numbers = &mut self.numbers;
+        let held = self.versions.commit(|index| numbers.give(index));
         Routes {
             halves: self.halves.clone(),
             _held: held,

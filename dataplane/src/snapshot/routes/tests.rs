@@ -113,19 +113,22 @@ fn an_index_is_used_again_only_when_nobody_can_read_it() {
         next_hop: NextHop::Tunnel(index),
         ..Route::default()
     };
-    let first = writer.add(to(1), List::default());
+    let first = writer.add(to(1), List::default(), Place::Beside(NO_MATCH));
     let held = writer.commit();
     writer.retire(first);
     let mut taken = Vec::new();
     for number in 2..20 {
-        taken.push(writer.add(to(number), List::default()));
+        taken.push(writer.add(to(number), List::default(), Place::Beside(NO_MATCH)));
         writer.commit();
     }
     assert!(!taken.contains(&first));
     assert_eq!(held.route(first), to(1));
     drop(held);
     writer.commit();
-    assert_eq!(writer.add(to(99), List::default()), first);
+    assert_eq!(
+        writer.add(to(99), List::default(), Place::Beside(NO_MATCH)),
+        first
+    );
     let (routes, never) = (writer.commit(), if cfg!(miri) { 99 } else { 9_999_999 });
     assert_eq!(routes.route(never), Route::default());
 }
