@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Home network prefixes behind tunnels that nobody signals, through a real gateway: kernels at both ends, and scapy as a peer.
+"""Home network prefixes behind tunnels that nobody signals, through a real gateway: kernels at both ends, and scapy as a peer. And
+whether the gateway knows that a GTP-U peer is there.
 
     cn ── core ── maar1            the gateway
               └── enb ┄┄ nodes     ends of tunnels (ci/lib/endpoint.py), and the addresses behind them
@@ -7,8 +8,10 @@
 Needs root, the release binaries, and what ci/setup installs.
 """
 
+import itertools
 import json
 import pathlib
+import signal
 import sys
 import time
 import unittest
@@ -241,6 +244,81 @@ class PrefixesBehindTunnels(unittest.TestCase):
             self.assertGreaterEqual(after[id]["encapsulated_packets"], tunnel["encapsulated_packets"])
         for name in ("gtpu", "gtpu4", "ip6ip"):
             self.assertTrue(self.reached(TUNNELS[name][5]), name)
+
+
+# What a peer says to Echo Requests: nothing while it is mute, which SIGUSR1 changes. It tells of each one its sequence number.
+PEER = """
+import signal, socket, struct, sys
+mute = [sys.argv[2] == "mute"]
+signal.signal(signal.SIGUSR1, lambda *_: mute.__setitem__(0, not mute[0]))
+it = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+it.bind((sys.argv[1], 2152))
+print("ready", flush=True)
+while True:
+    packet, sender = it.recvfrom(2048)
+    if packet[1] != 1: continue
+    print(struct.unpack("!H", packet[8:10])[0], flush=True)
+    if not mute[0]: it.sendto(struct.pack("!BBHI", 0x32, 2, 6, 0) + packet[8:10] + bytes(2) + bytes([14, 0]), sender)
+"""
+
+
+class PathsToPeers(unittest.TestCase):
+    """A peer that stops answering Echo Requests, over IPv6, and one that begins to, over IPv4. It is asked no more often than once in
+    60 s (3GPP TS 29.281 section 7.2.1), which is how long this takes."""
+
+    @classmethod
+    def setUpClass(cls):
+        keys = "".join(binding("ipv6", it[4], *it[:4]) for name, it in TUNNELS.items() if name.startswith("gtpu"))
+        keys += "[timers]\ngtpu_echo_interval_ms = 60000\ngtpu_t3_response_ms = 1000\ngtpu_n3_requests = 3\n"
+        cls.domain = WithPeers(keys)
+        cls.addClassCleanup(cls.domain.remove)
+        cls.domain.build()
+        cls.domain.start()
+        # Again, now that all addresses and neighbours are there: every request goes out.
+        daemon = cls.domain.daemons["maar1-controlplane"]
+        daemon.kill()
+        cls.log_begins = daemon.log.stat().st_size
+        cls.peers = {}
+        for address, how in ((ENB, "answers"), (ENB_IPV4, "mute")):
+            cls.peers[address] = cls.domain.popen("enb", PYTHON, "-u", "-c", PEER, address, how, stdout=-1)
+            assert cls.peers[address].stdout.readline() == "ready\n"
+        daemon.start()
+        cls.domain.wait_ready(1)
+
+    def states(self):
+        """What each peer is, as the command line has it, and as the metric has it."""
+        text = self.domain.on("maar1", "curl", "-s", "http://[::1]:9110/metrics")
+        gauge = {line.split('"')[1]: line.split()[-1] for line in text.splitlines() if line.startswith("kedge_controlplane_gtpu_path_up{")}
+        shown = {it["peer"]: it for it in self.domain.kedge("maar1", "show", "paths")}
+        return {peer: (it["state"], it["round_trip_us"] is not None, gauge.get(peer)) for peer, it in shown.items()}
+
+    def told(self, kind, peer):
+        """How often an event was told of a peer."""
+        log = self.domain.daemons["maar1-controlplane"].log.read_bytes()[self.log_begins:].decode()
+        return sum(kind in line and peer in line for line in log.splitlines())
+
+    def counter(self, name):
+        return self.domain.kedge("maar1", "show", "counters")[name]
+
+    def test_a_path_goes_down_and_comes_up_and_its_tunnels_stay(self):
+        up, down = ("up", True, "1"), ("down", False, "0")
+        self.domain.wait(lambda: self.states() == {ENB: up, ENB_IPV4: down}, 20, "the first answers are not as expected")
+        tunnels = {it["id"] for it in self.domain.kedge("maar1", "show", "tunnels")}
+        self.assertEqual((self.counter("gtpu_paths_lost"), self.counter("gtpu_echo_requests_repeated")), (1, 2))
+        for peer in self.peers.values():
+            peer.send_signal(signal.SIGUSR1)
+        self.domain.wait(lambda: self.states() == {ENB: down, ENB_IPV4: up}, 80, "the paths did not change")
+        self.assertEqual((self.counter("gtpu_paths_lost"), self.counter("gtpu_echo_requests_repeated")), (2, 4))
+        # Each change was told once.
+        for kind, peer, times in (("gtpu_path_up", ENB, 1), ("gtpu_path_down", ENB, 1), ("gtpu_path_up", ENB_IPV4, 1), ("gtpu_path_down", ENB_IPV4, 1)):
+            self.assertEqual(self.told(kind, peer), times, f"{kind} of {peer}")
+        # What is for nodes behind it still goes there: to whom else is not for the gateway to know.
+        self.assertEqual({it["id"] for it in self.domain.kedge("maar1", "show", "tunnels")}, tunnels)
+        # The one was asked once and then N3-REQUESTS times with one number; the other the other way round.
+        for address, pattern in ((ENB, [1, 3]), (ENB_IPV4, [3, 1])):
+            self.peers[address].kill()
+            numbers = [int(line) for line in self.peers[address].stdout.read().split()]
+            self.assertEqual([len(list(same)) for _, same in itertools.groupby(numbers)], pattern, f"{address}: {numbers}")
 
 
 if __name__ == "__main__":
