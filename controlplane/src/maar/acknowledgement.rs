@@ -255,7 +255,7 @@ impl Maar {
             // One that we gave it and that is anchored elsewhere now is a previous one like others.
             let given = |known: &Yielded| known.identifier == *identifier;
             // Nor one that the file has behind a tunnel.
-            let tunnelled = self.is_tunnelled(it.prefix);
+            let tunnelled = self.settings.is_tunnelled(it.prefix);
             let own = own && !self.state.yielded.get(&it.prefix).is_some_and(given);
             let node = self.state.nodes.get(identifier);
             if node.is_some_and(|node| node.own_prefixes().any(|own| own == it.prefix)) {

@@ -50,9 +50,7 @@ impl Maar {
                 outputs.push(Output::Event(
                     Event::new("pool_delegated", text).with("prefix", prefix),
                 ));
-                let pools = self.settings.tunnelled_pools.iter();
-                let mut meeting = pools.filter(|it| it.contains(&prefix) || prefix.contains(*it));
-                if let Some(pool) = meeting.next() {
+                if let Some(pool) = self.settings.tunnelled_pool(prefix) {
                     self.counters.add("pools_overlapping");
                     let text = format!(
                         "{prefix} is delegated to us, and overlaps maar.ipv6_pools: no node gets a prefix of {pool}"
@@ -172,13 +170,7 @@ impl Maar {
 
     /// Whether a prefix is of a pool of this MAAR, of its own or delegated, out of which nodes may have it.
     pub(super) fn is_ours(&self, prefix: Ipv6Net) -> bool {
-        self.all_pools().any(|pool| pool.contains(&prefix)) && !self.is_tunnelled(prefix)
-    }
-
-    /// Whether a prefix has to do with `maar.ipv6_pools`: what is of those is behind tunnels of the file, or nowhere.
-    pub(super) fn is_tunnelled(&self, prefix: Ipv6Net) -> bool {
-        let mut pools = self.settings.tunnelled_pools.iter();
-        pools.any(|pool| pool.contains(&prefix) || prefix.contains(pool))
+        self.all_pools().any(|pool| pool.contains(&prefix)) && !self.settings.is_tunnelled(prefix)
     }
 
     /// Every pool.

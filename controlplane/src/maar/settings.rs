@@ -74,6 +74,17 @@ impl Settings {
             announces: config.announce.is_some(),
         })
     }
+
+    /// The first of `maar.ipv6_pools` that a prefix has to do with: what is of them is behind tunnels of the file, or nowhere.
+    pub(super) fn tunnelled_pool(&self, prefix: Ipv6Net) -> Option<Ipv6Net> {
+        let meets = |pool: &&Ipv6Net| pool.contains(&prefix) || prefix.contains(*pool);
+        self.tunnelled_pools.iter().find(meets).copied()
+    }
+
+    /// Whether there is one.
+    pub(super) fn is_tunnelled(&self, prefix: Ipv6Net) -> bool {
+        self.tunnelled_pool(prefix).is_some()
+    }
 }
 
 fn mobile_routers(config: &Config) -> Option<MobileRouters> {

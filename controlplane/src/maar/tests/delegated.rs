@@ -163,6 +163,29 @@ fn what_is_behind_tunnels_of_the_file_is_given_to_nobody() {
     }
 }
 
+/// As one would be that was relocated here.
+#[test]
+fn no_answer_anchors_here_what_is_behind_tunnels_of_the_file() {
+    for (tunnelled, adopted) in [(true, 0), (false, 1)] {
+        let mut maar = maar(|settings| {
+            settings.tunnelled_pools = vec!["2001:db8:500::/48".parse().unwrap()];
+        });
+        let update = attach(&mut maar, 1).unwrap();
+        let mut answer = acknowledge(&update, Status::ACCEPTED, 150, NOW);
+        let prefix = match tunnelled {
+            true => "2001:db8:500:7::/64",
+            false => "2001:db8:600:7::/64",
+        };
+        answer.options.home_network_prefixes.push(prefix.parse().unwrap());
+        tell(&mut maar, CMD, answer);
+        assert_eq!(
+            maar.state().nodes[&identifier(1)].adopted.len(),
+            adopted,
+            "{prefix}"
+        );
+    }
+}
+
 /// An older prefix of a node is elsewhere; what the file has behind a tunnel here is not.
 #[test]
 fn nobody_says_of_what_is_behind_tunnels_of_the_file_that_it_is_a_nodes() {
