@@ -1,11 +1,11 @@
-"""The far end of tunnels that carry IPv4: a router of the kernel's behind it, and nothing of Kedge's in it. Runs inside a namespace.
+"""The far end of tunnels: a router of the kernel's behind it, and nothing of Kedge's in it. Runs inside a namespace.
 
     endpoint.py OWN GATEWAY KIND[:LOCAL:REMOTE]=DEVICE...
 
 For each tunnel a TUN device: what the kernel sends by it goes to GATEWAY in a tunnel, and what comes from there goes to the
-kernel. KIND is `gtpu`, `gre` or `ipip`, with the TEID or key of what comes in here and of what goes out; over IPv4 where OWN is
-IPv4. Outer headers are the kernel's, by UDP and raw sockets. Ends on SIGTERM; then says as JSON, by device, how many packets went
-out and came in, and how many were of no tunnel or no IPv4.
+kernel. KIND is `gtpu` or `gre`, with the TEID or key of what comes in here and of what goes out, `ipip` for IPv4 or `ip6ip` for IPv6;
+over IPv4 where OWN is IPv4. Outer headers are the kernel's, by UDP and raw sockets. Ends on SIGTERM; then says as JSON, by device, how many packets went
+out and came in, and how many were of no tunnel or no IP.
 """
 
 import fcntl
@@ -21,7 +21,8 @@ GTPU_PORT = 2152
 G_PDU = 255
 EXTENSION = 0x04
 ECHO_REQUEST, ECHO_RESPONSE = 1, 2
-GRE, IPIP = 47, 4
+PROTOCOLS = {"gre": 47, "ipip": 4, "ip6ip": 41}
+ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 # Of Linux; the module does not name it.
 SO_RCVBUFFORCE = 33
@@ -41,12 +42,17 @@ class Tunnel:
         self.device = tun(self.name)
         self.out = self.come_in = 0
 
-    def header(self, length):
+    def header(self, packet):
         if self.kind == "gtpu":
-            return struct.pack("!BBHI", 0x30, G_PDU, length, self.remote)
+            return struct.pack("!BBHI", 0x30, G_PDU, len(packet), self.remote)
         if self.kind == "gre":
-            return struct.pack("!HHI", 0x2000, 0x0800, self.remote)
+            return struct.pack("!HHI", 0x2000, ETHERTYPES[packet[0] >> 4], self.remote)
         return b""
+
+
+def is_of_the_link(packet):
+    """What the kernel asks of routers and neighbours on any link with IPv6: from a link-local address or none, or to a group."""
+    return packet[0] >> 4 == 6 and (packet[8:10] in (b"\xfe\x80", b"\0\0") or packet[24] == 0xFF)
 
 
 def read(kind, packet):
@@ -63,9 +69,9 @@ def read(kind, packet):
             return teid, behind[begin:]
     if kind == "gre" and len(packet) > 8:
         flags, protocol, key = struct.unpack_from("!HHI", packet)
-        if (flags, protocol) == (0x2000, 0x0800):
+        if flags == 0x2000 and ETHERTYPES.get(packet[8] >> 4) == protocol:
             return key, packet[8:]
-    if kind == "ipip":
+    if kind in ("ipip", "ip6ip"):
         return None, packet
     return None
 
@@ -78,7 +84,7 @@ def main(own, gateway, *tunnels):
         if kind == "gtpu":
             it = socket.socket(family, socket.SOCK_DGRAM)
         else:
-            it = socket.socket(family, socket.SOCK_RAW, GRE if kind == "gre" else IPIP)
+            it = socket.socket(family, socket.SOCK_RAW, PROTOCOLS[kind])
         it.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
         it.bind((own, GTPU_PORT if kind == "gtpu" else 0))
         it.setblocking(False)
@@ -98,10 +104,9 @@ def main(own, gateway, *tunnels):
             it = by_file[file]
             if isinstance(it, Tunnel):
                 packet = os.read(file, 65536)
-                # The kernel asks for routers of IPv6 on any link.
-                if packet[0] >> 4 == 4:
+                if not is_of_the_link(packet):
                     port = GTPU_PORT if it.kind == "gtpu" else 0
-                    sockets[it.kind].sendto(it.header(len(packet)) + packet, (gateway, port))
+                    sockets[it.kind].sendto(it.header(packet) + packet, (gateway, port))
                     it.out += 1
                 continue
             packet, sender = sockets[it].recvfrom(65536)
@@ -113,7 +118,7 @@ def main(own, gateway, *tunnels):
                 continue
             found = read(it, packet)
             tunnel = found and places.get((it, found[0]))
-            if not tunnel or found[1][0] >> 4 != 4:
+            if not tunnel or found[1][0] >> 4 not in ETHERTYPES:
                 other += 1
                 continue
             tunnel.come_in += 1

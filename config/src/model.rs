@@ -23,7 +23,10 @@ pub use dataplane::{
     Dataplane, Hold, HoldOverflow, HugePages, InnerIpv4, MeterShare, MssClamping, PollMode, Redistribute,
     ZeroChecksums,
 };
-pub use roles::{Cmd, CmdMode, Dpn, Ipv4Binding, KnownDpn, KnownMaar, Maar, PduType, Peer, TunnelType};
+pub use roles::{
+    Cmd, CmdMode, Dpn, Ipv4Binding, Ipv6Binding, KnownDpn, KnownMaar, Maar, PduType, Peer, TunnelBinding,
+    TunnelEnd, TunnelType,
+};
 pub use timers::Timers;
 pub use tunnel::Tunnel;
 

@@ -2,10 +2,10 @@
 
 mod addressing;
 mod delegation;
-mod ipv4;
 mod node;
 mod ports;
 mod roles;
+mod tunnelled;
 mod values;
 
 use std::path::Path;

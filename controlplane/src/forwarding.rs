@@ -8,8 +8,8 @@
 
 mod dpn;
 mod flows;
-mod ipv4;
 mod limits;
+mod tunnelled;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
@@ -60,9 +60,8 @@ pub fn desired(
     for node in state.nodes.values().filter(|node| node.registered) {
         node_prefixes(config, state, node, &mut tables);
     }
-    if inner_ipv4 {
-        ipv4::put_ipv4(config, state, &mut tables);
-    }
+    // After those of nodes: of two with the same prefix, which cannot be but for a changed file, that of the file is the newer word.
+    tunnelled::put(config, state, inner_ipv4, &mut tables);
     let mut left_out = LeftOut::default();
     limits::fit_tunnels(config, &mut tables, &mut left_out);
     flows::put(config, state, &mut tables, &mut left_out);
@@ -116,7 +115,10 @@ fn infrastructure(config: &Config, tables: &mut Tables) {
 
 /// The pools as a whole: what of them is no node's leads nowhere.
 fn pools(config: &Config, state: &State, tables: &mut Tables) {
+    let of_the_file: Vec<Ipv6Net> = tunnelled::prefixes(config).collect();
     let delegated = state.delegated.iter().flatten().map(|pool| pool.prefix);
+    // Servers do not know of prefixes of the file: it would be longer than one that it is in.
+    let delegated = delegated.filter(|pool| !of_the_file.iter().any(|prefix| prefix.contains(pool)));
     for pool in config
         .maar
         .iter()

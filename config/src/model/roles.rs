@@ -34,6 +34,13 @@ pub struct Maar {
     /// Nodes with IPv4, by configuration: PMIPv6 here is of IPv6. Absent: none.
     #[serde(default, rename = "ipv4")]
     pub ipv4_bindings: Vec<Ipv4Binding>,
+    /// Pools of which the prefixes of `[[maar.ipv6]]` are: what of them nobody has leads nowhere, and no node gets a prefix out
+    /// of them. Disjoint, from other pools too, /16../64; routed to this node as `prefix_pools` are.
+    #[serde(default)]
+    pub ipv6_pools: Vec<Ipv6Net>,
+    /// Home network prefixes that are reached by tunnels which nobody signals. Absent: none.
+    #[serde(default, rename = "ipv6")]
+    pub ipv6_bindings: Vec<Ipv6Binding>,
     /// The tunnels that this MAAR would have to and from others. Default `ipv6-in-ipv6`.
     #[serde(default)]
     pub tunnel: TunnelType,
@@ -67,10 +74,17 @@ pub struct Maar {
 }
 
 impl Maar {
-    /// Its pools of the file: of home network prefixes, and of networks behind nodes.
+    /// Its pools of the file: of home network prefixes, of networks behind nodes, and of what is behind tunnels of the file.
     pub fn pools(&self) -> impl Iterator<Item = Ipv6Net> + '_ {
         let networks = self.mobile_routers.iter().flat_map(|it| &it.pools);
-        self.prefix_pools.iter().chain(networks).copied()
+        let all = self.prefix_pools.iter().chain(networks).chain(&self.ipv6_pools);
+        all.copied()
+    }
+
+    /// The tunnels of `[[maar.ipv4]]` and `[[maar.ipv6]]`, each as often as it is there.
+    pub fn tunnel_ends(&self) -> impl Iterator<Item = TunnelEnd> + '_ {
+        let ipv4 = self.ipv4_bindings.iter().map(TunnelBinding::end);
+        ipv4.chain(self.ipv6_bindings.iter().map(TunnelBinding::end))
     }
 }
 
@@ -85,18 +99,25 @@ pub struct KnownDpn {
     pub address: Ipv6Addr,
 }
 
-/// `[[maar.ipv4]]`: an IPv4 prefix of a node that is reached by a tunnel, which nobody signals. Several may share one
-/// tunnel: they have the same peer, type and identifiers.
+/// `[[maar.ipv4]]`: an IPv4 prefix of a node, such as `203.0.113.7/32`; of `maar.ipv4_pools`.
+pub type Ipv4Binding = TunnelBinding<Ipv4Net>;
+
+/// `[[maar.ipv6]]`: a home network prefix, such as `2001:db8:7::/64`; of `maar.ipv6_pools`.
+pub type Ipv6Binding = TunnelBinding<Ipv6Net>;
+
+/// `[[maar.ipv4]]` and `[[maar.ipv6]]`: a prefix that is reached by a tunnel which nobody signals. Several, of both IP versions,
+/// may share one tunnel: they have the same peer, type and identifiers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Ipv4Binding {
-    /// The node's, such as `203.0.113.7/32`; of `maar.ipv4_pools`, disjoint.
-    pub prefix: Ipv4Net,
+pub struct TunnelBinding<Prefix> {
+    /// The node's, or that of the network behind it; without host bits, of one of the pools, disjoint.
+    pub prefix: Prefix,
     /// The other end of the tunnel: the only one that its packets may come from. This end is `node.address`, or for
     /// an IPv4 address, which only GTP-U may have, `maar.gtpu_ipv4_address`.
     #[serde(deserialize_with = "address")]
     pub peer: Ipv6Addr,
-    /// What its packets look like between the two. Default `ipv6-in-ipv6`: then they are IPv4 in IPv6 (RFC 2473).
+    /// What its packets look like between the two. Default `ipv6-in-ipv6`: then those of an IPv4 prefix are IPv4 in IPv6
+    /// (RFC 2473).
     #[serde(default)]
     pub tunnel: TunnelType,
     /// With `gtpu`: the TEID of what comes in, 1..=4294967295. With `gre`: its key, if it has one, 0..=4294967295.
@@ -112,7 +133,38 @@ pub struct Ipv4Binding {
     pub pdu_type: Option<PduType>,
 }
 
-/// `pdu_type` in `[[maar.ipv4]]`: the PDU type of a PDU Session Container (3GPP TS 38.415 section 5.5.3.1).
+impl<Prefix> TunnelBinding<Prefix> {
+    /// The tunnel that its prefix is reached by.
+    pub fn end(&self) -> TunnelEnd {
+        TunnelEnd {
+            peer: self.peer,
+            tunnel: self.tunnel,
+            local_id: self.local_id,
+            remote_id: self.remote_id,
+            qfi: self.qfi,
+            pdu_type: self.pdu_type,
+        }
+    }
+}
+
+/// What a [`TunnelBinding`] says of its tunnel; fields as there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelEnd {
+    /// The other end.
+    pub peer: Ipv6Addr,
+    /// Its type.
+    pub tunnel: TunnelType,
+    /// TEID or key of what comes in.
+    pub local_id: Option<u32>,
+    /// TEID or key of what goes out.
+    pub remote_id: Option<u32>,
+    /// QoS Flow Identifier of what goes out.
+    pub qfi: Option<u32>,
+    /// Which way the PDU Session Container says that packets go.
+    pub pdu_type: Option<PduType>,
+}
+
+/// `pdu_type` in `[[maar.ipv4]]` and `[[maar.ipv6]]`: the PDU type of a PDU Session Container (3GPP TS 38.415 section 5.5.3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PduType {

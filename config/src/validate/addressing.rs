@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 
 use super::node::is_global_unicast;
-use super::{Findings, ipv4};
+use super::{Findings, tunnelled};
 use crate::{Config, Maar, TunnelType, shown};
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
@@ -52,7 +52,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             }
         }
         gtpu_ipv4_address(config, maar, findings);
-        ipv4::check(config, maar, findings);
+        tunnelled::check(config, maar, findings);
         gtpu_sequence_numbers(config, maar, findings);
         gtpu_qfi(
             ("maar.gtpu_qfi", maar.gtpu_qfi),
@@ -70,6 +70,8 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         pools.extend(named.map(|(index, pool)| (format!("maar.prefix_pools[{index}]"), *pool)));
         let networks = maar.mobile_routers.iter().flat_map(|it| &it.pools).enumerate();
         pools.extend(networks.map(|(index, pool)| (format!("maar.mobile_routers.pools[{index}]"), *pool)));
+        let tunnelled = maar.ipv6_pools.iter().enumerate();
+        pools.extend(tunnelled.map(|(index, pool)| (format!("maar.ipv6_pools[{index}]"), *pool)));
     }
     if let Some(dpn) = &config.dpn {
         peer("dpn.dpa", dpn.dpa, config.node.address, findings);

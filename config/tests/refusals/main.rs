@@ -10,6 +10,7 @@ mod gateways;
 mod node;
 mod policies;
 mod ports_and_routes;
+mod tunnelled;
 
 use kedge_config::{Config, TunnelType};
 use proptest::prelude::*;

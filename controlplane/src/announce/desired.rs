@@ -22,7 +22,10 @@ pub fn desired(config: &Config, state: &State) -> Routes {
         }
         Announced::Prefixes => {
             let registered = state.nodes.values().filter(|node| node.registered);
-            registered.flat_map(|node| state.anchored(node)).collect()
+            let of_nodes = registered.flat_map(|node| state.anchored(node));
+            // Behind tunnels of the file they are anchored here for good.
+            let of_the_file = maar.ipv6_bindings.iter().map(|binding| binding.prefix);
+            of_nodes.chain(of_the_file).collect()
         }
     };
     let pools: Vec<_> = maar.pools().collect();

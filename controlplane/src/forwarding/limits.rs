@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kedge_config::{Config, Dataplane};
 use kedge_dataplane_api::model::{DiscardReason, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables};
 
-use super::ipv4;
+use super::tunnelled;
 
 /// Most filters that the data plane takes of one prefix.
 pub const MOST_OF_A_PREFIX: usize = 64;
@@ -144,7 +144,7 @@ pub(super) fn fit_tunnels(config: &Config, tables: &mut Tables, left_out: &mut L
         return;
     };
     let mut ids: Vec<u32> = tables.tunnels.keys().rev().copied().collect();
-    ids.sort_by_key(|id| ipv4::is_of_the_file(*id));
+    ids.sort_by_key(|id| tunnelled::is_of_the_file(*id));
     let gone: BTreeSet<u32> = ids.into_iter().take(more).collect();
     tables.tunnels.retain(|id, _| !gone.contains(id));
     let fitted = |entry: &PrefixEntry| PrefixEntry {

@@ -254,6 +254,8 @@ impl Maar {
                 .any(|pool| pool.contains(&it.prefix) || it.prefix.contains(&pool));
             // One that we gave it and that is anchored elsewhere now is a previous one like others.
             let given = |known: &Yielded| known.identifier == *identifier;
+            // Nor one that the file has behind a tunnel.
+            let tunnelled = self.settings.is_tunnelled(it.prefix);
             let own = own && !self.state.yielded.get(&it.prefix).is_some_and(given);
             let node = self.state.nodes.get(identifier);
             if node.is_some_and(|node| node.own_prefixes().any(|own| own == it.prefix)) {
@@ -264,7 +266,7 @@ impl Maar {
             let taken = self.state.nodes.iter().any(|(other, node)| {
                 other != identifier && node.previous.iter().any(|has| has.prefix == it.prefix)
             });
-            if own || taken || it.prefix.prefix_len() == 0 || !self.peer_permitted(it.address) {
+            if own || tunnelled || taken || it.prefix.prefix_len() == 0 || !self.peer_permitted(it.address) {
                 self.counters.add("previous_maars_not_permitted");
             } else if !previous.iter().any(|has| has.prefix == it.prefix) {
                 previous.push(it);

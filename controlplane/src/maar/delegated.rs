@@ -50,6 +50,14 @@ impl Maar {
                 outputs.push(Output::Event(
                     Event::new("pool_delegated", text).with("prefix", prefix),
                 ));
+                if let Some(pool) = self.settings.tunnelled_pool(prefix) {
+                    self.counters.add("pools_overlapping");
+                    let text = format!(
+                        "{prefix} is delegated to us, and overlaps maar.ipv6_pools: no node gets a prefix of {pool}"
+                    );
+                    let event = Event::new("pool_overlaps", text).with("prefix", prefix);
+                    outputs.push(Output::Event(event.with("pool", pool)));
+                }
             }
         }
     }
@@ -160,9 +168,9 @@ impl Maar {
         }
     }
 
-    /// Whether a prefix is of a pool of this MAAR, of its own or delegated.
+    /// Whether a prefix is of a pool of this MAAR, of its own or delegated, out of which nodes may have it.
     pub(super) fn is_ours(&self, prefix: Ipv6Net) -> bool {
-        self.all_pools().any(|pool| pool.contains(&prefix))
+        self.all_pools().any(|pool| pool.contains(&prefix)) && !self.settings.is_tunnelled(prefix)
     }
 
     /// Every pool.
@@ -174,17 +182,18 @@ impl Maar {
         own.chain(delegated.map(|pool| pool.prefix)).chain(networks)
     }
 
-    /// Those of which nodes get prefixes at `now`: not what is deprecated, nor what stays with the server.
+    /// Those of which nodes get prefixes at `now`: not what is deprecated, nor what stays with the server, nor what of a delegated
+    /// pool is behind tunnels of the file.
     pub(super) fn pools_to_give(&self, now: Time) -> Vec<Ipv6Net> {
         let mut pools = self.settings.prefix_pools.clone();
         for pool in self.state.delegated.iter().flatten() {
             if pool.preferred_until.is_some_and(|end| end <= now) {
                 continue;
             }
-            match pool.exclude {
-                Some(exclude) => pools.extend(without(pool.prefix, exclude)),
-                None => pools.push(pool.prefix),
-            }
+            let parts = pool.exclude.iter().chain(&self.settings.tunnelled_pools);
+            pools.extend(parts.fold(vec![pool.prefix], |left, part| {
+                left.into_iter().flat_map(|it| without(it, *part)).collect()
+            }));
         }
         pools
     }
@@ -258,8 +267,11 @@ impl Node {
 }
 
 /// A pool without a part of it, as several pools. Of a part that is longer than a home network prefix the whole of that is
-/// left out.
+/// left out. What is no part of it changes nothing, and of what it is a part itself it leaves nothing.
 fn without(pool: Ipv6Net, exclude: Ipv6Net) -> Vec<Ipv6Net> {
+    if !pool.contains(&exclude) && !exclude.contains(&pool) {
+        return vec![pool];
+    }
     let longest = exclude.prefix_len().min(HOME_NETWORK_PREFIX);
     let halves = (pool.prefix_len() + 1..=longest).filter_map(|length| {
         // The other half at each length on the way down to the part.
@@ -286,5 +298,9 @@ mod tests {
         let pools = without(net("2001:db8:100::/63"), net("2001:db8:100:1::/72"));
         assert_eq!(pools, [net("2001:db8:100::/64")]);
         assert!(without(net("2001:db8::/64"), net("2001:db8::/72")).is_empty());
+        assert!(without(net("2001:db8:100::/64"), net("2001:db8:100::/56")).is_empty());
+        assert!(without(net("2001:db8:100::/64"), net("2001:db8:100::/64")).is_empty());
+        let pool = net("2001:db8:100::/56");
+        assert_eq!(without(pool, net("2001:db8:200::/56")), [pool]);
     }
 }

@@ -70,6 +70,7 @@ const COUNTERS: &[&str] = &[
     "advertisements_sent",
     "pools_delegated",
     "pools_lost",
+    "pools_overlapping",
     "delegations_over",
     "end_markers",
     "end_markers_relayed",

@@ -479,13 +479,16 @@ impl Maar {
             return;
         };
         let told = prefixes.iter().filter(|it| **it != node.home_network_prefix);
-        // What another node has is not this one's, whoever says so.
+        // What another node has is not this one's, whoever says so, nor what the file has behind a tunnel.
+        let settings = &self.settings;
         let in_use = &self.prefixes_in_use;
         let yielded = &self.state.yielded;
         let its = |it: &&Ipv6Net| {
             let known = node.adopted.iter().any(|adopted| adopted.prefix == **it);
             (it.prefix_len() == 64 || is_mobile_network(**it))
-                && (known || yielded.contains_key(*it) || !in_use.contains(*it))
+                && (known
+                    || yielded.contains_key(*it)
+                    || !in_use.contains(*it) && !settings.is_tunnelled(**it))
         };
         let told: Vec<Ipv6Net> = told.filter(its).copied().collect();
         // While it is being taken the CMD may not have said so yet.

@@ -26,7 +26,9 @@ pub struct Settings {
     pub tunnel: TunnelType,
     /// `maar.gtpu_ipv4_address`.
     pub gtpu_ipv4_address: Option<Ipv4Addr>,
-    /// TEIDs and keys of `[[maar.ipv4]]`, which no node gets.
+    /// `maar.ipv6_pools`, of which no node gets a prefix, nor tells of one from elsewhere.
+    pub tunnelled_pools: Vec<Ipv6Net>,
+    /// TEIDs and keys of `[[maar.ipv4]]` and `[[maar.ipv6]]`, which no node gets.
     pub reserved_teids: Vec<NonZeroU32>,
     /// `maar.dpn`: who may register nodes of theirs here.
     pub dpns: Vec<Ipv6Addr>,
@@ -58,9 +60,9 @@ impl Settings {
             peers: maar.peers.clone(),
             tunnel: maar.tunnel,
             gtpu_ipv4_address: maar.gtpu_ipv4_address,
+            tunnelled_pools: maar.ipv6_pools.clone(),
             reserved_teids: maar
-                .ipv4_bindings
-                .iter()
+                .tunnel_ends()
                 .filter_map(|it| NonZeroU32::new(it.local_id?))
                 .collect(),
             dpns: maar.dpns.iter().map(|dpn| dpn.address).collect(),
@@ -71,6 +73,17 @@ impl Settings {
             meters: config.meters.clone(),
             announces: config.announce.is_some(),
         })
+    }
+
+    /// The first of `maar.ipv6_pools` that a prefix has to do with: what is of them is behind tunnels of the file, or nowhere.
+    pub(super) fn tunnelled_pool(&self, prefix: Ipv6Net) -> Option<Ipv6Net> {
+        let meets = |pool: &&Ipv6Net| pool.contains(&prefix) || prefix.contains(*pool);
+        self.tunnelled_pools.iter().find(meets).copied()
+    }
+
+    /// Whether there is one.
+    pub(super) fn is_tunnelled(&self, prefix: Ipv6Net) -> bool {
+        self.tunnelled_pool(prefix).is_some()
     }
 }
 

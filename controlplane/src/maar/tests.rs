@@ -37,6 +37,7 @@ fn maar(change: impl FnOnce(&mut Settings)) -> Maar {
         peers: Some(vec![PEER]),
         gtpu_ipv4_address: None,
         tunnel: TunnelType::Ipv6InIpv6,
+        tunnelled_pools: Vec::new(),
         reserved_teids: Vec::new(),
         dpns: Vec::new(),
         maximum_nodes: 10,

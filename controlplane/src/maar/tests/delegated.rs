@@ -129,3 +129,80 @@ fn pools_of_the_configuration_stay_as_they_are() {
     assert_eq!(it.valid_lifetime, Access::default().valid_lifetime);
     assert!(it.prefix.to_string().starts_with("2001:db8:100:"));
 }
+
+/// A pool that is delegated, and has what the file has behind tunnels in it: nodes get the rest, if there is any.
+#[test]
+fn what_is_behind_tunnels_of_the_file_is_given_to_nobody() {
+    let events = |outputs: &[Output]| -> Vec<String> {
+        let events = outputs.iter().filter_map(|output| match output {
+            Output::Event(event) => Some(event.kind.to_string()),
+            _ => None,
+        });
+        events.collect()
+    };
+    for (delegated, given) in [
+        ("2001:db8:500::/63", vec!["2001:db8:500:1::/64"]),
+        ("2001:db8:500::/64", vec![]),
+    ] {
+        let mut maar = maar(|settings| {
+            settings.prefix_pools.clear();
+            settings.tunnelled_pools = vec!["2001:db8:500::/64".parse().unwrap()];
+        });
+        let pools = vec![pool(delegated, 100, 200)];
+        let outputs = maar.process(Input::Pools(pools.clone()), NOW);
+        assert_eq!(events(&outputs), ["pool_delegated", "pool_overlaps"]);
+        // It is told once.
+        assert_eq!(events(&maar.process(Input::Pools(pools), NOW)), [""; 0]);
+        assert_eq!(maar.counters().get("pools_overlapping"), 1);
+        let mut found = Vec::new();
+        for number in 1..=3 {
+            let update = attach(&mut maar, number);
+            found.extend(update.map(|it| it.options.home_network_prefixes[0].to_string()));
+        }
+        assert_eq!(found, given);
+    }
+}
+
+/// As one would be that was relocated here.
+#[test]
+fn no_answer_anchors_here_what_is_behind_tunnels_of_the_file() {
+    for (tunnelled, adopted) in [(true, 0), (false, 1)] {
+        let mut maar = maar(|settings| {
+            settings.tunnelled_pools = vec!["2001:db8:500::/48".parse().unwrap()];
+        });
+        let update = attach(&mut maar, 1).unwrap();
+        let mut answer = acknowledge(&update, Status::ACCEPTED, 150, NOW);
+        let prefix = match tunnelled {
+            true => "2001:db8:500:7::/64",
+            false => "2001:db8:600:7::/64",
+        };
+        answer.options.home_network_prefixes.push(prefix.parse().unwrap());
+        tell(&mut maar, CMD, answer);
+        assert_eq!(
+            maar.state().nodes[&identifier(1)].adopted.len(),
+            adopted,
+            "{prefix}"
+        );
+    }
+}
+
+/// An older prefix of a node is elsewhere; what the file has behind a tunnel here is not.
+#[test]
+fn nobody_says_of_what_is_behind_tunnels_of_the_file_that_it_is_a_nodes() {
+    for prefix in ["2001:db8:500:7::/64", "2001:db8:500::/48", "2001:db8::/32"] {
+        let mut maar = maar(|settings| {
+            settings.tunnelled_pools = vec!["2001:db8:500::/48".parse().unwrap()];
+        });
+        let update = attach(&mut maar, 1).unwrap();
+        let mut answer = acknowledge(&update, Status::ACCEPTED, 150, NOW);
+        answer.options.previous_maars = vec![PreviousMaarOption {
+            address: PEER,
+            home_network_prefix: prefix.parse().unwrap(),
+            logical_interface: LogicalInterface::default(),
+        }];
+        tell(&mut maar, CMD, answer);
+        let node = &maar.state().nodes[&identifier(1)];
+        assert!(node.registered && node.previous.is_empty(), "{prefix}");
+        assert_eq!(maar.counters().get("previous_maars_not_permitted"), 1);
+    }
+}
