@@ -717,12 +717,28 @@ send(IP(src="{self.cn}", dst="{self.gateway}") / UDP(sport=7, dport=2152, chksum
 """)
             self.domain.wait(lambda: self.drops("maar1", reason) == before + 1, 5, reason)
 
+    def test_a_router_that_quotes_eight_octets_is_believed_but_not_below_what_ipv6_needs(self):
+        path = lambda: next(path for path in self.domain.kedge("maar1", "show", "paths") if path["peer"] == self.other)
+        before = self.drops("maar1", "tunnel_error_invalid")
+        program = f"""
+quoted = bytes(IP(src="{self.gateway}", dst="{self.other}", flags="DF", len=1500) / UDP(sport=50000, dport=2152, len=1480))[:28]
+send(IP(src="{self.cn}", dst="{self.gateway}") / ICMP(type=3, code=4, nexthopmtu=int(sys.argv[1])) / Raw(quoted))
+"""
+        self.scapy("cn", program, "1323")
+        self.domain.wait(lambda: self.drops("maar1", "tunnel_error_invalid") == before + 1, 5, "1,323 octets were not refused")
+        self.assertEqual((path()["mtu"], path()["from"]), (1500, "port"))
+        self.scapy("cn", program, "1400")
+        self.domain.wait(lambda: (path()["mtu"], path()["from"]) == (1400, "router"), 5, "1,400 octets were not learned")
+        self.assertTrue(self.works())
+
 
 class ANarrowLinkBetweenAnchors(InADomain):
     """TCP by the tunnel, over a path that is narrower in its middle than at its ends."""
 
     narrow = 1400
     overhead = 40
+    # As the gateways know each other.
+    ends = maar_address(1), maar_address(2)
     # Each way, at once. What machines that run tests carry without losses of their own.
     megabits = 10
 
@@ -765,7 +781,7 @@ class ANarrowLinkBetweenAnchors(InADomain):
         for host in ("cn", "mn"):
             self.domain.on(host, "ip", "-6", "route", "flush", "cache")
         self.iperf3("-t", "1")
-        for host, peer in (("maar1", maar_address(2)), ("maar2", maar_address(1))):
+        for host, peer in zip(("maar2", "maar1"), self.ends):
             path = self.path_mtu(host, peer)
             self.assertEqual((path["mtu"], path["from"]), (self.narrow, "router"), path)
             tunnels = [it for it in self.domain.kedge(host, "show", "tunnels") if it["remote"] == peer]
@@ -789,12 +805,12 @@ class ANarrowLinkBetweenAnchors(InADomain):
         # With the domain's first large packet, or an earlier one.
         size = str(1500 - self.overhead - 48)
         self.domain.on("cn", "ping", "-6", "-M", "do", "-s", size, "-c1", "-W1", self.home, check=False)
-        self.domain.wait(lambda: self.path_mtu("maar1", maar_address(2))["mtu"] == self.narrow, 5, "the path was not learned")
+        self.domain.wait(lambda: self.path_mtu("maar1", self.ends[1])["mtu"] == self.narrow, 5, "the path was not learned")
         self.domain.on("cn", "ip", "-6", "route", "flush", "cache")
         output = self.domain.on("cn", "ping", "-6", "-M", "do", "-s", size, "-c1", "-W2", self.home, check=False)
         self.assertIn(f"mtu={self.narrow - self.overhead}", output.replace(" ", ""), output)
         metrics = self.domain.on("maar1", "curl", "-s", "http://[::1]:9111/metrics")
-        self.assertIn(f'kedge_dataplane_path_mtu_bytes{{peer="{maar_address(2)}"}} {self.narrow}', metrics)
+        self.assertIn(f'kedge_dataplane_path_mtu_bytes{{peer="{self.ends[1]}"}} {self.narrow}', metrics)
 
 
 class ANarrowLinkBetweenAnchorsOverGtpU(ANarrowLinkBetweenAnchors):
@@ -802,6 +818,14 @@ class ANarrowLinkBetweenAnchorsOverGtpU(ANarrowLinkBetweenAnchors):
 
     tunnel = "gtpu"
     overhead = 56
+
+
+class ANarrowLinkBetweenAnchorsOverGtpUInIpv4(ANarrowLinkBetweenAnchors):
+    """The same over IPv4, 36 octets: routers say it by ICMPv4."""
+
+    tunnel = "gtpu-ipv4"
+    overhead = 36
+    ends = topology.maar_ipv4_address(1), topology.maar_ipv4_address(2)
 
 
 class TheNarrowestLinkBetweenAnchors(InADomain):

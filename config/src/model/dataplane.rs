@@ -67,7 +67,7 @@ pub struct Dataplane {
     #[serde(default)]
     pub tcp_mss_clamping: MssClamping,
     /// Seconds for which the MTU of a path to a peer counts once a router has told it, 300..=86400; after that
-    /// larger packets are tried again. Default 600 (RFC 8201 section 4).
+    /// larger packets are tried again. Default 600 (RFC 8201 section 4, RFC 1191 section 6.3).
     #[serde(default = "default_path_mtu_lifetime")]
     pub path_mtu_lifetime: u32,
     /// Most flow filters that the data plane takes, 0..=16777216; of one prefix, 64. What is beyond is left out, as the rules

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  ARP about us ─────────────► kernel          IPv4 to us ─► UDP port 2152 ─► GTP-U, as over IPv6
-//!  ARP about others ─► dropped                            └► the rest ──────► kernel
+//!  ARP about others ─► dropped                            ├► ICMP about that ─► what it says of the path, or of the inner packet
+//!                                                         └► the rest ──────► kernel
 //!                                              IPv4 to a carried prefix ─► by its next hop
 //!                                              IPv4 to others ─► dropped: this is no other IPv4 router
 //! ```
@@ -18,6 +19,7 @@ use crate::snapshot::{Entry, Hop, NextHop, PortDescription, Snapshot};
 use crate::stage::checksum::Sum;
 use crate::stage::ipv4;
 use crate::stage::parse::{ETHERNET_HEADER, ETHERTYPE_ARP, ETHERTYPE_IPV4, Packet};
+use crate::tunnel::error::icmpv4;
 use crate::tunnel::gtpu;
 
 /// Hardware type Ethernet, protocol type IPv4, and the lengths of their addresses.
@@ -125,6 +127,9 @@ impl Pipeline {
         // first fragment in vain.
         if is_later && packet.next_header == gtpu::UDP && snapshot.peers.lookup(packet.source) != NO_MATCH {
             return Err(DropReason::TunnelFragment.into());
+        }
+        if packet.next_header == icmpv4::PROTOCOL && !is_fragment {
+            return self.local_icmp(snapshot, view, header);
         }
         let to_gtpu =
             packet.next_header == gtpu::UDP && !is_later && udp.get(2..4) == Some(&gtpu::PORT.to_be_bytes());

@@ -693,6 +693,14 @@ pub fn icmpv6(source: &str, destination: &str, header: [u8; 8], quoted: &[u8]) -
     packet
 }
 
+/// The same of ICMPv4.
+pub fn icmpv4(source: &str, destination: &str, header: [u8; 8], quoted: &[u8]) -> Vec<u8> {
+    let mut message = [&header[..], quoted].concat();
+    let sum = Sum::default().octets(&message).checksum().to_be_bytes();
+    message[2..4].copy_from_slice(&sum);
+    ipv4(source, destination, 1, &[], &message)
+}
+
 pub fn echo_request(source: &str, destination: &str) -> Vec<u8> {
     ipv6(source, destination, 58, 64, &[128, 0, 0, 0, 0, 0, 0, 0])
 }
