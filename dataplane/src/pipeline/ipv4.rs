@@ -11,7 +11,7 @@
 
 use super::decide::{Refusal, Step};
 use super::inner_ipv4::{has_addresses_of_nodes, is_carried};
-use super::{Note, Pipeline, View};
+use super::{Ipv4Fragments, Note, Pipeline, View};
 use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
 use crate::frame::Frame;
@@ -123,9 +123,15 @@ impl Pipeline {
         let (is_fragment, is_later) = ipv4::fragment(octets);
         let header = ipv4::header_length(octets);
         let udp = octets.get(header..).unwrap_or_default();
+        let is_fragment_of_peer = || {
+            is_fragment && packet.next_header == gtpu::UDP && snapshot.peers.lookup(packet.source) != NO_MATCH
+        };
+        if self.ipv4_fragments != Ipv4Fragments::Refused && is_fragment_of_peer() {
+            return Ok(Step::Reassemble);
+        }
         // A later one does not say for which port it is; from who has a tunnel here it is one of that, and the kernel would wait for its
         // first fragment in vain.
-        if is_later && packet.next_header == gtpu::UDP && snapshot.peers.lookup(packet.source) != NO_MATCH {
+        if is_later && is_fragment_of_peer() {
             return Err(DropReason::TunnelFragment.into());
         }
         if packet.next_header == icmpv4::PROTOCOL && !is_fragment {
