@@ -118,10 +118,11 @@ class InADomain(unittest.TestCase):
     tunnel = "ipv6-in-ipv6"
     # Octets that a link between MAAR1 and MAAR2 takes; none is narrower than 1,500 otherwise.
     narrow = None
+    scene = Domain
 
     @classmethod
     def setUpClass(cls):
-        cls.domain = Domain(prefix=f"kedgetest{os.getpid()}", tunnel=cls.tunnel, narrow=cls.narrow)
+        cls.domain = cls.scene(prefix=f"kedgetest{os.getpid()}", tunnel=cls.tunnel, narrow=cls.narrow)
         cls.addClassCleanup(cls.domain.remove)
         cls.domain.build()
         cls.domain.start()
@@ -866,6 +867,47 @@ for identification in range(5):
         self.domain.wait(lambda: self.drops("maar1", "tunnel_unknown_peer") == unknown + 10, 5,
                          "ten fragments of a stranger were not dropped")
         self.assertEqual(self.stage("maar1", "reassembled"), before + 5)
+
+
+class FragmentsAsTheyCome(Domain):
+    """MAAR1 puts outer packets over IPv4 together, and its core port is no af_packet device: by those Linux would have done it before."""
+
+    def write_configurations(self):
+        super().write_configurations()
+        path = self.directory / "maar1.toml"
+        text = path.read_text().replace("net_af_packet0,iface=core0", "net_pcap_core,rx_iface_in=core0,tx_iface=core0")
+        path.write_text(text.replace("[dataplane]", '[dataplane]\ngtpu_ipv4_fragments = "checked"'))
+
+
+class FragmentsOverIpv4(InADomain):
+    """Scapy sends in a peer's name what Kedge's own gateways do not send."""
+
+    tunnel = "gtpu-ipv4"
+    scene = FragmentsAsTheyCome
+
+    def test_scapys_fragments_of_a_peer_are_put_together_if_they_have_a_checksum(self):
+        names = ("gtpu_teid_unknown", "udp_checksum_zero", "tunnel_fragment")
+        reassembled = lambda: self.domain.kedge("maar1", "show", "stages")["reassembled"]
+        before = {name: self.drops("maar1", name) for name in names}
+        count = lambda: [self.drops("maar1", name) - before[name] for name in names] + [reassembled()]
+        program = f"""
+from scapy.contrib.gtp import *
+inner = IPv6(src="{CN}", dst="{self.home}") / UDP(dport=9) / (b"x" * 1300)
+for identification in range(5):
+    for checksum in (None, 0):
+        packet = IP(src=sys.argv[1], dst="{topology.maar_ipv4_address(1)}", id=2 * identification + (checksum is None))
+        packet /= UDP(sport=50000, dport=2152, chksum=checksum) / GTP_U_Header(gtp_type=255, teid=9) / inner
+        fragments = fragment(packet, 1000)
+        assert len(fragments) == 2
+        send(fragments[::-1] if identification % 2 else fragments)
+"""
+        # MAAR2 is a peer of MAAR1. The TEID is of no tunnel, but that is seen only when it is whole.
+        self.scapy("maar2", program, topology.maar_ipv4_address(2))
+        self.domain.wait(lambda: count() == [5, 5, 0, 10], 5, "ten packets in scapy's fragments were not put together")
+        # Of a stranger's the first is dropped, and the other is the kernel's.
+        self.scapy("cn", program, CN_IPV4)
+        self.domain.wait(lambda: count() == [5, 5, 10, 10], 5, "ten fragments of a stranger were not dropped")
+        self.assertTrue(self.works())
 
 
 if __name__ == "__main__":

@@ -9,12 +9,17 @@ use core_support::*;
 use kedge_dataplane::counters::Stage;
 use kedge_dataplane::drops::DropReason;
 use kedge_dataplane::frame::{Frame, HeapFrame};
+use kedge_dataplane::hold;
 use kedge_dataplane::pipeline::{BURST, Ipv4Fragments, Output};
 use kedge_dataplane::reassembly::Bounds;
 use kedge_dataplane::stage::ipv4_fragment;
 
 fn reassembling() -> Output<HeapFrame> {
-    Output::default().reassembling(Bounds {
+    with_room(Output::default())
+}
+
+fn with_room(output: Output<HeapFrame>) -> Output<HeapFrame> {
+    output.reassembling(Bounds {
         fragments: 100,
         cycles_per_second: CYCLES,
         seed: 1,
@@ -138,4 +143,28 @@ fn fragments_of_strangers_and_of_other_protocols_are_not_put_together() {
     run(&mut gateway, &mut output, &cut(&other, 1280));
     assert_eq!((output.punt[CORE].len(), output.fragments()), (4, 0));
     assert_eq!(output.punt[CORE][3].bytes()[14..], other);
+}
+
+#[test]
+fn a_first_fragment_does_not_wait_for_its_tunnel_to_become_known() {
+    let room = hold::Bounds {
+        packets: 10,
+        packets_per_prefix: 10,
+        octets_per_prefix: 1 << 16,
+        age: CYCLES,
+        ..hold::Bounds::default()
+    };
+    let mut gateway = Gateway::of_fragments(Ipv4Fragments::Taken);
+    let mut output = with_room(Output::holding(room, room));
+    let packet = g_pdu4(PEER4, OWN4, 9, &inner());
+    run(&mut gateway, &mut output, std::slice::from_ref(&packet));
+    assert_eq!(output.held().0, 1, "nothing is known of its tunnel");
+    // Those behind it do not say which tunnel it is, and would be alone.
+    run(&mut gateway, &mut output, &cut(&packet, 1280));
+    assert_eq!(gateway.pipeline.counters.stages(Stage::Reassembled), 1);
+    assert_eq!(
+        (output.held().0, output.fragments()),
+        (2, 0),
+        "the whole one waits"
+    );
 }

@@ -68,10 +68,15 @@ fn admit_arp(view: View<'_>, route: Entry) -> Result<Step, Refusal> {
     }
 }
 
-/// By what the tunnel of a UDP packet to us is looked up, with the others of its burst.
+/// By what the tunnel of a UDP packet to us is looked up, with the others of its burst. A fragment has none: the first would wait for
+/// its tunnel to become known, and those behind it, which name no tunnel, would not.
 #[inline(never)]
 pub(super) fn peer_key<F: Frame>(frame: &F, note: &Note) -> Option<u128> {
     let octets = frame.bytes().get(ETHERNET_HEADER..)?;
+    let (is_fragment, _) = ipv4::fragment(octets);
+    if is_fragment {
+        return None;
+    }
     let udp = octets.get(ipv4::header_length(octets)..)?;
     Some(gtpu::key(gtpu::peek_teid(udp)?, note.packet.source))
 }
