@@ -166,13 +166,17 @@ class Domain(Namespaces):
 
     def build_edge(self):
         self.namespace("edge")
-        self.on("edge", "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+        self.on("edge", "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1", f"net.ipv4.ip_forward={int(self.over_ipv4)}")
         self.link("core", "to-edge", "edge", "to-core")
         for host, device, address in (("core", "to-edge", "2001:db8:ce::1/64"), ("edge", "to-core", "2001:db8:ce::2/64")):
             self.ip(host, "link", "set", device, "mtu", str(self.narrow))
             self.ip(host, "addr", "add", address, "dev", device, "nodad")
             self.ip(host, "link", "set", device, "up")
         self.ip("edge", "route", "add", "default", "via", "2001:db8:ce::1")
+        if self.over_ipv4:
+            self.ip("core", "addr", "add", "192.0.2.129/30", "dev", "to-edge")
+            self.ip("edge", "addr", "add", "192.0.2.130/30", "dev", "to-core")
+            self.ip("edge", "route", "add", "default", "via", "192.0.2.129")
 
     def attach_host(self, host, net, address):
         self.link(host, "eth0", "core", f"to-{host}")
@@ -193,8 +197,11 @@ class Domain(Namespaces):
             for target in (pool(index), f"{maar_address(index)}/128", f"{net}::/64"):
                 self.ip("core", "route", "add", target, "via", "2001:db8:ce::2")
         if self.over_ipv4:
-            self.ip("core", "addr", "add", f"192.0.2.{16 * index + 1}/28", "dev", f"to-{host}")
-            self.ip("core", "route", "add", f"{maar_ipv4_address(index)}/32", "via", f"192.0.2.{16 * index + 2}")
+            self.ip(router, "addr", "add", f"192.0.2.{16 * index + 1}/28", "dev", f"to-{host}")
+            self.ip(router, "route", "add", f"{maar_ipv4_address(index)}/32", "via", f"192.0.2.{16 * index + 2}")
+            if router == "edge":
+                for target in (f"{maar_ipv4_address(index)}/32", f"192.0.2.{16 * index}/28"):
+                    self.ip("core", "route", "add", target, "via", "192.0.2.130")
 
     def attach_gateway(self, host, net, router, access, bridge):
         """Gives a gateway its link to a router of the core, and its access link, which is a bridge at the radio."""

@@ -118,10 +118,11 @@ class InADomain(unittest.TestCase):
     tunnel = "ipv6-in-ipv6"
     # Octets that a link between MAAR1 and MAAR2 takes; none is narrower than 1,500 otherwise.
     narrow = None
+    scene = Domain
 
     @classmethod
     def setUpClass(cls):
-        cls.domain = Domain(prefix=f"kedgetest{os.getpid()}", tunnel=cls.tunnel, narrow=cls.narrow)
+        cls.domain = cls.scene(prefix=f"kedgetest{os.getpid()}", tunnel=cls.tunnel, narrow=cls.narrow)
         cls.addClassCleanup(cls.domain.remove)
         cls.domain.build()
         cls.domain.start()
@@ -717,12 +718,28 @@ send(IP(src="{self.cn}", dst="{self.gateway}") / UDP(sport=7, dport=2152, chksum
 """)
             self.domain.wait(lambda: self.drops("maar1", reason) == before + 1, 5, reason)
 
+    def test_a_router_that_quotes_eight_octets_is_believed_but_not_below_what_ipv6_needs(self):
+        path = lambda: next(path for path in self.domain.kedge("maar1", "show", "paths") if path["peer"] == self.other)
+        before = self.drops("maar1", "tunnel_error_invalid")
+        program = f"""
+quoted = bytes(IP(src="{self.gateway}", dst="{self.other}", flags="DF", len=1500) / UDP(sport=50000, dport=2152, len=1480))[:28]
+send(IP(src="{self.cn}", dst="{self.gateway}") / ICMP(type=3, code=4, nexthopmtu=int(sys.argv[1])) / Raw(quoted))
+"""
+        self.scapy("cn", program, "1323")
+        self.domain.wait(lambda: self.drops("maar1", "tunnel_error_invalid") == before + 1, 5, "1,323 octets were not refused")
+        self.assertEqual((path()["mtu"], path()["from"]), (1500, "port"))
+        self.scapy("cn", program, "1400")
+        self.domain.wait(lambda: (path()["mtu"], path()["from"]) == (1400, "router"), 5, "1,400 octets were not learned")
+        self.assertTrue(self.works())
+
 
 class ANarrowLinkBetweenAnchors(InADomain):
     """TCP by the tunnel, over a path that is narrower in its middle than at its ends."""
 
     narrow = 1400
     overhead = 40
+    # As the gateways know each other.
+    ends = maar_address(1), maar_address(2)
     # Each way, at once. What machines that run tests carry without losses of their own.
     megabits = 10
 
@@ -765,7 +782,7 @@ class ANarrowLinkBetweenAnchors(InADomain):
         for host in ("cn", "mn"):
             self.domain.on(host, "ip", "-6", "route", "flush", "cache")
         self.iperf3("-t", "1")
-        for host, peer in (("maar1", maar_address(2)), ("maar2", maar_address(1))):
+        for host, peer in zip(("maar2", "maar1"), self.ends):
             path = self.path_mtu(host, peer)
             self.assertEqual((path["mtu"], path["from"]), (self.narrow, "router"), path)
             tunnels = [it for it in self.domain.kedge(host, "show", "tunnels") if it["remote"] == peer]
@@ -789,12 +806,12 @@ class ANarrowLinkBetweenAnchors(InADomain):
         # With the domain's first large packet, or an earlier one.
         size = str(1500 - self.overhead - 48)
         self.domain.on("cn", "ping", "-6", "-M", "do", "-s", size, "-c1", "-W1", self.home, check=False)
-        self.domain.wait(lambda: self.path_mtu("maar1", maar_address(2))["mtu"] == self.narrow, 5, "the path was not learned")
+        self.domain.wait(lambda: self.path_mtu("maar1", self.ends[1])["mtu"] == self.narrow, 5, "the path was not learned")
         self.domain.on("cn", "ip", "-6", "route", "flush", "cache")
         output = self.domain.on("cn", "ping", "-6", "-M", "do", "-s", size, "-c1", "-W2", self.home, check=False)
         self.assertIn(f"mtu={self.narrow - self.overhead}", output.replace(" ", ""), output)
         metrics = self.domain.on("maar1", "curl", "-s", "http://[::1]:9111/metrics")
-        self.assertIn(f'kedge_dataplane_path_mtu_bytes{{peer="{maar_address(2)}"}} {self.narrow}', metrics)
+        self.assertIn(f'kedge_dataplane_path_mtu_bytes{{peer="{self.ends[1]}"}} {self.narrow}', metrics)
 
 
 class ANarrowLinkBetweenAnchorsOverGtpU(ANarrowLinkBetweenAnchors):
@@ -802,6 +819,14 @@ class ANarrowLinkBetweenAnchorsOverGtpU(ANarrowLinkBetweenAnchors):
 
     tunnel = "gtpu"
     overhead = 56
+
+
+class ANarrowLinkBetweenAnchorsOverGtpUInIpv4(ANarrowLinkBetweenAnchors):
+    """The same over IPv4, 36 octets: routers say it by ICMPv4."""
+
+    tunnel = "gtpu-ipv4"
+    overhead = 36
+    ends = topology.maar_ipv4_address(1), topology.maar_ipv4_address(2)
 
 
 class TheNarrowestLinkBetweenAnchors(InADomain):
@@ -842,6 +867,47 @@ for identification in range(5):
         self.domain.wait(lambda: self.drops("maar1", "tunnel_unknown_peer") == unknown + 10, 5,
                          "ten fragments of a stranger were not dropped")
         self.assertEqual(self.stage("maar1", "reassembled"), before + 5)
+
+
+class FragmentsAsTheyCome(Domain):
+    """MAAR1 puts outer packets over IPv4 together, and its core port is no af_packet device: by those Linux would have done it before."""
+
+    def write_configurations(self):
+        super().write_configurations()
+        path = self.directory / "maar1.toml"
+        text = path.read_text().replace("net_af_packet0,iface=core0", "net_pcap_core,rx_iface_in=core0,tx_iface=core0")
+        path.write_text(text.replace("[dataplane]", '[dataplane]\ngtpu_ipv4_fragments = "checked"'))
+
+
+class FragmentsOverIpv4(InADomain):
+    """Scapy sends in a peer's name what Kedge's own gateways do not send."""
+
+    tunnel = "gtpu-ipv4"
+    scene = FragmentsAsTheyCome
+
+    def test_scapys_fragments_of_a_peer_are_put_together_if_they_have_a_checksum(self):
+        names = ("gtpu_teid_unknown", "udp_checksum_zero", "tunnel_fragment")
+        reassembled = lambda: self.domain.kedge("maar1", "show", "stages")["reassembled"]
+        before = {name: self.drops("maar1", name) for name in names}
+        count = lambda: [self.drops("maar1", name) - before[name] for name in names] + [reassembled()]
+        program = f"""
+from scapy.contrib.gtp import *
+inner = IPv6(src="{CN}", dst="{self.home}") / UDP(dport=9) / (b"x" * 1300)
+for identification in range(5):
+    for checksum in (None, 0):
+        packet = IP(src=sys.argv[1], dst="{topology.maar_ipv4_address(1)}", id=2 * identification + (checksum is None))
+        packet /= UDP(sport=50000, dport=2152, chksum=checksum) / GTP_U_Header(gtp_type=255, teid=9) / inner
+        fragments = fragment(packet, 1000)
+        assert len(fragments) == 2
+        send(fragments[::-1] if identification % 2 else fragments)
+"""
+        # MAAR2 is a peer of MAAR1. The TEID is of no tunnel, but that is seen only when it is whole.
+        self.scapy("maar2", program, topology.maar_ipv4_address(2))
+        self.domain.wait(lambda: count() == [5, 5, 0, 10], 5, "ten packets in scapy's fragments were not put together")
+        # Of a stranger's the first is dropped, and the other is the kernel's.
+        self.scapy("cn", program, CN_IPV4)
+        self.domain.wait(lambda: count() == [5, 5, 10, 10], 5, "ten fragments of a stranger were not dropped")
+        self.assertTrue(self.works())
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ pub use flow::{
 };
 pub use model::{
     Access, Address, Cmd, CmdMode, Config, Dataplane, Dpn, Hold, HoldOverflow, HugePages, InnerIpv4,
-    Ipv4Binding, Ipv6Binding, KnownDpn, KnownMaar, Maar, MeterShare, MssClamping, Node, PduType, Peer,
-    PollMode, Port, Redistribute, Role, Route, Side, Timers, Tunnel, TunnelBinding, TunnelEnd, TunnelType,
-    UnknownNodes, ZeroChecksums, mapped, shown,
+    Ipv4Binding, Ipv4Fragments, Ipv6Binding, KnownDpn, KnownMaar, Maar, MeterShare, MssClamping, Node,
+    PduType, Peer, PollMode, Port, Redistribute, Role, Route, Side, Timers, Tunnel, TunnelBinding, TunnelEnd,
+    TunnelType, UnknownNodes, ZeroChecksums, mapped, shown,
 };
 pub use policy::{Mobility, PolicyRule, previous_maars_that_fit};

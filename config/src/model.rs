@@ -20,8 +20,8 @@ pub use access::{Access, UnknownNodes};
 pub(crate) use address::some_prefix;
 pub use address::{mapped, shown};
 pub use dataplane::{
-    Dataplane, Hold, HoldOverflow, HugePages, InnerIpv4, MeterShare, MssClamping, PollMode, Redistribute,
-    ZeroChecksums,
+    Dataplane, Hold, HoldOverflow, HugePages, InnerIpv4, Ipv4Fragments, MeterShare, MssClamping, PollMode,
+    Redistribute, ZeroChecksums,
 };
 pub use roles::{
     Cmd, CmdMode, Dpn, Ipv4Binding, Ipv6Binding, KnownDpn, KnownMaar, Maar, PduType, Peer, TunnelBinding,

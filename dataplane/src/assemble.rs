@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use dpdk::{Eal, Mempool};
 use ipnet::Ipv6Net;
 use kedge_config::{
-    Config, Dataplane, HoldOverflow, InnerIpv4, MeterShare, MssClamping, Redistribute, Side, ZeroChecksums,
+    Config, Dataplane, HoldOverflow, InnerIpv4, Ipv4Fragments, MeterShare, MssClamping, Redistribute, Side,
+    ZeroChecksums,
 };
 use kedge_dataplane_api::proto;
 
@@ -19,7 +20,7 @@ use crate::events::EventRing;
 use crate::flow::Builder;
 use crate::flow::meter::Colours;
 use crate::hold::{Bounds, Overflow};
-use crate::pipeline::{Limits, Pipeline};
+use crate::pipeline::{self, Limits, Pipeline};
 use crate::port::{OpenPort, Opened};
 use crate::reassembly;
 use crate::snapshot::{
@@ -70,6 +71,11 @@ pub(crate) fn assemble(
         icmpv6_errors_per_second: dataplane.icmpv6_errors_per_second,
         punts_per_second: dataplane.punts_per_second,
         accept_zero_checksums: dataplane.gtpu_zero_checksums == ZeroChecksums::Accept,
+        ipv4_fragments: match dataplane.gtpu_ipv4_fragments {
+            Ipv4Fragments::Refuse => pipeline::Ipv4Fragments::Refused,
+            Ipv4Fragments::Checked => pipeline::Ipv4Fragments::Checked,
+            Ipv4Fragments::Accept => pipeline::Ipv4Fragments::Taken,
+        },
         clamp_mss: dataplane.tcp_mss_clamping == MssClamping::On,
         identification_seed: unknown(),
         cycles_per_second: dpdk::cycles_per_second(eal),

@@ -285,7 +285,7 @@ impl Control {
                 let mut state = self.tables.lock();
                 if let Some(snapshot) = state.compiler.learn_path_mtu(remote, mtu, now) {
                     state.publisher.publish(snapshot);
-                    tracing::info!(%remote, mtu, "the path to a peer takes less than was thought");
+                    tracing::info!(remote = %remote.to_canonical(), mtu, "the path to a peer takes less than was thought");
                     self.events.path_mtu_changed(remote, mtu, true);
                 }
             }
@@ -295,7 +295,7 @@ impl Control {
             state.publisher.publish(snapshot);
             for (remote, mtu) in forgotten {
                 if let Some(mtu) = mtu {
-                    tracing::info!(%remote, mtu, "larger packets are tried again on the path to a peer");
+                    tracing::info!(remote = %remote.to_canonical(), mtu, "larger packets are tried again on the path to a peer");
                     self.events.path_mtu_changed(remote, mtu, false);
                 }
             }

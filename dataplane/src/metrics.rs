@@ -243,7 +243,10 @@ fn tables(readings: &Readings) -> Vec<MetricFamily> {
         .filter(|path| path.learned_for_ms.is_some())
         .filter_map(|path| {
             let remote = Ipv6Addr::from(<[u8; 16]>::try_from(path.remote.as_slice()).ok()?);
-            Some(gauge(&[("peer", &remote.to_string())], f64::from(path.mtu)))
+            Some(gauge(
+                &[("peer", &remote.to_canonical().to_string())],
+                f64::from(path.mtu),
+            ))
         })
         .collect();
     let one = |value: f64| vec![gauge(&[], value)];

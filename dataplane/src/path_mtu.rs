@@ -1,4 +1,4 @@
-//! What is known of the paths to the peers of tunnels (RFC 8201).
+//! What is known of the paths to the peers of tunnels (RFC 8201, over IPv4 RFC 1191).
 //!
 //! ```text
 //!  router: Packet Too Big ─► worker: is it of a tunnel of ours? ─► ring ─► control thread: PathMtus ─► snapshot
@@ -6,14 +6,14 @@
 //!                               └─► the source of the inner packet             └─► event, status, metrics
 //! ```
 //!
-//! A worker that gets a Packet Too Big about an outer packet recognises it (see `pipeline/tunnel_error.rs`), tells the
+//! A worker that gets a Packet Too Big, or ICMPv4's Fragmentation Needed, about an outer packet recognises it (see `pipeline/tunnel_error.rs`), tells the
 //! source of the inner packet at once, and leaves the number in a ring, without waiting. All state is the control
 //! thread's: it keeps the number for each peer, in a [`PathMtus`] beside the tables, and publishes a snapshot in
 //! which that path, and so every tunnel on it, takes less. From then on the data plane itself tells sources what is
 //! too big. The control plane has no part in this: it works headless, and a transaction, even one
 //! that replaces all tables, does not forget it. The generation of the tables stays as it is, for the tables do.
 //!
-//! An MTU only ever goes down, to 1,280 at the least, and is forgotten when it is older than `path_mtu_lifetime`: the
+//! An MTU only ever goes down, to 1,280 at the least, over IPv4 to 576, and is forgotten when it is older than `path_mtu_lifetime`: the
 //! port's own is tried again, and if the path is still narrow the next large packet brings the next Packet Too
 //! Big. What routers say is remembered for at most [`MOST`] peers, and only for those that a tunnel leads to.
 
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
-use crate::tunnel::error::MINIMUM_MTU;
+use crate::tunnel::error::{MINIMUM_MTU, MINIMUM_MTU_OF_IPV4};
 
 /// As RFC 8201 section 4 recommends.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -69,7 +69,11 @@ impl PathMtus {
     /// A router says that the path takes packets of `mtu` octets. Whether it takes less than was known.
     pub(crate) fn learn(&mut self, remote: Ipv6Addr, mtu: u16, now: Instant) -> bool {
         let before = self.get(remote);
-        let less = mtu >= MINIMUM_MTU && before.is_none_or(|before| mtu < before.mtu);
+        let least = match remote.to_ipv4_mapped() {
+            Some(_) => MINIMUM_MTU_OF_IPV4,
+            None => MINIMUM_MTU,
+        };
+        let less = mtu >= least && before.is_none_or(|before| mtu < before.mtu);
         if !less || (before.is_none() && self.learned.len() >= MOST) {
             return false;
         }
@@ -96,6 +100,8 @@ impl PathMtus {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     const PEER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
@@ -120,6 +126,15 @@ mod tests {
         assert_eq!(paths.expire(at(700)), [PEER]);
         assert!(paths.expire(at(10_000)).is_empty());
         assert!(paths.learn(PEER, 1450, at(701)), "a path may have become wider");
+    }
+
+    #[test]
+    fn over_ipv4_every_path_takes_576_octets() {
+        let (now, mut paths) = (Instant::now(), PathMtus::default());
+        let peer = Ipv4Addr::new(198, 51, 100, 2).to_ipv6_mapped();
+        assert!(paths.learn(peer, 1279, now));
+        assert!(!paths.learn(peer, 575, now));
+        assert!(paths.learn(peer, 576, now));
     }
 
     #[test]

@@ -35,6 +35,7 @@ use std::ops::{Deref, DerefMut};
 
 use arrayvec::ArrayVec;
 
+pub use fragments::Ipv4Fragments;
 use limits::{Errors, Punts};
 pub use output::{FRAMES, MissingNeighbour, Output, PathEnd, PathTooBig};
 pub use probe::{NoProbe, Probe, Step};
@@ -64,6 +65,8 @@ pub struct Limits {
     pub punts_per_second: u32,
     /// Whether tunnelled packets may come without a UDP checksum (RFC 6935, RFC 6936).
     pub accept_zero_checksums: bool,
+    /// What becomes of fragments of outer packets over IPv4.
+    pub ipv4_fragments: Ipv4Fragments,
     /// Whether TCP is told not to send more than a tunnel takes (RFC 9293 section 3.7.1).
     pub clamp_mss: bool,
     /// Of the identifications of fragmented packets: the same for all workers, and known to nobody else.
@@ -81,6 +84,7 @@ pub struct Pipeline {
     errors: Errors,
     punts: Punts,
     accept_zero_checksums: bool,
+    ipv4_fragments: Ipv4Fragments,
     /// The cycle counter, once a burst; never 0.
     now: u64,
     clamp_mss: bool,
@@ -203,6 +207,7 @@ impl Pipeline {
             errors: Errors::new(limits.icmpv6_errors_per_second, limits.cycles_per_second),
             punts: Punts::new(limits.punts_per_second, limits.cycles_per_second),
             accept_zero_checksums: limits.accept_zero_checksums,
+            ipv4_fragments: limits.ipv4_fragments,
             now: 1,
             clamp_mss: limits.clamp_mss,
             identifications: Identifications::new(worker, limits.identification_seed),

@@ -1,4 +1,4 @@
-//! Fragments of tunnels' packets, put together again (RFC 8200 section 4.5) at the exit.
+//! Fragments of tunnels' packets, put together again (RFC 8200 section 4.5, RFC 791 section 3.2) at the exit.
 //!
 //! Each worker has a table of its own. Only fragments from a peer of a tunnel come here, and all fragments of one
 //! flow in the tunnel come to one worker (see [`crate::spread`]); in what order they come does not matter. What comes out
@@ -17,6 +17,7 @@ use crate::drops::DropReason;
 use crate::frame::Frame;
 use crate::stage::fragment::{self, FRAGMENT_HEADER, Fragment};
 use crate::stage::parse::{self, ETHERNET_HEADER};
+use crate::stage::{ipv4, ipv4_fragment};
 use crate::tunnel::outer;
 
 /// Datagrams that one worker puts together at a time.
@@ -26,6 +27,9 @@ pub const PARTS: usize = 8;
 /// Milliseconds that a datagram waits for its last fragment. RFC 8200 permits 60,000; what is on its way through
 /// a tunnel for so long is lost, and identifications come round.
 pub const WAIT_MS: u64 = 2_000;
+/// The same over IPv4, whose identifications have 16 bits: in so long they come round only of a peer that cuts 300,000 packets a
+/// second (RFC 4963). Fragments of one packet come closer together than that.
+pub const WAIT_IPV4_MS: u64 = 200;
 
 const BUCKETS: usize = 64;
 const WAYS: usize = 4;
@@ -52,6 +56,7 @@ pub struct Reassembly<F> {
     fragments: usize,
     bounds: Bounds,
     wait: u64,
+    wait_ipv4: u64,
     /// Nothing is too old before this.
     due: u64,
     /// Where it is looked next for one that has to go.
@@ -64,6 +69,8 @@ struct Datagram<F> {
     destination: u128,
     identification: u32,
     born: u64,
+    /// It is given up then.
+    until: u64,
     /// In the order in which they came.
     parts: ArrayVec<Part<F>, PARTS>,
     /// Octets of all fragments together, once the last has come.
@@ -114,6 +121,7 @@ impl<F> Default for Reassembly<F> {
                 seed: 0,
             },
             wait: 0,
+            wait_ipv4: 0,
             due: u64::MAX,
             hand: 0,
         }
@@ -127,6 +135,7 @@ impl<F: Frame> Reassembly<F> {
         Self {
             datagrams: (0..DATAGRAMS).map(|_| None).collect(),
             wait: (bounds.cycles_per_second / 1000).saturating_mul(WAIT_MS),
+            wait_ipv4: (bounds.cycles_per_second / 1000).saturating_mul(WAIT_IPV4_MS),
             bounds,
             ..Self::default()
         }
@@ -174,17 +183,23 @@ impl<F: Frame> Reassembly<F> {
             drop(DropReason::ReassemblyFull, 1);
             return taken;
         };
+        let wait = if ipv4::is_mapped(source) {
+            self.wait_ipv4
+        } else {
+            self.wait
+        };
         let datagram = place.get_or_insert_with(|| Datagram {
             source,
             destination,
             identification: part.header.identification,
             born: now,
+            until: now.saturating_add(wait),
             parts: ArrayVec::new(),
             total: None,
             refused: false,
             congestion_experienced: false,
         });
-        self.due = self.due.min(datagram.born.saturating_add(self.wait));
+        self.due = self.due.min(datagram.until);
         match datagram.add(part, self.fragments < self.bounds.fragments) {
             Added::Kept => {
                 self.fragments += 1;
@@ -218,7 +233,7 @@ impl<F: Frame> Reassembly<F> {
         self.due = u64::MAX;
         for place in &mut self.datagrams {
             let Some(datagram) = place else { continue };
-            let until = datagram.born.saturating_add(self.wait);
+            let until = datagram.until;
             if until <= now {
                 dropped += datagram.parts.len();
                 *place = None;
@@ -302,12 +317,19 @@ const CONGESTION_EXPERIENCED: u8 = 3;
 /// Reads a fragment: with source, destination and congestion marks of its packet.
 fn read<F: Frame>(frame: F) -> Result<(Part<F>, u128, u128, u8), DropReason> {
     let packet = frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
-    let ipv6 = parse::ipv6(packet)?;
-    let header = fragment::read(packet)?;
-    let content = header.at + FRAGMENT_HEADER;
-    let length = ipv6.length.saturating_sub(content);
+    // Of what the length field counts, so much is in front of the content when it is whole.
+    let (packet, header, content, front) = if is_ipv4(packet) {
+        let header = ipv4_fragment::read(packet).ok_or(DropReason::FragmentMalformed)?;
+        let content = ipv4::header_length(packet);
+        (ipv4::read(packet)?, header, content, content)
+    } else {
+        let header = fragment::read(packet)?;
+        let front = header.at.saturating_sub(parse::IPV6_HEADER);
+        (parse::ipv6(packet)?, header, header.at + FRAGMENT_HEADER, front)
+    };
+    let length = packet.length.saturating_sub(content);
     // All but the last are of whole units of eight octets, and none goes past what a length field holds.
-    let whole = header.at - parse::IPV6_HEADER + header.offset + length;
+    let whole = front + header.offset + length;
     if length == 0 || (header.more && length % 8 != 0) || whole > usize::from(u16::MAX) {
         return Err(DropReason::FragmentMalformed);
     }
@@ -319,10 +341,14 @@ fn read<F: Frame>(frame: F) -> Result<(Part<F>, u128, u128, u8), DropReason> {
     };
     Ok((
         part,
-        ipv6.source,
-        ipv6.destination,
-        ipv6.traffic_class & outer::ECN,
+        packet.source,
+        packet.destination,
+        packet.traffic_class & outer::ECN,
     ))
+}
+
+fn is_ipv4(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|first| first >> 4 == 4)
 }
 
 enum Added {
@@ -386,15 +412,18 @@ impl<F: Frame> Datagram<F> {
             content,
             length,
         } = first;
-        // The Fragment header goes: what is in front of it moves over it.
-        let front = content - FRAGMENT_HEADER;
+        let over_ipv4 = is_ipv4(frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default());
         frame.truncate(content + length);
-        if let Some(octets) = frame.bytes_mut().get_mut(..content) {
-            octets.copy_within(..front, FRAGMENT_HEADER);
+        if !over_ipv4 {
+            // The Fragment header goes: what is in front of it moves over it.
+            let front = content - FRAGMENT_HEADER;
+            if let Some(octets) = frame.bytes_mut().get_mut(..content) {
+                octets.copy_within(..front, FRAGMENT_HEADER);
+            }
+            frame
+                .strip(FRAGMENT_HEADER)
+                .map_err(|_| DropReason::FragmentMalformed)?;
         }
-        frame
-            .strip(FRAGMENT_HEADER)
-            .map_err(|_| DropReason::FragmentMalformed)?;
         for part in parts {
             let octets = part.frame.bytes().get(part.content..part.content + part.length);
             frame
@@ -402,6 +431,16 @@ impl<F: Frame> Datagram<F> {
                 .map_err(|_| DropReason::ReassemblyTooLong)?;
         }
         let length = frame.bytes().len() - ETHERNET_HEADER;
+        if over_ipv4 {
+            let packet = frame.bytes_mut().get_mut(ETHERNET_HEADER..).unwrap_or_default();
+            // It was found to fit.
+            ipv4_fragment::make_whole(packet, length as u16);
+            if self.congestion_experienced {
+                let before = packet.get(1).copied().unwrap_or_default();
+                ipv4::set_traffic_class(packet, before | CONGESTION_EXPERIENCED);
+            }
+            return Ok(frame);
+        }
         fragment::set(&mut frame, header.named_at, header.next_header, length);
         if self.congestion_experienced
             && let Some(octet) = frame.bytes_mut().get_mut(ETHERNET_HEADER + 1)

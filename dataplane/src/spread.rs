@@ -18,7 +18,7 @@
 //!
 //! Of a tunnelled packet that was cut into fragments on its way, the inner packet is
 //! not there yet. Its fragments belong to the worker that their outer addresses and flow
-//! label hash to, which puts them together and goes on with what comes out. So the
+//! label hash to, over IPv4 the addresses alone, which puts them together and goes on with what comes out. So the
 //! packets of a flow that were cut stay in order among themselves; others of the same flow may overtake
 //! them, as on any path on which large packets wait for their second half.
 //!
@@ -151,12 +151,19 @@ fn tunnelled(octets: &[u8]) -> Option<(u128, &[u8])> {
     }
 }
 
-/// The same of an IPv4 packet, which may have a G-PDU within.
+/// The same of an IPv4 packet, which may have a G-PDU within, or be a fragment of one that has.
 fn tunnelled_in_ipv4(octets: &[u8]) -> Option<(u128, &[u8])> {
     let packet = ipv4::read(octets).ok()?;
+    if packet.next_header != gtpu::UDP {
+        return None;
+    }
+    let (is_fragment, _) = ipv4::fragment(octets);
+    if is_fragment {
+        // By the two ends alone: there is no more that all fragments of a packet have in common but its number.
+        return Some((packet.destination, octets));
+    }
     let udp = octets.get(ipv4::header_length(octets)..packet.length)?;
-    let whole = !ipv4::fragment(octets).0 && packet.next_header == gtpu::UDP;
-    whole.then_some((packet.destination, in_g_pdu(udp)?))
+    Some((packet.destination, in_g_pdu(udp)?))
 }
 
 /// What a G-PDU carries; `octets` begin with its UDP header.

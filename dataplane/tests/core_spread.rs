@@ -228,6 +228,23 @@ fn flows_of_ipv4_are_shared_out_too_and_their_fragments_stay_together() {
     assert_eq!(flow_hash(&packet(UDP, 1, 9, [0, 0])[..19], 7), None);
 }
 
+#[test]
+fn all_fragments_of_a_g_pdu_over_ipv4_are_one_workers() {
+    let snapshot = snapshot();
+    let mut seen = [0; WORKERS];
+    for host in 0..=255 {
+        let peer = format!("198.51.100.{host}");
+        let whole = g_pdu4(&peer, OWN4, IPV4_LOCAL_TEID, &udp(REMOTE, IPV4_OLD, 64));
+        let first = of(&snapshot, &ipv4_changed(&whole, 6, &[0x20, 0]));
+        seen[first] += 1;
+        for (word, number) in [([0x20, 3], 7), ([0, 60], 7), ([0x20, 0], 8)] {
+            let content = ipv4(&peer, OWN4, UDP, &[], &[number; 40]);
+            assert_eq!(of(&snapshot, &ipv4_changed(&content, 6, &word)), first);
+        }
+    }
+    assert!(seen.iter().all(|count| (32..=96).contains(count)), "{seen:?}");
+}
+
 fn mark(frame: &HeapFrame) -> (u16, u32) {
     let bytes = frame.bytes();
     let octet = |at: usize| u32::from(bytes[at]);

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use anyhow::Context;
 use ipnet::Ipv6Net;
 use kedge_dataplane::flow::Builder;
-use kedge_dataplane::pipeline::{Limits, Pipeline};
+use kedge_dataplane::pipeline::{Ipv4Fragments, Limits, Pipeline};
 use kedge_dataplane::snapshot::{Compiler, PortDescription, Publisher, Snapshot, TableLimits};
 use kedge_dataplane::stage::ipv4;
 use kedge_dataplane::tunnel::outer::Shown;
@@ -338,6 +338,7 @@ pub(crate) fn pipeline(worker: usize) -> Pipeline {
         icmpv6_errors_per_second: 1000,
         punts_per_second: 10_000,
         accept_zero_checksums: false,
+        ipv4_fragments: Ipv4Fragments::Refused,
         clamp_mss: false,
         identification_seed: 0,
         cycles_per_second: 2_000_000_000,

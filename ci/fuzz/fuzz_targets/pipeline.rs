@@ -12,7 +12,7 @@ use kedge_dataplane::counters::Stage;
 use kedge_dataplane::drops::DropReason;
 use kedge_dataplane::frame::HeapFrame;
 use kedge_dataplane::hold;
-use kedge_dataplane::pipeline::{BURST, Limits, Output, Pipeline};
+use kedge_dataplane::pipeline::{BURST, Ipv4Fragments, Limits, Output, Pipeline};
 use kedge_dataplane::reassembly::Bounds;
 use kedge_dataplane::snapshot::Snapshot;
 use kedge_dataplane_api::Transaction;
@@ -91,6 +91,7 @@ fuzz_target!(|octets: &[u8]| {
         icmpv6_errors_per_second: 100,
         punts_per_second: 100,
         accept_zero_checksums: choice & 8 != 0,
+        ipv4_fragments: Ipv4Fragments::Taken,
         clamp_mss: choice & 32 != 0,
         identification_seed: 1,
         cycles_per_second: 1_000_000,

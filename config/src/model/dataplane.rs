@@ -47,6 +47,10 @@ pub struct Dataplane {
     /// What becomes of G-PDUs without a UDP checksum (RFC 6936; our own always have one). Default `refuse`.
     #[serde(default)]
     pub gtpu_zero_checksums: ZeroChecksums,
+    /// What becomes of outer packets over IPv4 from the peers of tunnels that come in fragments. Default `refuse`. By a port that is an
+    /// af_packet device none comes: Linux puts them together before, whatever this says.
+    #[serde(default)]
+    pub gtpu_ipv4_fragments: Ipv4Fragments,
     /// What becomes of IPv4 packets in tunnels. Default `refuse`. Both processes read it when they start: until a data plane is
     /// started again, one that refuses gets no IPv4 prefixes of nodes from a control plane that has `carry`, and all else.
     #[serde(default)]
@@ -67,7 +71,7 @@ pub struct Dataplane {
     #[serde(default)]
     pub tcp_mss_clamping: MssClamping,
     /// Seconds for which the MTU of a path to a peer counts once a router has told it, 300..=86400; after that
-    /// larger packets are tried again. Default 600 (RFC 8201 section 4).
+    /// larger packets are tried again. Default 600 (RFC 8201 section 4, RFC 1191 section 6.3).
     #[serde(default = "default_path_mtu_lifetime")]
     pub path_mtu_lifetime: u32,
     /// Most flow filters that the data plane takes, 0..=16777216; of one prefix, 64. What is beyond is left out, as the rules
@@ -166,6 +170,20 @@ pub enum ZeroChecksums {
     #[default]
     Refuse,
     /// They are taken, from peers that leave it out.
+    Accept,
+}
+
+/// `dataplane.gtpu_ipv4_fragments`. Identifications of IPv4 have 16 bits and come round soon, so that what is put together may be of
+/// two packets (RFC 4963).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ipv4Fragments {
+    /// They are dropped.
+    #[default]
+    Refuse,
+    /// They are put together; what has no UDP checksum then, which would show that, is dropped.
+    Checked,
+    /// They are put together, for peers that send no checksum.
     Accept,
 }
 

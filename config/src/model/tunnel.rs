@@ -15,7 +15,7 @@ pub struct Tunnel {
     /// Hop limit, or time to live, of outer packets, 1..=255. Default 64.
     pub hop_limit: u16,
     /// Largest packet that goes into a tunnel, 1280..=65535 octets, where that is less than what the port and the path leave.
-    /// The path is found out over IPv6 (RFC 8201), and not over IPv4: there this has to say what a narrow one takes. Absent: no limit.
+    /// The path is found out (RFC 8201, over IPv4 RFC 1191); this is for one whose routers do not say what they take. Absent: no limit.
     pub mtu: Option<u32>,
 }
 

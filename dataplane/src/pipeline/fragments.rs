@@ -7,9 +7,21 @@ use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
 use crate::frame::Frame;
 use crate::snapshot::Snapshot;
-use crate::stage::fragment;
-use crate::stage::parse::{self, ETHERNET_HEADER};
+use crate::stage::parse::{self, ETHERNET_HEADER, ETHERTYPE_IPV4, Packet};
+use crate::stage::{fragment, ipv4};
 use crate::tunnel::error::MINIMUM_MTU;
+use crate::tunnel::gtpu;
+
+/// What becomes of fragments of outer packets over IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ipv4Fragments {
+    /// They are dropped: with 16 bits of identification, what is put together at a gateway's rates may be of two packets (RFC 4963).
+    Refused,
+    /// Put together, and dropped where there is no checksum that would show it.
+    Checked,
+    /// Put together.
+    Taken,
+}
 
 impl Pipeline {
     /// Sends an outer packet in two fragments of at most `size` octets; if that is less than 1,280, which every
@@ -52,7 +64,13 @@ impl Pipeline {
         }
         let frame = taken.whole?;
         self.counters.stage(Stage::Reassembled, 1);
-        match parse::ipv6(frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default()) {
+        let octets = frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+        let packet = if note.ethertype == ETHERTYPE_IPV4 {
+            self.whole_ipv4(octets)
+        } else {
+            parse::ipv6(octets)
+        };
+        match packet {
             Ok(packet) => {
                 note.packet = packet;
                 note.late = false;
@@ -64,6 +82,18 @@ impl Pipeline {
                 None
             }
         }
+    }
+
+    /// An outer packet over IPv4 that came in fragments.
+    fn whole_ipv4(&self, octets: &[u8]) -> Result<Packet, DropReason> {
+        let packet = ipv4::read(octets)?;
+        let udp = octets.get(ipv4::header_length(octets)..).unwrap_or_default();
+        let unchecked =
+            matches!(udp, [_, _, p0, p1, _, _, 0, 0, ..] if [*p0, *p1] == gtpu::PORT.to_be_bytes());
+        if unchecked && self.ipv4_fragments == Ipv4Fragments::Checked {
+            return Err(DropReason::UdpChecksumZero);
+        }
+        Ok(packet)
     }
 
     /// Drops fragments whose others have not come in time. To be called now and then.

@@ -3,14 +3,15 @@
 //!
 //! ```text
 //!  ARP about us ─────────────► kernel          IPv4 to us ─► UDP port 2152 ─► GTP-U, as over IPv6
-//!  ARP about others ─► dropped                            └► the rest ──────► kernel
+//!  ARP about others ─► dropped                            ├► ICMP about that ─► what it says of the path, or of the inner packet
+//!                                                         └► the rest ──────► kernel
 //!                                              IPv4 to a carried prefix ─► by its next hop
 //!                                              IPv4 to others ─► dropped: this is no other IPv4 router
 //! ```
 
 use super::decide::{Refusal, Step};
 use super::inner_ipv4::{has_addresses_of_nodes, is_carried};
-use super::{Note, Pipeline, View};
+use super::{Ipv4Fragments, Note, Pipeline, View};
 use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
 use crate::frame::Frame;
@@ -18,6 +19,7 @@ use crate::snapshot::{Entry, Hop, NextHop, PortDescription, Snapshot};
 use crate::stage::checksum::Sum;
 use crate::stage::ipv4;
 use crate::stage::parse::{ETHERNET_HEADER, ETHERTYPE_ARP, ETHERTYPE_IPV4, Packet};
+use crate::tunnel::error::icmpv4;
 use crate::tunnel::gtpu;
 
 /// Hardware type Ethernet, protocol type IPv4, and the lengths of their addresses.
@@ -66,10 +68,15 @@ fn admit_arp(view: View<'_>, route: Entry) -> Result<Step, Refusal> {
     }
 }
 
-/// By what the tunnel of a UDP packet to us is looked up, with the others of its burst.
+/// By what the tunnel of a UDP packet to us is looked up, with the others of its burst. A fragment has none: the first would wait for
+/// its tunnel to become known, and those behind it, which name no tunnel, would not.
 #[inline]
 pub(super) fn peer_key<F: Frame>(frame: &F, note: &Note) -> Option<u128> {
     let octets = frame.bytes().get(ETHERNET_HEADER..)?;
+    let (is_fragment, _) = ipv4::fragment(octets);
+    if is_fragment {
+        return None;
+    }
     let udp = octets.get(ipv4::header_length(octets)..)?;
     Some(gtpu::key(gtpu::peek_teid(udp)?, note.packet.source))
 }
@@ -121,10 +128,19 @@ impl Pipeline {
         let (is_fragment, is_later) = ipv4::fragment(octets);
         let header = ipv4::header_length(octets);
         let udp = octets.get(header..).unwrap_or_default();
+        let is_fragment_of_peer = || {
+            is_fragment && packet.next_header == gtpu::UDP && snapshot.peers.lookup(packet.source) != NO_MATCH
+        };
+        if self.ipv4_fragments != Ipv4Fragments::Refused && is_fragment_of_peer() {
+            return Ok(Step::Reassemble);
+        }
         // A later one does not say for which port it is; from who has a tunnel here it is one of that, and the kernel would wait for its
         // first fragment in vain.
-        if is_later && packet.next_header == gtpu::UDP && snapshot.peers.lookup(packet.source) != NO_MATCH {
+        if is_later && is_fragment_of_peer() {
             return Err(DropReason::TunnelFragment.into());
+        }
+        if packet.next_header == icmpv4::PROTOCOL && !is_fragment {
+            return self.local_icmp(snapshot, view, header);
         }
         let to_gtpu =
             packet.next_header == gtpu::UDP && !is_later && udp.get(2..4) == Some(&gtpu::PORT.to_be_bytes());

@@ -21,7 +21,7 @@ impl Pipeline {
             ip6_in_ip6::NEXT_HEADER | ip6_in_ip6::NEXT_HEADER_IPV4 => {}
             gtpu::UDP => return self.local_udp(snapshot, view, upper),
             gre::NEXT_HEADER => return self.local_gre(snapshot, view, upper),
-            error::ICMPV6 => return self.local_icmpv6(snapshot, view, upper),
+            error::ICMPV6 => return self.local_icmp(snapshot, view, upper.offset),
             _ => return Ok(Step::Punt),
         }
         // A node has no business to bring tunnelled packets, whatever its source.

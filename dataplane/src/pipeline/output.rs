@@ -68,7 +68,7 @@ pub struct MissingNeighbour {
 pub struct PathTooBig {
     /// The peer.
     pub remote: Ipv6Addr,
-    /// The largest packet that the router takes, octets; 1280 or more.
+    /// The largest packet that the router takes, octets; 1280 or more, over IPv4 576 or more.
     pub mtu: u16,
 }
 

@@ -1,14 +1,15 @@
-//! ICMPv6 errors about packets that we put into tunnels.
+//! ICMP errors about packets that we put into tunnels.
 //!
 //! Such an error is believed if it can be about a packet of ours (RFC 8201 section 4, and what RFC 5927 says of
 //! the same attack on TCP): it comes from the core side, its checksum is right, what it quotes is from our end of
 //! a tunnel to the peer of that tunnel, and for GTP-U also the TEID that the peer gave us and the UDP source port
-//! that the inner flow has. Whoever is not on the path would have to guess these. An MTU below 1,280, or not below the size of
-//! the packet that it is about, is no MTU.
+//! that the inner flow has. Whoever is not on the path would have to guess these. An MTU below 1,280, over IPv4 below 576, or not
+//! below the size of the packet that it is about, is no MTU.
 //!
 //! An MTU counts, and somebody outside is told, only if the inner packet, as much of it as is quoted, goes into that tunnel by
 //! the tables and the filters: else whoever knows the ends of a tunnel could make its path as narrow as a path may be, and have us
-//! tell anyone anything, of packets that nobody sent.
+//! tell anyone anything, of packets that nobody sent. The exception is what routers of IPv4 quote of so little that no inner
+//! packet is there: see [`icmpv4`].
 
 use super::decide::{Refusal, Step, own};
 use super::filter::question_of_quoted;
@@ -22,19 +23,20 @@ use crate::snapshot::{Hop, Snapshot, SourceRule, Tunnel};
 use crate::stage::checksum::Sum;
 use crate::stage::icmpv6_error;
 use crate::stage::ipv4;
-use crate::stage::parse::{self, ETHERNET_HEADER, IPV6_HEADER, UpperLayer};
-use crate::tunnel::error::{self, Carried, MINIMUM_MTU, TunnelError};
+use crate::stage::parse::{self, ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV6_HEADER};
+use crate::tunnel::error::{self, Carried, TunnelError, icmpv4};
 use kedge_dataplane_api::model::Encapsulation;
 
 impl Pipeline {
-    /// An ICMPv6 packet to an address of this node: an error about a tunnel is ours, all else is the kernel's.
-    pub(super) fn local_icmpv6(
+    /// A packet of either ICMP, whose header is at `offset`, to an address of this node: an error about a tunnel is ours, all else
+    /// is the kernel's.
+    pub(super) fn local_icmp(
         &self,
         snapshot: &Snapshot,
         view: View<'_>,
-        upper: UpperLayer,
+        offset: usize,
     ) -> Result<Step, Refusal> {
-        match of_tunnel(snapshot, view, upper)? {
+        match of_tunnel(snapshot, view, offset)? {
             Some(_) => Ok(Step::TunnelError),
             None => Ok(Step::Punt),
         }
@@ -50,10 +52,21 @@ impl Pipeline {
     ) -> Option<Lane<'a, F>> {
         // It was read before, or it would not be here.
         let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
-        let upper = parse::upper_layer(octets, lane.packet.next_header).ok()?;
-        let offset = upper.offset;
-        let (index, error) = of_tunnel(snapshot, lane.view(), upper).ok().flatten()?;
-        let inner = octets.get(offset + error.offset..).unwrap_or_default();
+        let offset = if lane.ethertype == ETHERTYPE_IPV4 {
+            ipv4::header_length(octets)
+        } else {
+            parse::upper_layer(octets, lane.packet.next_header).ok()?.offset
+        };
+        let (index, error) = of_tunnel(snapshot, lane.view(), offset).ok().flatten()?;
+        // Believed, so it is less than the length of a packet.
+        let too_big = error.too_big().and_then(|mtu| u16::try_from(mtu).ok());
+        if error.carried == Carried::Unknown {
+            // There is nobody to tell. Which tunnel it was is not known either, so whether it is news is found out later.
+            note(output, error.destination, too_big);
+            self.counters.stage(Stage::TunnelErrorTaken, 1);
+            return None;
+        }
+        let inner = error.inner(octets.get(offset..).unwrap_or_default());
         // Of IPv6 in IPv6 this is all that must be guessed but for the two ends, which anybody may know.
         if way_of(snapshot, inner) != Some(index) {
             self.counters.stage(Stage::TunnelErrorTaken, 1);
@@ -61,21 +74,17 @@ impl Pipeline {
         }
         let tunnel = snapshot.tunnels.get(index);
         let mut room = tunnel.mtu;
-        // Believed, so it is less than the length of a packet.
-        if let Some(mtu) = error.too_big().and_then(|mtu| u16::try_from(mtu).ok()) {
-            if mtu < snapshot.paths.get(tunnel.path).mtu {
-                // With many at once, the rest is noted with later errors.
-                let _ = output.too_big.try_push(PathTooBig {
-                    remote: tunnel.remote.into(),
-                    mtu,
-                });
-            }
+        if let Some(mtu) = too_big {
+            let before = snapshot.paths.get(tunnel.path).mtu;
+            note(output, error.destination, too_big.filter(|mtu| *mtu < before));
             let front = u16::try_from(error.overhead()).unwrap_or(u16::MAX);
             room = room.min(mtu.saturating_sub(front));
         }
+        // What is behind the quotation is not to be quoted.
+        lane.frame.truncate(ETHERNET_HEADER + offset + error.end);
         let packet = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
         let message = packet.get(offset..).unwrap_or_default();
-        let inner = message.get(error.offset..).unwrap_or_default();
+        let inner = error.inner(message);
         if snapshot.carries_ipv4
             && let Some(inner_packet) = ipv4::read_quoted(inner)
         {
@@ -117,42 +126,78 @@ impl Pipeline {
             return None;
         }
         self.counters.stage(Stage::TunnelErrorTranslated, 1);
+        lane.ethertype = ETHERTYPE_IPV6;
         own(lane)
     }
 }
 
-/// The tunnel that an ICMPv6 error to this node is about, and what it says; `None` if it is no such error.
+/// Leaves what a path takes for the control thread.
+fn note<F>(output: &mut Output<F>, remote: u128, mtu: Option<u16>) {
+    let remote = remote.into();
+    let known = |it: &PathTooBig| it.remote == remote && Some(it.mtu) <= mtu;
+    if let Some(mtu) = mtu
+        && !output.too_big.iter().any(known)
+    {
+        // With many at once, the rest is noted with later errors.
+        let _ = output.too_big.try_push(PathTooBig { remote, mtu });
+    }
+}
+
+/// The tunnel that an error to this node, whose ICMP header is at `offset`, is about, and what it says; `None` if it is no such error.
+/// Where too little is quoted to tell the tunnel, the number is that of none.
 fn of_tunnel(
     snapshot: &Snapshot,
     view: View<'_>,
-    upper: UpperLayer,
+    offset: usize,
 ) -> Result<Option<(u32, TunnelError)>, DropReason> {
     let packet = view.octets;
-    let message = packet.get(upper.offset..).unwrap_or_default();
-    if !message.first().is_some_and(|kind| error::is_error(*kind)) {
-        return Ok(None);
-    }
-    let Some(error) = error::read(message) else {
+    let message = packet.get(offset..).unwrap_or_default();
+    let over_ipv4 = view.ethertype == ETHERTYPE_IPV4;
+    let error = if over_ipv4 {
+        icmpv4::read(message)
+    } else {
+        error::read(message)
+    };
+    let Some(error) = error else {
         return Ok(None);
     };
     if snapshot.ports.get(view.port).is_none_or(|port| port.access) {
         return Err(DropReason::TunnelErrorInvalid);
     }
-    let sum = Sum::default()
-        .octets(packet.get(8..IPV6_HEADER).unwrap_or_default())
-        .number(message.len() as u64)
-        .number(u64::from(error::ICMPV6))
-        .octets(message);
-    if !sum.is_right() {
+    if over_ipv4 && !Sum::default().octets(message).is_right() {
+        return Err(DropReason::Icmpv4ChecksumWrong);
+    }
+    let sum = || {
+        Sum::default()
+            .octets(packet.get(8..IPV6_HEADER).unwrap_or_default())
+            .number(message.len() as u64)
+            .number(u64::from(error::ICMPV6))
+            .octets(message)
+    };
+    if !over_ipv4 && !sum().is_right() {
         return Err(DropReason::Icmpv6ChecksumWrong);
     }
     let believed = error.too_big().is_none_or(|mtu| {
-        usize::try_from(mtu).is_ok_and(|mtu| usize::from(MINIMUM_MTU) <= mtu && mtu < error.length)
+        usize::try_from(mtu).is_ok_and(|mtu| usize::from(error.least_mtu()) <= mtu && mtu < error.length)
     });
-    match tunnel_of(snapshot, &error, message) {
+    let tunnel = match error.carried {
+        Carried::Unknown => may_be_ours(snapshot, view, &error).then_some(NO_MATCH),
+        _ => tunnel_of(snapshot, &error, message),
+    };
+    match tunnel {
         Some(tunnel) if believed => Ok(Some((tunnel, error))),
         _ => Err(DropReason::TunnelErrorInvalid),
     }
+}
+
+/// Whether a packet of which little more than the addresses is quoted may be one of ours: it was from where the error has come to,
+/// to somebody to whom tunnels lead, and no longer than a port lets out.
+fn may_be_ours(snapshot: &Snapshot, view: View<'_>, error: &TunnelError) -> bool {
+    let ports = snapshot.ports.iter().filter(|port| !port.access);
+    let longest = ports.map(|port| usize::from(port.mtu)).max().unwrap_or_default();
+    error.source == view.packet.destination
+        && snapshot.peers.lookup(error.destination) != NO_MATCH
+        && error.length <= longest
 }
 
 /// The tunnel that the packet quoted was put into.
@@ -169,11 +214,12 @@ fn tunnel_of(snapshot: &Snapshot, error: &TunnelError, message: &[u8]) -> Option
             .filter(is_its),
         // TEIDs and keys of peers have no table of their own; the inner packet leads where it was sent.
         Carried::GPdu { .. } | Carried::Gre { .. } => {
-            let inner = message.get(error.offset..)?;
+            let inner = error.inner(message);
             way_of(snapshot, inner)
                 .filter(is_its)
                 .filter(|_| error.is_of(inner))
         }
+        Carried::Unknown => None,
     }
 }
 
@@ -221,5 +267,5 @@ fn fits(tunnel: &Tunnel, error: &TunnelError) -> bool {
         (Encapsulation::Gre(it), Carried::Gre { key }) => it.remote_key == key,
         _ => false,
     };
-    ends == (error.source, error.destination) && carried
+    ends == (error.source, error.destination) && tunnel.ethertype == error.ethertype && carried
 }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::frame::HeapFrame;
+use crate::stage::checksum::Sum;
 
 const SECOND: u64 = 1_000_000;
 
@@ -36,6 +37,50 @@ fn piece(identification: u32, offset: usize, more: bool, content: &[u8], options
 
 fn fragment(identification: u32, offset: usize, more: bool, content: &[u8]) -> HeapFrame {
     piece(identification, offset, more, content, false)
+}
+
+/// The same of UDP over IPv4, behind options if `options`.
+fn piece4(identification: u16, offset: usize, more: bool, content: &[u8], options: bool) -> HeapFrame {
+    let mut packet = whole4(content, options);
+    let [high, low] = ((offset / 8) as u16 | u16::from(more) << 13).to_be_bytes();
+    packet[4..6].copy_from_slice(&identification.to_be_bytes());
+    packet[6..8].copy_from_slice(&[high, low]);
+    checked(&mut packet);
+    HeapFrame::new(&[&[0xee; 14][..], &packet].concat())
+}
+
+/// A whole one, its number that of no packet.
+fn whole4(content: &[u8], options: bool) -> Vec<u8> {
+    let mut packet = vec![
+        if options { 0x46 } else { 0x45 },
+        0,
+        0,
+        0,
+        0,
+        7,
+        0,
+        0,
+        64,
+        17,
+        0,
+        0,
+    ];
+    packet.extend_from_slice(&[198, 51, 100, 2, 192, 0, 2, 1]);
+    if options {
+        packet.extend_from_slice(&[148, 4, 0, 0]);
+    }
+    packet.extend_from_slice(content);
+    let length = (packet.len() as u16).to_be_bytes();
+    packet[2..4].copy_from_slice(&length);
+    checked(&mut packet);
+    packet
+}
+
+fn checked(packet: &mut [u8]) {
+    let header = ipv4::header_length(packet);
+    packet[10..12].fill(0);
+    let checksum = Sum::default().octets(&packet[..header]).checksum();
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
 
 fn content(length: usize) -> Vec<u8> {
@@ -85,6 +130,58 @@ fn headers_in_front_stay_and_congestion_marks_are_carried_over() {
     assert_eq!(packet[..8], [0x60, 0x30, 0, 0, 0x05, 0x1c, 60, 64]);
     assert_eq!(packet[40..48], [41, 0, 4, 1, 4, 1, 1, 0]);
     assert_eq!(packet[48..], octets);
+}
+
+#[test]
+fn over_ipv4_they_become_what_they_were_too() {
+    let octets = content(1300);
+    let pieces = [(0, 800, true), (800, 400, true), (1200, 100, false)];
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        for options in [false, true] {
+            let mut table = table(100);
+            // One of IPv6 with the same number, and one of IPv4 with another.
+            table.take(fragment(7, 0, true, &octets[..800]), 0);
+            table.take(piece4(8, 800, true, &octets[..400], false), 0);
+            for (turn, which) in order.into_iter().enumerate() {
+                let (offset, length, more) = pieces[which];
+                // Those options are in the first one only that are not copied.
+                let of_it = options && which == 0;
+                let piece = piece4(7, offset, more, &octets[offset..offset + length], of_it);
+                let taken = table.take(piece, 0);
+                assert!(taken.dropped.is_empty());
+                assert_eq!(taken.whole.is_some(), turn == 2);
+                if let Some(frame) = taken.whole {
+                    assert_eq!(frame.bytes()[14..], whole4(&octets, options));
+                }
+            }
+            assert_eq!(table.fragments(), 2);
+        }
+    }
+}
+
+#[test]
+fn over_ipv4_congestion_marks_are_carried_over_and_what_is_malformed_is_dropped() {
+    let octets = content(1300);
+    let mut table = table(100);
+    table.take(piece4(7, 0, true, &octets[..1200], false), 0);
+    let mut marked = piece4(7, 1200, false, &octets[1200..], false);
+    ipv4::set_traffic_class(&mut marked.bytes_mut()[14..], 3);
+    let frame = table.take(marked, 0).whole.unwrap();
+    assert_eq!(frame.bytes()[15], 3);
+    assert!(Sum::default().octets(&frame.bytes()[14..34]).is_right());
+    assert_eq!(frame.bytes()[34..], octets);
+    let wrong = DropReason::FragmentMalformed;
+    for frame in [
+        piece4(7, 0, true, &octets[..97], false),
+        piece4(7, 0, true, &[], false),
+        piece4(7, 65_528, false, &octets[..8], false),
+        piece4(7, 65_504, false, &octets[..16], false),
+        HeapFrame::new(&[&[0xee; 14][..], &whole4(&octets, false)].concat()),
+    ] {
+        assert_eq!(table.take(frame, 0).dropped.to_vec(), [(wrong, 1)]);
+    }
+    let longest = piece4(7, 65_504, false, &octets[..11], false);
+    assert!(table.take(longest, 0).dropped.is_empty(), "65,535 octets");
 }
 
 #[test]
@@ -258,6 +355,13 @@ fn what_waits_too_long_is_forgotten() {
             .is_some()
     );
     assert_eq!(table.expire(10 * wait), 0);
+    // Over IPv4 numbers come round sooner.
+    let short = SECOND / 1000 * WAIT_IPV4_MS;
+    table.take(fragment(3, 0, true, &octets[..8]), 0);
+    table.take(piece4(3, 0, true, &octets[..8], false), 0);
+    assert_eq!(table.expire(short - 1), 0);
+    assert_eq!(table.expire(short), 1);
+    assert_eq!(table.expire(wait), 1);
 }
 
 /// As the RFC says it: octets by their place, and an overlap spoils the datagram.
@@ -298,25 +402,37 @@ proptest! {
     #[test]
     fn it_is_the_slow_one(
         fragments in prop::collection::vec((0u32..3, 0usize..6, 1usize..4, any::<bool>()), 1..20),
+        over_ipv4 in any::<bool>(),
     ) {
+        let header = 14 + if over_ipv4 { ipv4::HEADER } else { parse::IPV6_HEADER };
         let octets = content(200);
         let mut table = table(1000);
         let mut slow: [Slow; 3] = Default::default();
-        let (mut dropped, mut used) = (0, 0);
-        for (sent, (identification, unit, units, more)) in fragments.into_iter().enumerate() {
+        let (mut dropped, mut used, mut taken_in) = (0, 0, 0);
+        for (identification, unit, units, more) in fragments {
             let slow = &mut slow[identification as usize];
             let (offset, length) = (unit * 8, units * 8);
             let content = &octets[offset..offset + length];
-            let taken = table.take(fragment(identification, offset, more, content), 0);
+            // What is its own only fragment is none over IPv4.
+            if over_ipv4 && offset == 0 && !more {
+                continue;
+            }
+            let frame = if over_ipv4 {
+                piece4(identification as u16, offset, more, content, false)
+            } else {
+                fragment(identification, offset, more, content)
+            };
+            taken_in += 1;
+            let taken = table.take(frame, 0);
             let expected = slow.take(offset, more, content);
             dropped += taken.dropped.iter().map(|(_, count)| *count).sum::<u64>();
-            let got = taken.whole.map(|frame| frame.bytes()[14 + 40..].to_vec());
+            let got = taken.whole.map(|frame| frame.bytes()[header..].to_vec());
             prop_assert_eq!(&got, &expected);
             if got.is_some() {
                 used += slow.seen.len() as u64;
                 *slow = Slow::default();
             }
-            prop_assert_eq!(sent as u64 + 1, dropped + used + table.fragments() as u64);
+            prop_assert_eq!(taken_in, dropped + used + table.fragments() as u64);
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::stage::parse::{
 /// Octets of a Fragment header.
 pub const FRAGMENT_HEADER: usize = 8;
 
-/// A Fragment header, and where it stands.
+/// A Fragment header, and where it stands; or what the header of IPv4 says of the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
     /// Octets from the IPv6 header to it.

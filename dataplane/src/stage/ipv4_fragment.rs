@@ -1,8 +1,9 @@
-//! Fragments of carried IPv4 packets (RFC 791 section 2.3): cutting one that may be cut.
+//! Fragments of IPv4 packets (RFC 791 section 2.3): cutting a carried one that may be cut, and reading those of outer ones.
 
 use crate::drops::DropReason;
 use crate::frame::Frame;
 use crate::stage::checksum::Sum;
+use crate::stage::fragment::Fragment;
 use crate::stage::ipv4;
 use crate::stage::parse::ETHERNET_HEADER;
 
@@ -22,7 +23,7 @@ const LARGEST: usize = 9600;
 const SMALLEST: usize = 1280 - 64;
 
 /// Most fragments that one packet is cut into: as many as the largest one needs in a tunnel whose path is the smallest, with
-/// the longest header. Where a tunnel is made to take less than its path, more would be needed: such a packet is not cut.
+/// the longest header. Where a tunnel is made to take less, or its path over IPv4 does, more would be needed: such a packet is not cut.
 pub const MOST_FRAGMENTS: usize = needed(LARGEST, LONGEST, SMALLEST);
 
 /// Into how many fragments of at most `size` octets a packet is cut that has `length` octets, `header` of them in its header;
@@ -43,6 +44,31 @@ pub fn may_split(octets: &[u8], size: usize) -> Result<(), DropReason> {
         return Err(DropReason::TunnelMtuTooSmall);
     }
     Ok(())
+}
+
+/// What the header of a fragment, which `octets` begin with, says; `None`: it is none.
+#[must_use]
+pub fn read(octets: &[u8]) -> Option<Fragment> {
+    let fixed = octets.first_chunk::<{ ipv4::HEADER }>()?;
+    let [_, _, _, _, i0, i1, high, low, _, protocol, ..] = *fixed;
+    let word = u16::from_be_bytes([high, low]);
+    let more = word & MORE != 0;
+    (more || word & OFFSET != 0).then_some(Fragment {
+        at: 0,
+        named_at: 9,
+        next_header: protocol,
+        offset: usize::from(word & OFFSET) * 8,
+        more,
+        identification: u32::from(u16::from_be_bytes([i0, i1])),
+    })
+}
+
+/// Makes the header of a first fragment that of the whole packet, which has `length` octets.
+pub fn make_whole(octets: &mut [u8], length: u16) {
+    let flags = octets.get(6).copied().unwrap_or_default();
+    ipv4::set_word(octets, 2, length);
+    // May-not-be-cut stays as it is.
+    ipv4::set_word(octets, 6, u16::from_be_bytes([flags, 0]) & !(MORE | OFFSET));
 }
 
 /// Cuts the IPv4 packet in `frame` in two. `frame` becomes the first, of at most `size` octets; gives the rest, which may

@@ -1,4 +1,5 @@
-//! ICMPv6 errors about outer packets of ours: what routers between two gateways say of what is in a tunnel.
+//! ICMP errors about outer packets of ours: what routers between two gateways say of what is in a tunnel. Here are those of
+//! ICMPv6; what is said of outer packets of IPv4 is put into the same words by [`icmpv4`].
 //!
 //! Such an error comes to this node, for the outer packet is from it. What it quotes begins with our outer
 //! headers; behind them is the packet of somebody who knows nothing of a tunnel. Here the quotation is read,
@@ -8,15 +9,17 @@
 //! A quotation is cut where the error would become longer than 1,280 octets, so what it says of lengths is
 //! not held against it.
 
+pub mod icmpv4;
+
 use crate::stage::icmpv6_error::Icmpv6Error;
 use crate::stage::ipv4;
-use crate::stage::parse::{self, IPV6_HEADER};
+use crate::stage::parse::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV6_HEADER};
 use crate::tunnel::{gre, gtpu, ip6_in_ip6, outer};
 
 /// Next header value of ICMPv6.
 pub const ICMPV6: u8 = 58;
-/// Octets in front of what an error quotes.
-pub const ICMPV6_HEADER: usize = 8;
+/// Octets in front of what an error quotes, in both versions of ICMP.
+pub const ICMP_HEADER: usize = 8;
 
 const DESTINATION_UNREACHABLE: u8 = 1;
 const PACKET_TOO_BIG: u8 = 2;
@@ -25,6 +28,9 @@ const PARAMETER_PROBLEM: u8 = 4;
 
 /// Nobody has to carry less, so no path does (RFC 8200 section 5, RFC 8201 section 4).
 pub const MINIMUM_MTU: u16 = 1280;
+/// The same of IPv4: every host takes so much (RFC 791 section 3.1), and what links took less, of 508 and 296 octets (RFC 1191
+/// section 7.1), were to single hosts.
+pub const MINIMUM_MTU_OF_IPV4: u16 = 576;
 
 /// An error that quotes a packet of a tunnel, whosever it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +41,8 @@ pub struct TunnelError {
     pub code: u8,
     /// The 32 bits behind the checksum: an MTU, a pointer, or nothing.
     pub parameter: u32,
+    /// Of the packet quoted: IPv6 or IPv4, whose addresses are IPv4-mapped ones here.
+    pub ethertype: u16,
     /// Outer source of the packet quoted.
     pub source: u128,
     /// Outer destination of the packet quoted.
@@ -43,8 +51,10 @@ pub struct TunnelError {
     pub length: usize,
     /// What kind of tunnel it was in.
     pub carried: Carried,
-    /// Where the inner packet begins, octets from the ICMPv6 header; as much of it as was quoted ends with the message.
+    /// Where the inner packet begins, octets from the ICMP header.
     pub offset: usize,
+    /// Where what is quoted of it ends.
+    pub end: usize,
 }
 
 /// What an outer packet carried.
@@ -64,20 +74,15 @@ pub enum Carried {
         /// Of the receiver, if it has one.
         key: Option<u32>,
     },
-}
-
-/// Whether a message of this type is an error (RFC 4443 section 2.1).
-#[must_use]
-#[inline]
-pub fn is_error(kind: u8) -> bool {
-    kind < 128
+    /// A UDP packet to the port of GTP-U, of which too little is quoted.
+    Unknown,
 }
 
 /// Reads an ICMPv6 message; `None` if it is no error, or does not quote the first fragment, or the whole, of a
 /// packet of a tunnel as we make them.
 #[must_use]
 pub fn read(message: &[u8]) -> Option<TunnelError> {
-    let (header, quoted) = message.split_first_chunk::<ICMPV6_HEADER>()?;
+    let (header, quoted) = message.split_first_chunk::<ICMP_HEADER>()?;
     let [kind, code, _, _, p0, p1, p2, p3] = *header;
     if !(DESTINATION_UNREACHABLE..=PARAMETER_PROBLEM).contains(&kind) {
         return None;
@@ -104,11 +109,13 @@ pub fn read(message: &[u8]) -> Option<TunnelError> {
         kind,
         code,
         parameter: u32::from_be_bytes([p0, p1, p2, p3]),
+        ethertype: ETHERTYPE_IPV6,
         source: outer.source,
         destination: outer.destination,
         length: outer.length,
         carried,
-        offset: ICMPV6_HEADER + upper.offset + front,
+        offset: ICMP_HEADER + upper.offset + front,
+        end: message.len(),
     })
 }
 
@@ -119,10 +126,27 @@ impl TunnelError {
         (self.kind == PACKET_TOO_BIG).then_some(self.parameter)
     }
 
+    /// The least MTU that is believed, octets. Of one that anybody could have made up it is what goes with a packet of 1,280
+    /// octets inside: no IPv6 node makes smaller ones for it.
+    #[must_use]
+    pub fn least_mtu(&self) -> u16 {
+        match self.carried {
+            Carried::Unknown => MINIMUM_MTU + gtpu::LARGEST_OVERHEAD_IN_IPV4,
+            _ if self.ethertype == ETHERTYPE_IPV4 => MINIMUM_MTU_OF_IPV4,
+            _ => MINIMUM_MTU,
+        }
+    }
+
+    /// As much of the inner packet as is quoted.
+    #[must_use]
+    pub fn inner<'a>(&self, message: &'a [u8]) -> &'a [u8] {
+        message.get(self.offset..self.end).unwrap_or_default()
+    }
+
     /// Octets of outer headers in front of the inner packet, a Fragment header among them.
     #[must_use]
     pub fn overhead(&self) -> usize {
-        self.offset - ICMPV6_HEADER
+        self.offset - ICMP_HEADER
     }
 
     /// Whether the packet quoted could have been made from the inner packet that it quotes: the outer source
@@ -130,7 +154,7 @@ impl TunnelError {
     #[must_use]
     pub fn is_of(&self, inner: &[u8]) -> bool {
         match self.carried {
-            Carried::Ip | Carried::Gre { .. } => true,
+            Carried::Ip | Carried::Gre { .. } | Carried::Unknown => true,
             Carried::GPdu { .. } if inner.len() < IPV6_HEADER + 4 => true,
             Carried::GPdu { source_port, .. } => {
                 let flow = match inner.first().map(|first| first >> 4) {
@@ -174,7 +198,7 @@ impl TunnelError {
     /// a Destination Options header behind the outer header.
     fn points_to_limit(&self, message: &[u8]) -> bool {
         const VALUE: usize = IPV6_HEADER + 4;
-        let quoted = message.get(ICMPV6_HEADER..).unwrap_or_default();
+        let quoted = message.get(ICMP_HEADER..).unwrap_or_default();
         usize::try_from(self.parameter) == Ok(VALUE)
             && quoted.get(6) == Some(&parse::DESTINATION_OPTIONS)
             && quoted.get(IPV6_HEADER + 2..VALUE) == Some(&[ip6_in_ip6::LIMIT_OPTION, 1])

@@ -48,6 +48,9 @@ pub fn overhead(tunnel: &GtpU) -> usize {
     IPV6_HEADER + UDP_HEADER + HEADER + optional
 }
 
+/// The most that may be over IPv4.
+pub const LARGEST_OVERHEAD_IN_IPV4: u16 = (ipv4::HEADER + UDP_HEADER + HEADER + OPTIONAL + CONTAINER) as u16;
+
 /// The same over IPv4.
 #[must_use]
 pub fn overhead_in_ipv4(tunnel: &GtpU) -> usize {

@@ -190,6 +190,12 @@ pub fn source_port(flow: u32) -> u16 {
     0xc000 | (flow & 0x3fff) as u16
 }
 
+/// Whether a [`source_port`] may be this one.
+#[must_use]
+pub fn is_source_port(port: u16) -> bool {
+    port >= 0xc000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,8 +271,9 @@ mod tests {
     #[test]
     fn a_flow_has_one_port_of_those_that_nobody_serves() {
         for flow in [1, 0x3fff, 0x4000, 0xf_ffff] {
-            assert!(source_port(flow) >= 49152);
+            assert!(source_port(flow) >= 49152 && is_source_port(source_port(flow)));
         }
         assert_ne!(source_port(1), source_port(2));
+        assert!(!is_source_port(49151));
     }
 }

@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use kedge_dataplane::counters::Stage;
 use kedge_dataplane::drops::DropReason;
 use kedge_dataplane::frame::{Frame, HeapFrame};
-use kedge_dataplane::pipeline::{BURST, FRAMES, Limits, Output, Pipeline};
+use kedge_dataplane::pipeline::{BURST, FRAMES, Ipv4Fragments, Limits, Output, Pipeline};
 use kedge_dataplane::snapshot::{Compiler, PortDescription, Snapshot, TableLimits};
 use kedge_dataplane::stage::checksum::Sum;
 use kedge_dataplane_api::Transaction;
@@ -346,6 +346,7 @@ fn limits(accept_zero_checksums: bool) -> Limits {
         icmpv6_errors_per_second: ERRORS_PER_SECOND,
         punts_per_second: PUNTS_PER_SECOND,
         accept_zero_checksums,
+        ipv4_fragments: Ipv4Fragments::Refused,
         clamp_mss: false,
         identification_seed: 0x5eed,
         cycles_per_second: CYCLES,
@@ -371,6 +372,18 @@ impl Gateway {
 
     pub fn accepting_zero_checksums() -> Self {
         Self::with(true)
+    }
+
+    /// That treats fragments of outer packets over IPv4 so.
+    pub fn of_fragments(ipv4_fragments: Ipv4Fragments) -> Self {
+        let limits = Limits {
+            ipv4_fragments,
+            ..limits(false)
+        };
+        Self {
+            pipeline: Pipeline::new(0, limits),
+            ..Self::new()
+        }
     }
 
     pub fn clamping_mss() -> Self {
@@ -691,6 +704,14 @@ pub fn icmpv6(source: &str, destination: &str, header: [u8; 8], quoted: &[u8]) -
     let sum = checksum(&packet).to_be_bytes();
     packet[42..44].copy_from_slice(&sum);
     packet
+}
+
+/// The same of ICMPv4.
+pub fn icmpv4(source: &str, destination: &str, header: [u8; 8], quoted: &[u8]) -> Vec<u8> {
+    let mut message = [&header[..], quoted].concat();
+    let sum = Sum::default().octets(&message).checksum().to_be_bytes();
+    message[2..4].copy_from_slice(&sum);
+    ipv4(source, destination, 1, &[], &message)
 }
 
 pub fn echo_request(source: &str, destination: &str) -> Vec<u8> {
