@@ -119,6 +119,24 @@ impl Descriptor {
         (self.0 & !FAN) >> 4
     }
 
+    /// Bits of the node that it is; `None`: it is none.
+    #[inline]
+    pub(super) fn node_bits(self) -> Option<u32> {
+        (self.0 & WIDTH != 0).then(|| u32::from(BITS[(self.0 & 15) as usize]))
+    }
+
+    /// Of a node: whether its slots have no children.
+    #[inline]
+    pub(super) fn is_narrow(self) -> bool {
+        self.0 & KIND != 0
+    }
+
+    /// Of a narrow node: whether its slots have one octet.
+    #[inline]
+    pub(super) fn is_packed(self) -> bool {
+        self.0 & FAN != 0
+    }
+
     #[inline]
     pub(super) fn kind(self) -> Kind {
         let kind = self.0 & KIND != 0;

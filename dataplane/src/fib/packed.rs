@@ -12,8 +12,10 @@
 //!
 //! Where results are not close together, or a prefix ends before the node does, slots have four octets (`table::packed`).
 
+use std::sync::atomic::Ordering;
+
 use super::NO_MATCH;
-use super::arena::Memory;
+use super::arena::{Memory, WORDS};
 
 /// Bits of an address that such a node takes.
 pub(super) const BITS: u32 = 9;
@@ -34,6 +36,7 @@ pub(super) fn place(index: u32) -> (usize, u32) {
 }
 
 /// Word and shift of the base of group number `group`, in the last line.
+#[inline]
 pub(super) fn place_of_base(group: u32) -> (usize, u32) {
     ((group / 2) as usize, 32 * (group % 2))
 }
@@ -45,12 +48,17 @@ pub(super) fn base(memory: &Memory, line: u32, group: u32) -> u32 {
     (memory.load(line + DATA, word) >> shift) as u32
 }
 
-/// The result in a slot.
+/// The result in a slot. Both words are asked for at once, so that nobody waits for one after the other.
 #[inline]
 pub(super) fn result(memory: &Memory, line: u32, index: u32) -> u32 {
-    let (word, shift) = place(index);
-    match (memory.load(line + index / SLOTS, word) >> shift) as u8 {
-        0 => NO_MATCH,
-        above => base(memory, line, index / GROUP).wrapping_add(u32::from(above)),
+    let start = line as usize * WORDS;
+    let load = |at: usize| memory.word(start + at).load(Ordering::Relaxed);
+    let above = (load(index as usize / 8) >> (8 * (index % 8))) as u8;
+    let (word, shift) = place_of_base(index / GROUP);
+    let base = (load(DATA as usize * WORDS + word) >> shift) as u32;
+    if above == 0 {
+        NO_MATCH
+    } else {
+        base.wrapping_add(u32::from(above))
     }
 }

@@ -43,9 +43,37 @@ impl Lane {
     /// Goes one step down; not called at the end.
     #[inline]
     fn step(&mut self, memory: &Memory) {
+        // Most steps are through nodes, which are asked no more than they have to be.
+        let Some(bits) = self.at.node_bits() else {
+            return self.other_step(memory);
+        };
+        let line = self.at.line();
+        let index = (self.key >> (64 - bits)) as usize;
+        let load = |at: usize| {
+            let word = memory.word(line as usize * WORDS + at);
+            word.load(std::sync::atomic::Ordering::Relaxed)
+        };
+        let result = if !self.at.is_narrow() {
+            let slot = load(index);
+            self.at = Descriptor(slot as u32);
+            (slot >> 32) as u32
+        } else if self.at.is_packed() {
+            self.at = Descriptor::NONE;
+            packed::result(memory, line, index as u32)
+        } else {
+            self.at = Descriptor::NONE;
+            (load(index / 2) >> (32 * (index & 1))) as u32
+        };
+        self.take(result);
+        self.key <<= bits;
+    }
+
+    /// A step through what is no node.
+    #[inline]
+    fn other_step(&mut self, memory: &Memory) {
         let line = self.at.line();
         match self.at.kind() {
-            Kind::None => {}
+            Kind::None | Kind::Node { .. } => {}
             Kind::Skip => {
                 if self.at.is_low() {
                     self.key = self.low;
@@ -56,28 +84,6 @@ impl Lane {
                 let differ = (self.key ^ memory.load(line, 0)) >> 1 >> (63 - length) != 0;
                 self.key <<= length;
                 self.at = Descriptor(if differ { 0 } else { behind as u32 });
-            }
-            Kind::Node { bits, narrow, packed } => {
-                let index = (self.key >> (64 - bits)) as usize;
-                let start = line as usize * WORDS;
-                let result = if packed {
-                    self.at = Descriptor::NONE;
-                    packed::result(memory, line, index as u32)
-                } else if narrow {
-                    let pair = memory
-                        .word(start + index / 2)
-                        .load(std::sync::atomic::Ordering::Relaxed);
-                    self.at = Descriptor::NONE;
-                    (pair >> (32 * (index & 1))) as u32
-                } else {
-                    let slot = memory
-                        .word(start + index)
-                        .load(std::sync::atomic::Ordering::Relaxed);
-                    self.at = Descriptor(slot as u32);
-                    (slot >> 32) as u32
-                };
-                self.take(result);
-                self.key <<= bits;
             }
             Kind::Fan { .. } | Kind::ShortBucket | Kind::Bucket => self.leaf(memory),
         }
@@ -139,19 +145,18 @@ impl Lane {
     /// Asks for the line that the next step reads.
     #[inline]
     fn prefetch(&self, memory: &Memory) {
-        match self.at.kind() {
-            Kind::Node {
-                bits, packed: true, ..
-            } => {
-                let index = (self.key >> (64 - bits)) as u32;
-                memory.prefetch(self.at.line() + index / packed::SLOTS);
-                memory.prefetch(self.at.line() + packed::DATA);
-            }
-            Kind::Node { bits, narrow, .. } => {
-                let index = (self.key >> (64 - bits)) as u32;
-                memory.prefetch(self.at.line() + index / if narrow { 16 } else { 8 });
-            }
-            _ => memory.prefetch(self.at.line()),
+        let line = self.at.line();
+        let Some(bits) = self.at.node_bits() else {
+            return memory.prefetch(line);
+        };
+        let index = (self.key >> (64 - bits)) as u32;
+        if !self.at.is_narrow() {
+            memory.prefetch(line + index / 8);
+        } else if self.at.is_packed() {
+            memory.prefetch(line + index / packed::SLOTS);
+            memory.prefetch(line + packed::DATA);
+        } else {
+            memory.prefetch(line + index / 16);
         }
     }
 }
