@@ -118,7 +118,6 @@ impl Pipeline {
     }
 
     /// The same of what is not as most are: with other headers between, or without a packet of IPv6 inside.
-    #[cold]
     #[inline(never)]
     fn open_odd<F: Frame>(
         &mut self,
@@ -156,8 +155,8 @@ impl Pipeline {
     }
 }
 
-/// Where the IPv6 packet inside begins, which ends where the outer one does: of IPv6 in IPv6, of a G-PDU and of GRE without anything that
-/// need not be there. `None` says nothing against a packet, but that who judges it has to look closer.
+/// Where the IPv6 packet inside begins, which ends where the outer one does: of IPv6 in IPv6, of a G-PDU with a PDU Session Container at most, and of
+/// GRE with a key at most. `None` says nothing against a packet, but that who judges it has to look closer.
 #[inline]
 fn start_of_inner(view: View<'_>) -> Option<usize> {
     match (view.ethertype, view.packet.next_header) {
