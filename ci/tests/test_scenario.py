@@ -718,7 +718,7 @@ send(IP(src="{self.cn}", dst="{self.gateway}") / UDP(sport=7, dport=2152, chksum
 """)
             self.domain.wait(lambda: self.drops("maar1", reason) == before + 1, 5, reason)
 
-    def test_a_router_that_quotes_eight_octets_is_believed_but_not_below_what_ipv6_needs(self):
+    def test_when_a_router_quotes_eight_octets_it_is_believed_but_not_below_what_ipv6_needs(self):
         path = lambda: next(path for path in self.domain.kedge("maar1", "show", "paths") if path["peer"] == self.other)
         before = self.drops("maar1", "tunnel_error_invalid")
         program = f"""

@@ -86,7 +86,8 @@ impl Scene {
 
     fn remarks(&self) -> Vec<String> {
         let info = self.maar.json(&["show", "info"]);
-        serde_json::from_value(info["controlplane"]["dataplane_remarks"].clone()).unwrap()
+        // It may not answer yet.
+        serde_json::from_value(info["controlplane"]["dataplane_remarks"].clone()).unwrap_or_default()
     }
 
     fn add_filter(&self, name: &str) {

@@ -1,8 +1,8 @@
 //! `kedge-perf updates`: does forwarding feel it when the tables change?
 //!
 //! One worker forwards, packets arriving at a fixed rate into a ring of 1,024
-//! descriptors, as a NIC would have it: what arrives while the ring is full is
-//! lost. Another core changes the tables at 100,000 entries a second. CSIT's
+//! descriptors (`--ring`), as a NIC would have it: what arrives while the ring is
+//! full is lost. Another core changes the tables at 100,000 entries a second. CSIT's
 //! effective blocked time is what was lost, divided by the rate; beside it the
 //! time of a burst, with and without changes. The rate is a part of what the
 //! gateway forwards without loss when nothing changes, which is searched first:
@@ -33,8 +33,6 @@ use crate::pipeline::Packets;
 use crate::rows::Rows;
 use crate::{processes, report};
 
-/// Descriptors of the ring.
-const RING: u64 = 1024;
 /// Entries changed in one transaction.
 const TRANSACTION: usize = 64;
 
@@ -63,6 +61,9 @@ pub(crate) struct Options {
     /// The rate that is offered, as a part of what the quiet gateway forwards without loss, percent.
     #[arg(long, default_value_t = 80, value_name = "PERCENT")]
     load: u32,
+    /// Descriptors of the ring that packets arrive in.
+    #[arg(long, default_value_t = 1024, value_name = "COUNT")]
+    ring: u64,
     /// Prefixes installed.
     #[arg(long, default_value_t = 1_000_000)]
     prefixes: usize,
@@ -157,6 +158,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         options.load
     );
     ensure!(
+        (BURST as u64..=32_768).contains(&options.ring),
+        "--ring {}: {BURST} to 32768 descriptors can be had",
+        options.ring
+    );
+    ensure!(
         core_affinity::get_core_ids().is_some_and(|cores| cores.len() > 1),
         "two cores are needed: one that forwards, one that changes tables"
     );
@@ -176,6 +182,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         gateway,
         packets,
         changes_per_second: options.changes,
+        ring: options.ring,
         rows: Rows::default(),
     };
     let rate = bench.rate(f64::from(options.load) / 100.0, seconds)?;
@@ -295,6 +302,7 @@ struct Bench {
     gateway: Gateway,
     packets: Packets,
     changes_per_second: u64,
+    ring: u64,
     rows: Rows,
 }
 
@@ -370,8 +378,10 @@ impl Bench {
             gateway,
             packets,
             changes_per_second,
+            ring,
             ..
         } = self;
+        let arriving = (rate, *ring);
         let mut publisher = gateway.publisher();
         let lock = RwLock::new(gateway.compiler.snapshot());
         let source = if subject == KEDGE { None } else { Some(&lock) };
@@ -382,7 +392,7 @@ impl Bench {
             let worker = scope.spawn(|| {
                 pin(1);
                 let source = source.map_or_else(|| Source::Published(factory.subscribe()), Source::Locked);
-                forward(source, packets, rate, &stop)
+                forward(source, packets, arriving, &stop)
             });
             pin(0);
             let mut random = Random::new(21);
@@ -438,8 +448,13 @@ fn capacity(gateway: &Gateway, packets: &Packets) -> f64 {
     count as f64 / start.elapsed().as_secs_f64()
 }
 
-/// A worker whose packets arrive at `rate` a second.
-fn forward(mut source: Source<'_>, packets: &Packets, rate: f64, stop: &AtomicBool) -> anyhow::Result<Seen> {
+/// A worker whose packets arrive at `rate` a second, in a ring of so many.
+fn forward(
+    mut source: Source<'_>,
+    packets: &Packets,
+    (rate, ring): (f64, u64),
+    stop: &AtomicBool,
+) -> anyhow::Result<Seen> {
     let mut pool = Pool::new(2 * BURST);
     let mut pipeline = gateway::pipeline(0);
     let (mut burst, mut output) = (ArrayVec::new(), Output::holding(HELD, Bounds::default()));
@@ -458,9 +473,9 @@ fn forward(mut source: Source<'_>, packets: &Packets, rate: f64, stop: &AtomicBo
         let now = start.elapsed();
         let arrived = (now.as_secs_f64() * rate) as u64;
         let mut waiting = arrived - taken - seen.lost;
-        if waiting > RING {
-            seen.lost += waiting - RING;
-            waiting = RING;
+        if waiting > ring {
+            seen.lost += waiting - ring;
+            waiting = ring;
         }
         if waiting == 0 {
             std::hint::spin_loop();

@@ -21,6 +21,8 @@ use crate::tunnel::{gtpu, outer};
 pub const PROTOCOL: u8 = 1;
 
 const KIND_UNREACHABLE: u8 = 3;
+const PROTOCOL_UNREACHABLE: u8 = 2;
+const PORT_UNREACHABLE: u8 = 3;
 const FRAGMENTATION_NEEDED: u8 = 4;
 const KIND_TIME_EXCEEDED: u8 = 11;
 const KIND_PARAMETER_PROBLEM: u8 = 12;
@@ -67,6 +69,10 @@ pub fn read(message: &[u8]) -> Option<TunnelError> {
             let mtu = next_hop_mtu(u16::from_be_bytes([m0, m1]), outer.length);
             (PACKET_TOO_BIG, 0, u32::from(mtu))
         }
+        // The peer says so, of itself, and not of the way to the node: whether it takes G-PDUs is what Echo Requests find out. And where
+        // its data plane has the packets from a packet socket, its kernel gets them too, and says this as long as its control plane,
+        // whose port it is, is not there, while they are delivered.
+        (KIND_UNREACHABLE, code @ (PROTOCOL_UNREACHABLE | PORT_UNREACHABLE)) => (PARAMETER_PROBLEM, code, 0),
         (KIND_UNREACHABLE, code) => (DESTINATION_UNREACHABLE, code, 0),
         (KIND_TIME_EXCEEDED, code) => (TIME_EXCEEDED, code, 0),
         // What it points to is our own doing.
