@@ -85,9 +85,13 @@ impl Scene {
     }
 
     fn remarks(&self) -> Vec<String> {
-        let info = self.maar.json(&["show", "info"]);
-        // It may not answer yet.
-        serde_json::from_value(info["controlplane"]["dataplane_remarks"].clone()).unwrap_or_default()
+        // It may not answer yet; that it does not is not that it has nothing to say.
+        let remarks = eventually("the control plane's answer", || {
+            let info = self.maar.json(&["show", "info"]);
+            let remarks = &info["controlplane"]["dataplane_remarks"];
+            remarks.is_array().then(|| remarks.clone())
+        });
+        serde_json::from_value(remarks).unwrap()
     }
 
     fn add_filter(&self, name: &str) {
