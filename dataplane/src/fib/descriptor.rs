@@ -139,15 +139,14 @@ impl Descriptor {
 
     #[inline]
     pub(super) fn kind(self) -> Kind {
-        let kind = self.0 & KIND != 0;
-        if self.0 & WIDTH != 0 {
+        if let Some(bits) = self.node_bits() {
             return Kind::Node {
-                bits: u32::from(BITS[(self.0 & 15) as usize]),
-                narrow: kind,
-                packed: kind && self.0 & FAN != 0,
+                bits,
+                narrow: self.is_narrow(),
+                packed: self.is_narrow() && self.is_packed(),
             };
         }
-        match (self.0, self.0 & FAN != 0, kind) {
+        match (self.0, self.0 & FAN != 0, self.0 & KIND != 0) {
             (0, ..) => Kind::None,
             (_, false, true) => Kind::Skip,
             (_, false, false) => Kind::Bucket,

@@ -12,8 +12,6 @@
 //!
 //! Where results are not close together, or a prefix ends before the node does, slots have four octets (`table::packed`).
 
-use std::sync::atomic::Ordering;
-
 use super::NO_MATCH;
 use super::arena::{Memory, WORDS};
 
@@ -30,32 +28,31 @@ pub(super) const DATA: u32 = (1 << BITS) / SLOTS;
 /// All lines: the bases of all groups have one.
 pub(super) const LINES: u32 = DATA + 1;
 
-/// Word and shift of a slot, in its line.
+/// Word and shift of a slot, from the beginning of the node.
+#[inline]
 pub(super) fn place(index: u32) -> (usize, u32) {
-    ((index % SLOTS / 8) as usize, 8 * (index % 8))
+    ((index / 8) as usize, 8 * (index % 8))
 }
 
-/// Word and shift of the base of group number `group`, in the last line.
+/// The same of the base of group number `group`.
 #[inline]
 pub(super) fn place_of_base(group: u32) -> (usize, u32) {
-    ((group / 2) as usize, 32 * (group % 2))
+    (DATA as usize * WORDS + (group / 2) as usize, 32 * (group % 2))
 }
 
 /// The base of group number `group` of the node that begins at `line`.
 #[inline]
 pub(super) fn base(memory: &Memory, line: u32, group: u32) -> u32 {
     let (word, shift) = place_of_base(group);
-    (memory.load(line + DATA, word) >> shift) as u32
+    (memory.load(line, word) >> shift) as u32
 }
 
 /// The result in a slot. Both words are asked for at once, so that nobody waits for one after the other.
 #[inline]
 pub(super) fn result(memory: &Memory, line: u32, index: u32) -> u32 {
-    let start = line as usize * WORDS;
-    let load = |at: usize| memory.word(start + at).load(Ordering::Relaxed);
-    let above = (load(index as usize / 8) >> (8 * (index % 8))) as u8;
-    let (word, shift) = place_of_base(index / GROUP);
-    let base = (load(DATA as usize * WORDS + word) >> shift) as u32;
+    let (word, shift) = place(index);
+    let above = (memory.load(line, word) >> shift) as u8;
+    let base = base(memory, line, index / GROUP);
     if above == 0 {
         NO_MATCH
     } else {

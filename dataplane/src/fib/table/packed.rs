@@ -1,7 +1,7 @@
 //! Packed nodes, as the writer makes and changes them.
 
 use super::super::NO_MATCH;
-use super::super::packed::{self, BITS, DATA, GROUP, GROUPS, SLOTS};
+use super::super::packed::{self, BITS, GROUP, GROUPS};
 use super::Table;
 use super::edit::Node;
 
@@ -117,12 +117,12 @@ impl Table {
 
     fn put_above(&mut self, node: Node, index: u32, above: u32) {
         let (word, shift) = packed::place(index);
-        self.put_bits(node.line + index / SLOTS, word, u64::from(MOST), shift, above);
+        self.put_bits(node.line, word, u64::from(MOST), shift, above);
     }
 
     fn put_base(&mut self, node: Node, group: u32, base: u32) {
         let (word, shift) = packed::place_of_base(group);
-        self.put_bits(node.line + DATA, word, u64::from(u32::MAX), shift, base);
+        self.put_bits(node.line, word, u64::from(u32::MAX), shift, base);
     }
 
     fn put_bits(&mut self, line: u32, word: usize, mask: u64, shift: u32, bits: u32) {
