@@ -230,8 +230,8 @@ impl Maar {
             node.reattached = false;
             node.tells_attachment = false;
             if let Some(serving) = node.last_serving {
+                node.keep_unheard(binding_lifetime, now);
                 node.phase = Phase::Anchored { serving };
-                node.expires_at = None;
             } else {
                 node.phase = Phase::Detached;
                 node.expires_at = node.expires_at.or(Some(now.after(binding_lifetime)));

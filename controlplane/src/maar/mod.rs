@@ -46,6 +46,7 @@ mod state;
 mod teid;
 mod timers;
 mod tunnels;
+mod unheard;
 mod unused;
 mod update;
 

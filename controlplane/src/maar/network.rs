@@ -39,10 +39,6 @@ use crate::wire::mobility::{ProxyBindingAcknowledgement, Status, is_mobile_netwo
 
 /// What is to be given up, and was not answered, is tried again after this.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
-/// How long the network of a node that has gone on is kept for the CMD to say that it knows of it: its updates are repeated for
-/// MAX_BINDACK_TIMEOUT at most, one after the other.
-pub(super) const UNHEARD: Duration = Duration::from_secs(64);
-
 /// What a MAAR is told of `[maar.mobile_routers]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MobileRouters {
@@ -254,18 +250,6 @@ impl Maar {
         }
     }
 
-    /// A node has gone on, and the CMD has said nothing for so long about the network behind it of which it may not have heard,
-    /// or the node ends here: it is free. Until then it is kept: it may be that only the answer was lost.
-    pub(super) fn drop_unheard(&mut self, identifier: &MobileNodeIdentifier) {
-        let gone = |node: &&mut Node| matches!(node.phase, Phase::Anchored { .. });
-        let Some(node) = self.state.nodes.get_mut(identifier).filter(gone) else {
-            return;
-        };
-        if let Some(prefix) = node.network_asked.take() {
-            self.forget_network(identifier, prefix);
-        }
-    }
-
     /// Whether a prefix is the home network prefix of a node.
     pub(super) fn is_home(&self, identifier: &MobileNodeIdentifier, prefix: Ipv6Net) -> bool {
         let node = self.state.nodes.get(identifier);
@@ -273,7 +257,7 @@ impl Maar {
     }
 
     /// Frees a network behind a node that it has from here.
-    fn forget_network(&mut self, identifier: &MobileNodeIdentifier, prefix: Ipv6Net) {
+    pub(super) fn forget_network(&mut self, identifier: &MobileNodeIdentifier, prefix: Ipv6Net) {
         let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;
         };
@@ -349,7 +333,7 @@ impl Maar {
         }
         if matches!(node.phase, Phase::Anchored { .. }) {
             node.network_until = None;
-            return self.drop_unheard(identifier);
+            return self.drop_unheard_network(identifier);
         }
         let here = node.phase == Phase::Attached;
         let prefix = node.all_networks().next().filter(|_| here);

@@ -280,7 +280,7 @@ impl Maar {
         outputs: &mut Vec<Output>,
     ) {
         if self.is_home(identifier, prefix) {
-            self.drop_unheard(identifier);
+            self.drop_unheard_network(identifier);
         }
         let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;
@@ -302,17 +302,14 @@ impl Maar {
             if self.has_nothing_known(identifier) {
                 return self.remove(identifier);
             }
-        } else if node.adopted.is_empty() {
-            let text = format!("{identifier} is gone: {prefix} is free again");
-            outputs.push(told("anchor_released", text, identifier, prefix));
-            return self.remove(identifier);
-        } else {
-            // The node goes on with what was relocated here.
-            node.home_network_prefix = node.adopted.remove(0).prefix;
-            node.home_unheard = false;
+        } else if node.go_on_without_home() {
             let text = format!("{prefix} of {identifier} is free again");
             outputs.push(told("anchor_released", text, identifier, prefix));
             self.free_prefix(prefix);
+        } else {
+            let text = format!("{identifier} is gone: {prefix} is free again");
+            outputs.push(told("anchor_released", text, identifier, prefix));
+            return self.remove(identifier);
         }
         if self
             .state
@@ -404,17 +401,13 @@ impl Maar {
         }
         node.adopted.retain(|it| it.prefix != prefix);
         if self.is_home(identifier, prefix) {
-            self.drop_unheard(identifier);
+            self.drop_unheard_network(identifier);
         }
         let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;
         };
-        if node.home_network_prefix == prefix {
-            if node.adopted.is_empty() {
-                return self.remove(identifier);
-            }
-            node.home_network_prefix = node.adopted.remove(0).prefix;
-            node.home_unheard = false;
+        if node.home_network_prefix == prefix && !node.go_on_without_home() {
+            return self.remove(identifier);
         }
         if self.has_nothing_known(identifier) {
             return self.remove(identifier);

@@ -176,7 +176,8 @@ pub struct Node {
     pub sequence: u16,
     /// An update that waits for its acknowledgement.
     pub exchange: Option<Exchange>,
-    /// When the binding ends. `None` while anchored here and served elsewhere (RFC 8885 section 3.5 (a)).
+    /// When the binding ends. While anchored here and served elsewhere the CMD says that (RFC 8885 section 3.5 (a)), and this is
+    /// how long it is waited for to say a word of the home network prefix; `None` when it has.
     pub expires_at: Option<Time>,
     /// When the CMD accepted it last.
     pub registered_at: Time,

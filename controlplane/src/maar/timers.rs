@@ -77,7 +77,8 @@ impl Maar {
             // Nobody answered for a whole lifetime: if the node is still there it will solicit again.
             Phase::Registering if !node.registered => self.remove(identifier),
             Phase::Detached | Phase::Refused { .. } => self.remove(identifier),
-            Phase::Registering | Phase::Anchored { .. } | Phase::Deregistering => {}
+            Phase::Anchored { .. } => self.drop_unheard_home(identifier, outputs),
+            Phase::Registering | Phase::Deregistering => {}
         }
     }
 

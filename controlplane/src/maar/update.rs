@@ -4,13 +4,12 @@ use std::net::Ipv6Addr;
 
 use super::end_markers;
 use super::fsm::{Maar, Output};
-use super::network::UNHEARD;
 use super::relocation::check_relocation;
 use super::state::{Asked, Phase};
 use crate::event::Event;
 use crate::identity::MobileNodeIdentifier;
 use crate::proxy_binding::handoff_indicator::RE_REGISTRATION;
-use crate::proxy_binding::{acknowledge, check_timestamp, requested_prefixes};
+use crate::proxy_binding::{acknowledge, check_timestamp, lifetime_span, requested_prefixes};
 use crate::time::Time;
 use crate::wire::mobility::{MobilityMessage, ProxyBindingUpdate, RelocationStep, Status, update_flags};
 
@@ -199,6 +198,7 @@ impl Maar {
         now: Time,
         outputs: &mut Vec<Output>,
     ) {
+        let lifetime = lifetime_span(self.binding_lifetime_units());
         let Some(node) = self.state.nodes.get_mut(identifier) else {
             return;
         };
@@ -244,14 +244,11 @@ impl Maar {
             node.release_at = (!delay.is_zero()).then(|| now.after(delay));
             node.relay_when_it_has_left(now, !delay.is_zero());
         }
-        // Whether it knows of the network that it was to hear of last, the CMD says now, or not at all.
-        let waits = matches!(node.phase, Phase::Anchored { .. });
-        let until = node.network_until.filter(|_| waits);
-        node.network_until = node.network_asked.map(|_| until.unwrap_or(now.after(UNHEARD)));
+        node.home_unheard &= prefix != node.home_network_prefix;
+        node.keep_unheard(lifetime, now);
         node.arriving = None;
         node.phase = Phase::Anchored { serving };
         node.last_serving = Some(serving);
-        node.home_unheard &= prefix != node.home_network_prefix;
         node.reattached = false;
         node.tells_attachment = false;
         node.registered = true;
@@ -259,8 +256,6 @@ impl Maar {
         node.exchange = None;
         node.refresh_at = None;
         node.advertise_at = None;
-        // RFC 8885 section 3.5 (a): from here on the CMD says when this ends.
-        node.expires_at = None;
         let text = format!("{identifier} is served by {serving}: {prefix} is tunnelled there");
         let event = Event::new("node_anchored", text)
             .with("identifier", identifier)

@@ -1,6 +1,6 @@
 //! The configurations of a domain's daemons.
 
-use kedge_config::Config;
+use kedge_config::{Config, FilterRule, Meter};
 
 use super::*;
 
@@ -67,4 +67,19 @@ pub fn cmd_config(tunnel: &str) -> Config {
         "[node]\nname = \"cmd\"\nrole = \"cmd\"\naddress = \"{CMD}\"\n[cmd]\nmaximum_previous_maars = 2\ntunnel = \"{tunnel}\"\n{maars}"
     );
     Config::parse(&text, "test").unwrap()
+}
+
+pub fn filter(text: &str) -> FilterRule {
+    toml::from_str(text).unwrap()
+}
+
+pub const WEB: &str = "name = \"web\"\naction = \"meter\"\nmeter = \"gold\"\nnode = \"mn1@example.net\"\n\
+                   protocol = \"tcp\"\nidle_timeout = 600\nlifetime = 1000";
+
+pub fn gold(rate: u64) -> Meter {
+    let text = format!(
+        "name = \"gold\"\ncir_bits_per_second = {rate}\ncbs_bytes = 10000\npir_bits_per_second = 2000000\n\
+         pbs_bytes = 20000"
+    );
+    toml::from_str(&text).unwrap()
 }
