@@ -336,18 +336,22 @@ impl Pipeline {
             let route = snapshot.routes.get(*result);
             local |= route.hop() == Hop::LOCAL;
             if let Some(tunnel) = route.hop().tunnel() {
-                snapshot.passing_traffic.prefetch(self.worker, route.counter());
-                self.prefetch_tunnel(snapshot, tunnel);
+                snapshot.passing_traffic.prefetch_to(self.worker, route.counter());
+                self.prefetch_into(snapshot, tunnel);
             } else {
-                snapshot.prefix_traffic.prefetch(self.worker, route.counter());
+                snapshot.prefix_traffic.prefetch_to(self.worker, route.counter());
             }
         }
         for result in sources {
             let route = snapshot.routes.get(*result);
             if route.hop().tunnel().is_some() {
-                snapshot.passing_traffic.prefetch(self.worker, route.counter());
+                snapshot
+                    .passing_traffic
+                    .prefetch_from(self.worker, route.counter());
             } else if from_nodes {
-                snapshot.prefix_traffic.prefetch(self.worker, route.counter());
+                snapshot
+                    .prefix_traffic
+                    .prefetch_from(self.worker, route.counter());
             }
         }
         if local {
@@ -412,17 +416,27 @@ impl Pipeline {
         for (at, result) in tunnelled.into_iter().zip(results) {
             if let Some(note) = notes.get_mut(at) {
                 note.peer = result;
-                self.prefetch_tunnel(snapshot, result);
+                self.prefetch_out_of(snapshot, result);
             }
         }
     }
 
+    /// Asks for what a packet needs that goes into this tunnel.
     #[inline]
-    fn prefetch_tunnel(&self, snapshot: &Snapshot, index: u32) {
+    fn prefetch_into(&self, snapshot: &Snapshot, index: u32) {
         if let Some(tunnel) = snapshot.tunnels.at(index) {
             // It has one line.
             prefetch(tunnel);
-            snapshot.tunnel_traffic.prefetch(self.worker, index);
+            snapshot.tunnel_traffic.prefetch_to(self.worker, index);
+        }
+    }
+
+    /// The same of one that comes out of it. Not everything that a peer's key leads to is one.
+    #[inline]
+    fn prefetch_out_of(&self, snapshot: &Snapshot, index: u32) {
+        if let Some(tunnel) = snapshot.tunnels.at(index) {
+            prefetch(tunnel);
+            snapshot.tunnel_traffic.prefetch_from(self.worker, index);
         }
     }
 

@@ -57,14 +57,14 @@ impl Pipeline {
         }
         for verdict in &verdicts {
             if let Some(by) = verdict.by {
-                flows.traffic.prefetch(self.worker, by.counter);
+                self.prefetch_hit(flows, by);
             }
             for (meter, hit) in verdict.meters.iter().flatten() {
                 if let Some(meter) = flows.meters.at(*meter) {
                     prefetch(meter);
                 }
                 flows.meter_bank.prefetch(self.worker, *meter);
-                flows.traffic.prefetch(self.worker, hit.counter);
+                self.prefetch_hit(flows, *hit);
                 flows.colours.prefetch(self.worker, hit.counter);
             }
         }
@@ -105,6 +105,14 @@ impl Pipeline {
             }
         }
         Ok(verdict.hop(route, hop))
+    }
+
+    #[inline]
+    fn prefetch_hit(&self, flows: &Flows, hit: Hit) {
+        match hit.direction {
+            Direction::FromNode => flows.traffic.prefetch_from(self.worker, hit.counter),
+            Direction::ToNode => flows.traffic.prefetch_to(self.worker, hit.counter),
+        }
     }
 
     #[inline]

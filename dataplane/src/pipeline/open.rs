@@ -66,7 +66,7 @@ impl Pipeline {
         let mut results = [NO_MATCH; BURST];
         snapshot.peers.lookup_burst(keys, &mut results);
         for result in results.iter().take(keys.len()) {
-            self.prefetch_tunnel(snapshot, *result);
+            self.prefetch_out_of(snapshot, *result);
         }
         for (at, number) in tunnelled {
             if let Some(note) = notes.get_mut(usize::from(*at))
