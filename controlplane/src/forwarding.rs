@@ -63,6 +63,14 @@ pub fn desired(
     // After those of nodes: of two with the same prefix, which cannot be but for a changed file, that of the file is the newer word.
     tunnelled::put(config, state, inner_ipv4, &mut tables);
     let mut left_out = LeftOut::default();
+    let of_no_node = || {
+        let mut tables = Tables::default();
+        infrastructure(config, &mut tables);
+        pools(config, state, &mut tables);
+        tunnelled::put(config, state, inner_ipv4, &mut tables);
+        tables
+    };
+    limits::fit_prefixes(config, &mut tables, of_no_node, &mut left_out);
     limits::fit_tunnels(config, &mut tables, &mut left_out);
     flows::put(config, state, &mut tables, &mut left_out);
     Derived { tables, left_out }

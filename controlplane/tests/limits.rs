@@ -93,6 +93,7 @@ fn assert_taken(domain: &Domain, index: usize) -> Derived {
     assert!(tables.filters.len() <= Limit::Filters.most(config));
     assert!(tables.meters.len() <= Limit::Meters.most(config));
     assert!(tables.tunnels.len() <= Limit::Tunnels.most(config));
+    assert!(tables.prefixes.len() <= Limit::Prefixes.most(config));
     let (tunnels, meters) = named(tables);
     assert!(tunnels.iter().all(|id| tables.tunnels.contains_key(id)));
     assert!(meters.iter().all(|id| tables.meters.contains_key(id)));
@@ -188,6 +189,41 @@ fn who_came_first_keeps_its_tunnel() {
     }
 }
 
+#[test]
+fn prefixes_of_nodes_that_there_is_no_room_for_are_left_out() {
+    let mut domain = domain(PLAIN);
+    let ground = domain.tables(0).prefixes.len();
+    for number in [3, 1, 2] {
+        domain.attach(number, 0);
+        domain.run(SECOND);
+    }
+    let all = domain.derived(0);
+    assert_eq!(all.tables.prefixes.len(), ground + 3);
+    let most = u32::try_from(ground + 2).unwrap();
+    limit(&mut domain, 0, |it| it.maximum_prefixes = most);
+    let some = assert_taken(&domain, 0);
+    assert_eq!(some.left_out.count(Limit::Prefixes), 1);
+    // Who came last, with the filters of its prefix.
+    let has = |number| some.tables.prefixes.contains_key(&domain.prefix(number, 0));
+    assert_eq!([3, 1, 2].map(has), [true, true, false]);
+    let last = domain.prefix(2, 0);
+    assert!(some.tables.filters.values().all(|it| it.scope != Some(last)));
+    assert_eq!(all.tables.filters.len() - some.tables.filters.len(), 2);
+    // There is room again when another one goes.
+    domain.detach(3, 0, true);
+    domain.run(10 * SECOND);
+    let less = assert_taken(&domain, 0);
+    assert_eq!(less.left_out.count(Limit::Prefixes), 0);
+    assert!(less.tables.prefixes.contains_key(&last));
+    // What is no node's is there in any case.
+    limit(&mut domain, 0, |it| it.maximum_prefixes = 1);
+    let none = domain.derived(0);
+    assert_eq!(
+        (none.tables.prefixes.len(), none.left_out.count(Limit::Prefixes)),
+        (ground, 2)
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -198,8 +234,10 @@ proptest! {
         filters in 0u32..16,
         meters in 0u32..5,
         tunnels in 0u32..5,
+        prefixes in 0usize..5,
     ) {
         let mut domain = domain(GTPU);
+        let ground = domain.tables(0).prefixes.len();
         let rule = format!("name = \"there\"\naction = \"tunnel\"\nmaar = \"{}\"", maar_address(0));
         domain.maar_input(1, maar::Input::PutFilter(toml::from_str(&rule).unwrap()));
         for (number, index) in moves {
@@ -229,9 +267,17 @@ proptest! {
             let most = all.tables.meters.len().min(meters as usize);
             prop_assert_eq!(some.tables.meters.len(), most);
             prop_assert_eq!(some.left_out.count(Limit::Meters), all.tables.meters.len() - most);
+            let most = ground + prefixes;
+            limit(&mut domain, index, |it| {
+                (it.maximum_meters, it.maximum_prefixes) = (1 << 20, u32::try_from(most).unwrap());
+            });
+            let some = assert_taken(&domain, index);
+            let most = all.tables.prefixes.len().min(most);
+            prop_assert_eq!(some.tables.prefixes.len(), most);
+            prop_assert_eq!(some.left_out.count(Limit::Prefixes), all.tables.prefixes.len() - most);
             // And all at once.
             limit(&mut domain, index, |it| {
-                (it.maximum_filters, it.maximum_tunnels) = (filters, tunnels);
+                (it.maximum_filters, it.maximum_tunnels, it.maximum_meters) = (filters, tunnels, meters);
             });
             assert_taken(&domain, index);
         }

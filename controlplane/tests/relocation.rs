@@ -4,17 +4,14 @@
 
 mod domain_support;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain_support::*;
-use kedge_config::{Config, FilterRule, Meter, Mobility};
+use kedge_config::{Config, Meter};
 use kedge_controlplane::announce;
 use kedge_controlplane::cmd::{self, Outcome, RelocationError};
-use kedge_controlplane::delegation::wire::MessageType;
-use kedge_controlplane::maar::{self, Phase};
+use kedge_controlplane::maar;
 use kedge_dataplane_api::model::{NextHop, SourcePath};
-use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);

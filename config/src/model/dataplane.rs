@@ -55,8 +55,9 @@ pub struct Dataplane {
     /// started again, one that refuses gets no IPv4 prefixes of nodes from a control plane that has `carry`, and all else.
     #[serde(default)]
     pub inner_ipv4: InnerIpv4,
-    /// Most prefixes that the data plane takes, 1..=16777216; a transaction that would exceed it is
-    /// refused. Default 2097152.
+    /// Most prefixes that the data plane takes, 1..=16777216, those of its routes and pools among them. What is beyond is left out, of
+    /// nodes' the ones with the highest addresses first: their nodes have no service by them (event `prefixes_left_out`). Default
+    /// 2097152.
     #[serde(default = "default_maximum_prefixes")]
     pub maximum_prefixes: u32,
     /// Most tunnels that the data plane takes, 1..=1048576. What is beyond is left out, the newest first: prefixes behind it lead

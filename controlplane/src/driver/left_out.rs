@@ -59,12 +59,14 @@ fn describe(limit: Limit, count: usize, config: &Config) -> Event {
         }
         Limit::Meters => ("meters_left_out", "meters_fit_again"),
         Limit::Tunnels => ("tunnels_left_out", "tunnels_fit_again"),
+        Limit::Prefixes => ("prefixes_left_out", "prefixes_fit_again"),
     };
     let event = match count {
         0 => Event::new(fit, format!("all {of} have room again: {key} = {most}")),
         _ => {
             let what = match limit {
                 Limit::Tunnels => "prefixes behind them lead nowhere",
+                Limit::Prefixes => "their nodes have no service by them",
                 Limit::Meters => "the filters that need them are left out, too",
                 _ => "what they ask for is not done",
             };

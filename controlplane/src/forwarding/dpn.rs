@@ -54,6 +54,12 @@ pub fn desired_of_dpn(
         tables.prefixes.extend(prefixes);
     }
     let mut left_out = LeftOut::default();
+    let of_no_node = || {
+        let mut tables = Tables::default();
+        infrastructure(config, &mut tables);
+        tables
+    };
+    limits::fit_prefixes(config, &mut tables, of_no_node, &mut left_out);
     limits::fit_tunnels(config, &mut tables, &mut left_out);
     Derived { tables, left_out }
 }

@@ -4,13 +4,16 @@
 //! to be desired at all, and the rest goes on. How much that is goes with the tables, for it would be missed without a word:
 //! of filters that drop, too.
 //!
-//! Who gets the room: of tunnels those of the file, then who came first, for their ids are given out one by one; of filters and
-//! meters those of the configuration, then the others by name, each by the identifiers of nodes.
+//! Who gets the room: of prefixes what is no node's, pools and routes and what the file has behind tunnels, then those of nodes in
+//! the order of their addresses, which are given out one by one; of tunnels those of the file, then who came first, for their ids
+//! are given out one by one; of filters and meters those of the configuration, then the others by name, each by the identifiers of nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use kedge_config::{Config, Dataplane};
-use kedge_dataplane_api::model::{DiscardReason, NextHop, PrefixEntry, Sender, Source, SourcePath, Tables};
+use kedge_dataplane_api::model::{
+    DiscardReason, NextHop, PrefixEntry, PrefixKey, Sender, Source, SourcePath, Tables,
+};
 
 use super::tunnelled;
 
@@ -30,16 +33,19 @@ pub enum Limit {
     Meters,
     /// `dataplane.maximum_tunnels`.
     Tunnels,
+    /// `dataplane.maximum_prefixes`.
+    Prefixes,
 }
 
 impl Limit {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Filters,
         Self::DomainFilters,
         Self::FiltersOfAPrefix,
         Self::Meters,
         Self::Tunnels,
+        Self::Prefixes,
     ];
 
     /// The key in the file; of the limit that none sets, what it is.
@@ -51,6 +57,7 @@ impl Limit {
             Self::FiltersOfAPrefix => "filters of a prefix",
             Self::Meters => "dataplane.maximum_meters",
             Self::Tunnels => "dataplane.maximum_tunnels",
+            Self::Prefixes => "dataplane.maximum_prefixes",
         }
     }
 
@@ -63,6 +70,7 @@ impl Limit {
             Self::FiltersOfAPrefix => "filters_of_a_prefix",
             Self::Meters => "maximum_meters",
             Self::Tunnels => "maximum_tunnels",
+            Self::Prefixes => "maximum_prefixes",
         }
     }
 
@@ -73,6 +81,7 @@ impl Limit {
             Self::Filters | Self::DomainFilters | Self::FiltersOfAPrefix => "filters",
             Self::Meters => "meters",
             Self::Tunnels => "tunnels",
+            Self::Prefixes => "prefixes",
         }
     }
 
@@ -86,6 +95,7 @@ impl Limit {
             Self::FiltersOfAPrefix => MOST_OF_A_PREFIX,
             Self::Meters => of(|it| it.maximum_meters),
             Self::Tunnels => of(|it| it.maximum_tunnels),
+            Self::Prefixes => of(|it| it.maximum_prefixes),
         }
     }
 }
@@ -97,6 +107,7 @@ pub struct LeftOut {
     rules: BTreeMap<String, usize>,
     meters: BTreeSet<u64>,
     tunnels: BTreeSet<u32>,
+    prefixes: usize,
 }
 
 impl LeftOut {
@@ -106,6 +117,7 @@ impl LeftOut {
         match limit {
             Limit::Meters => self.meters.len(),
             Limit::Tunnels => self.tunnels.len(),
+            Limit::Prefixes => self.prefixes,
             _ => self.filters.get(&limit).copied().unwrap_or(0),
         }
     }
@@ -133,6 +145,28 @@ impl LeftOut {
 
     fn of(&mut self, rule: &str) {
         *self.rules.entry(rule.to_owned()).or_default() += 1;
+    }
+}
+
+/// Takes out the prefixes that there is no room for. What is to one goes where the pool goes that it is in, which is nowhere; its node
+/// has no service by it. `of_no_node`: what the tables have without nodes.
+pub(super) fn fit_prefixes(
+    config: &Config,
+    tables: &mut Tables,
+    of_no_node: impl FnOnce() -> Tables,
+    left_out: &mut LeftOut,
+) {
+    let most = Limit::Prefixes.most(config);
+    let Some(more @ 1..) = tables.prefixes.len().checked_sub(most) else {
+        return;
+    };
+    let kept = of_no_node().prefixes;
+    let of_nodes = tables.prefixes.unordered().map(|(prefix, _)| *prefix);
+    let mut of_nodes: Vec<_> = of_nodes.filter(|prefix| !kept.contains_key(prefix)).collect();
+    of_nodes.sort_by_key(|prefix| std::cmp::Reverse(PrefixKey(*prefix)));
+    for prefix in of_nodes.into_iter().take(more) {
+        tables.prefixes.remove(&prefix);
+        left_out.prefixes += 1;
     }
 }
 
