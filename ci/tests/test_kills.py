@@ -10,7 +10,7 @@ What was lost meanwhile is reported. Nothing is, unless a data plane was killed:
 the packets' way, and GoBGP restarts gracefully. That is in one row, but for what the routers lose when the announcement was among it.
 Last, the CMD is killed in the middle of a drain, which goes on by itself. Needs root and the release binaries.
 
-`controlplane/tests/relocation.rs` kills at each single step, in virtual time; this is the same with everything real.
+`controlplane/tests/relocation_at_any_moment.rs` kills at each single step, in virtual time; this is the same with everything real.
 KEDGE_KILL_STEPS="started taken" and KEDGE_KILL_VICTIMS="core-kea" try some.
 """
 

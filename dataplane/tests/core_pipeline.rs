@@ -323,7 +323,7 @@ fn each_drop_has_its_name() {
     ];
     for reason in DropReason::ALL {
         // Those of GTP-U are in core_gtpu, those of what waits in core_hold and core_early, those of errors
-        // in core_tunnel_errors and core_tunnel_errors_ipv4, those of IPv4 in core_ipv4 and core_inner_ipv4, of GRE in core_gre, those of filters and meters in core_flows,
+        // in core_tunnel_errors and core_tunnel_errors_ipv4, those of IPv4 in core_ipv4 and core_inner_ipv4, of GRE in core_gre, those of filters and meters in core_flows and core_meters,
         // those of fragments in core_fragments, core_buffers and reassembly/tests.rs.
         let name = reason.name();
         if [
