@@ -160,6 +160,27 @@ fn over_ipv4_nothing_is_fragmented() {
     );
 }
 
+/// A tunnel may be told to take less than any path does; then what the path takes goes whole.
+#[test]
+fn what_every_link_takes_is_never_cut() {
+    let mut tables = tables();
+    for tunnel in tables.tunnels.values_mut() {
+        tunnel.mtu = 1000;
+    }
+    let mut gateway = Gateway::new();
+    gateway.snapshot = gateway.compiler.apply(&Transaction::replacing(&tables)).unwrap();
+    for (destination, overhead) in [(ANCHORED, 40), (GTPU_ANCHORED, 56)] {
+        for (length, count) in [(1001, 1), (1280 - overhead, 1), (1281 - overhead, 2), (1280, 2)] {
+            let out = gateway.one(CORE, &sized(REMOTE, destination, length));
+            assert_eq!(
+                (out.drops.len(), out.transmit.len()),
+                (0, count),
+                "{destination} {length}"
+            );
+        }
+    }
+}
+
 #[test]
 fn each_fragmented_packet_has_an_identification_of_its_own() {
     let mut gateway = narrow(1280);

@@ -36,8 +36,11 @@ impl Pipeline {
         size: usize,
         output: &mut Output<F>,
     ) -> Result<u8, Refusal> {
-        let identification = self.identifications.take();
         let size = size.max(usize::from(MINIMUM_MTU));
+        if lane.packet.length <= size {
+            return self.pass_to_neighbour(snapshot, lane, adjacency, Stage::Encapsulated, output);
+        }
+        let identification = self.identifications.take();
         let second = fragment::split(&mut lane.frame, size, identification)?;
         lane.packet.length = lane.frame.bytes().len() - ETHERNET_HEADER;
         let port = self.pass_to_neighbour(snapshot, lane, adjacency, Stage::Encapsulated, output)?;
