@@ -136,30 +136,6 @@ fn a_tunnel_that_is_told_to_take_less_fragments_too() {
     assert_eq!(lengths, [48 + 1248, 48 + 1270 - 1248]);
 }
 
-/// Outer IPv4 headers say that they are not to be fragmented.
-#[test]
-fn over_ipv4_nothing_is_fragmented() {
-    let mut gateway = Gateway::new();
-    let remote = gateway.compiler.tables().tunnels.values().map(|it| it.remote);
-    let remote = remote
-        .into_iter()
-        .find(|it| it.to_ipv4_mapped().is_some())
-        .unwrap();
-    gateway.snapshot = gateway
-        .compiler
-        .learn_path_mtu(remote, 1280, Instant::now())
-        .unwrap();
-    let out = gateway.one(CORE, &sized(REMOTE, IPV4_ANCHORED, 1280));
-    assert_eq!(out.drops, [(DropReason::TunnelMtuTooSmall, 1)]);
-    assert_eq!(
-        gateway
-            .one(CORE, &sized(REMOTE, IPV4_ANCHORED, 1244))
-            .transmit
-            .len(),
-        1
-    );
-}
-
 /// A tunnel may be told to take less than any path does; then what the path takes goes whole.
 #[test]
 fn what_every_link_takes_is_never_cut() {

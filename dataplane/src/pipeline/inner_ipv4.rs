@@ -23,8 +23,8 @@
 //! What does not fit into a tunnel, or out of a port, and may be cut is cut before it goes in: each fragment is a packet of
 //! its own in the tunnel. RFC 2473 section 7.2 (b) would cut the outer packet instead. This is what a router
 //! does before any link (RFC 791), the other end need not put anything together, the node does that anyway, and it is the same for
-//! GTP-U over IPv4, whose outer packets must not be cut. What may not be cut is answered with Fragmentation Needed and what
-//! fits (RFC 1191).
+//! GTP-U over IPv4: the narrowest path that is believed, 576 octets, has room for any packet that may be cut, so fragments of outer packets
+//! are for IPv6 alone there. What may not be cut is answered with Fragmentation Needed and what fits (RFC 1191).
 
 use super::decide::{Inner, Refusal, Step, no_way, own};
 use super::encapsulate::{mark, room};

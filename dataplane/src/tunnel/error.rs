@@ -127,7 +127,7 @@ impl TunnelError {
     }
 
     /// The least MTU that is believed, octets. Of one that anybody could have made up it is what goes with a packet of 1,280
-    /// octets inside: no IPv6 node makes smaller ones for it.
+    /// octets inside: no IPv6 node makes smaller ones for it, and in fragments it does not come to every peer.
     #[must_use]
     pub fn least_mtu(&self) -> u16 {
         match self.carried {
