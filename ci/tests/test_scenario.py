@@ -946,14 +946,12 @@ class TheNarrowestLinkBetweenAnchorsOverGtpUInIpv4(InADomain):
     def test_an_independent_reader_puts_what_is_on_the_wire_together(self):
         self.pass_whole()
         file = self.domain.directory / "fragments.pcap"
-        capture = self.domain.popen("core", "tcpdump", "-U", "-i", "to-edge", "-w", str(file), "ip and src host " + self.ends[0],
+        expression = f"src host {self.ends[0]} and ip[6:2] & 0x3fff != 0"
+        capture = self.domain.popen("core", "tcpdump", "-U", "--immediate-mode", "-c", "10", "-i", "to-edge", "-w", str(file), expression,
                                     stderr=subprocess.DEVNULL)
-        self.domain.wait(file.exists, 5, "tcpdump did not start")
-        time.sleep(0.5)
+        self.domain.wait(lambda: file.exists() and file.stat().st_size > 0, 5, "tcpdump did not start")
         self.assertIn(" 5 received", self.ping())
-        time.sleep(0.5)
-        capture.send_signal(signal.SIGINT)
-        capture.wait(10)
+        self.domain.wait(lambda: capture.poll() is not None, 5, "there were less than ten fragments")
         said = self.scapy("core", """
 fragments = [it[IP] for it in rdpcap(sys.argv[1]) if IP in it and (it[IP].flags.MF or it[IP].frag)]
 assert all(it.len <= 1300 and not it.flags.DF for it in fragments), fragments

@@ -273,6 +273,8 @@ class ANarrowPathOverIpv4(unittest.TestCase):
         domain.ip("enb", "route", "replace", "198.51.100.0/24", "via", "192.0.2.97", "mtu", "lock", "1000")
         domain.start()
         domain.start_ends()
+        for end in domain.ends:
+            self.addCleanup(end.stdout.close)
         address = TUNNELS["gtpu4"][5]
         ping = lambda host, to, *options: domain.on(
             host, "ping", "-n", "-q", "-c10", "-i0.05", "-W2", "-M", "do", "-s", "1232", *options, to, check=False)
