@@ -131,7 +131,7 @@ mod tests {
             sequence_numbers: false,
         };
         let mut packet = vec![0; 36];
-        packet.extend((0..inner).map(|at| (at * 7 >> 2) as u8 ^ pattern));
+        packet.extend((0..inner).map(|at| ((at * 7) >> 2) as u8 ^ pattern));
         let shown = |_: &[u8]| {
             Some(Shown {
                 flow: 0x12345,
