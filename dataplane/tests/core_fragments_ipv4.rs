@@ -355,6 +355,50 @@ fn a_burst_in_fragments_is_not_lost() {
     assert_eq!(output.transmit[CORE].len(), BURST * ipv4_fragment::MOST_FRAGMENTS);
 }
 
+/// Whoever makes up an MTU: what nobody makes smaller for it comes whole to a peer that takes no fragments. A router that told the truth
+/// may cut it.
+#[test]
+fn on_a_path_that_somebody_says_is_narrow_it_goes_whole_and_may_be_cut() {
+    let peer = std::net::Ipv6Addr::from(octets(&format!("::ffff:{PEER4}")));
+    let mut gateway = Gateway::new();
+    let heard = gateway
+        .compiler
+        .learn_unproven_path_mtu(peer, 620, Instant::now());
+    gateway.snapshot = heard.unwrap();
+    for length in [1280, 900, 585] {
+        let inner = patterned(length);
+        let [packet] = &sent(&mut gateway, &inner)[..] else {
+            panic!("{length}: not in one piece")
+        };
+        let mut plain = sent(&mut Gateway::new(), &inner).remove(0);
+        assert_eq!(
+            (packet.len(), packet[6..8].to_vec(), plain[6]),
+            (length + 36, vec![0, 0], 0x40)
+        );
+        let udp = [&packet[12..20], &[0, 17], &packet[24..26], &packet[20..]].concat();
+        assert!(Sum::default().octets(&udp).is_right() && packet[26..28] != [0, 0]);
+        assert!(Sum::default().octets(&packet[..20]).is_right());
+        plain[26..28].copy_from_slice(&packet[26..28]);
+        assert_eq!(packet[20..], plain[20..]);
+    }
+    let stages = [Stage::Encapsulated, Stage::Fragmented].map(|it| gateway.pipeline.counters.stages(it));
+    assert_eq!(stages, [3, 0]);
+    // What fits goes as ever, and what need not be so large is told so.
+    assert_eq!(sent(&mut gateway, &patterned(584))[0][4..8], [0, 0, 0x40, 0]);
+    assert_eq!(
+        gateway.one(CORE, &patterned(1281)).drops,
+        [(DropReason::PacketTooBig, 1)]
+    );
+    // Who proves that it is narrower still is believed: then it is cut here.
+    make_narrow(&mut gateway, 600);
+    assert_eq!(sent(&mut gateway, &patterned(1280)).len(), 3);
+    // And what is no proof does not undo it.
+    let heard = gateway
+        .compiler
+        .learn_unproven_path_mtu(peer, 620, Instant::now());
+    assert!(heard.is_none());
+}
+
 /// One gateway's fragments are another one's packets, where that one is asked to check what it puts together.
 #[test]
 fn what_a_gateway_sends_in_fragments_a_gateway_puts_together_if_it_checks() {

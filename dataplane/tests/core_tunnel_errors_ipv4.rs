@@ -153,7 +153,7 @@ fn extensions_of_a_router_are_not_quoted_to_the_source() {
 }
 
 #[test]
-fn who_quotes_eight_octets_is_believed_as_far_as_packets_of_1280_still_go() {
+fn who_quotes_eight_octets_is_believed_and_stops_nothing() {
     let mut gateway = Gateway::new();
     let outer = outer(&mut gateway, &sized(REMOTE, IPV4_ANCHORED, 1464));
     for (length, mtu) in [(LEAST, 1400), (LEAST, 1324), (35, 1400), (36, 1400), (75, 1400)] {
@@ -172,10 +172,12 @@ fn who_quotes_eight_octets_is_believed_as_far_as_packets_of_1280_still_go() {
     );
     let out = gateway.one(CORE, &sized(REMOTE, IPV4_ANCHORED, 1300));
     assert_eq!(told(&out).2[4..], 1288u32.to_be_bytes());
+    let out = give(&mut Gateway::new(), &needed(620, &outer[..LEAST]));
+    assert_eq!(out.too_big, [(mapped(PEER4), 620)]);
 
     let short = &outer[..LEAST];
     let invalid = [
-        ("less than anybody may say", needed(1323, short)),
+        ("less than anybody may say", needed(619, short)),
         ("the packet is not larger", needed(1500, short)),
         ("to no peer", needed(1400, &with(short, 16, &[198, 51, 100, 9]))),
         ("from another", needed(1400, &with(short, 12, &[192, 0, 2, 9]))),
@@ -184,8 +186,8 @@ fn who_quotes_eight_octets_is_believed_as_far_as_packets_of_1280_still_go() {
             needed(1400, &with(&with(short, 2, &[5, 0xdd]), 24, &[5, 0xc9])),
         ),
         (
-            "two plateaus down",
-            needed(0, &with(&with(short, 2, &[5, 0xd4]), 24, &[5, 0xc0])),
+            "the plateau is lower",
+            needed(0, &with(&with(short, 2, &[3, 0xee]), 24, &[3, 0xda])),
         ),
     ];
     for (what, packet) in invalid {

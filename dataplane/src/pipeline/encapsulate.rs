@@ -122,7 +122,7 @@ impl Pipeline {
         lane.ethertype = tunnel.ethertype;
         let port = if too_large {
             let size = usize::from(mtu) + front;
-            self.pass_in_fragments(snapshot, lane, path.adjacency, size, output)?
+            self.pass_in_fragments(snapshot, lane, &path, size, output)?
         } else {
             self.pass_to_neighbour(snapshot, lane, path.adjacency, Stage::Encapsulated, output)?
         };

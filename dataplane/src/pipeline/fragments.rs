@@ -6,7 +6,7 @@ use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
 use crate::frame::Frame;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Path, Snapshot};
 use crate::stage::parse::{self, ETHERNET_HEADER, ETHERTYPE_IPV4, Packet};
 use crate::stage::{fragment, ipv4, ipv4_outer_fragment};
 use crate::tunnel::error::MINIMUM_MTU;
@@ -27,17 +27,26 @@ impl Pipeline {
     /// Sends an outer packet in two fragments of at most `size` octets; if that is less than 1,280, which every
     /// link takes, of that. Over IPv4, where links take less, in as many as it needs, of no more octets than the path takes.
     /// All but the last are sent here; that is left, ready to go by the port that is given.
+    ///
+    /// On a path over IPv4 that is not proven to be so narrow it goes whole, if the port takes it, and may be cut on its way.
     #[cold]
     #[inline(never)]
     pub(super) fn pass_in_fragments<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
         lane: &mut Lane<'_, F>,
-        adjacency: u32,
+        path: &Path,
         size: usize,
         output: &mut Output<F>,
     ) -> Result<u8, Refusal> {
+        let adjacency = path.adjacency;
         if lane.ethertype == ETHERTYPE_IPV4 {
+            // What is not proven is left to the router that said it: if it was none, nothing is cut.
+            let size = if path.unproven {
+                port_mtu(snapshot, adjacency)
+            } else {
+                size
+            };
             return self.pass_in_ipv4_fragments(snapshot, lane, adjacency, size, output);
         }
         let size = size.max(usize::from(MINIMUM_MTU));
@@ -133,4 +142,11 @@ impl Pipeline {
             self.counters.add_drops(DropReason::ReassemblyTimeout, dropped);
         }
     }
+}
+
+/// What the port takes that leads to a neighbour, octets.
+fn port_mtu(snapshot: &Snapshot, adjacency: u32) -> usize {
+    let port = snapshot.adjacencies.get(adjacency).port;
+    let port = snapshot.ports.get(usize::from(port));
+    port.map_or(0, |port| usize::from(port.mtu))
 }
