@@ -15,6 +15,7 @@ use kedge_dataplane::frame::{Frame, HeapFrame};
 use kedge_dataplane::hold;
 use kedge_dataplane::pipeline::{BURST, Ipv4Fragments, Output};
 use kedge_dataplane::reassembly::Bounds;
+use kedge_dataplane::snapshot::Compiler;
 use kedge_dataplane::stage::checksum::Sum;
 use kedge_dataplane::stage::ipv4_fragment;
 use proptest::prelude::*;
@@ -397,6 +398,34 @@ fn on_a_path_that_somebody_says_is_narrow_it_goes_whole_and_may_be_cut() {
         .compiler
         .learn_unproven_path_mtu(peer, 620, Instant::now());
     assert!(heard.is_none());
+}
+
+/// What the port does not take cannot be left to others to cut.
+#[test]
+fn a_port_that_is_narrow_has_it_cut_whatever_is_said_of_the_path() {
+    let mut ports = ports();
+    ports[CORE].mtu = 1300;
+    let mut compiler = Compiler::new(ports, OWN.parse().unwrap(), 1);
+    compiler
+        .apply(&kedge_dataplane_api::Transaction::replacing(&tables()))
+        .unwrap();
+    let mut gateway = Gateway {
+        snapshot: compiler.snapshot(),
+        compiler,
+        ..Gateway::new()
+    };
+    let peer = std::net::Ipv6Addr::from(octets(&format!("::ffff:{PEER4}")));
+    let mut lengths = || {
+        let fragments = sent(&mut gateway, &patterned(1280));
+        let lengths: Vec<usize> = fragments.iter().map(Vec::len).collect();
+        let heard = gateway
+            .compiler
+            .learn_unproven_path_mtu(peer, 700, Instant::now());
+        gateway.snapshot = heard.unwrap_or_else(|| gateway.compiler.snapshot());
+        lengths
+    };
+    // 1,296 octets behind the header, of which 1,280 fit.
+    assert_eq!([lengths(), lengths()], [[1300, 36], [1300, 36]]);
 }
 
 /// One gateway's fragments are another one's packets, where that one is asked to check what it puts together.
