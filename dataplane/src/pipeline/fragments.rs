@@ -43,7 +43,7 @@ impl Pipeline {
         if lane.ethertype == ETHERTYPE_IPV4 {
             // What is not proven is left to the router that said it: if it was none, nothing is cut.
             let size = if path.unproven {
-                port_mtu(snapshot, adjacency)
+                usize::from(port_mtu(snapshot, adjacency))
             } else {
                 size
             };
@@ -145,8 +145,8 @@ impl Pipeline {
 }
 
 /// What the port takes that leads to a neighbour, octets.
-fn port_mtu(snapshot: &Snapshot, adjacency: u32) -> usize {
+pub(super) fn port_mtu(snapshot: &Snapshot, adjacency: u32) -> u16 {
     let port = snapshot.adjacencies.get(adjacency).port;
     let port = snapshot.ports.get(usize::from(port));
-    port.map_or(0, |port| usize::from(port.mtu))
+    port.map_or(0, |port| port.mtu)
 }
