@@ -718,19 +718,25 @@ send(IP(src="{self.cn}", dst="{self.gateway}") / UDP(sport=7, dport=2152, chksum
 """)
             self.domain.wait(lambda: self.drops("maar1", reason) == before + 1, 5, reason)
 
-    def test_when_a_router_quotes_eight_octets_it_is_believed_but_not_below_what_ipv6_needs(self):
+    def test_when_a_router_quotes_eight_octets_it_is_believed_and_stops_nothing(self):
         path = lambda: next(path for path in self.domain.kedge("maar1", "show", "paths") if path["peer"] == self.other)
         before = self.drops("maar1", "tunnel_error_invalid")
         program = f"""
 quoted = bytes(IP(src="{self.gateway}", dst="{self.other}", flags="DF", len=1500) / UDP(sport=50000, dport=2152, len=1480))[:28]
 send(IP(src="{self.cn}", dst="{self.gateway}") / ICMP(type=3, code=4, nexthopmtu=int(sys.argv[1])) / Raw(quoted))
 """
-        self.scapy("cn", program, "1323")
-        self.domain.wait(lambda: self.drops("maar1", "tunnel_error_invalid") == before + 1, 5, "1,323 octets were not refused")
+        self.scapy("cn", program, "619")
+        self.domain.wait(lambda: self.drops("maar1", "tunnel_error_invalid") == before + 1, 5, "619 octets were not refused")
         self.assertEqual((path()["mtu"], path()["from"]), (1500, "port"))
-        self.scapy("cn", program, "1400")
-        self.domain.wait(lambda: (path()["mtu"], path()["from"]) == (1400, "router"), 5, "1,400 octets were not learned")
+        self.scapy("cn", program, "700")
+        self.domain.wait(lambda: (path()["mtu"], path()["from"]) == (700, "router"), 5, "700 octets were not learned")
         self.assertTrue(self.works())
+        # It was made up: what does not fit comes whole all the same.
+        said = self.domain.on("cn", "ping", "-6", "-M", "do", "-s", "1232", "-i", "0.2", "-c", "5", "-W", "2", self.home, check=False)
+        self.assertIn(" 5 received", said)
+        for host in ("maar1", "maar2"):
+            stages = self.domain.kedge(host, "show", "stages")
+            self.assertEqual((stages["fragmented"], stages["fragment_received"]), (0, 0), host)
 
 
 class ANarrowLinkBetweenAnchors(InADomain):
@@ -880,7 +886,7 @@ class FragmentsAsTheyCome(Domain):
 
 
 class FragmentsOverIpv4(InADomain):
-    """Scapy sends in a peer's name what Kedge's own gateways do not send."""
+    """Scapy sends in a peer's name what Kedge's own gateways do not send: fragments without a checksum."""
 
     tunnel = "gtpu-ipv4"
     scene = FragmentsAsTheyCome
@@ -908,6 +914,75 @@ for identification in range(5):
         self.scapy("cn", program, CN_IPV4)
         self.domain.wait(lambda: count() == [5, 5, 10, 10], 5, "ten fragments of a stranger were not dropped")
         self.assertTrue(self.works())
+
+
+class TheNarrowestLinkBetweenAnchorsOverGtpUInIpv4(InADomain):
+    """A path over IPv4 that takes less than 1,280 octets and the tunnel's headers: they go in fragments (RFC 4213 section 3.2.2). MAAR1
+    puts them together itself; for MAAR2 Linux does."""
+
+    narrow = 1300
+    tunnel = "gtpu-ipv4"
+    scene = FragmentsAsTheyCome
+    ends = topology.maar_ipv4_address(1), topology.maar_ipv4_address(2)
+
+    def ping(self, size="1232"):
+        return self.domain.on("mn", "ping", "-6", "-M", "do", "-s", size, "-i", "0.2", "-c", "5", "-W", "2", "-I", self.home, CN, check=False)
+
+    def pass_whole(self):
+        # The first ones are lost: only then is it known.
+        self.domain.wait(lambda: " 5 received" in self.ping(), 20, "1,280 octets did not get through")
+
+    def stages(self, host):
+        return self.domain.kedge(host, "show", "stages")
+
+    def path_mtu(self, host, peer):
+        return next(path["mtu"] for path in self.domain.kedge(host, "show", "paths") if path["peer"] == peer)
+
+    def test_packets_of_1280_octets_go_through_in_fragments(self):
+        self.pass_whole()
+        before = {host: self.stages(host) for host in ("maar1", "maar2")}
+        self.assertIn(" 5 received", self.ping())
+        grown = lambda host, stage: self.stages(host)[stage] - before[host][stage]
+        for host in before:
+            self.assertEqual(grown(host, "fragmented"), 5, host)
+            for reason in ("tunnel_mtu_too_small", "tunnel_fragment", "reassembly_timeout", "udp_checksum_zero", "udp_checksum_wrong"):
+                self.assertEqual(self.drops(host, reason), 0, (host, reason))
+        self.assertEqual((grown("maar1", "fragment_received"), grown("maar1", "reassembled")), (10, 5))
+
+    def test_an_independent_reader_puts_what_is_on_the_wire_together(self):
+        self.pass_whole()
+        file = self.domain.directory / "fragments.pcap"
+        expression = f"src host {self.ends[0]} and ip[6:2] & 0x3fff != 0"
+        capture = self.domain.popen("core", "tcpdump", "-U", "--immediate-mode", "-c", "10", "-i", "to-edge", "-w", str(file), expression,
+                                    stderr=subprocess.DEVNULL)
+        self.domain.wait(lambda: file.exists() and file.stat().st_size > 0, 5, "tcpdump did not start")
+        self.assertIn(" 5 received", self.ping())
+        self.domain.wait(lambda: capture.poll() is not None, 5, "there were less than ten fragments")
+        said = self.scapy("core", """
+fragments = [it[IP] for it in rdpcap(sys.argv[1]) if IP in it and (it[IP].flags.MF or it[IP].frag)]
+assert all(it.len <= 1300 and not it.flags.DF for it in fragments), fragments
+whole = [IP(bytes(it)) for it in defragment(fragments)]
+assert not any(it.flags.MF or it.frag for it in whole), whole
+for packet in whole:
+    told = packet[UDP].chksum
+    del packet[UDP].chksum
+    assert told and IP(bytes(packet))[UDP].chksum == told, packet
+print(len(fragments), len(whole), len({it.id for it in whole}))
+""", str(file))
+        self.assertEqual(said.split(), ["10", "5", "5"])
+
+    def test_what_is_narrower_still_is_learned_and_fragments_become_smaller(self):
+        self.pass_whole()
+        self.domain.ip("core", "route", "replace", f"{self.ends[1]}/32", "via", "192.0.2.130", "mtu", "lock", "1000")
+        # Routers may cut fragments again.
+        self.assertIn(" 5 received", self.ping())
+        # But not what goes whole.
+        self.domain.wait(lambda: " 5 received" in self.ping("1100"), 20, "1,148 octets did not get through")
+        self.assertEqual(self.path_mtu("maar1", self.ends[1]), 1000)
+        before = self.stages("maar1")["fragmented"]
+        self.assertIn(" 5 received", self.ping("1100"))
+        self.assertIn(" 5 received", self.ping())
+        self.assertEqual(self.stages("maar1")["fragmented"], before + 10)
 
 
 if __name__ == "__main__":

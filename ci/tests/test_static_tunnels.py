@@ -262,6 +262,35 @@ while True:
 """
 
 
+class ANarrowPathOverIpv4(unittest.TestCase):
+    """To a peer that is no gateway of Kedge's: its kernel puts together what comes in fragments, and sends such itself."""
+
+    def test_packets_of_1280_octets_go_both_ways_in_fragments(self):
+        domain = WithTunnels()
+        self.addCleanup(domain.remove)
+        domain.build()
+        domain.ip("core", "route", "add", f"{ENB_IPV4}/32", "dev", "to-enb", "mtu", "lock", "1000")
+        domain.ip("enb", "route", "replace", "198.51.100.0/24", "via", "192.0.2.97", "mtu", "lock", "1000")
+        domain.start()
+        domain.start_ends()
+        for end in domain.ends:
+            self.addCleanup(end.stdout.close)
+        address = TUNNELS["gtpu4"][5]
+        ping = lambda host, to, *options: domain.on(
+            host, "ping", "-n", "-q", "-c10", "-i0.05", "-W2", "-M", "do", "-s", "1232", *options, to, check=False)
+        all_came = lambda said: " 0% packet loss" in said
+        stage = lambda: domain.kedge("maar1", "show", "stages")["fragmented"]
+        # The first ones are lost: only then is it known.
+        domain.wait(lambda: all_came(ping("cn", address)), 20, "1,280 octets did not get through")
+        before = stage()
+        for said in (ping("cn", address), ping("enb", CN, "-I", address)):
+            self.assertTrue(all_came(said), said)
+        # Requests in the one direction and answers in the other: the gateway's way to the peer is the narrow one.
+        self.assertEqual(stage(), before + 20)
+        drops = domain.kedge("maar1", "show", "drops")
+        self.assertEqual([drops.get(it, 0) for it in ("tunnel_mtu_too_small", "tunnel_fragment", "udp_checksum_wrong")], [0, 0, 0])
+
+
 class PathsToPeers(unittest.TestCase):
     """A peer that stops answering Echo Requests, over IPv6, and one that begins to, over IPv4. It is asked no more often than once in
     60 s (3GPP TS 29.281 section 7.2.1), which is how long this takes."""

@@ -77,6 +77,7 @@ pub(crate) fn assemble(
             Ipv4Fragments::Accept => pipeline::Ipv4Fragments::Taken,
         },
         clamp_mss: dataplane.tcp_mss_clamping == MssClamping::On,
+        workers: opened.workers.len(),
         identification_seed: unknown(),
         cycles_per_second: dpdk::cycles_per_second(eal),
     };

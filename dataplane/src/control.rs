@@ -279,11 +279,16 @@ impl Control {
         for worker in &self.workers {
             // At most one ring's content for each visit.
             for _ in 0..PATHS {
-                let Some(PathTooBig { remote, mtu }) = worker.shared.events.pop_too_big() else {
+                let Some(PathTooBig { remote, mtu, proven }) = worker.shared.events.pop_too_big() else {
                     break;
                 };
                 let mut state = self.tables.lock();
-                if let Some(snapshot) = state.compiler.learn_path_mtu(remote, mtu, now) {
+                let learned = if proven {
+                    state.compiler.learn_path_mtu(remote, mtu, now)
+                } else {
+                    state.compiler.learn_unproven_path_mtu(remote, mtu, now)
+                };
+                if let Some(snapshot) = learned {
                     state.publisher.publish(snapshot);
                     tracing::info!(remote = %remote.to_canonical(), mtu, "the path to a peer takes less than was thought");
                     self.events.path_mtu_changed(remote, mtu, true);

@@ -35,6 +35,8 @@ pub(crate) struct Learned {
     pub(crate) mtu: u16,
     /// When larger packets are tried again.
     pub(crate) until: Instant,
+    /// Who said so has proved to have seen a packet of ours.
+    pub(crate) proven: bool,
 }
 
 /// MTUs by peer.
@@ -66,8 +68,9 @@ impl PathMtus {
         self.learned.get(&remote).copied()
     }
 
-    /// A router says that the path takes packets of `mtu` octets. Whether it takes less than was known.
-    pub(crate) fn learn(&mut self, remote: Ipv6Addr, mtu: u16, now: Instant) -> bool {
+    /// A router says that the path takes packets of `mtu` octets, or somebody who has not proved to be one. Whether it takes less than
+    /// was known.
+    pub(crate) fn learn(&mut self, remote: Ipv6Addr, mtu: u16, proven: bool, now: Instant) -> bool {
         let before = self.get(remote);
         let least = match remote.to_ipv4_mapped() {
             Some(_) => MINIMUM_MTU_OF_IPV4,
@@ -78,7 +81,7 @@ impl PathMtus {
             return false;
         }
         let until = now + self.lifetime;
-        self.learned.insert(remote, Learned { mtu, until });
+        self.learned.insert(remote, Learned { mtu, until, proven });
         self.next = Some(self.next.map_or(until, |next| next.min(until)));
         true
     }
@@ -112,12 +115,18 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut paths = PathMtus::default();
-        assert!(paths.learn(PEER, 1400, at(0)));
-        assert!(!paths.learn(PEER, 1400, at(1)), "known");
-        assert!(!paths.learn(PEER, 1450, at(1)), "no error makes a path wider");
-        assert!(!paths.learn(PEER, 1279, at(1)), "every path takes 1,280 octets");
-        assert!(paths.learn(OTHER, 1280, at(2)));
-        assert!(paths.learn(PEER, 1300, at(100)));
+        assert!(paths.learn(PEER, 1400, true, at(0)));
+        assert!(!paths.learn(PEER, 1400, true, at(1)), "known");
+        assert!(
+            !paths.learn(PEER, 1450, true, at(1)),
+            "no error makes a path wider"
+        );
+        assert!(
+            !paths.learn(PEER, 1279, true, at(1)),
+            "every path takes 1,280 octets"
+        );
+        assert!(paths.learn(OTHER, 1280, true, at(2)));
+        assert!(paths.learn(PEER, 1300, true, at(100)));
         assert_eq!(paths.get(PEER).map(|it| it.mtu), Some(1300));
         assert!(paths.expire(at(601)).is_empty());
         assert_eq!(paths.expire(at(602)), [OTHER]);
@@ -125,16 +134,19 @@ mod tests {
         assert!(paths.expire(at(699)).is_empty());
         assert_eq!(paths.expire(at(700)), [PEER]);
         assert!(paths.expire(at(10_000)).is_empty());
-        assert!(paths.learn(PEER, 1450, at(701)), "a path may have become wider");
+        assert!(
+            paths.learn(PEER, 1450, true, at(701)),
+            "a path may have become wider"
+        );
     }
 
     #[test]
     fn over_ipv4_every_path_takes_576_octets() {
         let (now, mut paths) = (Instant::now(), PathMtus::default());
         let peer = Ipv4Addr::new(198, 51, 100, 2).to_ipv6_mapped();
-        assert!(paths.learn(peer, 1279, now));
-        assert!(!paths.learn(peer, 575, now));
-        assert!(paths.learn(peer, 576, now));
+        assert!(paths.learn(peer, 1279, true, now));
+        assert!(!paths.learn(peer, 575, true, now));
+        assert!(paths.learn(peer, 576, true, now));
     }
 
     #[test]
@@ -142,8 +154,8 @@ mod tests {
         let now = Instant::now();
         let mut paths = PathMtus::default();
         let peer = |number: usize| Ipv6Addr::from(number as u128);
-        assert!((0..MOST).all(|number| paths.learn(peer(number), 1400, now)));
-        assert!(!paths.learn(peer(MOST), 1400, now));
-        assert!(paths.learn(peer(0), 1300, now), "known ones still go down");
+        assert!((0..MOST).all(|number| paths.learn(peer(number), 1400, true, now)));
+        assert!(!paths.learn(peer(MOST), 1400, true, now));
+        assert!(paths.learn(peer(0), 1300, true, now), "known ones still go down");
     }
 }

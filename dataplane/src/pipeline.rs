@@ -47,6 +47,7 @@ use crate::flow::Verdict;
 use crate::frame::Frame;
 use crate::snapshot::{Hop, PortDescription, Snapshot};
 use crate::stage::fragment::Identifications;
+use crate::stage::ipv4_outer_fragment;
 use crate::stage::parse::{self, ETHERNET_HEADER, ETHERTYPE_IPV6, IPV6_HEADER, Packet, VLAN_TAG};
 use crate::tunnel::{self, gtpu, ip6_in_ip6};
 
@@ -69,6 +70,8 @@ pub struct Limits {
     pub ipv4_fragments: Ipv4Fragments,
     /// Whether TCP is told not to send more than a tunnel takes (RFC 9293 section 3.7.1).
     pub clamp_mss: bool,
+    /// How many workers there are, 1 or more.
+    pub workers: usize,
     /// Of the identifications of fragmented packets: the same for all workers, and known to nobody else.
     pub identification_seed: u64,
     /// Of the counter that `process` is given as `now`.
@@ -89,6 +92,8 @@ pub struct Pipeline {
     now: u64,
     clamp_mss: bool,
     identifications: Identifications,
+    /// Of those over IPv4.
+    identifications_of_ipv4: ipv4_outer_fragment::Identifications,
 }
 
 /// Where a packet of a lane comes from.
@@ -211,6 +216,11 @@ impl Pipeline {
             now: 1,
             clamp_mss: limits.clamp_mss,
             identifications: Identifications::new(worker, limits.identification_seed),
+            identifications_of_ipv4: ipv4_outer_fragment::Identifications::new(
+                worker,
+                limits.workers,
+                limits.identification_seed,
+            ),
         }
     }
 

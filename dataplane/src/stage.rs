@@ -6,6 +6,7 @@ pub mod icmpv4_error;
 pub mod icmpv6_error;
 pub mod ipv4;
 pub mod ipv4_fragment;
+pub mod ipv4_outer_fragment;
 pub mod limit;
 pub mod mss;
 pub mod parse;

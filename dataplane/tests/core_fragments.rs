@@ -136,28 +136,25 @@ fn a_tunnel_that_is_told_to_take_less_fragments_too() {
     assert_eq!(lengths, [48 + 1248, 48 + 1270 - 1248]);
 }
 
-/// Outer IPv4 headers say that they are not to be fragmented.
+/// A tunnel may be told to take less than any path does; then what the path takes goes whole.
 #[test]
-fn over_ipv4_nothing_is_fragmented() {
+fn what_every_link_takes_is_never_cut() {
+    let mut tables = tables();
+    for tunnel in tables.tunnels.values_mut() {
+        tunnel.mtu = 1000;
+    }
     let mut gateway = Gateway::new();
-    let remote = gateway.compiler.tables().tunnels.values().map(|it| it.remote);
-    let remote = remote
-        .into_iter()
-        .find(|it| it.to_ipv4_mapped().is_some())
-        .unwrap();
-    gateway.snapshot = gateway
-        .compiler
-        .learn_path_mtu(remote, 1280, Instant::now())
-        .unwrap();
-    let out = gateway.one(CORE, &sized(REMOTE, IPV4_ANCHORED, 1280));
-    assert_eq!(out.drops, [(DropReason::TunnelMtuTooSmall, 1)]);
-    assert_eq!(
-        gateway
-            .one(CORE, &sized(REMOTE, IPV4_ANCHORED, 1244))
-            .transmit
-            .len(),
-        1
-    );
+    gateway.snapshot = gateway.compiler.apply(&Transaction::replacing(&tables)).unwrap();
+    for (destination, overhead) in [(ANCHORED, 40), (GTPU_ANCHORED, 56)] {
+        for (length, count) in [(1001, 1), (1280 - overhead, 1), (1281 - overhead, 2), (1280, 2)] {
+            let out = gateway.one(CORE, &sized(REMOTE, destination, length));
+            assert_eq!(
+                (out.drops.len(), out.transmit.len()),
+                (0, count),
+                "{destination} {length}"
+            );
+        }
+    }
 }
 
 #[test]

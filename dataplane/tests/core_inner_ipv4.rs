@@ -389,6 +389,31 @@ fn a_burst_that_is_cut_into_as_many_fragments_as_may_be_is_not_lost() {
     assert_eq!(gateway.drops(DropReason::TunnelMtuTooSmall), BURST as u64);
 }
 
+/// Who makes up the MTU of a path over IPv4 makes packets smaller, and stops none, not the largest either.
+#[test]
+fn on_a_path_that_somebody_says_is_narrow_the_largest_is_cut_too() {
+    let mut gateway = Gateway::carrying_ipv4();
+    let peer = PEER4.parse::<Ipv4Addr>().unwrap().to_ipv6_mapped();
+    let heard = gateway
+        .compiler
+        .learn_unproven_path_mtu(peer, 620, std::time::Instant::now());
+    gateway.snapshot = heard.unwrap();
+    for (length, each, most) in [(1500, 3, 620), (5000, 9, 620), (6000, 5, 1324), (9600, 8, 1324)] {
+        let out = gateway.frame(CORE, &to_core4(&sized4(REMOTE4, CARRIED[3], length, false)));
+        assert_eq!((out.drops.len(), out.transmit.len()), (0, each), "{length}");
+        assert!(
+            out.transmit.iter().all(|(_, frame)| frame.len() <= 14 + most),
+            "{length}"
+        );
+    }
+    let out = gateway.frame(CORE, &to_core4(&sized4(REMOTE4, CARRIED[3], 1500, true)));
+    assert_eq!(out.drops, [(DropReason::PacketTooBig, 1)]);
+    assert_eq!(
+        out.transmit[0].1[34..42],
+        [&[3, 4], &out.transmit[0].1[36..40], &584u16.to_be_bytes()[..]].concat()
+    );
+}
+
 #[test]
 fn what_does_not_fit_and_may_not_be_cut_is_told_what_fits() {
     let mut gateway = Gateway::carrying_ipv4();

@@ -194,6 +194,50 @@ fn g_pdus_and_answers_over_ipv4_are_gtpu() {
 }
 
 #[test]
+fn fragments_of_a_g_pdu_over_ipv4_are_one_with_a_right_checksum() {
+    let mut gateway = Gateway::new();
+    let peer = octets(&format!("::ffff:{PEER4}")).into();
+    let learned = gateway
+        .compiler
+        .learn_path_mtu(peer, 576, std::time::Instant::now());
+    gateway.snapshot = learned.unwrap();
+    let inner = ipv6(REMOTE, IPV4_ANCHORED, 59, 64, &[0x4b; 1240]);
+    let out = gateway.one(CORE, &inner);
+    let frames: Vec<_> = out.transmit.into_iter().map(|it| it.1).collect();
+    let fields = [
+        "ip.flags.df",
+        "ip.flags.mf",
+        "ip.checksum.status",
+        "ip.reassembled.length",
+        "ip.fragment.error",
+        "udp.checksum.status",
+        "gtp.teid",
+        "ipv6.dst",
+        "_ws.malformed",
+    ];
+    let options = [
+        "-o",
+        "ip.defragment:TRUE",
+        "-o",
+        "ip.check_checksum:TRUE",
+        "-o",
+        "udp.check_checksum:TRUE",
+    ];
+    let read = dissect_with(&frames, &options, &fields);
+    let only = |it: &[String]| {
+        it.iter()
+            .map(|it| it.split(',').next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let read: Vec<Vec<String>> = read.iter().map(|it| only(it)).collect();
+    assert_eq!(read[0], ["0", "1", "1", "", "", "", "", "", ""]);
+    assert_eq!(read[1][..3], ["0", "1", "1"]);
+    // 1 is a good checksum; of UDP, it is the outer one's.
+    assert_eq!(read[2][..6], ["0", "0", "1", "1296", "", "1"]);
+    assert_eq!(read[2][6..], ["0xdeadbeef", IPV4_ANCHORED, ""]);
+}
+
+#[test]
 fn gre_packets_have_the_key() {
     let frames: Vec<Vec<u8>> = [GRE_ANCHORED, KEYLESS_ANCHORED]
         .map(|to| {

@@ -153,7 +153,7 @@ fn extensions_of_a_router_are_not_quoted_to_the_source() {
 }
 
 #[test]
-fn who_quotes_eight_octets_is_believed_as_far_as_packets_of_1280_still_go() {
+fn who_quotes_eight_octets_is_believed_and_stops_nothing() {
     let mut gateway = Gateway::new();
     let outer = outer(&mut gateway, &sized(REMOTE, IPV4_ANCHORED, 1464));
     for (length, mtu) in [(LEAST, 1400), (LEAST, 1324), (35, 1400), (36, 1400), (75, 1400)] {
@@ -172,10 +172,12 @@ fn who_quotes_eight_octets_is_believed_as_far_as_packets_of_1280_still_go() {
     );
     let out = gateway.one(CORE, &sized(REMOTE, IPV4_ANCHORED, 1300));
     assert_eq!(told(&out).2[4..], 1288u32.to_be_bytes());
+    let out = give(&mut Gateway::new(), &needed(620, &outer[..LEAST]));
+    assert_eq!(out.too_big, [(mapped(PEER4), 620)]);
 
     let short = &outer[..LEAST];
     let invalid = [
-        ("less than anybody may say", needed(1323, short)),
+        ("less than anybody may say", needed(619, short)),
         ("the packet is not larger", needed(1500, short)),
         ("to no peer", needed(1400, &with(short, 16, &[198, 51, 100, 9]))),
         ("from another", needed(1400, &with(short, 12, &[192, 0, 2, 9]))),
@@ -184,8 +186,8 @@ fn who_quotes_eight_octets_is_believed_as_far_as_packets_of_1280_still_go() {
             needed(1400, &with(&with(short, 2, &[5, 0xdd]), 24, &[5, 0xc9])),
         ),
         (
-            "two plateaus down",
-            needed(0, &with(&with(short, 2, &[5, 0xd4]), 24, &[5, 0xc0])),
+            "the plateau is lower",
+            needed(0, &with(&with(short, 2, &[3, 0xee]), 24, &[3, 0xda])),
         ),
     ];
     for (what, packet) in invalid {
@@ -289,14 +291,58 @@ fn below_what_ipv6_needs_the_path_counts_and_nobody_is_told_the_impossible() {
     assert!(out.transmit.is_empty(), "it may be that large");
     assert_eq!(out.too_big, [(mapped(PEER4), 1300)]);
     learn(&mut gateway, 1300, Instant::now());
-    let out = gateway.one(CORE, &sized(REMOTE, IPV4_ANCHORED, 1280));
-    assert_eq!(out.drops, [(DropReason::TunnelMtuTooSmall, 1)]);
-    assert!(
-        gateway
-            .one(CORE, &sized(REMOTE, IPV4_ANCHORED, 1264))
-            .drops
-            .is_empty()
+    // It goes on all the same, in fragments; what is larger need not.
+    let sent = |gateway: &mut Gateway, length| {
+        let out = gateway.one(CORE, &sized(REMOTE, IPV4_ANCHORED, length));
+        assert!(out.drops.is_empty());
+        out.transmit.len()
+    };
+    assert_eq!((sent(&mut gateway, 1280), sent(&mut gateway, 1264)), (2, 1));
+    let out = gateway.one(CORE, &sized(REMOTE, IPV4_ANCHORED, 1281));
+    assert_eq!(out.drops, [(DropReason::PacketTooBig, 1)]);
+    assert_eq!(told(&out).2[4..], 1280u32.to_be_bytes());
+    // What is known is the path's, so it counts for the next that is learned, too.
+    let narrower = needed(
+        1000,
+        quoted(&outer(&mut gateway, &sized(REMOTE, IPV4_ANCHORED, 1200))),
     );
+    assert_eq!(give(&mut gateway, &narrower).too_big, [(mapped(PEER4), 1000)]);
+    learn(&mut gateway, 1000, Instant::now());
+    assert_eq!((sent(&mut gateway, 1280), sent(&mut gateway, 964)), (2, 1));
+}
+
+#[test]
+fn what_happens_to_fragments_becomes_unreachable_outside() {
+    let mut gateway = Gateway::new();
+    learn(&mut gateway, 1000, Instant::now());
+    let inner = sized(REMOTE, IPV4_ANCHORED, 1280);
+    let out = gateway.one(CORE, &inner);
+    let [(CORE, first), (CORE, second)] = &out.transmit[..] else {
+        panic!("{out:?}")
+    };
+    let (first, second) = (&first[14..], &second[14..]);
+    let out = give(&mut gateway, &error(3, 1, 0, quoted(first)));
+    let (port, to, header, quotes) = told(&out);
+    assert_eq!((port, to, [header[0], header[1]]), (CORE, octets(REMOTE), [1, 3]));
+    assert_eq!(quotes, hop(&inner)[..548 - OVERHEAD]);
+    // That they came in part only is the other end's to say, and nothing to tell.
+    let out = give(&mut gateway, &error(11, 1, 0, quoted(first)));
+    assert!(out.transmit.is_empty() && out.punt.is_empty() && out.drops.is_empty());
+    // With another TEID it is none of ours; later fragments have none; and they may be cut, so they are never too large.
+    let out = give(&mut gateway, &error(3, 1, 0, &with(quoted(first), 35, &[0])));
+    assert_eq!(out.drops, [(DropReason::TunnelErrorInvalid, 1)]);
+    let kernels = [
+        error(3, 1, 0, second),
+        needed(900, quoted(first)),
+        needed(900, &first[..LEAST]),
+        error(3, 1, 0, &with(quoted(first), 6, &[0x60])),
+        error(3, 1, 0, &with(quoted(first), 6, &[0])),
+        error(3, 1, 0, &with(quoted(first), 24, &[0, 100])),
+    ];
+    for packet in kernels {
+        let out = give(&mut gateway, &packet);
+        assert_eq!((out.punt.len(), out.transmit.len(), out.too_big.len()), (1, 0, 0));
+    }
 }
 
 #[test]

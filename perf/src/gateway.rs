@@ -340,6 +340,7 @@ pub(crate) fn pipeline(worker: usize) -> Pipeline {
         accept_zero_checksums: false,
         ipv4_fragments: Ipv4Fragments::Refused,
         clamp_mss: false,
+        workers: 1,
         identification_seed: 0,
         cycles_per_second: 2_000_000_000,
     };

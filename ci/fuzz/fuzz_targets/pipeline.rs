@@ -93,6 +93,7 @@ fuzz_target!(|octets: &[u8]| {
         accept_zero_checksums: choice & 8 != 0,
         ipv4_fragments: Ipv4Fragments::Taken,
         clamp_mss: choice & 32 != 0,
+        workers: 1,
         identification_seed: 1,
         cycles_per_second: 1_000_000,
     };

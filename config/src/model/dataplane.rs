@@ -44,11 +44,12 @@ pub struct Dataplane {
     /// 1..=100000 (RFC 6583 section 6.2); packets to others are dropped meanwhile. Routers and peers do not count. Default 100.
     #[serde(default = "default_neighbour_requests_per_second")]
     pub neighbour_requests_per_second: u32,
-    /// What becomes of G-PDUs without a UDP checksum (RFC 6936; our own always have one). Default `refuse`.
+    /// What becomes of G-PDUs over IPv6 without a UDP checksum (RFC 6936; our own always have one there). Default `refuse`.
     #[serde(default)]
     pub gtpu_zero_checksums: ZeroChecksums,
-    /// What becomes of outer packets over IPv4 from the peers of tunnels that come in fragments. Default `refuse`. By a port that is an
-    /// af_packet device none comes: Linux puts them together before, whatever this says.
+    /// What becomes of outer packets over IPv4 from the peers of tunnels that come in fragments. Default `refuse`. Other gateways of Kedge
+    /// send such, with a checksum, where the path over IPv4 takes less than 1,324 octets: there `checked` is needed, at each end. By a port
+    /// that is an af_packet device none comes: Linux puts them together before, whatever this says.
     #[serde(default)]
     pub gtpu_ipv4_fragments: Ipv4Fragments,
     /// What becomes of IPv4 packets in tunnels. Default `refuse`. Both processes read it when they start: until a data plane is

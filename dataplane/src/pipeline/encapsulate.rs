@@ -106,10 +106,6 @@ impl Pipeline {
             let error = Icmpv6Error::PacketTooBig(mtu.max(MINIMUM_MTU));
             return Err(Refusal(DropReason::PacketTooBig, Some(error.into())));
         }
-        if too_large && tunnel.is_over_ipv4() {
-            // Our outer IPv4 headers say that they are not to be fragmented.
-            return Err(DropReason::TunnelMtuTooSmall.into());
-        }
         let front = usize::from(front);
         if lane.frame.prepend(front).is_err() {
             return Err(DropReason::NoHeadroom.into());
@@ -126,7 +122,7 @@ impl Pipeline {
         lane.ethertype = tunnel.ethertype;
         let port = if too_large {
             let size = usize::from(mtu) + front;
-            self.pass_in_fragments(snapshot, lane, path.adjacency, size, output)?
+            self.pass_in_fragments(snapshot, lane, &path, size, output)?
         } else {
             self.pass_to_neighbour(snapshot, lane, path.adjacency, Stage::Encapsulated, output)?
         };

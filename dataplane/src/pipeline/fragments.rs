@@ -6,9 +6,9 @@ use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
 use crate::frame::Frame;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Path, Snapshot};
 use crate::stage::parse::{self, ETHERNET_HEADER, ETHERTYPE_IPV4, Packet};
-use crate::stage::{fragment, ipv4};
+use crate::stage::{fragment, ipv4, ipv4_outer_fragment};
 use crate::tunnel::error::MINIMUM_MTU;
 use crate::tunnel::gtpu;
 
@@ -25,19 +25,35 @@ pub enum Ipv4Fragments {
 
 impl Pipeline {
     /// Sends an outer packet in two fragments of at most `size` octets; if that is less than 1,280, which every
-    /// link takes, of that. The first is sent here; the second is left, ready to go by the port that is given.
+    /// link takes, of that. Over IPv4, where links take less, in as many as it needs, of no more octets than the path takes.
+    /// All but the last are sent here; that is left, ready to go by the port that is given.
+    ///
+    /// On a path over IPv4 that is not proven to be so narrow it goes whole, if the port takes it, and may be cut on its way.
     #[cold]
     #[inline(never)]
     pub(super) fn pass_in_fragments<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
         lane: &mut Lane<'_, F>,
-        adjacency: u32,
+        path: &Path,
         size: usize,
         output: &mut Output<F>,
     ) -> Result<u8, Refusal> {
-        let identification = self.identifications.take();
+        let adjacency = path.adjacency;
+        if lane.ethertype == ETHERTYPE_IPV4 {
+            // What is not proven is left to the router that said it: if it was none, nothing is cut.
+            let size = if path.unproven {
+                usize::from(port_mtu(snapshot, adjacency))
+            } else {
+                size
+            };
+            return self.pass_in_ipv4_fragments(snapshot, lane, adjacency, size, output);
+        }
         let size = size.max(usize::from(MINIMUM_MTU));
+        if lane.packet.length <= size {
+            return self.pass_to_neighbour(snapshot, lane, adjacency, Stage::Encapsulated, output);
+        }
+        let identification = self.identifications.take();
         let second = fragment::split(&mut lane.frame, size, identification)?;
         lane.packet.length = lane.frame.bytes().len() - ETHERNET_HEADER;
         let port = self.pass_to_neighbour(snapshot, lane, adjacency, Stage::Encapsulated, output)?;
@@ -45,6 +61,29 @@ impl Pipeline {
         self.send(first, port, snapshot, output);
         lane.packet.length = lane.frame.bytes().len() - ETHERNET_HEADER;
         self.pass_to_neighbour(snapshot, lane, adjacency, Stage::Fragmented, output)
+    }
+
+    /// [`Pipeline::pass_in_fragments`] over IPv4.
+    fn pass_in_ipv4_fragments<F: Frame>(
+        &mut self,
+        snapshot: &Snapshot,
+        lane: &mut Lane<'_, F>,
+        adjacency: u32,
+        size: usize,
+        output: &mut Output<F>,
+    ) -> Result<u8, Refusal> {
+        let identification = self.identifications_of_ipv4.take();
+        let rest = ipv4_outer_fragment::split(&mut lane.frame, size, identification)?;
+        let mut stage = Stage::Encapsulated;
+        for next in rest {
+            lane.packet.length = lane.frame.bytes().len() - ETHERNET_HEADER;
+            let port = self.pass_to_neighbour(snapshot, lane, adjacency, stage, output)?;
+            let fragment = std::mem::replace(&mut lane.frame, next);
+            self.send(fragment, port, snapshot, output);
+            stage = Stage::Fragmented;
+        }
+        lane.packet.length = lane.frame.bytes().len() - ETHERNET_HEADER;
+        self.pass_to_neighbour(snapshot, lane, adjacency, stage, output)
     }
 
     /// Takes a fragment; gives the packet if it is whole now, to be looked at again as if it had come in so.
@@ -103,4 +142,11 @@ impl Pipeline {
             self.counters.add_drops(DropReason::ReassemblyTimeout, dropped);
         }
     }
+}
+
+/// What the port takes that leads to a neighbour, octets.
+pub(super) fn port_mtu(snapshot: &Snapshot, adjacency: u32) -> u16 {
+    let port = snapshot.adjacencies.get(adjacency).port;
+    let port = snapshot.ports.get(usize::from(port));
+    port.map_or(0, |port| port.mtu)
 }

@@ -23,11 +23,12 @@
 //! What does not fit into a tunnel, or out of a port, and may be cut is cut before it goes in: each fragment is a packet of
 //! its own in the tunnel. RFC 2473 section 7.2 (b) would cut the outer packet instead. This is what a router
 //! does before any link (RFC 791), the other end need not put anything together, the node does that anyway, and it is the same for
-//! GTP-U over IPv4, whose outer packets must not be cut. What may not be cut is answered with Fragmentation Needed and what
-//! fits (RFC 1191).
+//! GTP-U over IPv4: the narrowest path that is believed, 576 octets, has room for any packet that may be cut, so fragments of outer packets
+//! are for IPv6 alone there. What may not be cut is answered with Fragmentation Needed and what fits (RFC 1191).
 
 use super::decide::{Inner, Refusal, Step, no_way, own};
 use super::encapsulate::{mark, room};
+use super::fragments::port_mtu;
 use super::{Lane, Note, Origin, Output, Pipeline};
 use crate::counters::Stage;
 use crate::drops::DropReason;
@@ -36,6 +37,7 @@ use crate::snapshot::{Hop, NextHop, Path, Snapshot, Tunnel};
 use crate::stage::icmpv6_error::Icmpv6Error;
 use crate::stage::parse::{ETHERNET_HEADER, ETHERTYPE_IPV4, Packet};
 use crate::stage::{icmpv4_error, ipv4, ipv4_fragment, mss};
+use crate::tunnel::error::MINIMUM_MTU;
 use crate::tunnel::outer::Shown;
 use crate::tunnel::{gre, gtpu, ip6_in_ip6};
 use kedge_dataplane_api::model::{Encapsulation, GtpU};
@@ -141,7 +143,10 @@ impl Pipeline {
         if self.clamp_mss {
             clamp(snapshot, &mut lane.frame, index);
         }
-        let mtu = room(tunnel, &path, tunnel.overhead);
+        let mut mtu = room(tunnel, &path, tunnel.overhead);
+        if path.unproven && lane.packet.length > usize::from(mtu) {
+            mtu = room_for_all(snapshot, lane, tunnel, path, mtu);
+        }
         self.cut(snapshot, lane, mtu, output, |pipeline, lane, output| {
             let inner_length = lane.packet.length;
             let front = usize::from(tunnel.overhead);
@@ -220,6 +225,26 @@ impl Pipeline {
         lane.ethertype = ETHERTYPE_IPV4;
         own(lane)
     }
+}
+
+/// How large the fragments of a packet are, octets, on a path that somebody says is so narrow: `mtu`, or, if it needs too many of these, what
+/// goes with a packet of 1,280 octets. Who makes up an MTU stops none, not the largest either.
+#[cold]
+#[inline(never)]
+fn room_for_all<F: Frame>(
+    snapshot: &Snapshot,
+    lane: &Lane<'_, F>,
+    tunnel: &Tunnel,
+    mut path: Path,
+    mtu: u16,
+) -> u16 {
+    let octets = lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default();
+    if ipv4_fragment::may_split(octets, usize::from(mtu)).is_ok() {
+        return mtu;
+    }
+    let enough = MINIMUM_MTU + gtpu::LARGEST_OVERHEAD_IN_IPV4;
+    path.mtu = path.mtu.max(enough.min(port_mtu(snapshot, path.adjacency)));
+    room(tunnel, &path, tunnel.overhead)
 }
 
 /// Whether a carried packet may have this source and this destination.

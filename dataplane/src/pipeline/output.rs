@@ -70,6 +70,8 @@ pub struct PathTooBig {
     pub remote: Ipv6Addr,
     /// The largest packet that the router takes, octets; 1280 or more, over IPv4 576 or more.
     pub mtu: u16,
+    /// It has proved to have seen a packet of ours.
+    pub proven: bool,
 }
 
 impl<F> Default for Output<F> {

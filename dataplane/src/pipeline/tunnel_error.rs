@@ -62,7 +62,7 @@ impl Pipeline {
         let too_big = error.too_big().and_then(|mtu| u16::try_from(mtu).ok());
         if error.carried == Carried::Unknown {
             // There is nobody to tell. Which tunnel it was is not known either, so whether it is news is found out later.
-            note(output, error.destination, too_big);
+            note(output, error.destination, too_big, false);
             self.counters.stage(Stage::TunnelErrorTaken, 1);
             return None;
         }
@@ -76,7 +76,12 @@ impl Pipeline {
         let mut room = tunnel.mtu;
         if let Some(mtu) = too_big {
             let before = snapshot.paths.get(tunnel.path).mtu;
-            note(output, error.destination, too_big.filter(|mtu| *mtu < before));
+            note(
+                output,
+                error.destination,
+                too_big.filter(|mtu| *mtu < before),
+                true,
+            );
             let front = u16::try_from(error.overhead()).unwrap_or(u16::MAX);
             room = room.min(mtu.saturating_sub(front));
         }
@@ -132,14 +137,14 @@ impl Pipeline {
 }
 
 /// Leaves what a path takes for the control thread.
-fn note<F>(output: &mut Output<F>, remote: u128, mtu: Option<u16>) {
+fn note<F>(output: &mut Output<F>, remote: u128, mtu: Option<u16>, proven: bool) {
     let remote = remote.into();
-    let known = |it: &PathTooBig| it.remote == remote && Some(it.mtu) <= mtu;
+    let known = |it: &PathTooBig| it.remote == remote && Some(it.mtu) <= mtu && it.proven >= proven;
     if let Some(mtu) = mtu
         && !output.too_big.iter().any(known)
     {
         // With many at once, the rest is noted with later errors.
-        let _ = output.too_big.try_push(PathTooBig { remote, mtu });
+        let _ = output.too_big.try_push(PathTooBig { remote, mtu, proven });
     }
 }
 

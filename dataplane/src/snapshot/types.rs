@@ -257,6 +257,8 @@ pub struct Path {
     pub on_link: u8,
     /// Largest outer packet, octets.
     pub mtu: u16,
+    /// That it is no larger, somebody says who has not proved to have seen a packet of ours.
+    pub unproven: bool,
 }
 
 impl Default for Path {
@@ -265,6 +267,7 @@ impl Default for Path {
             adjacency: 0,
             on_link: u8::MAX,
             mtu: 0,
+            unproven: false,
         }
     }
 }

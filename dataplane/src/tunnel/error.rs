@@ -126,12 +126,12 @@ impl TunnelError {
         (self.kind == PACKET_TOO_BIG).then_some(self.parameter)
     }
 
-    /// The least MTU that is believed, octets. Of one that anybody could have made up it is what goes with a packet of 1,280
-    /// octets inside: no IPv6 node makes smaller ones for it.
+    /// The least MTU that is believed, octets. Of one that anybody could have made up it is what goes with an IPv4 packet of 576
+    /// octets inside: there are hosts that make no smaller ones.
     #[must_use]
     pub fn least_mtu(&self) -> u16 {
         match self.carried {
-            Carried::Unknown => MINIMUM_MTU + gtpu::LARGEST_OVERHEAD_IN_IPV4,
+            Carried::Unknown => MINIMUM_MTU_OF_IPV4 + gtpu::LARGEST_OVERHEAD_IN_IPV4,
             _ if self.ethertype == ETHERTYPE_IPV4 => MINIMUM_MTU_OF_IPV4,
             _ => MINIMUM_MTU,
         }

@@ -137,7 +137,7 @@ pub fn encapsulate_any(
 ///
 /// The packet must not be fragmented. There is no UDP checksum: over IPv4 a sender may leave it out (RFC 768), every
 /// receiver takes that, and the inner packet has checksums of its own. It is the one thing here that
-/// would have to touch all octets.
+/// would have to touch all octets. What goes in fragments gets one afterwards ([`crate::stage::ipv4_outer_fragment`]).
 #[must_use]
 #[inline]
 pub fn encapsulate_in_ipv4(

@@ -350,6 +350,7 @@ fn limits(accept_zero_checksums: bool) -> Limits {
         accept_zero_checksums,
         ipv4_fragments: Ipv4Fragments::Refused,
         clamp_mss: false,
+        workers: 1,
         identification_seed: 0x5eed,
         cycles_per_second: CYCLES,
     }

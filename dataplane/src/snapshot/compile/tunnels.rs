@@ -199,12 +199,14 @@ impl Compiler {
             self.snapshot.adjacencies.get(adjacency).port
         };
         let egress = self.snapshot.ports.get(usize::from(port));
+        let learned = self.path_mtus.get(remote);
         let path = Path {
             adjacency,
             on_link,
             mtu: egress
                 .map_or(1500, |port| port.mtu)
-                .min(self.path_mtus.get(remote).map_or(u16::MAX, |learned| learned.mtu)),
+                .min(learned.map_or(u16::MAX, |learned| learned.mtu)),
+            unproven: learned.is_some_and(|learned| !learned.proven),
         };
         self.snapshot.paths.set(known.index, path);
     }
@@ -218,8 +220,17 @@ impl Compiler {
     /// A router says that the path to `remote` takes packets of `mtu` octets. The snapshot that says so too, of
     /// the same generation; `None` if that is no news, or no tunnel leads there.
     pub fn learn_path_mtu(&mut self, remote: Ipv6Addr, mtu: u16, now: Instant) -> Option<Snapshot> {
+        self.learn(remote, mtu, true, now)
+    }
+
+    /// The same by somebody who has not proved to have seen a packet of ours.
+    pub fn learn_unproven_path_mtu(&mut self, remote: Ipv6Addr, mtu: u16, now: Instant) -> Option<Snapshot> {
+        self.learn(remote, mtu, false, now)
+    }
+
+    fn learn(&mut self, remote: Ipv6Addr, mtu: u16, proven: bool, now: Instant) -> Option<Snapshot> {
         let in_force = self.snapshot.paths.get(self.paths.get(&remote.into())?.index).mtu;
-        if mtu >= in_force || !self.path_mtus.learn(remote, mtu, now) {
+        if mtu >= in_force || !self.path_mtus.learn(remote, mtu, proven, now) {
             return None;
         }
         self.resolve_path(remote);

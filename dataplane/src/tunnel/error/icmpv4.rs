@@ -6,8 +6,10 @@
 //! 4.3.2.3 asks for as much as fits. So little has neither the TEID nor the inner packet: it is [`Carried::Unknown`].
 //! All in it but the number of the flow can be known to anyone who knows the two ends of the path. If it were not believed,
 //! nothing large would come through behind such a router, and nobody would be told why; if it were believed as the others
-//! are, a stranger could keep IPv6 off the path. So it counts for the path, but not below what a packet of 1,280 octets needs
-//! ([`TunnelError::least_mtu`]): a stranger makes packets smaller, and stops none.
+//! are, a stranger could have packets of 1,280 octets go in fragments, which not every peer puts together: Kedge's own have to be told
+//! to, and there are networks that let none through. So it counts for the path, as one that is not proven, and what nobody makes smaller for
+//! it then goes whole, and may be cut on its way (RFC 4213 section 3.2.2): by a router that said the truth it is, and else by none. A stranger
+//! makes packets smaller, to what every node takes ([`TunnelError::least_mtu`]), and stops none.
 
 use super::{
     Carried, DESTINATION_UNREACHABLE, ICMP_HEADER, PACKET_TOO_BIG, PARAMETER_PROBLEM, TIME_EXCEEDED,
@@ -48,19 +50,30 @@ pub fn read(message: &[u8]) -> Option<TunnelError> {
         length => behind.get(..length)?,
     };
     let outer = ipv4::read_quoted(quoted)?;
-    let (is_fragment, _) = ipv4::fragment(quoted);
+    // As we send them: whole and not to be cut; or what may be cut, of which nobody says that it is too large.
+    let (is_fragment, is_later) = ipv4::fragment(quoted);
+    let needs_fragmentation = (kind, code) == (KIND_UNREACHABLE, FRAGMENTATION_NEEDED);
     if ipv4::header_length(quoted) != ipv4::HEADER
         || outer.next_header != gtpu::UDP
-        || !ipv4::dont_fragment(quoted)
-        || is_fragment
+        || is_later
+        || (if ipv4::dont_fragment(quoted) {
+            is_fragment
+        } else {
+            needs_fragmentation
+        })
     {
         return None;
     }
     let udp = quoted.get(ipv4::HEADER..)?;
     let [s0, s1, p0, p1, l0, l1, ..] = *udp.first_chunk::<{ gtpu::UDP_HEADER }>()?;
+    let whole = usize::from(u16::from_be_bytes([l0, l1])) + ipv4::HEADER;
     if u16::from_be_bytes([p0, p1]) != gtpu::PORT
         || !outer::is_source_port(u16::from_be_bytes([s0, s1]))
-        || usize::from(u16::from_be_bytes([l0, l1])) + ipv4::HEADER != outer.length
+        || (if is_fragment {
+            whole <= outer.length
+        } else {
+            whole != outer.length
+        })
     {
         return None;
     }
