@@ -876,13 +876,12 @@ for identification in range(5):
 
 
 class FragmentsAsTheyCome(Domain):
-    """MAAR1 puts outer packets over IPv4 together, and its core port is no af_packet device: by those Linux would have done it before."""
+    """MAAR1 puts outer packets over IPv4 together itself: its core port is no af_packet device, by which Linux would have done it before."""
 
     def write_configurations(self):
         super().write_configurations()
         path = self.directory / "maar1.toml"
-        text = path.read_text().replace("net_af_packet0,iface=core0", "net_pcap_core,rx_iface_in=core0,tx_iface=core0")
-        path.write_text(text.replace("[dataplane]", '[dataplane]\ngtpu_ipv4_fragments = "checked"'))
+        path.write_text(path.read_text().replace("net_af_packet0,iface=core0", "net_pcap_core,rx_iface_in=core0,tx_iface=core0"))
 
 
 class FragmentsOverIpv4(InADomain):

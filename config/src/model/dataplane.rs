@@ -47,9 +47,9 @@ pub struct Dataplane {
     /// What becomes of G-PDUs over IPv6 without a UDP checksum (RFC 6936; our own always have one there). Default `refuse`.
     #[serde(default)]
     pub gtpu_zero_checksums: ZeroChecksums,
-    /// What becomes of outer packets over IPv4 from the peers of tunnels that come in fragments. Default `refuse`. Other gateways of Kedge
-    /// send such, with a checksum, where the path over IPv4 takes less than 1,324 octets: there `checked` is needed, at each end. By a port
-    /// that is an af_packet device none comes: Linux puts them together before, whatever this says.
+    /// What becomes of outer packets over IPv4 from the peers of tunnels that come in fragments. Default `checked`: so that what other
+    /// gateways of Kedge send where the path over IPv4 takes less than 1,324 octets gets through. By a port that is an af_packet device
+    /// none comes: Linux puts them together before, whatever this says.
     #[serde(default)]
     pub gtpu_ipv4_fragments: Ipv4Fragments,
     /// What becomes of IPv4 packets in tunnels. Default `refuse`. Both processes read it when they start: until a data plane is
@@ -181,9 +181,9 @@ pub enum ZeroChecksums {
 #[serde(rename_all = "lowercase")]
 pub enum Ipv4Fragments {
     /// They are dropped.
-    #[default]
     Refuse,
     /// They are put together; what has no UDP checksum then, which would show that, is dropped.
+    #[default]
     Checked,
     /// They are put together, for peers that send no checksum.
     Accept,
