@@ -800,10 +800,16 @@ class ANarrowLinkBetweenAnchors(InADomain):
             route = self.domain.on(host, "ip", "-6", "route", "get", destination, "from", source)
             self.assertIn(f"mtu {self.narrow - self.overhead}", route)
         before = self.what_is_lost()
-        segments = {host: self.segments_lost(host) for host in ("cn", "mn")}
-        report = self.iperf3("-t", "4", "-b", f"{self.megabits}M")
-        self.assertEqual(self.what_is_lost(), before)
-        self.assertEqual({host: self.segments_lost(host) for host in ("cn", "mn")}, segments)
+        # A host that the machine leaves alone for long sends again what is not lost, and does not always hear so: once more then. What
+        # gateways say of it is to be nothing each time.
+        for _ in range(3):
+            segments = {host: self.segments_lost(host) for host in ("cn", "mn")}
+            report = self.iperf3("-t", "4", "-b", f"{self.megabits}M")
+            self.assertEqual(self.what_is_lost(), before)
+            now = {host: self.segments_lost(host) for host in ("cn", "mn")}
+            if now == segments:
+                break
+        self.assertEqual(now, segments)
         for way in ("sum_received", "sum_received_bidir_reverse"):
             rate = report["end"][way]["bits_per_second"]
             self.assertGreater(rate, 0.95 * self.megabits * 1e6, report["end"][way])
