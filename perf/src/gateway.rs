@@ -424,7 +424,7 @@ fn g_pdu(at: usize, inner: &[u8], shown: impl FnOnce(&[u8]) -> Option<Shown>) ->
     packet.extend_from_slice(inner);
     // Too long it is not: the frame has 78 octets.
     let (from, to) = (tunnel.remote.octets(), LOCAL.octets());
-    let _ = gtpu::encapsulate_any(&mut packet, from, to, 64, &gtpu, 0, shown);
+    let _ = gtpu::encapsulate_any(&mut packet, &from, &to, 64, &gtpu, 0, shown);
     packet
 }
 
@@ -447,7 +447,7 @@ fn g_pdu4(at: usize, inner: &[u8]) -> Vec<u8> {
     let mut packet = vec![0; gtpu::overhead_in_ipv4(&gtpu)];
     packet.extend_from_slice(inner);
     let (from, to) = (tunnel.remote.octets(), tunnel.local.octets());
-    let _ = gtpu::encapsulate_in_ipv4(&mut packet, from, to, 64, &gtpu, 0);
+    let _ = gtpu::encapsulate_in_ipv4(&mut packet, &from, &to, 64, &gtpu, 0);
     packet
 }
 
@@ -471,7 +471,7 @@ fn gre_packet(at: usize, inner: &[u8]) -> Vec<u8> {
     };
     let mut packet = vec![0; gre::overhead(&gre)];
     packet.extend_from_slice(inner);
-    let _ = gre::encapsulate(&mut packet, tunnel.remote.octets(), LOCAL.octets(), 64, &gre);
+    let _ = gre::encapsulate(&mut packet, &tunnel.remote.octets(), &LOCAL.octets(), 64, &gre);
     packet
 }
 

@@ -13,7 +13,7 @@ fuzz_target!(|octets: &[u8]| {
     let inner = &octets[message.offset..];
     let front = gre::overhead(&tunnel);
     let mut packet = [&vec![0; front], inner].concat();
-    if gre::encapsulate(&mut packet, [1; 16], [2; 16], 64, &tunnel) {
+    if gre::encapsulate(&mut packet, &[1; 16], &[2; 16], 64, &tunnel) {
         let again = gre::read(&packet[40..]).expect("our own packet can be read");
         assert_eq!((again.key, again.offset), (message.key, front - 40));
         assert_eq!(&packet[front..], inner);

@@ -180,19 +180,21 @@ fn write_outer<F: Frame>(frame: &mut F, tunnel: &Tunnel, sequence: impl Fn() -> 
             let Some((place, inner)) = packet.split_first_chunk_mut::<IPV6_HEADER>() else {
                 return false;
             };
-            let header = ip6_in_ip6::outer_header(tunnel.local, tunnel.remote, tunnel.hop_limit, inner);
+            let header = ip6_in_ip6::outer_header(&tunnel.local, &tunnel.remote, tunnel.hop_limit, inner);
             header.is_some_and(|header| {
                 *place = header;
                 true
             })
         }
         Encapsulation::GtpU(it) if tunnel.is_over_ipv4() => {
-            let (local, remote) = (tunnel.local, tunnel.remote);
+            let (local, remote) = (&tunnel.local, &tunnel.remote);
             gtpu::encapsulate_in_ipv4(packet, local, remote, tunnel.hop_limit, it, number(it))
         }
-        Encapsulation::Gre(it) => gre::encapsulate(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, it),
+        Encapsulation::Gre(it) => {
+            gre::encapsulate(packet, &tunnel.local, &tunnel.remote, tunnel.hop_limit, it)
+        }
         Encapsulation::GtpU(it) => {
-            let (local, remote) = (tunnel.local, tunnel.remote);
+            let (local, remote) = (&tunnel.local, &tunnel.remote);
             gtpu::encapsulate(packet, local, remote, tunnel.hop_limit, it, number(it))
         }
     }
@@ -202,6 +204,6 @@ fn write_outer<F: Frame>(frame: &mut F, tunnel: &Tunnel, sequence: impl Fn() -> 
 fn write_limited<F: Frame>(frame: &mut F, tunnel: &Tunnel, limit: u8) -> bool {
     let packet = frame.bytes_mut().get_mut(ETHERNET_HEADER..);
     packet.is_some_and(|packet| {
-        ip6_in_ip6::encapsulate_limited(packet, tunnel.local, tunnel.remote, tunnel.hop_limit, limit)
+        ip6_in_ip6::encapsulate_limited(packet, &tunnel.local, &tunnel.remote, tunnel.hop_limit, limit)
     })
 }

@@ -300,7 +300,7 @@ fn write_outer<F: Frame>(frame: &mut F, tunnel: &Tunnel, sequence: impl Fn() -> 
         return false;
     };
     let number = |it: &GtpU| if it.sequence_numbers { sequence() } else { 0 };
-    let (local, remote, hops) = (tunnel.local, tunnel.remote, tunnel.hop_limit);
+    let (local, remote, hops) = (&tunnel.local, &tunnel.remote, tunnel.hop_limit);
     let shown = Shown::of_ipv4;
     match (&tunnel.encapsulation, tunnel.encapsulation_limit) {
         (Encapsulation::Ipv6InIpv6, None) => ip6_in_ip6::encapsulate_ipv4(packet, local, remote, hops),

@@ -141,8 +141,8 @@ mod tests {
         };
         assert!(gtpu::encapsulate_any_in_ipv4(
             &mut packet,
-            LOCAL,
-            REMOTE,
+            &LOCAL,
+            &REMOTE,
             61,
             &tunnel,
             0,

@@ -161,8 +161,8 @@ pub fn peek(octets: &[u8]) -> Result<Message, Problem> {
 #[inline]
 pub fn encapsulate(
     packet: &mut [u8],
-    local: [u8; 16],
-    remote: [u8; 16],
+    local: &[u8; 16],
+    remote: &[u8; 16],
     hop_limit: u8,
     tunnel: &Gre,
 ) -> bool {
@@ -174,8 +174,8 @@ pub fn encapsulate(
 #[inline(always)]
 pub fn encapsulate_any(
     packet: &mut [u8],
-    local: [u8; 16],
-    remote: [u8; 16],
+    local: &[u8; 16],
+    remote: &[u8; 16],
     hop_limit: u8,
     tunnel: &Gre,
     shown: impl FnOnce(&[u8]) -> Option<Shown>,
@@ -230,7 +230,7 @@ mod tests {
         };
         let mut packet = vec![0xa5; overhead(&tunnel)];
         packet.extend_from_slice(inner);
-        assert!(encapsulate(&mut packet, LOCAL, REMOTE, 64, &tunnel));
+        assert!(encapsulate(&mut packet, &LOCAL, &REMOTE, 64, &tunnel));
         packet
     }
 
@@ -307,9 +307,12 @@ mod tests {
         };
         for length in [0, 39, 65_535 - 7] {
             let mut packet = vec![0x60; overhead(&tunnel) + length];
-            assert!(!encapsulate(&mut packet, LOCAL, REMOTE, 64, &tunnel), "{length}");
+            assert!(
+                !encapsulate(&mut packet, &LOCAL, &REMOTE, 64, &tunnel),
+                "{length}"
+            );
         }
-        assert!(!encapsulate(&mut [0; 20], LOCAL, REMOTE, 64, &tunnel));
+        assert!(!encapsulate(&mut [0; 20], &LOCAL, &REMOTE, 64, &tunnel));
     }
 
     #[test]

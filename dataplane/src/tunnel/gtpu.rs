@@ -26,6 +26,8 @@ pub const UDP: u8 = 17;
 pub(crate) const UDP_HEADER: usize = 8;
 /// Octets of the part of a GTP-U header that is always there (section 5.1).
 pub(crate) const HEADER: usize = 8;
+/// Octets of both.
+const HEADERS: usize = UDP_HEADER + HEADER;
 /// What follows that with any of the flags E, S and PN.
 const OPTIONAL: usize = 4;
 /// Version 1, protocol type GTP.
@@ -45,11 +47,11 @@ pub fn overhead(tunnel: &GtpU) -> usize {
         (None, true) => OPTIONAL,
         (None, false) => 0,
     };
-    IPV6_HEADER + UDP_HEADER + HEADER + optional
+    IPV6_HEADER + HEADERS + optional
 }
 
 /// The most that may be over IPv4.
-pub const LARGEST_OVERHEAD_IN_IPV4: u16 = (ipv4::HEADER + UDP_HEADER + HEADER + OPTIONAL + CONTAINER) as u16;
+pub const LARGEST_OVERHEAD_IN_IPV4: u16 = (ipv4::HEADER + HEADERS + OPTIONAL + CONTAINER) as u16;
 
 /// The same over IPv4.
 #[must_use]
@@ -84,8 +86,8 @@ pub fn key(teid: u32, source: u128) -> u128 {
 #[inline]
 pub fn encapsulate(
     packet: &mut [u8],
-    local: [u8; 16],
-    remote: [u8; 16],
+    local: &[u8; 16],
+    remote: &[u8; 16],
     hop_limit: u8,
     tunnel: &GtpU,
     sequence: u16,
@@ -98,18 +100,45 @@ pub fn encapsulate(
 #[inline(always)]
 pub fn encapsulate_any(
     packet: &mut [u8],
-    local: [u8; 16],
-    remote: [u8; 16],
+    local: &[u8; 16],
+    remote: &[u8; 16],
     hop_limit: u8,
     tunnel: &GtpU,
     sequence: u16,
     shown: impl FnOnce(&[u8]) -> Option<Shown>,
 ) -> bool {
     let front = overhead(tunnel);
-    let Some((header, inner)) = packet.split_at_mut_checked(front) else {
+    let Some(shown) = packet.get(front..).and_then(shown) else {
         return false;
     };
-    let Some(Shown { flow, ecn, .. }) = shown(inner) else {
+    // Twice, so that most packets, whose headers are of one size, have no instructions spent on what others have.
+    const PLAIN: usize = IPV6_HEADER + HEADERS;
+    if front == PLAIN {
+        return write_all(packet, PLAIN, local, remote, hop_limit, tunnel, sequence, shown);
+    }
+    apart(|| write_all(packet, front, local, remote, hop_limit, tunnel, sequence, shown))
+}
+
+/// Does something, and has its instructions stay away from those beside it.
+#[inline(never)]
+fn apart<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
+
+/// [`encapsulate_any`], so many octets of headers.
+#[allow(clippy::too_many_arguments, reason = "that many numbers are in the headers")]
+#[inline(always)]
+fn write_all(
+    packet: &mut [u8],
+    front: usize,
+    local: &[u8; 16],
+    remote: &[u8; 16],
+    hop_limit: u8,
+    tunnel: &GtpU,
+    sequence: u16,
+    Shown { flow, ecn, .. }: Shown,
+) -> bool {
+    let Some((header, inner)) = packet.split_at_mut_checked(front) else {
         return false;
     };
     let udp_length = front - IPV6_HEADER + inner.len();
@@ -142,8 +171,8 @@ pub fn encapsulate_any(
 #[inline]
 pub fn encapsulate_in_ipv4(
     packet: &mut [u8],
-    local: [u8; 16],
-    remote: [u8; 16],
+    local: &[u8; 16],
+    remote: &[u8; 16],
     hop_limit: u8,
     tunnel: &GtpU,
     sequence: u16,
@@ -156,35 +185,54 @@ pub fn encapsulate_in_ipv4(
 #[inline(always)]
 pub fn encapsulate_any_in_ipv4(
     packet: &mut [u8],
-    local: [u8; 16],
-    remote: [u8; 16],
+    local: &[u8; 16],
+    remote: &[u8; 16],
     hop_limit: u8,
     tunnel: &GtpU,
     sequence: u16,
     shown: impl FnOnce(&[u8]) -> Option<Shown>,
 ) -> bool {
     let front = overhead_in_ipv4(tunnel);
+    let Some(shown) = packet.get(front..).and_then(shown) else {
+        return false;
+    };
+    const PLAIN: usize = ipv4::HEADER + HEADERS;
+    if front == PLAIN {
+        return write_all_ipv4(packet, PLAIN, local, remote, hop_limit, tunnel, sequence, shown);
+    }
+    apart(|| write_all_ipv4(packet, front, local, remote, hop_limit, tunnel, sequence, shown))
+}
+
+/// [`encapsulate_any_in_ipv4`], so many octets of headers.
+#[allow(clippy::too_many_arguments, reason = "that many numbers are in the headers")]
+#[inline(always)]
+fn write_all_ipv4(
+    packet: &mut [u8],
+    front: usize,
+    local: &[u8; 16],
+    remote: &[u8; 16],
+    hop_limit: u8,
+    tunnel: &GtpU,
+    sequence: u16,
+    Shown { flow, ecn, .. }: Shown,
+) -> bool {
     let Some((header, inner)) = packet.split_at_mut_checked(front) else {
         return false;
     };
-    let Some(Shown { flow, ecn, .. }) = shown(inner) else {
-        return false;
-    };
     let udp_length = front - ipv4::HEADER + inner.len();
-    let (local, remote) = (ipv4::last_four(&local), ipv4::last_four(&remote));
-    let Some(outer) = ipv4::header(local, remote, hop_limit, UDP, ecn, udp_length) else {
-        return false;
-    };
+    let (local, remote) = (ipv4::last_four(local), ipv4::last_four(remote));
     let Some((place, rest)) = header.split_first_chunk_mut::<{ ipv4::HEADER }>() else {
         return false;
     };
-    *place = outer;
+    if !ipv4::write_header(place, local, remote, hop_limit, UDP, ecn, udp_length) {
+        return false;
+    }
     // Shorter than the whole packet, whose length did fit.
     write_headers(rest, udp_length as u16, flow, tunnel, sequence)
 }
 
 /// Writes UDP and GTP-U headers, the checksum zero. `length` is that of the UDP packet.
-#[inline]
+#[inline(always)]
 fn write_headers(octets: &mut [u8], length: u16, flow: u32, tunnel: &GtpU, sequence: u16) -> bool {
     let Some((udp, gtpu)) = octets.split_first_chunk_mut::<UDP_HEADER>() else {
         return false;
@@ -196,7 +244,7 @@ fn write_headers(octets: &mut [u8], length: u16, flow: u32, tunnel: &GtpU, seque
         return false;
     };
     // What is behind the fixed part counts (section 5.1).
-    let behind = length.saturating_sub((UDP_HEADER + HEADER) as u16);
+    let behind = length.saturating_sub(HEADERS as u16);
     let mut flags = VERSION;
     // With either of the two all four octets are there (section 5.1).
     if let Some((optional, container)) = container.split_first_chunk_mut::<OPTIONAL>() {

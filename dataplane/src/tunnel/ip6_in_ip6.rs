@@ -29,7 +29,7 @@ pub const NEXT_HEADER_IPV4: u8 = 4;
 /// the length field.
 #[must_use]
 #[inline]
-pub fn outer_header(local: [u8; 16], remote: [u8; 16], hop_limit: u8, inner: &[u8]) -> Option<[u8; 40]> {
+pub fn outer_header(local: &[u8; 16], remote: &[u8; 16], hop_limit: u8, inner: &[u8]) -> Option<[u8; 40]> {
     let length = u16::try_from(inner.len()).ok()?;
     let (ecn, flow) = (outer::ecn(inner)?, outer::flow(inner)?);
     Some(outer::ipv6(
@@ -68,7 +68,7 @@ pub fn accept_inner(inner: &mut [u8], outer_traffic_class: u8) -> Result<(), Dro
 /// is too long for the length field, or none.
 #[must_use]
 #[inline]
-pub fn encapsulate_ipv4(packet: &mut [u8], local: [u8; 16], remote: [u8; 16], hop_limit: u8) -> bool {
+pub fn encapsulate_ipv4(packet: &mut [u8], local: &[u8; 16], remote: &[u8; 16], hop_limit: u8) -> bool {
     let Some((place, inner)) = packet.split_first_chunk_mut::<IPV6_HEADER>() else {
         return false;
     };
@@ -115,7 +115,7 @@ mod tests {
     fn the_outer_header_tells_length_flow_and_congestion() {
         let octets = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
         let (local, remote) = (octets("2001:db8:a::1"), octets("2001:db8:b::1"));
-        let outer_header = |inner: &[u8]| outer_header(local, remote, 0, inner);
+        let outer_header = |inner: &[u8]| outer_header(&local, &remote, 0, inner);
         let header = outer_header(&inner(1, 0b11)).unwrap();
         assert_eq!(header[0], 0x60);
         assert_eq!(header[1] >> 4, 0b11, "CE goes outside");
@@ -139,7 +139,7 @@ mod tests {
         let header = ipv4::header([10, 0, 0, 1], [10, 0, 0, 2], 9, 17, 0b10, 3).unwrap();
         let inner = [&header[..], &[1, 2, 3]].concat();
         let mut packet = [&[0xa5; 40][..], &inner].concat();
-        assert!(encapsulate_ipv4(&mut packet, [1; 16], [2; 16], 0));
+        assert!(encapsulate_ipv4(&mut packet, &[1; 16], &[2; 16], 0));
         let flow = outer::flow_ipv4(&inner).unwrap().to_be_bytes();
         assert_eq!(packet[..4], [0x60, 0b10 << 4 | flow[1], flow[2], flow[3]]);
         assert_eq!(packet[4..8], [0, 23, 4, 64]);
@@ -163,8 +163,8 @@ mod tests {
                 Err(DropReason::TunnelInnerMalformed)
             );
         }
-        assert!(!encapsulate_ipv4(&mut [0x45; 59], [1; 16], [2; 16], 0));
-        assert!(!encapsulate_ipv4(&mut vec![0x45; 66_000], [1; 16], [2; 16], 0));
+        assert!(!encapsulate_ipv4(&mut [0x45; 59], &[1; 16], &[2; 16], 0));
+        assert!(!encapsulate_ipv4(&mut vec![0x45; 66_000], &[1; 16], &[2; 16], 0));
     }
 
     #[test]

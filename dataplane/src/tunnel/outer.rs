@@ -11,8 +11,8 @@ pub(crate) const ECN: u8 = 3;
 #[must_use]
 #[inline]
 pub fn ipv6(
-    local: [u8; 16],
-    remote: [u8; 16],
+    local: &[u8; 16],
+    remote: &[u8; 16],
     hop_limit: u8,
     next_header: u8,
     ecn: u8,
@@ -28,8 +28,8 @@ pub fn ipv6(
         | u64::from(hop_limit);
     let mut header = [0; IPV6_HEADER];
     header[..8].copy_from_slice(&first.to_be_bytes());
-    header[8..24].copy_from_slice(&local);
-    header[24..40].copy_from_slice(&remote);
+    header[8..24].copy_from_slice(local);
+    header[24..40].copy_from_slice(remote);
     header
 }
 

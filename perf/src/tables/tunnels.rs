@@ -115,7 +115,7 @@ impl Tunnels {
             _ if self.count() == 0 => template,
             Encapsulation::Ipv6InIpv6 => {
                 let mut packet = Vec::new();
-                let header = ip6_in_ip6::outer_header(from, to, HOP_LIMIT, &inner);
+                let header = ip6_in_ip6::outer_header(&from, &to, HOP_LIMIT, &inner);
                 packet.extend_from_slice(&header.unwrap_or([0; IPV6]));
                 packet.extend_from_slice(&inner);
                 let number = TunnelNumber::Peer {
@@ -126,7 +126,7 @@ impl Tunnels {
             }
             Encapsulation::GtpU(it) if matches!(self, Self::GtpUInIpv4(_)) => {
                 let mut packet = with_room(gtpu::overhead_in_ipv4(&it));
-                let _ = gtpu::encapsulate_in_ipv4(&mut packet, from, to, HOP_LIMIT, &it, 0);
+                let _ = gtpu::encapsulate_in_ipv4(&mut packet, &from, &to, HOP_LIMIT, &it, 0);
                 template.in_tunnels(
                     &packet,
                     ETHERTYPE_IPV4,
@@ -136,13 +136,13 @@ impl Tunnels {
             }
             Encapsulation::GtpU(it) => {
                 let mut packet = with_room(gtpu::overhead(&it));
-                let _ = gtpu::encapsulate(&mut packet, from, to, HOP_LIMIT, &it, 0);
+                let _ = gtpu::encapsulate(&mut packet, &from, &to, HOP_LIMIT, &it, 0);
                 let number = TunnelNumber::Key { at: IPV6 + TEID };
                 template.in_tunnels(&packet, ETHERTYPE_IPV6, number, Some(IPV6))
             }
             Encapsulation::Gre(it) => {
                 let mut packet = with_room(gre::overhead(&it));
-                let _ = gre::encapsulate(&mut packet, from, to, HOP_LIMIT, &it);
+                let _ = gre::encapsulate(&mut packet, &from, &to, HOP_LIMIT, &it);
                 template.in_tunnels(
                     &packet,
                     ETHERTYPE_IPV6,
@@ -223,21 +223,21 @@ mod tests {
                 let (from, to) = (tunnel.remote.octets(), tunnel.local.octets());
                 match &tunnel.encapsulation {
                     Encapsulation::Ipv6InIpv6 => {
-                        let header = ip6_in_ip6::outer_header(from, to, HOP_LIMIT, inner).unwrap();
+                        let header = ip6_in_ip6::outer_header(&from, &to, HOP_LIMIT, inner).unwrap();
                         expected[..IPV6].copy_from_slice(&header);
                     }
                     Encapsulation::GtpU(it) if case == Case::Gtpu4Decapsulate => {
                         assert!(gtpu::encapsulate_in_ipv4(
                             &mut expected,
-                            from,
-                            to,
+                            &from,
+                            &to,
                             HOP_LIMIT,
                             it,
                             0
                         ));
                     }
                     Encapsulation::GtpU(it) => {
-                        assert!(gtpu::encapsulate(&mut expected, from, to, HOP_LIMIT, it, 0));
+                        assert!(gtpu::encapsulate(&mut expected, &from, &to, HOP_LIMIT, it, 0));
                         let sum = |octets: &[u8]| {
                             kedge_dataplane::stage::checksum::Sum::default()
                                 .octets(&octets[8..])
@@ -247,7 +247,7 @@ mod tests {
                         assert!(sum(&octets[14..]) && sum(&expected));
                     }
                     Encapsulation::Gre(it) => {
-                        assert!(gre::encapsulate(&mut expected, from, to, HOP_LIMIT, it));
+                        assert!(gre::encapsulate(&mut expected, &from, &to, HOP_LIMIT, it));
                     }
                 }
                 // All of a tunnel are one flow outside here: flow label, source port, and the checksum with them, and

@@ -17,7 +17,7 @@ pub(super) fn is_available() -> bool {
 }
 
 /// The sum of up to 2^32 octets; `None`, and nothing done, without AVX-512.
-#[inline]
+#[inline(never)]
 pub(super) fn sum(octets: &[u8]) -> Option<u64> {
     if !is_available() {
         return None;

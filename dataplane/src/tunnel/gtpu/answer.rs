@@ -139,7 +139,7 @@ pub fn answer<F: Frame>(
     } else {
         let (from, to) = (destination.to_be_bytes(), source.to_be_bytes());
         // At most 48 octets.
-        ip.copy_from_slice(&outer::ipv6(from, to, HOP_LIMIT, UDP, 0, 0, length as u16));
+        ip.copy_from_slice(&outer::ipv6(&from, &to, HOP_LIMIT, UDP, 0, 0, length as u16));
         sum.octets(&from).octets(&to)
     };
     header[6..8].copy_from_slice(&sum.udp_checksum().to_be_bytes());

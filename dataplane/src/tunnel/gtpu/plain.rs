@@ -5,15 +5,12 @@
 //! packets for which it is `None` nothing is said, they take the long way.
 
 use super::{
-    CONTAINER, EXTENSION, HEADER, OPTIONAL, PDU_SESSION_CONTAINER, PORT, UDP, UDP_HEADER, VERSION,
+    CONTAINER, EXTENSION, HEADER, HEADERS, OPTIONAL, PDU_SESSION_CONTAINER, PORT, UDP, UDP_HEADER, VERSION,
     message_type,
 };
 use crate::stage::checksum::Sum;
 use crate::stage::ipv4;
 use crate::stage::parse::IPV6_HEADER;
-
-/// Octets of both headers.
-const HEADERS: usize = UDP_HEADER + HEADER;
 
 /// Where the inner packet of such a G-PDU begins, octets from the IPv6 header that `packet` begins with; it ends where `packet` does.
 /// Its checksum is there and right.
@@ -101,12 +98,19 @@ mod tests {
         };
         let packet = |overhead: usize| [&vec![0; overhead][..], inner].concat();
         let mut over_ipv6 = packet(overhead(&tunnel));
-        assert!(encapsulate(&mut over_ipv6, address(1), address(2), 0, &tunnel, 0));
+        assert!(encapsulate(
+            &mut over_ipv6,
+            &address(1),
+            &address(2),
+            0,
+            &tunnel,
+            0
+        ));
         let mut over_ipv4 = packet(overhead_in_ipv4(&tunnel));
         assert!(encapsulate_in_ipv4(
             &mut over_ipv4,
-            address(1),
-            address(2),
+            &address(1),
+            &address(2),
             0,
             &tunnel,
             0

@@ -32,7 +32,7 @@ fn inner(payload: usize) -> Vec<u8> {
 fn encapsulated(tunnel: &GtpU, inner: &[u8]) -> Vec<u8> {
     let mut packet = vec![0xa5; overhead(tunnel)];
     packet.extend_from_slice(inner);
-    assert!(encapsulate(&mut packet, LOCAL, REMOTE, 64, tunnel, 0));
+    assert!(encapsulate(&mut packet, &LOCAL, &REMOTE, 64, tunnel, 0));
     packet
 }
 
@@ -89,13 +89,13 @@ fn what_is_too_long_or_too_short_is_not_encapsulated() {
     for length in [0, 39, 65_535 - 15] {
         let mut packet = vec![0x60; overhead(&tunnel) + length];
         assert!(
-            !encapsulate(&mut packet, LOCAL, REMOTE, 64, &tunnel, 0),
+            !encapsulate(&mut packet, &LOCAL, &REMOTE, 64, &tunnel, 0),
             "{length}"
         );
     }
     let mut packet = vec![0x60; overhead(&tunnel) + 65_535 - 16];
-    assert!(encapsulate(&mut packet, LOCAL, REMOTE, 64, &tunnel, 0));
-    assert!(!encapsulate(&mut [0; 20], LOCAL, REMOTE, 64, &tunnel, 0));
+    assert!(encapsulate(&mut packet, &LOCAL, &REMOTE, 64, &tunnel, 0));
+    assert!(!encapsulate(&mut [0; 20], &LOCAL, &REMOTE, 64, &tunnel, 0));
 }
 
 #[test]
@@ -290,7 +290,7 @@ proptest! {
         let mut packet = vec![0xa5; overhead_in_ipv4(&tunnel)];
         packet.extend_from_slice(&inner);
         let (local, remote) = (mapped([10, 1, 2, 3]), mapped([10, 4, 5, 6]));
-        prop_assert!(encapsulate_in_ipv4(&mut packet, local, remote, 64, &tunnel, 0));
+        prop_assert!(encapsulate_in_ipv4(&mut packet, &local, &remote, 64, &tunnel, 0));
         prop_assert_eq!(packet, slow_in_ipv4(&tunnel, &inner));
     }
 }
@@ -303,7 +303,7 @@ fn sequence_numbers_octet_by_octet() {
     let written = |tunnel: &GtpU| {
         let mut packet = vec![0xa5; overhead(tunnel)];
         packet.extend_from_slice(&inner(3));
-        assert!(encapsulate(&mut packet, LOCAL, REMOTE, 64, tunnel, 0x1234));
+        assert!(encapsulate(&mut packet, &LOCAL, &REMOTE, 64, tunnel, 0x1234));
         packet
     };
     let packet = written(&tunnel);

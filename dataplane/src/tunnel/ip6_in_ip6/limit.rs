@@ -60,8 +60,8 @@ fn option(header: &[u8]) -> Option<usize> {
 #[must_use]
 pub fn encapsulate_limited(
     packet: &mut [u8],
-    local: [u8; 16],
-    remote: [u8; 16],
+    local: &[u8; 16],
+    remote: &[u8; 16],
     hop_limit: u8,
     limit: u8,
 ) -> bool {
@@ -72,8 +72,8 @@ pub fn encapsulate_limited(
 #[must_use]
 pub fn encapsulate_any_limited(
     packet: &mut [u8],
-    local: [u8; 16],
-    remote: [u8; 16],
+    local: &[u8; 16],
+    remote: &[u8; 16],
     hop_limit: u8,
     limit: u8,
     shown: impl FnOnce(&[u8]) -> Option<Shown>,
@@ -154,20 +154,20 @@ mod tests {
     fn octet_by_octet() {
         let inner = with(59, &[]);
         let mut packet = [&[0xa5; 48][..], &inner].concat();
-        assert!(encapsulate_limited(&mut packet, [1; 16], [2; 16], 0, 4));
+        assert!(encapsulate_limited(&mut packet, &[1; 16], &[2; 16], 0, 4));
         assert_eq!(packet[4..8], [0, 48, 60, 64]);
         assert_eq!(packet[8..40], [[1; 16], [2; 16]].concat());
         assert_eq!(packet[40..48], [41, 0, 4, 1, 4, 1, 1, 0]);
         assert_eq!(packet[48..], inner);
         assert_eq!(limit_of(&packet), Some((44, 4)));
         assert!(
-            !encapsulate_limited(&mut [0x60; 60], [1; 16], [2; 16], 0, 4),
+            !encapsulate_limited(&mut [0x60; 60], &[1; 16], &[2; 16], 0, 4),
             "no packet inside"
         );
         assert!(!encapsulate_limited(
             &mut vec![0x60; 65_600],
-            [1; 16],
-            [2; 16],
+            &[1; 16],
+            &[2; 16],
             0,
             4
         ));
