@@ -13,6 +13,7 @@ use crate::frame::Frame;
 use crate::snapshot::{Hop, LinkLayerAddress, NextHop, Snapshot};
 use crate::stage::icmpv6_error::{self, Icmpv6Error};
 use crate::stage::parse::{self, ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet};
+use crate::tunnel::outer::ECN;
 use crate::tunnel::{gtpu, ip6_in_ip6};
 
 /// Why a packet goes no further, and what its sender is told.
@@ -220,8 +221,12 @@ impl Pipeline {
             .bytes_mut()
             .get_mut(ETHERNET_HEADER + start..ETHERNET_HEADER + end);
         let octets = octets.ok_or(WRONG)?;
-        ip6_in_ip6::accept_inner(octets, note.packet.traffic_class)?;
-        let packet = Packet::of(parse::whole_ipv6(octets).map_err(|_| WRONG)?);
+        let mut packet = Packet::of(parse::whole_ipv6(octets).map_err(|_| WRONG)?);
+        // Without a mark outside, all is inside as it was (RFC 6040 section 4.2).
+        if note.packet.traffic_class & ECN != 0 {
+            ip6_in_ip6::accept_inner(octets, note.packet.traffic_class)?;
+            packet = Packet::of(parse::whole_ipv6(octets).map_err(|_| WRONG)?);
+        }
         frame.strip(start).map_err(|_| WRONG)?;
         frame.truncate(ETHERNET_HEADER + packet.length);
         note.packet = packet;

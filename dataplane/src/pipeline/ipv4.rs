@@ -28,14 +28,22 @@ const ARP_FOR_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
 const ARP: usize = 28;
 
 /// Reads what is no IPv6 packet. Mobile nodes have IPv6 only, so from the access side nothing is taken.
-#[inline(never)]
+// Not left to the compiler: what a call gives is copied once more, and most of what comes here is tunnelled.
+#[inline(always)]
 pub(super) fn enter(
     octets: &[u8],
     ethertype: u16,
     description: &PortDescription,
 ) -> Result<Packet, DropReason> {
+    if ethertype == ETHERTYPE_IPV4 && !description.access {
+        return ipv4::read(octets);
+    }
+    enter_odd(octets, ethertype, description)
+}
+
+#[inline(never)]
+fn enter_odd(octets: &[u8], ethertype: u16, description: &PortDescription) -> Result<Packet, DropReason> {
     match ethertype {
-        ETHERTYPE_IPV4 if !description.access => ipv4::read(octets),
         ETHERTYPE_ARP if !description.access => arp(octets),
         _ => Err(DropReason::EthertypeUnsupported),
     }

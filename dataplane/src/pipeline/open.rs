@@ -34,9 +34,7 @@ impl Pipeline {
     ) {
         let some_wait = output.has_unknown();
         let mut keys: ArrayVec<u128, BURST> = ArrayVec::new();
-        // Which packets those are of, and the number of the key of each.
-        let mut tunnelled: ArrayVec<(u8, u8), BURST> = ArrayVec::new();
-        for (at, (frame, note)) in (0..).zip(frames.iter().zip(notes.iter())) {
+        for (frame, note) in frames.iter().zip(notes.iter_mut()) {
             if snapshot.endpoints.contains(&note.packet.destination)
                 && let Some(key) = peer_key(frame, note)
                 && !(some_wait && output.unknown.contains(flow(note, frame)))
@@ -44,16 +42,16 @@ impl Pipeline {
                 if keys.last() != Some(&key) {
                     keys.push(key);
                 }
-                // At most as many as a burst has, so that the number is one of an octet.
-                tunnelled.push((at, (keys.len() - 1) as u8));
+                // The number of its key, from 1 on, until it is known what that leads to. There are at most as many as a burst has packets.
+                note.peer = keys.len() as u32;
             }
         }
         if !keys.is_empty() {
-            self.open_some(snapshot, frames, notes, &keys, &tunnelled);
+            self.open_some(snapshot, frames, notes, &keys);
         }
     }
 
-    /// Those whose keys, and places in the burst, are these.
+    /// Those whose numbers of a key are not 0, of these keys.
     #[inline(never)]
     fn open_some<F: Frame>(
         &mut self,
@@ -61,39 +59,29 @@ impl Pipeline {
         frames: &mut Frames<F>,
         notes: &mut Notes,
         keys: &[u128],
-        tunnelled: &[(u8, u8)],
     ) {
-        let mut results = [NO_MATCH; BURST];
-        snapshot.peers.lookup_burst(keys, &mut results);
-        for result in results.iter().take(keys.len()) {
+        // In front of them what those lead to that have no key.
+        let mut results = [NO_MATCH; 1 + BURST];
+        if let Some((_, results)) = results.split_first_mut() {
+            snapshot.peers.lookup_burst(keys, results);
+        }
+        for result in results.iter().skip(1).take(keys.len()) {
             self.prefetch_out_of(snapshot, *result);
         }
-        for (at, number) in tunnelled {
-            if let Some(note) = notes.get_mut(usize::from(*at))
-                && let Some(result) = results.get(usize::from(*number))
-            {
-                note.peer = *result;
-            }
-        }
-        let mut kept = 0;
-        for at in 0..frames.len() {
-            let (Some(frame), Some(note)) = (frames.get_mut(at), notes.get_mut(at)) else {
-                break;
-            };
+        const { assert!(BURST <= u64::BITS as usize) };
+        let mut gone = 0u64;
+        for (at, (frame, note)) in frames.iter_mut().zip(notes.iter_mut()).enumerate() {
+            note.peer = results.get(note.peer as usize).copied().unwrap_or(NO_MATCH);
             if note.peer != NO_MATCH
                 && let Err(reason) = self.open_one(snapshot, frame, note)
             {
                 self.counters.add_drops(reason, 1);
-                continue;
+                gone |= 1 << at;
             }
-            if kept != at {
-                frames.swap(kept, at);
-                notes.swap(kept, at);
-            }
-            kept += 1;
         }
-        frames.truncate(kept);
-        notes.truncate(kept);
+        if gone != 0 {
+            remove(frames, notes, gone);
+        }
     }
 
     /// Makes a packet from a peer the one inside, if it is one that can be taken out here.
@@ -153,6 +141,15 @@ impl Pipeline {
             _ => Ok(()),
         }
     }
+}
+
+/// Takes those out of a burst whose bits are set.
+#[cold]
+fn remove<F: Frame>(frames: &mut Frames<F>, notes: &mut Notes, gone: u64) {
+    let stay = || (0..BURST).map(move |at| gone >> at & 1 == 0);
+    let (mut frame_stays, mut note_stays) = (stay(), stay());
+    frames.retain(|_| frame_stays.next() == Some(true));
+    notes.retain(|_| note_stays.next() == Some(true));
 }
 
 /// Where the IPv6 packet inside begins, which ends where the outer one does: of IPv6 in IPv6, of a G-PDU with a PDU Session Container at most, and of
