@@ -344,12 +344,15 @@ impl Pipeline {
         let mut local = false;
         for result in destinations {
             let route = snapshot.routes.get(*result);
-            local |= route.hop() == Hop::LOCAL;
-            if let Some(tunnel) = route.hop().tunnel() {
+            let hop = route.hop();
+            if let Some(tunnel) = hop.tunnel() {
                 snapshot.passing_traffic.prefetch_to(self.worker, route.counter());
                 self.prefetch_into(snapshot, tunnel);
-            } else {
+            } else if hop.delivers() {
+                // No other is counted: with very many that nobody asks for, all would wait for them.
                 snapshot.prefix_traffic.prefetch_to(self.worker, route.counter());
+            } else {
+                local |= hop == Hop::LOCAL;
             }
         }
         for result in sources {

@@ -292,6 +292,13 @@ impl Hop {
         (self.0 & 0xff == TUNNEL).then_some((self.0 >> 32) as u32)
     }
 
+    /// Whether it is to a node that is here: see [`NextHop::Deliver`].
+    #[inline]
+    #[must_use]
+    pub fn delivers(self) -> bool {
+        self.0 & 0xff == DELIVER
+    }
+
     /// The wait that it is, if any: see [`NextHop::After`].
     #[inline]
     #[must_use]
