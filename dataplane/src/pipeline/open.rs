@@ -34,9 +34,17 @@ impl Pipeline {
     ) {
         let some_wait = output.has_unknown();
         let mut keys: ArrayVec<u128, BURST> = ArrayVec::new();
+        // Most are for the same address as those before.
+        let mut ours = snapshot.endpoints.first().copied();
         for (frame, note) in frames.iter().zip(notes.iter_mut()) {
-            if snapshot.endpoints.contains(&note.packet.destination)
-                && let Some(key) = peer_key(frame, note)
+            let destination = note.packet.destination;
+            if ours != Some(destination) {
+                if !snapshot.endpoints.contains(&destination) {
+                    continue;
+                }
+                ours = Some(destination);
+            }
+            if let Some(key) = peer_key(frame, note)
                 && !(some_wait && output.unknown.contains(flow(note, frame)))
             {
                 if keys.last() != Some(&key) {
