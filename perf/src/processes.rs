@@ -122,6 +122,15 @@ pub(crate) fn waited() -> Duration {
     Duration::from_nanos(nanoseconds.unwrap_or(0))
 }
 
+/// How many page faults the calling thread has had so far that nothing had to be read for; 0, where the kernel does not say.
+pub(crate) fn faults() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/stat").unwrap_or_default();
+    // The name in parentheses may have spaces; behind it this is the eighth number.
+    let behind = text.rsplit(')').next().unwrap_or_default();
+    let number = behind.split_whitespace().nth(7);
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
 /// A child that ends with this value.
 pub(crate) struct Process {
     child: Child,

@@ -21,14 +21,14 @@ use arrayvec::ArrayVec;
 use clap::Args;
 use hdrhistogram::Histogram;
 use kedge_dataplane::hold::{Bounds, Overflow};
-use kedge_dataplane::pipeline::{BURST, Output};
+use kedge_dataplane::pipeline::{BURST, Output, Pipeline};
 use kedge_dataplane::snapshot::{Snapshot, Subscriber};
 use parking_lot::RwLock;
 
 use crate::fib::shapes::Random;
 use crate::forward::{Search, Settings, Trial};
 use crate::gateway::{self, Case, Gateway, Kind, Way};
-use crate::memory::Pool;
+use crate::memory::{MemoryFrame, Pool};
 use crate::pipeline::Packets;
 use crate::rows::Rows;
 use crate::{processes, report};
@@ -85,12 +85,39 @@ struct Seen {
     seconds: f64,
     /// For how long the worker wanted its processor and had none, as far as the kernel knows.
     waited: Duration,
+    /// How often the kernel had to find memory for what it touched.
+    faults: u64,
 }
 
 /// Where a worker's snapshots come from.
 enum Source<'a> {
     Published(Subscriber),
     Locked(&'a RwLock<Snapshot>),
+}
+
+impl Source<'_> {
+    /// Has a burst processed by the tables of now.
+    #[inline(always)]
+    fn process(
+        &mut self,
+        pipeline: &mut Pipeline,
+        pool: &mut Pool,
+        burst: &mut ArrayVec<MemoryFrame, BURST>,
+        output: &mut Output<MemoryFrame>,
+    ) {
+        let mut work = |snapshot: &Snapshot| {
+            let cycles = dpdk::cycles();
+            pipeline.process(snapshot, gateway::CORE, cycles, burst, output);
+            if output.holds() {
+                pool.sent(output);
+                pipeline.tend(snapshot, cycles, output);
+            }
+        };
+        match self {
+            Self::Published(subscriber) => work(&subscriber.read()),
+            Self::Locked(lock) => work(&lock.read()),
+        }
+    }
 }
 
 /// What changes, and how; nothing in the quiet case.
@@ -130,6 +157,8 @@ const LONGER: f64 = 0.5;
 const DISTURBANCE: Duration = Duration::from_micros(50);
 /// How often such a measurement is had at most; what is had then is the least disturbed.
 const ATTEMPTS: usize = 4;
+/// For how long a worker processes packets before those that count.
+const WARM_UP: Duration = Duration::from_millis(20);
 /// How long who changes tables sleeps while nothing is due; the kernel makes some more of it.
 const NAP: Duration = Duration::from_micros(20);
 /// How often the rate is lowered that loses something in longer trials.
@@ -245,6 +274,11 @@ fn rows_of(table: &[Line], prefixes: usize, rows: &mut Rows) {
         add(BLOCKED, "us/s", &of(&Seen::blocked));
         let waited = |it: &Seen| it.waited.as_secs_f64() * 1e6 / it.seconds.max(1e-9);
         add("waited for a processor", "us/s", &of(&waited));
+        add(
+            "page faults",
+            "1/s",
+            &of(&|it| it.faults as f64 / it.seconds.max(1e-9)),
+        );
         for (metric, quantile) in [("burst p50", 0.5), ("burst p99", 0.99), ("burst p99.9", 0.999)] {
             add(metric, "us", &of(&|it| it.burst(quantile)));
         }
@@ -461,13 +495,23 @@ fn forward(
     let mut seen = Seen {
         offered: 0,
         lost: 0,
-        bursts: Histogram::new(3)?,
+        bursts: histogram()?,
         changes: 0,
         seconds: 0.0,
         waited: Duration::ZERO,
+        faults: 0,
     };
-    let waited = processes::waited();
     let (mut taken, mut at) = (0u64, 0);
+    // A gateway that packets arrive at has run for a while: its memory is there, and what it does for each packet is known to the processor.
+    let begin = Instant::now();
+    while begin.elapsed() < WARM_UP && !stop.load(Ordering::Relaxed) {
+        pool.receive(packets.burst(at), &mut burst);
+        at += 1;
+        source.process(&mut pipeline, &mut pool, &mut burst, &mut output);
+        pool.sent(&mut output);
+        pool.refill(2 * BURST);
+    }
+    let (waited, faults) = (processes::waited(), processes::faults());
     let start = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         let now = start.elapsed();
@@ -484,38 +528,28 @@ fn forward(
         let count = waiting.min(BURST as u64);
         pool.receive(packets.burst(at).take(count as usize), &mut burst);
         at += 1;
-        match &mut source {
-            Source::Published(subscriber) => {
-                let reading = subscriber.read();
-                let cycles = dpdk::cycles();
-                pipeline.process(&reading, gateway::CORE, cycles, &mut burst, &mut output);
-                if output.holds() {
-                    pool.sent(&mut output);
-                    pipeline.tend(&reading, cycles, &mut output);
-                }
-            }
-            Source::Locked(lock) => {
-                let reading = lock.read();
-                let cycles = dpdk::cycles();
-                pipeline.process(&reading, gateway::CORE, cycles, &mut burst, &mut output);
-                if output.holds() {
-                    pool.sent(&mut output);
-                    pipeline.tend(&reading, cycles, &mut output);
-                }
-            }
-        }
+        source.process(&mut pipeline, &mut pool, &mut burst, &mut output);
         pool.sent(&mut output);
         pool.refill(2 * BURST);
         taken += count;
         // Full ones only, so that they can be compared.
         if count == BURST as u64 {
-            seen.bursts.record((start.elapsed() - now).as_nanos() as u64)?;
+            seen.bursts
+                .saturating_record((start.elapsed() - now).as_nanos() as u64);
         }
         seen.offered = arrived;
         seen.seconds = now.as_secs_f64();
     }
     seen.waited = processes::waited().saturating_sub(waited);
+    seen.faults = processes::faults().saturating_sub(faults);
     Ok(seen)
+}
+
+/// For times of bursts, nanoseconds, up to ten seconds. All of its memory is there, so that recording one takes no time of the next.
+fn histogram() -> anyhow::Result<Histogram<u64>> {
+    let mut bursts = Histogram::new_with_bounds(1, 10_000_000_000, 3)?;
+    bursts.clear();
+    Ok(bursts)
 }
 
 /// Where cores are few, the thread that matters has one to itself.
