@@ -66,6 +66,8 @@ def main():
         return
     baseline = json.loads(BASELINE.read_text())
     before = {row["case"]: row["median"] for row in baseline["rows"]}
+    if before.keys() != set(CASES):
+        sys.exit(f"the baseline is of other cases ({', '.join(sorted(before.keys() ^ set(CASES)))}): run ci/lib/instructions.py --update")
     moved = []
     for row in rows:
         ratio = row["median"] / before[row["case"]]

@@ -126,7 +126,8 @@ struct Note {
     checked: bool,
     /// It has waited for what it would have been dropped for the want of, and does not wait again.
     late: bool,
-    /// The tunnel whose peer sent it, where that was looked up with the burst.
+    /// The tunnel whose peer sent it, where that was looked up with the burst; for a while, within [`Pipeline::open`], the number of the key
+    /// that is looked up, from 1 on.
     peer: u32,
 }
 
@@ -349,7 +350,7 @@ impl Pipeline {
                 snapshot.passing_traffic.prefetch_to(self.worker, route.counter());
                 self.prefetch_into(snapshot, tunnel);
             } else if hop.delivers() {
-                // No other is counted: with very many that nobody asks for, all would wait for them.
+                // Nearly no other is counted: with very many cells that nobody needs, all would wait for them.
                 snapshot.prefix_traffic.prefetch_to(self.worker, route.counter());
             } else {
                 local |= hop == Hop::LOCAL;

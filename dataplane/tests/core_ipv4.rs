@@ -106,9 +106,11 @@ fn what_a_g_pdu_over_ipv4_carries_is_delivered_or_routed() {
 fn congestion_marks_come_in() {
     let mut inner = udp(REMOTE, IPV4_OLD, 64);
     inner[1] = 0b10 << 4;
-    let packet = ipv4_changed(&g_pdu4(PEER4, OWN4, IPV4_LOCAL_TEID, &inner), 1, &[0b11]);
-    let out = Gateway::new().frame(CORE, &to_core(&packet));
-    assert_eq!(out.transmit[0].1[15] >> 4, 0b11);
+    for (outside, expected) in [(0b11, 0b11), (0b01, 0b01), (0b00, 0b10)] {
+        let packet = ipv4_changed(&g_pdu4(PEER4, OWN4, IPV4_LOCAL_TEID, &inner), 1, &[outside]);
+        let out = Gateway::new().frame(CORE, &to_core(&packet));
+        assert_eq!(out.transmit[0].1[15] >> 4, expected, "{outside:02b}");
+    }
     inner[1] = 0;
     let packet = ipv4_changed(&g_pdu4(PEER4, OWN4, IPV4_LOCAL_TEID, &inner), 1, &[0b11]);
     let out = Gateway::new().frame(CORE, &to_core(&packet));

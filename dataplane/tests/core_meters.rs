@@ -48,6 +48,19 @@ fn yellow_is_remarked_and_red_is_dropped_by_name() {
     assert_eq!(colours.packets, [3, 1, 1]);
 }
 
+/// The mark that it got outside is in what is remarked.
+#[test]
+fn congestion_on_the_way_is_not_remarked_away() {
+    let mut gateway = gateway(vec![filter(OLD_NET, 10, any(), FilterAction::NodeMeter(1))]);
+    let mut inner = sized(REMOTE, OLD, 1000);
+    inner[1] = 0x20;
+    let mut outer = tunnelled(PEER, OWN, &inner);
+    outer[1] |= 0b11 << 4;
+    assert_eq!(gateway.one(CORE, &outer).transmit[0].1[15], 0x30, "green");
+    let yellow = gateway.one(CORE, &outer);
+    assert_eq!(yellow.transmit[0].1[14..16], [0x62, 0xb0], "AF11, and CE");
+}
+
 #[test]
 fn nothing_but_time_fills_the_buckets() {
     let mut gateway = gateway(vec![filter(NODE_NET, 10, any(), FilterAction::Meter(2))]);

@@ -11,6 +11,7 @@ use std::net::Ipv6Addr;
 
 use arrayvec::ArrayVec;
 use core_support::*;
+use kedge_dataplane::drops::DropReason;
 use kedge_dataplane::frame::{Frame, HeapFrame};
 use kedge_dataplane::pipeline::{BURST, Output};
 use kedge_dataplane_api::Transaction;
@@ -171,4 +172,39 @@ fn what_was_tunnelled_keeps_its_place_in_the_burst() {
         frames.iter().map(|frame| frame.bytes().to_vec()).collect()
     };
     assert_eq!(bytes(&output.transmit[ACCESS]), bytes(&expected));
+}
+
+#[test]
+fn of_a_full_burst_those_go_on_that_can() {
+    let mut gateway = Gateway::new();
+    // By their lengths they are told apart.
+    let packet = |at: usize| sized(REMOTE, if at.is_multiple_of(2) { OLD } else { NODE }, 100 + at);
+    let wrong = [0, 2, 32, 34, 62];
+    let mut burst: ArrayVec<HeapFrame, BURST> = ArrayVec::new();
+    let mut expected = Vec::new();
+    for at in 0..BURST {
+        let inner = packet(at);
+        let outer = if wrong.contains(&at) {
+            tunnelled(PEER, OWN, &inner[..60])
+        } else {
+            expected.push(ethernet(NODE_MAC, ACCESS_MAC, &hop(&inner)));
+            if at.is_multiple_of(2) {
+                tunnelled(PEER, OWN, &inner)
+            } else {
+                inner
+            }
+        };
+        burst.push(HeapFrame::new(&ethernet(CORE_MAC, ROUTER_MAC, &outer)));
+    }
+    let mut output = Output::default();
+    gateway
+        .pipeline
+        .process(&gateway.snapshot, CORE, 0, &mut burst, &mut output);
+    let sent: Vec<Vec<u8>> = output.transmit[ACCESS]
+        .iter()
+        .map(|frame| frame.bytes().to_vec())
+        .collect();
+    assert_eq!(sent, expected);
+    let dropped = gateway.drops(DropReason::TunnelInnerMalformed);
+    assert_eq!(dropped, wrong.len() as u64);
 }

@@ -586,12 +586,27 @@ fn congestion_marks_go_in_and_come_out() {
     packet[1] |= 0b11 << 4;
     let out = gateway.one(CORE, &packet);
     assert_eq!(out.transmit[0].1[15] >> 4 & 0b11, 0b11);
-    let mut inner = udp(REMOTE, OLD, 64);
-    inner[1] |= 0b10 << 4;
-    let mut outer = tunnelled(PEER, OWN, &inner);
+    // Inner, outer, and what goes on (RFC 6040 figure 4).
+    for (inside, outside, expected) in [
+        (0b10, 0b11, 0b11),
+        (0b10, 0b01, 0b01),
+        (0b10, 0b00, 0b10),
+        (0b11, 0b00, 0b11),
+        (0b00, 0b01, 0b00),
+    ] {
+        let mut inner = udp(REMOTE, OLD, 64);
+        inner[1] |= inside << 4;
+        let mut outer = tunnelled(PEER, OWN, &inner);
+        outer[1] |= outside << 4;
+        let out = gateway.one(CORE, &outer);
+        let ecn = out.transmit[0].1[15] >> 4 & 0b11;
+        assert_eq!(ecn, expected, "{inside:02b} in {outside:02b}");
+    }
+    // What is no packet is that first.
+    let mut outer = tunnelled(PEER, OWN, &udp(REMOTE, OLD, 64)[..44]);
     outer[1] |= 0b11 << 4;
-    let out = gateway.one(CORE, &outer);
-    assert_eq!(out.transmit[0].1[15] >> 4 & 0b11, 0b11);
+    let drops = gateway.one(CORE, &outer).drops;
+    assert_eq!(drops, [(DropReason::TunnelInnerMalformed, 1)]);
 }
 
 proptest! {

@@ -222,7 +222,7 @@ impl Pipeline {
             .get_mut(ETHERNET_HEADER + start..ETHERNET_HEADER + end);
         let octets = octets.ok_or(WRONG)?;
         let mut packet = Packet::of(parse::whole_ipv6(octets).map_err(|_| WRONG)?);
-        // Without a mark outside, all is inside as it was (RFC 6040 section 4.2).
+        // Without ECN bits outside, those inside stay as they are (RFC 6040 section 4.2).
         if note.packet.traffic_class & ECN != 0 {
             ip6_in_ip6::accept_inner(octets, note.packet.traffic_class)?;
             packet = Packet::of(parse::whole_ipv6(octets).map_err(|_| WRONG)?);

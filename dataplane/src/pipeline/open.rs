@@ -59,7 +59,7 @@ impl Pipeline {
         }
     }
 
-    /// Those whose numbers of a key are not 0, of these keys.
+    /// Puts into each note what these keys lead to, instead of the number of its key, and takes those out that have a tunnel.
     #[inline(never)]
     fn open_some<F: Frame>(
         &mut self,

@@ -270,6 +270,8 @@ mod tests {
         );
         assert_eq!((read.length, read.hop_limit, read.next_header), (0x73, 64, 17));
         assert_eq!(header([0; 4], [0; 4], 1, 17, 0, 65_516), None);
+        let longest = header([0; 4], [0; 4], 1, 17, 0, 65_515).unwrap();
+        assert_eq!(longest[2..4], [0xff, 0xff]);
         assert_eq!(header([0; 4], [0; 4], 1, 17, 0xff, 0).unwrap()[1], 3);
     }
 

@@ -96,6 +96,12 @@ fn what_is_too_long_or_too_short_is_not_encapsulated() {
     let mut packet = vec![0x60; overhead(&tunnel) + 65_535 - 16];
     assert!(encapsulate(&mut packet, &LOCAL, &REMOTE, 64, &tunnel, 0));
     assert!(!encapsulate(&mut [0; 20], &LOCAL, &REMOTE, 64, &tunnel, 0));
+    let into_ipv4 = |octets: usize| {
+        let mut packet = vec![0x60; octets];
+        encapsulate_in_ipv4(&mut packet, &LOCAL, &REMOTE, 64, &tunnel, 0)
+    };
+    assert!(into_ipv4(65_535));
+    assert!(!into_ipv4(65_536) && !into_ipv4(20) && !into_ipv4(overhead_in_ipv4(&tunnel) + 39));
 }
 
 #[test]
@@ -262,8 +268,10 @@ proptest! {
 }
 
 /// As the RFCs say it, field by field.
-fn slow_in_ipv4(tunnel: &GtpU, inner: &[u8]) -> Vec<u8> {
-    let plain = encapsulated(tunnel, inner);
+fn slow_in_ipv4(tunnel: &GtpU, inner: &[u8], sequence: u16) -> Vec<u8> {
+    let mut plain = vec![0xa5; overhead(tunnel)];
+    plain.extend_from_slice(inner);
+    assert!(encapsulate(&mut plain, &LOCAL, &REMOTE, 64, tunnel, sequence));
     let udp = &plain[IPV6_HEADER..];
     let length = (20 + udp.len()) as u16;
     let mut packet = vec![0x45, inner[1] >> 4 & 3];
@@ -282,16 +290,19 @@ proptest! {
         payload in 0usize..200,
         traffic_class: u8,
         session in prop::option::of((any::<bool>(), 0u8..64)),
+        sequence in prop::option::of(any::<u16>()),
     ) {
         let session = session.map(|(uplink, qfi)| PduSession { uplink, qfi });
-        let (tunnel, mut inner) = (tunnel(session), inner(payload));
+        let (mut tunnel, mut inner) = (tunnel(session), inner(payload));
+        tunnel.sequence_numbers = sequence.is_some();
+        let sequence = sequence.unwrap_or_default();
         inner[1] = traffic_class;
         let mapped = |address: [u8; 4]| crate::stage::ipv4::mapped(address).to_be_bytes();
         let mut packet = vec![0xa5; overhead_in_ipv4(&tunnel)];
         packet.extend_from_slice(&inner);
         let (local, remote) = (mapped([10, 1, 2, 3]), mapped([10, 4, 5, 6]));
-        prop_assert!(encapsulate_in_ipv4(&mut packet, &local, &remote, 64, &tunnel, 0));
-        prop_assert_eq!(packet, slow_in_ipv4(&tunnel, &inner));
+        prop_assert!(encapsulate_in_ipv4(&mut packet, &local, &remote, 64, &tunnel, sequence));
+        prop_assert_eq!(packet, slow_in_ipv4(&tunnel, &inner, sequence));
     }
 }
 
