@@ -420,16 +420,19 @@ impl Bench {
         let lock = RwLock::new(gateway.compiler.snapshot());
         let source = if subject == KEDGE { None } else { Some(&lock) };
         let factory = publisher.factory();
-        let stop = AtomicBool::new(false);
+        let (stop, is_warm) = (AtomicBool::new(false), AtomicBool::new(false));
         let mut changes = 0;
         let seen = std::thread::scope(|scope| -> anyhow::Result<Seen> {
             let worker = scope.spawn(|| {
                 pin(1);
                 let source = source.map_or_else(|| Source::Published(factory.subscribe()), Source::Locked);
-                forward(source, packets, arriving, &stop)
+                forward(source, packets, arriving, &is_warm, &stop)
             });
             pin(0);
             let mut random = Random::new(21);
+            while !is_warm.load(Ordering::Relaxed) && !worker.is_finished() {
+                std::thread::sleep(NAP);
+            }
             let start = Instant::now();
             let outcome = (|| -> anyhow::Result<()> {
                 while start.elapsed().as_secs_f64() < seconds {
@@ -482,11 +485,12 @@ fn capacity(gateway: &Gateway, packets: &Packets) -> f64 {
     count as f64 / start.elapsed().as_secs_f64()
 }
 
-/// A worker whose packets arrive at `rate` a second, in a ring of so many.
+/// A worker whose packets arrive at `rate` a second, in a ring of so many, from when `is_warm` says so until `stop` does.
 fn forward(
     mut source: Source<'_>,
     packets: &Packets,
     (rate, ring): (f64, u64),
+    is_warm: &AtomicBool,
     stop: &AtomicBool,
 ) -> anyhow::Result<Seen> {
     let mut pool = Pool::new(2 * BURST);
@@ -504,7 +508,7 @@ fn forward(
     let (mut taken, mut at) = (0u64, 0);
     // A gateway that packets arrive at has run for a while: its memory is there, and what it does for each packet is known to the processor.
     let begin = Instant::now();
-    while begin.elapsed() < WARM_UP && !stop.load(Ordering::Relaxed) {
+    while begin.elapsed() < WARM_UP {
         pool.receive(packets.burst(at), &mut burst);
         at += 1;
         source.process(&mut pipeline, &mut pool, &mut burst, &mut output);
@@ -512,6 +516,7 @@ fn forward(
         pool.refill(2 * BURST);
     }
     let (waited, faults) = (processes::waited(), processes::faults());
+    is_warm.store(true, Ordering::Relaxed);
     let start = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         let now = start.elapsed();
