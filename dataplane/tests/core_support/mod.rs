@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "shared by several tests")]
 
 pub mod filters;
+pub mod inner_ipv4;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
