@@ -42,7 +42,7 @@ pub use probe::{NoProbe, Probe, Step};
 
 use crate::counters::{Counters, Stage};
 use crate::drops::DropReason;
-use crate::fib::{NO_MATCH, prefetch};
+use crate::fib::NO_MATCH;
 use crate::flow::Verdict;
 use crate::frame::Frame;
 use crate::snapshot::{Hop, PortDescription, Snapshot};
@@ -347,8 +347,8 @@ impl Pipeline {
             let route = snapshot.routes.get(*result);
             let hop = route.hop();
             if let Some(tunnel) = hop.tunnel() {
-                snapshot.passing_traffic.prefetch_to(self.worker, route.counter());
-                self.prefetch_into(snapshot, tunnel);
+                snapshot.prefetch_tunnel(tunnel);
+                snapshot.prefetch_into(self.worker, route, tunnel);
             } else if hop.delivers() {
                 // Nearly no other is counted: with very many cells that nobody needs, all would wait for them.
                 snapshot.prefix_traffic.prefetch_to(self.worker, route.counter());
@@ -356,9 +356,11 @@ impl Pipeline {
                 local |= hop == Hop::LOCAL;
             }
         }
-        for result in sources {
+        for (note, result) in notes.iter().filter(|note| note.checked).zip(sources) {
             let route = snapshot.routes.get(*result);
-            if route.hop().tunnel().is_some() {
+            if let Origin::Tunnel(tunnel) = note.origin {
+                snapshot.prefetch_out_of(self.worker, route, tunnel);
+            } else if route.hop().tunnel().is_some() {
                 snapshot
                     .passing_traffic
                     .prefetch_from(self.worker, route.counter());
@@ -430,27 +432,8 @@ impl Pipeline {
         for (at, result) in tunnelled.into_iter().zip(results) {
             if let Some(note) = notes.get_mut(at) {
                 note.peer = result;
-                self.prefetch_out_of(snapshot, result);
+                snapshot.prefetch_tunnel(result);
             }
-        }
-    }
-
-    /// Asks for what a packet needs that goes into this tunnel.
-    #[inline]
-    fn prefetch_into(&self, snapshot: &Snapshot, index: u32) {
-        if let Some(tunnel) = snapshot.tunnels.at(index) {
-            // It has one line.
-            prefetch(tunnel);
-            snapshot.tunnel_traffic.prefetch_to(self.worker, index);
-        }
-    }
-
-    /// The same of one that comes out of it. Not everything that a peer's key leads to is one.
-    #[inline]
-    fn prefetch_out_of(&self, snapshot: &Snapshot, index: u32) {
-        if let Some(tunnel) = snapshot.tunnels.at(index) {
-            prefetch(tunnel);
-            snapshot.tunnel_traffic.prefetch_from(self.worker, index);
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod check;
 mod compile;
+mod counting;
 mod family;
 mod publish;
 mod routes;

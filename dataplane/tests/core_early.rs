@@ -28,6 +28,12 @@ impl Moving {
         self.number
     }
 
+    /// Packets counted out of a tunnel.
+    fn out_of_tunnel(&self, id: u32) -> u64 {
+        let mut all = self.compiler.tunnel_traffic();
+        all.find(|(it, _)| *it == id).unwrap().1.from_packets
+    }
+
     fn bind(&mut self, address: &str, to: [u8; 6]) {
         let entry = PrefixEntry {
             next_hop: deliver(),
@@ -102,6 +108,7 @@ fn what_comes_out_of_a_tunnel_may_come_too_early() {
     let mut gateway = Moving::new(BOUNDS);
     let early: Vec<u32> = (0..3).map(|_| gateway.arrives_by_tunnel(NEW)).collect();
     assert_eq!((gateway.sent(), gateway.all_drops()), (vec![], 0));
+    assert_eq!(gateway.out_of_tunnel(1), 3);
     let entry = PrefixEntry {
         next_hop: deliver(),
         source: Some(Source {
@@ -120,6 +127,34 @@ fn what_comes_out_of_a_tunnel_may_come_too_early() {
     let sent = gateway.run_dry();
     assert_eq!(numbers(&sent), [&early[..], &[next]].concat());
     assert_eq!(gateway.all_drops(), 0);
+    assert_eq!(gateway.out_of_tunnel(1), 4, "each once, when it came");
+}
+
+/// The gateway that serves a node has heard of it sooner than its anchor.
+#[test]
+fn what_waits_for_its_anchor_is_counted_once_for_its_tunnel_and_once_for_its_prefix() {
+    let mut gateway = Moving::new(BOUNDS);
+    let send = |gateway: &mut Moving| {
+        let payload = gateway.numbered();
+        gateway.tunnel_brings(&ipv6(NEW, REMOTE, 17, 64, &payload));
+    };
+    (0..3).for_each(|_| send(&mut gateway));
+    assert_eq!((gateway.sent(), gateway.all_drops()), (vec![], 0));
+    assert_eq!(gateway.out_of_tunnel(1), 3);
+    let entry = PrefixEntry {
+        next_hop: NextHop::Tunnel(1),
+        source: None,
+    };
+    gateway.apply(&Transaction {
+        put_prefixes: vec![(prefix(NEW), entry)],
+        ..Transaction::default()
+    });
+    assert_eq!(gateway.run_dry().len(), 3);
+    send(&mut gateway);
+    assert_eq!(gateway.sent().len(), 1);
+    let through = gateway.compiler.prefix_total(prefix(NEW)).unwrap().through;
+    assert_eq!((gateway.out_of_tunnel(1), through.from_packets), (4, 4));
+    assert_eq!((gateway.all_drops(), through.to_packets), (0, 0));
 }
 
 /// A TEID of ours, from a peer that has been told of it sooner than we of the peer.

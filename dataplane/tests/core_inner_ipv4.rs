@@ -12,11 +12,12 @@ use std::net::Ipv4Addr;
 use arrayvec::ArrayVec;
 use core_support::inner_ipv4::*;
 use core_support::*;
-use kedge_dataplane::counters::Stage;
+use kedge_dataplane::counters::{Stage, Traffic};
 use kedge_dataplane::drops::DropReason;
 use kedge_dataplane::frame::{Frame, HeapFrame};
 use kedge_dataplane::pipeline::{BURST, Output};
 use kedge_dataplane::reassembly;
+use kedge_dataplane::snapshot::{Hop, Snapshot};
 use kedge_dataplane::stage::checksum::Sum;
 use kedge_dataplane_api::Transaction;
 use kedge_dataplane_api::model::{
@@ -41,17 +42,8 @@ fn what_comes_from_the_core_goes_into_the_tunnel_of_its_prefix() {
     }
     assert_eq!(gateway.pipeline.counters.stages(Stage::Encapsulated), 12);
     // It is counted for its prefix.
-    let passed = |address: &str| {
-        let route = gateway
-            .snapshot
-            .routes
-            .get(gateway.snapshot.fib.lookup(mapped(address).into()));
-        gateway.snapshot.passing_traffic.read(route.counter())
-    };
-    assert_eq!(
-        (passed(CARRIED[0]).to_packets, passed(CARRIED[0]).to_bytes),
-        (2, 40 + 51)
-    );
+    let passed = passed(&gateway.snapshot, CARRIED[0]);
+    assert_eq!((passed.to_packets, passed.to_bytes), (2, 40 + 51));
     // Ports tell flows apart outside, as they do of IPv6.
     let mut label = |port| {
         let packet = ipv4(REMOTE4, CARRIED[0], 17, &[], &[0, port, 0, 9, 0, 8, 0, 0]);
@@ -59,6 +51,16 @@ fn what_comes_from_the_core_goes_into_the_tunnel_of_its_prefix() {
     };
     assert_eq!(label(1), label(1));
     assert_ne!(label(1), label(2));
+}
+
+/// What has been counted of the prefix of a node behind a tunnel.
+fn passed(snapshot: &Snapshot, address: &str) -> Traffic {
+    let route = snapshot.routes.get(snapshot.fib.lookup(mapped(address).into()));
+    let common = match route.hop().tunnel() {
+        Some(tunnel) if route.is_common(Hop::by_tunnel(tunnel)) => snapshot.common_traffic.read(tunnel),
+        _ => Traffic::default(),
+    };
+    snapshot.passing_traffic.read(route.counter()).plus(common)
 }
 
 #[test]
@@ -72,11 +74,7 @@ fn what_comes_out_of_a_tunnel_goes_to_a_router_of_ipv4_or_into_another_tunnel() 
             [(CORE, to_router4(&hop4(&packet)))],
             "{tunnel}: {out:?}"
         );
-        let route = gateway
-            .snapshot
-            .routes
-            .get(gateway.snapshot.fib.lookup(mapped(from).into()));
-        let passed = gateway.snapshot.passing_traffic.read(route.counter());
+        let passed = passed(&gateway.snapshot, from);
         assert_eq!((passed.from_packets, passed.from_bytes), (1, 32));
         // To a node behind another tunnel, or the same.
         for (other, to) in (1..).zip(CARRIED) {

@@ -137,6 +137,7 @@ impl Pipeline {
                 !invalid(packet.source) && !invalid(packet.destination)
             };
             if !valid {
+                count_tunnel(snapshot, self.worker, lane, tunnel);
                 return Err(DropReason::TunnelInnerSourceInvalid.into());
             }
         }
@@ -150,9 +151,11 @@ impl Pipeline {
             && lane.ethertype == ETHERTYPE_IPV6
             && path_end::read(lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default()).is_some()
         {
+            count_tunnel(snapshot, self.worker, lane, tunnel);
             return Ok(Step::EndPath { tunnel });
         }
         if !for_served && !from_anchored && !for_arrived && !filtered_into(snapshot, packet.source, tunnel) {
+            count_tunnel(snapshot, self.worker, lane, tunnel);
             // Said several times, it comes when nothing waits for it any more.
             let end = path_end::read(lane.frame.bytes().get(ETHERNET_HEADER..).unwrap_or_default());
             if end.is_some() {
@@ -163,15 +166,21 @@ impl Pipeline {
         let mut hop = route.hop();
         if from_anchored {
             // Where the node is it was counted for it.
-            let traffic = &snapshot.passing_traffic;
             let from = snapshot.routes.get(source);
-            traffic.from(self.worker, from.counter(), packet.length);
+            if lane.late {
+                let traffic = &snapshot.passing_traffic;
+                traffic.from(self.worker, from.counter(), packet.length);
+            } else {
+                snapshot.count_out_of(self.worker, from, tunnel, packet.length);
+            }
             // We serve the node, which is behind the peer, and another gateway anchors the prefix.
             if let Some(onward) = from.onward()
                 && hop != Hop::LOCAL
             {
                 hop = onward;
             }
+        } else {
+            count_tunnel(snapshot, self.worker, lane, tunnel);
         }
         if hop != Hop::LOCAL {
             return Ok(Step::Forward(hop));
@@ -183,6 +192,15 @@ impl Pipeline {
             // An Echo, an error about what we have sent, a connection of the node to its gateway.
             Subject::Other => Ok(Step::Punt),
         }
+    }
+}
+
+/// Counts a packet that has come out of a tunnel for that alone; if it has waited since, it was counted before.
+#[inline]
+pub(super) fn count_tunnel<F: Frame>(snapshot: &Snapshot, worker: usize, lane: &Lane<'_, F>, tunnel: u32) {
+    if !lane.late {
+        let traffic = &snapshot.tunnel_traffic;
+        traffic.from(worker, tunnel, lane.packet.length);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What becomes of one packet.
 
-use super::admit::may_become_known;
+use super::admit::{count_tunnel, may_become_known};
 use super::encapsulate::clamp_mss;
 use super::hold::{by_tables, is_behind_unknown, must_wait};
 use super::limits::Punt;
@@ -10,7 +10,7 @@ use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::flow::Verdict;
 use crate::frame::Frame;
-use crate::snapshot::{Hop, LinkLayerAddress, NextHop, Snapshot};
+use crate::snapshot::{Entry, Hop, LinkLayerAddress, NextHop, Snapshot};
 use crate::stage::icmpv6_error::{self, Icmpv6Error};
 use crate::stage::parse::{self, ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet};
 use crate::tunnel::outer::ECN;
@@ -99,6 +99,9 @@ impl Pipeline {
     ) -> Option<F> {
         let route = snapshot.routes.get(destination);
         if output.has_unknown() && is_behind_unknown(&lane, output) {
+            if let Origin::Tunnel(tunnel) = lane.origin {
+                count_tunnel(snapshot, self.worker, &lane, tunnel);
+            }
             if self.hold_unknown(snapshot, now, lane, output).is_some() {
                 self.counters.add_drops(DropReason::UnknownFull, 1);
             }
@@ -137,7 +140,7 @@ impl Pipeline {
                         }
                     }
                 }
-                match self.forward(snapshot, &mut lane, hop, route.counter(), output) {
+                match self.forward(snapshot, &mut lane, hop, route, output) {
                     Ok(port) => {
                         self.send(lane.frame, port, snapshot, output);
                         return None;
@@ -204,7 +207,7 @@ impl Pipeline {
         }
     }
 
-    /// Takes the packet inside out of a tunnel.
+    /// Takes the packet inside out of a tunnel. For whom it is counted is known when it has been looked up.
     // Not left to the compiler: there is one place where it is done to nearly every packet, and others would have it a call there.
     #[inline(always)]
     pub(super) fn decapsulate<F: Frame>(
@@ -237,8 +240,6 @@ impl Pipeline {
         if self.clamp_mss {
             clamp_mss(snapshot, frame, note, tunnel);
         }
-        let traffic = &snapshot.tunnel_traffic;
-        traffic.from(self.worker, tunnel, packet.length);
         Ok(())
     }
 
@@ -263,14 +264,14 @@ impl Pipeline {
         snapshot: &Snapshot,
         lane: &mut Lane<'_, F>,
         hop: Hop,
-        counter: u32,
+        route: Entry,
         output: &mut Output<F>,
     ) -> Result<u8, Refusal> {
         if !hop.goes_on() {
             return Err(no_way(hop.unpack(), lane.packet.destination, output));
         }
         if lane.ethertype != ETHERTYPE_IPV6 {
-            return self.forward_ipv4(snapshot, lane, hop, counter, output);
+            return self.forward_ipv4(snapshot, lane, hop, route.counter(), output);
         }
         if lane.origin != Origin::Own {
             let hop_limit = lane.packet.hop_limit;
@@ -294,12 +295,13 @@ impl Pipeline {
                 link_layer_address,
             } => {
                 let port = self.address(snapshot, lane, port, link_layer_address, Stage::Delivered)?;
+                let counter = route.counter();
                 snapshot.prefix_traffic.to(self.worker, counter, length, self.now);
                 port
             }
             NextHop::Tunnel(tunnel) => {
                 let port = self.encapsulate(snapshot, lane, tunnel, output)?;
-                snapshot.passing_traffic.to(self.worker, counter, length);
+                snapshot.count_into(self.worker, route, tunnel, length);
                 port
             }
             NextHop::Adjacency(index) => {

@@ -20,6 +20,7 @@ use crate::tunnel::error::MINIMUM_MTU;
 use crate::tunnel::{gre, gtpu, ip6_in_ip6, outer};
 
 impl Pipeline {
+    /// Puts a packet into a tunnel, and gives the port. Whoever has it done counts it.
     #[inline]
     pub(super) fn encapsulate<F: Frame>(
         &mut self,
@@ -57,16 +58,14 @@ impl Pipeline {
         mark(&mut lane.frame, tunnel, front);
         lane.packet.length += front;
         lane.ethertype = tunnel.ethertype;
-        let port = self.pass_to_neighbour(snapshot, lane, path.adjacency, Stage::Encapsulated, output)?;
-        snapshot.tunnel_traffic.to(self.worker, index, inner_length);
-        Ok(port)
+        self.pass_to_neighbour(snapshot, lane, path.adjacency, Stage::Encapsulated, output)
     }
 
     /// Number of the next packet into this tunnel; of the first one 0. It is asked for only where packets are numbered,
     /// and there this worker counts all of them.
     #[inline]
     pub(super) fn sequence(&self, snapshot: &Snapshot, index: u32) -> u16 {
-        let counted = snapshot.tunnel_traffic.counted_to(self.worker, index) as u16;
+        let counted = snapshot.counted_into(self.worker, index) as u16;
         counted.wrapping_sub(snapshot.tunnels.get(index).first_sequence)
     }
 
@@ -120,14 +119,12 @@ impl Pipeline {
         mark(&mut lane.frame, &tunnel, front);
         lane.packet.length += front;
         lane.ethertype = tunnel.ethertype;
-        let port = if too_large {
+        if too_large {
             let size = usize::from(mtu) + front;
-            self.pass_in_fragments(snapshot, lane, &path, size, output)?
+            self.pass_in_fragments(snapshot, lane, &path, size, output)
         } else {
-            self.pass_to_neighbour(snapshot, lane, path.adjacency, Stage::Encapsulated, output)?
-        };
-        snapshot.tunnel_traffic.to(self.worker, index, inner_length);
-        Ok(port)
+            self.pass_to_neighbour(snapshot, lane, path.adjacency, Stage::Encapsulated, output)
+        }
     }
 }
 

@@ -79,7 +79,6 @@ impl Pipeline {
         if self.clamp_mss {
             clamp(snapshot, frame, tunnel);
         }
-        snapshot.tunnel_traffic.from(self.worker, tunnel, packet.length);
         Ok(())
     }
 

@@ -74,7 +74,7 @@ impl Pipeline {
             snapshot.peers.lookup_burst(keys, results);
         }
         for result in results.iter().skip(1).take(keys.len()) {
-            self.prefetch_out_of(snapshot, *result);
+            snapshot.prefetch_tunnel(*result);
         }
         const { assert!(BURST <= u64::BITS as usize) };
         let mut gone = 0u64;

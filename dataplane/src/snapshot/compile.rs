@@ -9,6 +9,7 @@
 //! share that: a million of them need not be looked at when it changes.
 
 mod charging;
+mod common;
 mod departed;
 mod flow_holds;
 mod flows;
@@ -92,6 +93,8 @@ pub struct Compiler {
     counted_before: Vec<Charge>,
     /// The same of what only passes through.
     passed_before: Vec<Traffic>,
+    /// Which of these have a cell with a tunnel.
+    sharers: common::Sharers,
     departures: departed::Departures,
     /// What came with prefixes from other anchors.
     carried: HashMap<Ipv6Net, Carried>,
@@ -145,6 +148,7 @@ impl Compiler {
             passing_traffic: Bank::new(workers),
             counted: Token::new(()),
             tunnel_traffic: Bank::new(workers),
+            common_traffic: Bank::new(workers),
             flows: Flows {
                 any: false,
                 lists: filters.commit(),
@@ -166,6 +170,7 @@ impl Compiler {
             counter_indexes: Indexes::default(),
             counted_before: Vec::new(),
             passed_before: Vec::new(),
+            sharers: common::Sharers::default(),
             departures: departed::Departures::default(),
             carried: HashMap::new(),
             tunnels: BTreeMap::new(),
@@ -405,7 +410,9 @@ impl Compiler {
         let old = self.fib.get(key);
         let Some(mut route) = self.route(key) else {
             if let Some(old) = old {
-                self.depart_prefix(key, self.routes.get(old).counter);
+                let before = self.routes.get(old);
+                self.share_no_more(before);
+                self.depart_prefix(key, before.counter);
                 self.routes.retire(old);
                 self.set(key, NO_MATCH);
             }
@@ -416,6 +423,7 @@ impl Compiler {
             Some(old) => {
                 let before = self.routes.get(old);
                 route.counter = before.counter;
+                self.share(Some(before), &mut route);
                 if route == before && filters == self.routes.filters(old) {
                     return;
                 }
@@ -424,6 +432,7 @@ impl Compiler {
             }
             None => {
                 route.counter = self.take_counter();
+                self.share(None, &mut route);
                 let before = u128::from(key.network()).checked_sub(1);
                 Place::Beside(before.map_or(NO_MATCH, |address| self.fib.lookup(address)))
             }
@@ -453,7 +462,7 @@ impl Compiler {
             return Some(Route {
                 next_hop: self.next_hop(key, &entry.next_hop),
                 source: self.source(entry),
-                counter: 0,
+                ..Route::default()
             });
         }
         // Where IPv4 is carried, no entry of IPv6 is one for it.

@@ -112,7 +112,7 @@ impl Halves {
 /// A route as the table has it, for packets to the prefix: what a worker asks of it, it asks without taking it to pieces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// With [`FROM_BEHIND`].
+    /// With [`FLAGS`].
     next_hop: Hop,
     /// The index of the counters, and of the tunnel that packets from the prefix go into; 0: into none.
     numbers: u64,
@@ -129,7 +129,14 @@ impl Entry {
     #[inline]
     #[must_use]
     pub fn hop(self) -> Hop {
-        Hop(self.next_hop.0 & !FROM_BEHIND)
+        Hop(self.next_hop.0 & !FLAGS)
+    }
+
+    /// Whether the packets that it has in common with this next hop, a tunnel, are counted once for both.
+    #[inline]
+    #[must_use]
+    pub fn is_common(self, tunnel: Hop) -> bool {
+        self.next_hop.0 & !FROM_BEHIND == tunnel.0 | COMMON
     }
 
     /// Whether packets from it come out of a tunnel, from a gateway below this one: the other half knows which.
@@ -237,6 +244,7 @@ fn route(entry: Entry, source: SourceEntry) -> Route {
         next_hop: entry.hop().unpack(),
         source: source.rule(),
         counter: entry.counter(),
+        common: entry.next_hop.0 & COMMON != 0,
     }
 }
 
@@ -263,6 +271,10 @@ const FLOW_HOLD: u64 = 12;
 /// Beside it in a table: what packets *from* the prefix may come out of is said in the other half, which is in another
 /// place, and of most prefixes need not be asked.
 const FROM_BEHIND: u64 = 0x80;
+/// Beside a tunnel in a table: it shares its counters, see [`Route::common`].
+const COMMON: u64 = 0x40;
+/// Both.
+const FLAGS: u64 = FROM_BEHIND | COMMON;
 
 // And in that of a source.
 const REFUSED: u64 = 0;
@@ -412,9 +424,10 @@ fn halves(route: Route) -> (Entry, SourceEntry) {
         }
     };
     let hop = Hop::from(route.next_hop);
-    let flag = if source & 0xff >= BEHIND { FROM_BEHIND } else { 0 };
+    let behind = if source & 0xff >= BEHIND { FROM_BEHIND } else { 0 };
+    let common = if route.common { COMMON } else { 0 };
     let entry = Entry {
-        next_hop: Hop(hop.0 | flag),
+        next_hop: Hop(hop.0 | behind | common),
         numbers: u64::from(route.counter) << 32 | u64::from(onward),
     };
     (entry, SourceEntry { source, onward })

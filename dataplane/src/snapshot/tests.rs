@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::tunnel::gtpu;
 
+mod common;
 mod counted;
 mod gre;
 mod ipv4;

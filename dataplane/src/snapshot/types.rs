@@ -68,12 +68,14 @@ pub struct Snapshot {
     pub endpoints: ArrayVec<u128, ENDPOINTS>,
     /// Traffic by prefix, where its node is: see [`Route::counter`].
     pub prefix_traffic: TimedBank,
-    /// The same of what is in tunnels between the node's gateway and others.
+    /// The same of what is in tunnels between the node's gateway and others, but for what is in `common_traffic`.
     pub passing_traffic: Bank,
     /// Held as long as somebody may count for what is in this version.
     pub(crate) counted: Token,
-    /// Traffic by tunnel.
+    /// Traffic by tunnel, but for what is in `common_traffic`.
     pub tunnel_traffic: Bank,
+    /// By tunnel, what it has in common with one prefix: [`Snapshot::count_into`].
+    pub common_traffic: Bank,
     /// Filters and meters.
     pub flows: Flows,
 }
@@ -108,6 +110,8 @@ pub struct Route {
     pub source: SourceRule,
     /// Index of its counters in the bank of prefixes; the same whatever becomes of the route.
     pub counter: u32,
+    /// What it and its tunnel have in common is counted once for both, in [`Snapshot::common_traffic`].
+    pub common: bool,
 }
 
 /// For packets to a prefix.

@@ -3,6 +3,7 @@
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model;
 
+use super::super::types::Route;
 use super::Compiler;
 use crate::counters::{Charge, Traffic};
 
@@ -35,10 +36,14 @@ pub struct Total {
 impl Compiler {
     /// Traffic of every tunnel, since it was put.
     pub fn tunnel_traffic(&self) -> impl Iterator<Item = (u32, Traffic)> + '_ {
-        let bank = &self.snapshot.tunnel_traffic;
-        self.tunnels
-            .iter()
-            .map(|(id, it)| (*id, bank.read(it.index).since(it.before)))
+        let all = self.tunnels.iter();
+        all.map(|(id, it)| (*id, self.counted_of_tunnel(it.index).since(it.before)))
+    }
+
+    /// What the counters of a tunnel read.
+    pub(super) fn counted_of_tunnel(&self, index: u32) -> Traffic {
+        let (alone, common) = (&self.snapshot.tunnel_traffic, &self.snapshot.common_traffic);
+        alone.read(index).plus(common.read(index))
     }
 
     /// Traffic of every prefix of a node, here or anchored here; in no order.
@@ -54,7 +59,8 @@ impl Compiler {
     /// Traffic of one prefix that is in the table, if it is a node's.
     #[must_use]
     pub fn prefix_total(&self, prefix: Ipv6Net) -> Option<Total> {
-        let counter = self.prefix_counter(prefix)?;
+        let route = self.counted_route(prefix)?;
+        let counter = route.counter;
         let before = self.counted_before.get(counter as usize).copied();
         Some(Total {
             here: self
@@ -63,19 +69,20 @@ impl Compiler {
                 .read(counter)
                 .since(before.unwrap_or_default()),
             carried: self.carried.get(&prefix).copied().unwrap_or_default(),
-            through: self.passed(counter),
+            through: self.passed(&route),
         })
     }
 
-    fn passed(&self, counter: u32) -> Traffic {
-        let before = self.passed_before.get(counter as usize).copied();
-        let bank = &self.snapshot.passing_traffic;
-        bank.read(counter).since(before.unwrap_or_default())
+    fn passed(&self, route: &Route) -> Traffic {
+        let before = self.passed_before.get(route.counter as usize).copied();
+        let alone = self.snapshot.passing_traffic.read(route.counter);
+        alone.plus(self.common(route)).since(before.unwrap_or_default())
     }
 
     /// The same, and counting begins anew: what is in this total will be in no later one, and what is not will.
     pub fn reset_prefix(&mut self, prefix: Ipv6Net) -> Option<Total> {
-        let counter = self.prefix_counter(prefix)?;
+        let route = self.counted_route(prefix)?;
+        let counter = route.counter;
         let before = self.counted_before.get_mut(counter as usize)?;
         // One reading for both: workers go on counting meanwhile.
         let now = self.snapshot.prefix_traffic.read(counter);
@@ -85,13 +92,13 @@ impl Compiler {
         Some(Total {
             here,
             carried: self.carried.remove(&prefix).unwrap_or_default(),
-            through: self.passed(counter),
+            through: self.passed(&route),
         })
     }
 
     /// Adds what another anchor has counted; says whether the prefix is a node's, and so can have that.
     pub fn carry_over(&mut self, prefix: Ipv6Net, more: Carried) -> bool {
-        if self.prefix_counter(prefix).is_none() {
+        if self.counted_route(prefix).is_none() {
             return false;
         }
         let carried = self.carried.entry(prefix).or_default();
@@ -101,12 +108,12 @@ impl Compiler {
         true
     }
 
-    fn prefix_counter(&self, prefix: Ipv6Net) -> Option<u32> {
+    fn counted_route(&self, prefix: Ipv6Net) -> Option<Route> {
         self.tables
             .prefixes
             .get(&prefix)
             .filter(|entry| is_a_nodes(entry))?;
-        Some(self.routes.get(self.fib.get(prefix)?).counter)
+        Some(self.routes.get(self.fib.get(prefix)?))
     }
 
     /// The next version has no route for this any more.

@@ -10,6 +10,7 @@ use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::Filter;
 
 use super::charging::{Carried, Total};
+use super::common::Leaving;
 use super::{Compiler, Token};
 use crate::counters::{Charge, Traffic};
 use crate::flow::meter::Colours;
@@ -59,6 +60,8 @@ enum Going {
     Tunnel(u32),
     /// The index of a meter.
     Meter(u32),
+    /// A prefix that has counted together with a tunnel.
+    Common(Leaving),
 }
 
 /// A prefix or a filter.
@@ -142,6 +145,11 @@ impl Compiler {
         self.departures.going.retire(Going::Tunnel(index));
     }
 
+    /// The same of the prefix that a tunnel had a cell with.
+    pub(super) fn depart_common(&mut self, leaving: Leaving) {
+        self.departures.going.retire(Going::Common(leaving));
+    }
+
     /// The same of a meter.
     pub(super) fn depart_meter(&mut self, index: u32) {
         self.departures.going.retire(Going::Meter(index));
@@ -182,6 +190,10 @@ impl Compiler {
                 Going::Entry(it) => it,
                 Going::Tunnel(index) => {
                     self.tunnel_indexes.give(index);
+                    continue;
+                }
+                Going::Common(leaving) => {
+                    self.has_left(leaving);
                     continue;
                 }
                 Going::Meter(index) => {

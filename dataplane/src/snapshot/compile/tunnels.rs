@@ -38,7 +38,7 @@ impl Compiler {
             Some(counted) => *counted,
             None => {
                 let index = self.tunnel_indexes.take();
-                let before = self.snapshot.tunnel_traffic.read(index);
+                let before = self.counted_of_tunnel(index);
                 let counted = Counted { index, before };
                 self.tunnels.insert(id, counted);
                 counted

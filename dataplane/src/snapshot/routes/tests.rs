@@ -72,14 +72,23 @@ fn every_route_survives_packing() {
             assert_eq!(is, should, "{next_hop:?}, {at}");
         }
         assert_eq!(hop.held_by(), None);
-        for source in sources {
+        let is_tunnel = matches!(next_hop, NextHop::Tunnel(_));
+        for (source, common) in sources.into_iter().flat_map(|it| [(it, false), (it, is_tunnel)]) {
             let both = Route {
                 next_hop,
                 source,
                 counter: 0x8765_4321,
+                common,
             };
             let (entry, half) = halves(both);
             assert_eq!(route(entry, half), both);
+            assert_eq!(
+                (
+                    entry.is_common(Hop::by_tunnel(u32::MAX)),
+                    entry.is_common(Hop::by_tunnel(7))
+                ),
+                (common, false)
+            );
             let goes = [sources[2], sources[4]].contains(&source);
             assert_eq!(
                 (entry.goes_by(u32::MAX), entry.way_of_source() != 0),

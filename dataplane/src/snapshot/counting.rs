@@ -1,0 +1,87 @@
+//! Counting of what is in tunnels: each packet for its tunnel, and for the node's prefix that it is to or from.
+//!
+//! ```text
+//!                                       tunnel_traffic   passing_traffic   common_traffic
+//!                                        (by tunnel)       (by prefix)       (by tunnel)
+//!  to or from the prefix of the tunnel                                            x
+//!  to or from another prefix                  x                x
+//!  of no prefix that it may be of             x
+//!
+//!  a tunnel   = tunnel_traffic + common_traffic
+//!  a prefix   = passing_traffic + common_traffic of the tunnel whose prefix it is, while it was
+//! ```
+//!
+//! With a million tunnels, each for the prefix of one node, a packet's cell is in no cache, and two of them are two waits. So a
+//! tunnel may have one prefix that it shares a cell with: the first that leads there, for as long as it does. Its route
+//! says so ([`Route::common`](super::Route::common)), and so no worker looks at the tunnel to know it. Which prefix that is may change
+//! while workers count: the cell then stays without a prefix until nobody reads a version in which it had the former one (`compile/common.rs`).
+
+use super::{Entry, Hop, Snapshot};
+use crate::fib::prefetch;
+
+impl Snapshot {
+    /// Counts a packet to the prefix with this route that has gone into this tunnel.
+    #[inline]
+    pub fn count_into(&self, worker: usize, route: Entry, tunnel: u32, octets: usize) {
+        if route.is_common(Hop::by_tunnel(tunnel)) {
+            self.common_traffic.to(worker, tunnel, octets);
+        } else {
+            self.tunnel_traffic.to(worker, tunnel, octets);
+            self.passing_traffic.to(worker, route.counter(), octets);
+        }
+    }
+
+    /// Asks the processor for the cells that [`Snapshot::count_into`] will count in.
+    #[inline]
+    pub fn prefetch_into(&self, worker: usize, route: Entry, tunnel: u32) {
+        if route.is_common(Hop::by_tunnel(tunnel)) {
+            self.common_traffic.prefetch_to(worker, tunnel);
+        } else {
+            self.tunnel_traffic.prefetch_to(worker, tunnel);
+            self.passing_traffic.prefetch_to(worker, route.counter());
+        }
+    }
+
+    /// Counts a packet from the prefix with this route that has come out of this tunnel.
+    #[inline]
+    pub fn count_out_of(&self, worker: usize, from: Entry, tunnel: u32, octets: usize) {
+        if from.is_common(Hop::by_tunnel(tunnel)) {
+            self.common_traffic.from(worker, tunnel, octets);
+        } else {
+            self.tunnel_traffic.from(worker, tunnel, octets);
+            self.passing_traffic.from(worker, from.counter(), octets);
+        }
+    }
+
+    /// The same of [`Snapshot::count_out_of`]. Most packets whose source does not lead into a tunnel are counted for the tunnel alone.
+    #[inline]
+    pub fn prefetch_out_of(&self, worker: usize, from: Entry, tunnel: u32) {
+        if from.is_common(Hop::by_tunnel(tunnel)) {
+            self.common_traffic.prefetch_from(worker, tunnel);
+        } else {
+            self.tunnel_traffic.prefetch_from(worker, tunnel);
+            if from.hop().tunnel().is_some() {
+                self.passing_traffic.prefetch_from(worker, from.counter());
+            }
+        }
+    }
+
+    /// Asks the processor for a tunnel. Not everything that a peer's key leads to is one.
+    #[inline]
+    pub fn prefetch_tunnel(&self, index: u32) {
+        if let Some(tunnel) = self.tunnels.at(index) {
+            // It has one line.
+            prefetch(tunnel);
+        }
+    }
+
+    /// Packets that this worker has counted into a tunnel, ever.
+    #[inline]
+    #[must_use]
+    pub fn counted_into(&self, worker: usize, tunnel: u32) -> u64 {
+        let (alone, common) = (&self.tunnel_traffic, &self.common_traffic);
+        alone
+            .counted_to(worker, tunnel)
+            .wrapping_add(common.counted_to(worker, tunnel))
+    }
+}
