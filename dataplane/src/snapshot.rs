@@ -25,8 +25,8 @@ pub use compile::{
 pub use routes::{Entry, Hop, Routes};
 pub use slab::Slab;
 pub use types::{
-    Adjacency, After, EXCEPTION_MTU, LinkLayerAddress, MAX_PORTS, NextHop, Path, PortDescription, Route,
-    Snapshot, SourceRule, TEID_OF_OTHERS, Tunnel,
+    Adjacency, After, EXCEPTION_MTU, Headers, LinkLayerAddress, MAX_PORTS, NextHop, Path, PortDescription,
+    Route, Snapshot, SourceRule, TEID_OF_OTHERS, Tunnel,
 };
 
 /// The writing end of publication.

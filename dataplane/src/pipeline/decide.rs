@@ -294,7 +294,7 @@ impl Pipeline {
                 port,
                 link_layer_address,
             } => {
-                let port = self.address(snapshot, lane, port, link_layer_address, Stage::Delivered)?;
+                let port = self.address(snapshot, lane, port, &link_layer_address, Stage::Delivered)?;
                 let counter = route.counter();
                 snapshot.prefix_traffic.to(self.worker, counter, length, self.now);
                 port
@@ -326,7 +326,7 @@ impl Pipeline {
         let Some(adjacency) = snapshot.adjacencies.at(adjacency) else {
             return Err(DropReason::NoRoute.into());
         };
-        let Some(link_layer_address) = adjacency.link_layer_address else {
+        let Some(link_layer_address) = &adjacency.link_layer_address else {
             output.missing(usize::from(adjacency.port), adjacency.address, false);
             return Err(DropReason::NeighbourUnresolved.into());
         };
@@ -340,7 +340,7 @@ impl Pipeline {
         snapshot: &Snapshot,
         lane: &mut Lane<'_, F>,
         port: u8,
-        destination: LinkLayerAddress,
+        destination: &LinkLayerAddress,
         stage: Stage,
     ) -> Result<u8, Refusal> {
         let Some(description) = snapshot.ports.get(usize::from(port)) else {
@@ -351,8 +351,12 @@ impl Pipeline {
             let error = Icmpv6Error::PacketTooBig(description.mtu);
             return Err(Refusal(DropReason::PacketTooBig, Some(error.into())));
         }
-        let source = description.link_layer_address;
-        write_ethernet(frame, destination, source, note.ethertype);
+        write_ethernet(
+            frame,
+            destination,
+            &description.link_layer_address,
+            note.ethertype,
+        );
         self.counters.stage(stage, 1);
         Ok(port)
     }
@@ -521,16 +525,16 @@ fn gtpu_message<F: Frame>(lane: &Lane<'_, F>) -> Option<gtpu::Message> {
 #[inline]
 pub(super) fn write_ethernet<F: Frame>(
     frame: &mut F,
-    destination: LinkLayerAddress,
-    source: LinkLayerAddress,
+    destination: &LinkLayerAddress,
+    source: &LinkLayerAddress,
     ethertype: u16,
 ) {
     if let Some((to, rest)) = frame.bytes_mut().split_first_chunk_mut::<6>()
         && let Some((from, rest)) = rest.split_first_chunk_mut::<6>()
         && let Some(place) = rest.first_chunk_mut::<2>()
     {
-        *to = destination;
-        *from = source;
+        *to = *destination;
+        *from = *source;
         *place = ethertype.to_be_bytes();
     }
 }

@@ -142,7 +142,7 @@ impl Pipeline {
         if self.clamp_mss {
             clamp(snapshot, &mut lane.frame, index);
         }
-        let mut mtu = room(tunnel, &path, tunnel.overhead);
+        let mut mtu = room(tunnel, &path, tunnel.overhead.into());
         if path.unproven && lane.packet.length > usize::from(mtu) {
             mtu = room_for_all(snapshot, lane, tunnel, path, mtu);
         }
@@ -243,7 +243,7 @@ fn room_for_all<F: Frame>(
     }
     let enough = MINIMUM_MTU + gtpu::LARGEST_OVERHEAD_IN_IPV4;
     path.mtu = path.mtu.max(enough.min(port_mtu(snapshot, path.adjacency)));
-    room(tunnel, &path, tunnel.overhead)
+    room(tunnel, &path, tunnel.overhead.into())
 }
 
 /// Whether a carried packet may have this source and this destination.
@@ -285,7 +285,7 @@ pub(super) fn unresolved<F>(tunnel: &Tunnel, path: &Path, output: &mut Output<F>
 fn clamp<F: Frame>(snapshot: &Snapshot, frame: &mut F, index: u32) {
     let tunnel = snapshot.tunnels.get(index);
     let path = snapshot.paths.get(tunnel.path);
-    let most = room(&tunnel, &path, tunnel.overhead).saturating_sub(mss::HEADERS_IPV4);
+    let most = room(&tunnel, &path, tunnel.overhead.into()).saturating_sub(mss::HEADERS_IPV4);
     let packet = frame.bytes_mut().get_mut(ETHERNET_HEADER..);
     // A tunnel whose peer is not reached has no room, and takes nothing.
     if most > 0 {

@@ -31,7 +31,7 @@ impl Pipeline {
             // As if it had come in so.
             let (own, from) = (description.link_layer_address, lane.source_link_layer);
             let ethertype = lane.ethertype;
-            write_ethernet(&mut lane.frame, own, from, ethertype);
+            write_ethernet(&mut lane.frame, &own, &from, ethertype);
         }
         let (mtu, port) = (mtu(description), lane.port);
         let mut frame = lane.frame;

@@ -268,6 +268,25 @@ fn peers_may_be_swapped_in_one_transaction() {
 }
 
 #[test]
+fn a_tunnel_without_a_hop_limit_has_one() {
+    let mut compiler = compiler();
+    for (configured, hop_limit) in [(0, 64), (1, 1), (255, 255)] {
+        let tunnel = model::Tunnel {
+            hop_limit: configured,
+            ..gtpu_tunnel((1, 1))
+        };
+        let transaction = Transaction {
+            put_tunnels: vec![(1, tunnel)],
+            put_local_addresses: vec![address(9)],
+            ..Transaction::default()
+        };
+        let snapshot = compiler.apply(&transaction).unwrap();
+        let index = compiler.tunnel_index(1);
+        assert_eq!(snapshot.tunnels.get(index).hop_limit, hop_limit);
+    }
+}
+
+#[test]
 fn however_many_peers_have_one_teid_one_more_is_one_change() {
     let mut compiler = compiler();
     // The ninth is the gateway's own.

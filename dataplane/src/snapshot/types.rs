@@ -194,6 +194,17 @@ pub enum SourceRule {
     },
 }
 
+/// How the headers of a tunnel are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Headers {
+    /// As its encapsulation says, and what is in it.
+    Any,
+    /// GTP-U over IPv6, with nothing optional.
+    PlainGtpU,
+    /// GTP-U over IPv4, with nothing optional.
+    PlainGtpUInIpv4,
+}
+
 /// A tunnel: what a worker needs to fill in its headers, in one cache line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(align(64))]
@@ -208,11 +219,13 @@ pub struct Tunnel {
     pub path: u32,
     /// Largest inner packet, octets, whatever the path permits.
     pub mtu: u16,
-    /// Octets in front of an inner packet that has no tunnel encapsulation limit itself.
-    pub overhead: u16,
+    /// Octets in front of an inner packet that has no tunnel encapsulation limit itself, at most 64.
+    pub overhead: u8,
+    /// How they are written.
+    pub headers: Headers,
     /// Of outer packets whose inner packet has none (RFC 2473 section 4.1.1).
     pub encapsulation_limit: Option<u8>,
-    /// Of the outer header.
+    /// Of the outer header, never 0.
     pub hop_limit: u8,
     /// Of the outer packet: IPv6, or IPv4 where both ends are IPv4 addresses.
     pub ethertype: u16,
@@ -243,6 +256,7 @@ impl Default for Tunnel {
             path: 0,
             mtu: 0,
             overhead: 0,
+            headers: Headers::Any,
             encapsulation_limit: None,
             hop_limit: 0,
             ethertype: ETHERTYPE_IPV6,

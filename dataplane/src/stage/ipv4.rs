@@ -200,7 +200,6 @@ pub fn write_header(
     let Ok(length) = u16::try_from(HEADER + length) else {
         return false;
     };
-    let time_to_live = if time_to_live == 0 { 64 } else { time_to_live };
     let first = 0x4500_0000 | u32::from(ecn & 3) << 16 | u32::from(length);
     let second = u32::from(DONT_FRAGMENT) << 8;
     let third = u32::from(time_to_live) << 24 | u32::from(protocol) << 16;
@@ -259,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_header_both_ways() {
-        let written = header([192, 168, 0, 1], [192, 168, 0, 199], 0, 17, 0, 0x73 - HEADER);
+        let written = header([192, 168, 0, 1], [192, 168, 0, 199], 64, 17, 0, 0x73 - HEADER);
         assert_eq!(written, Some(KNOWN));
         let mut packet = KNOWN.to_vec();
         packet.resize(0x80, 0);

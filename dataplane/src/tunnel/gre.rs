@@ -193,7 +193,7 @@ pub fn encapsulate_any(
     let Some((ipv6, gre)) = header.split_first_chunk_mut::<IPV6_HEADER>() else {
         return false;
     };
-    *ipv6 = outer::ipv6(local, remote, hop_limit, NEXT_HEADER, ecn, flow, length);
+    outer::write_ipv6(ipv6, local, remote, hop_limit, NEXT_HEADER, ecn, flow, length);
     let Some((fixed, field)) = gre.split_first_chunk_mut::<HEADER>() else {
         return false;
     };

@@ -39,7 +39,7 @@ pub const PDU_SESSION_CONTAINER: u8 = 0x85;
 /// Octets of that one as we send it: without any of its optional fields.
 const CONTAINER: usize = 4;
 
-/// Octets in front of an inner packet.
+/// Octets in front of an inner packet, at most 64.
 #[must_use]
 pub fn overhead(tunnel: &GtpU) -> usize {
     let optional = match (tunnel.pdu_session, tunnel.sequence_numbers) {
@@ -52,6 +52,12 @@ pub fn overhead(tunnel: &GtpU) -> usize {
 
 /// The most that may be over IPv4.
 pub const LARGEST_OVERHEAD_IN_IPV4: u16 = (ipv4::HEADER + HEADERS + OPTIONAL + CONTAINER) as u16;
+
+/// Whether nothing optional is in the headers of a tunnel.
+#[must_use]
+pub fn is_plain(tunnel: &GtpU) -> bool {
+    tunnel.pdu_session.is_none() && !tunnel.sequence_numbers
+}
 
 /// The same over IPv4.
 #[must_use]
@@ -111,18 +117,41 @@ pub fn encapsulate_any(
     let Some(shown) = packet.get(front..).and_then(shown) else {
         return false;
     };
-    // Twice, so that most packets, whose headers are of one size, have no instructions spent on what others have.
-    const PLAIN: usize = IPV6_HEADER + HEADERS;
-    if front == PLAIN {
-        return write_all(packet, PLAIN, local, remote, hop_limit, tunnel, sequence, shown);
-    }
-    apart(|| write_all(packet, front, local, remote, hop_limit, tunnel, sequence, shown))
+    write_all(packet, front, local, remote, hop_limit, tunnel, sequence, shown)
 }
 
-/// Does something, and has its instructions stay away from those beside it.
-#[inline(never)]
-fn apart<T>(work: impl FnOnce() -> T) -> T {
-    work()
+/// [`encapsulate`] for a tunnel of which nothing optional is in a header, as most are: all sizes are known beforehand.
+#[must_use]
+#[inline(always)]
+pub fn encapsulate_plain(
+    packet: &mut [u8],
+    local: &[u8; 16],
+    remote: &[u8; 16],
+    hop_limit: u8,
+    tunnel: &GtpU,
+) -> bool {
+    const FRONT: usize = IPV6_HEADER + HEADERS;
+    let Some(shown) = packet.get(FRONT..).and_then(Shown::of_ipv6) else {
+        return false;
+    };
+    write_all(packet, FRONT, local, remote, hop_limit, tunnel, 0, shown)
+}
+
+/// [`encapsulate_in_ipv4`] for such a tunnel.
+#[must_use]
+#[inline(always)]
+pub fn encapsulate_plain_in_ipv4(
+    packet: &mut [u8],
+    local: &[u8; 16],
+    remote: &[u8; 16],
+    hop_limit: u8,
+    tunnel: &GtpU,
+) -> bool {
+    const FRONT: usize = ipv4::HEADER + HEADERS;
+    let Some(shown) = packet.get(FRONT..).and_then(Shown::of_ipv6) else {
+        return false;
+    };
+    write_all_ipv4(packet, FRONT, local, remote, hop_limit, tunnel, 0, shown)
 }
 
 /// [`encapsulate_any`], so many octets of headers.
@@ -148,7 +177,7 @@ fn write_all(
     let Some((ipv6, rest)) = header.split_first_chunk_mut::<IPV6_HEADER>() else {
         return false;
     };
-    *ipv6 = outer::ipv6(local, remote, hop_limit, UDP, ecn, flow, length);
+    outer::write_ipv6(ipv6, local, remote, hop_limit, UDP, ecn, flow, length);
     if !write_headers(rest, length, flow, tunnel, sequence) {
         return false;
     }
@@ -196,11 +225,7 @@ pub fn encapsulate_any_in_ipv4(
     let Some(shown) = packet.get(front..).and_then(shown) else {
         return false;
     };
-    const PLAIN: usize = ipv4::HEADER + HEADERS;
-    if front == PLAIN {
-        return write_all_ipv4(packet, PLAIN, local, remote, hop_limit, tunnel, sequence, shown);
-    }
-    apart(|| write_all_ipv4(packet, front, local, remote, hop_limit, tunnel, sequence, shown))
+    write_all_ipv4(packet, front, local, remote, hop_limit, tunnel, sequence, shown)
 }
 
 /// [`encapsulate_any_in_ipv4`], so many octets of headers.

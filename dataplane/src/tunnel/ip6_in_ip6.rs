@@ -43,6 +43,22 @@ pub fn outer_header(local: &[u8; 16], remote: &[u8; 16], hop_limit: u8, inner: &
     ))
 }
 
+/// Writes the [`outer_header`] into the first [`OVERHEAD`] octets of `packet`, which the inner packet follows. `false` if that is too
+/// long for the length field, or no packet.
+#[must_use]
+#[inline]
+pub fn encapsulate(packet: &mut [u8], local: &[u8; 16], remote: &[u8; 16], hop_limit: u8) -> bool {
+    let Some((place, inner)) = packet.split_first_chunk_mut::<IPV6_HEADER>() else {
+        return false;
+    };
+    let (Some(Shown { flow, ecn, .. }), Ok(length)) = (Shown::of_ipv6(inner), u16::try_from(inner.len()))
+    else {
+        return false;
+    };
+    outer::write_ipv6(place, local, remote, hop_limit, NEXT_HEADER, ecn, flow, length);
+    true
+}
+
 /// Carries outer congestion marks over to the inner packet (RFC 6040 section 4.2).
 ///
 /// # Errors
@@ -115,7 +131,7 @@ mod tests {
     fn the_outer_header_tells_length_flow_and_congestion() {
         let octets = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
         let (local, remote) = (octets("2001:db8:a::1"), octets("2001:db8:b::1"));
-        let outer_header = |inner: &[u8]| outer_header(&local, &remote, 0, inner);
+        let outer_header = |inner: &[u8]| outer_header(&local, &remote, 64, inner);
         let header = outer_header(&inner(1, 0b11)).unwrap();
         assert_eq!(header[0], 0x60);
         assert_eq!(header[1] >> 4, 0b11, "CE goes outside");
@@ -130,6 +146,12 @@ mod tests {
             "same flow, same label"
         );
         assert_ne!(label(header), label(outer_header(&inner(2, 0)).unwrap()));
+        // The same in its place.
+        let mut packet = [&[0xa5; 40][..], &inner(1, 0b11)].concat();
+        assert!(encapsulate(&mut packet, &local, &remote, 64));
+        assert_eq!((&packet[..40], &packet[40..]), (&header[..], &inner(1, 0b11)[..]));
+        assert!(!encapsulate(&mut packet[..79], &local, &remote, 64));
+        assert!(!encapsulate(&mut vec![0x60; 70_040], &local, &remote, 64));
         assert_eq!(outer_header(&[0x60; 39]), None);
         assert_eq!(outer_header(&vec![0x60; 70_000]), None);
     }
@@ -139,7 +161,7 @@ mod tests {
         let header = ipv4::header([10, 0, 0, 1], [10, 0, 0, 2], 9, 17, 0b10, 3).unwrap();
         let inner = [&header[..], &[1, 2, 3]].concat();
         let mut packet = [&[0xa5; 40][..], &inner].concat();
-        assert!(encapsulate_ipv4(&mut packet, &[1; 16], &[2; 16], 0));
+        assert!(encapsulate_ipv4(&mut packet, &[1; 16], &[2; 16], 64));
         let flow = outer::flow_ipv4(&inner).unwrap().to_be_bytes();
         assert_eq!(packet[..4], [0x60, 0b10 << 4 | flow[1], flow[2], flow[3]]);
         assert_eq!(packet[4..8], [0, 23, 4, 64]);

@@ -6,6 +6,12 @@ use crate::stage::{checksum, ipv4};
 /// The lower two bits of a traffic class.
 pub(crate) const ECN: u8 = 3;
 
+/// The hop limit, or time to live, of outer packets: as configured, where 0 says nothing.
+#[must_use]
+pub fn hop_limit(configured: u8) -> u8 {
+    if configured == 0 { 64 } else { configured }
+}
+
 /// An outer IPv6 header. `flow` becomes the flow label, so that routers between the gateways can spread
 /// flows (RFC 6438); the inner ECN bits go outside too (RFC 6040 section 4.1).
 #[must_use]
@@ -19,18 +25,43 @@ pub fn ipv6(
     flow: u32,
     length: u16,
 ) -> [u8; IPV6_HEADER] {
-    let hop_limit = if hop_limit == 0 { 64 } else { hop_limit };
+    let mut header = [0; IPV6_HEADER];
+    write_ipv6(
+        &mut header,
+        local,
+        remote,
+        hop_limit,
+        next_header,
+        ecn,
+        flow,
+        length,
+    );
+    header
+}
+
+/// Writes an [`ipv6`] header in its place.
+// Not left to the compiler: addresses would go there by way of the stack.
+#[allow(clippy::too_many_arguments, reason = "that many fields are in the header")]
+#[inline(always)]
+pub fn write_ipv6(
+    header: &mut [u8; IPV6_HEADER],
+    local: &[u8; 16],
+    remote: &[u8; 16],
+    hop_limit: u8,
+    next_header: u8,
+    ecn: u8,
+    flow: u32,
+    length: u16,
+) {
     let first = 6 << 60
         | u64::from(ecn & ECN) << 52
         | u64::from(flow & 0x000f_ffff) << 32
         | u64::from(length) << 16
         | u64::from(next_header) << 8
         | u64::from(hop_limit);
-    let mut header = [0; IPV6_HEADER];
     header[..8].copy_from_slice(&first.to_be_bytes());
     header[8..24].copy_from_slice(local);
     header[24..40].copy_from_slice(remote);
-    header
 }
 
 /// Bits of the key of a tunnel with a TEID or GRE key, in the table of peers, up to the end of that number
@@ -146,33 +177,43 @@ pub fn flow_ipv4(inner: &[u8]) -> Option<u32> {
 #[must_use]
 #[inline]
 pub fn flow(inner: &[u8]) -> Option<u32> {
-    // One product for each word, all at once: nobody waits for the one before. Odd, and otherwise arbitrary.
-    const FACTORS: [u64; 4] = [
+    // Odd, and otherwise arbitrary.
+    const FACTORS: [u64; 6] = [
         0x9e37_79b9_7f4a_7c15,
         0xbf58_476d_1ce4_e5b9,
         0x94d0_49bb_1331_11eb,
         0xd6e8_feb8_6659_fd93,
+        0xa076_1d64_78bd_642f,
+        0xe703_7ed1_a0b4_28db,
     ];
-    const LAST: u64 = 0xa076_1d64_78bd_642f;
     const UDP: u8 = 17;
     const TCP: u8 = 6;
-    let (addresses, rest) = inner.get(8..)?.split_at_checked(32)?;
-    let label = u32::from_be_bytes(inner.get(..4)?.try_into().ok()?) & 0x000f_ffff;
-    let next_header = *inner.get(6)?;
+    let (header, rest) = inner.split_first_chunk::<IPV6_HEADER>()?;
     let ports = match rest.first_chunk::<4>() {
-        Some(ports) if next_header == UDP || next_header == TCP => u32::from_be_bytes(*ports),
+        Some(ports) if header[6] == UDP || header[6] == TCP => u32::from_ne_bytes(*ports),
         _ => 0,
     };
-    let last = u64::from(ports) << 32 | u64::from(label) << 8 | u64::from(next_header);
-    let mut hash = last.wrapping_mul(LAST);
-    for (word, factor) in addresses.chunks_exact(8).zip(FACTORS) {
-        let word = u64::from_be_bytes(word.try_into().ok()?);
-        hash = hash.wrapping_add(word.wrapping_mul(factor));
-    }
-    // Of the upper bits of a word little else hangs.
-    let hash = (hash ^ hash >> 32).wrapping_mul(LAST);
+    let (words, _) = header.as_chunks::<8>();
+    let [first, source, node, destination, other] =
+        [0, 1, 2, 3, 4].map(|at| words.get(at).copied().unwrap_or_default());
+    // Which order octets are in is all the same to a hash. Next header and flow label are left of the first word.
+    let first = u64::from_ne_bytes(first) & u64::from_ne_bytes([0, 0x0f, 0xff, 0xff, 0, 0, 0xff, 0]);
+    let word = u64::from_ne_bytes;
+    let addresses = product(word(source) ^ FACTORS[0], word(node) ^ FACTORS[1])
+        ^ product(word(destination) ^ FACTORS[2], word(other) ^ FACTORS[3]).rotate_left(32);
+    let hash = product(
+        addresses ^ FACTORS[4],
+        (first ^ u64::from(ports) << 32) ^ FACTORS[5],
+    );
     let label = (hash >> 44) as u32;
     Some(if label == 0 { 1 } else { label })
+}
+
+/// All of a product, its halves added up: each bit of it hangs on nearly all of both factors.
+#[inline(always)]
+fn product(one: u64, other: u64) -> u64 {
+    let product = u128::from(one) * u128::from(other);
+    product as u64 ^ (product >> 64) as u64
 }
 
 /// An address in the bits that a key of the table of peers has for it. Two addresses may have the same: who finds a tunnel

@@ -8,7 +8,7 @@ use kedge_dataplane_api::model::{self, Dscp, Encapsulation};
 
 use super::super::check::Arrival;
 use super::super::family::is_ipv4;
-use super::super::types::{NextHop, PEER_OF_OTHERS, Path, Snapshot, TEID_OF_OTHERS, Tunnel};
+use super::super::types::{Headers, NextHop, PEER_OF_OTHERS, Path, Snapshot, TEID_OF_OTHERS, Tunnel};
 use super::{Compiler, Counted, KnownPath, host};
 use crate::fib::NO_MATCH;
 use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
@@ -55,22 +55,18 @@ impl Compiler {
             } else {
                 ETHERTYPE_IPV6
             },
-            overhead: match &tunnel.encapsulation {
-                Encapsulation::Ipv6InIpv6 if tunnel.encapsulation_limit.is_some() => {
-                    ip6_in_ip6::OVERHEAD + ip6_in_ip6::LIMIT_OVERHEAD
-                }
-                Encapsulation::Ipv6InIpv6 => ip6_in_ip6::OVERHEAD,
-                // At most 64.
-                Encapsulation::GtpU(it) if is_ipv4(tunnel.remote) => gtpu::overhead_in_ipv4(it) as u16,
-                Encapsulation::GtpU(it) => gtpu::overhead(it) as u16,
-                // At most 48.
-                Encapsulation::Gre(it) => gre::overhead(it) as u16,
+            overhead: overhead(&tunnel),
+            headers: match &tunnel.encapsulation {
+                Encapsulation::GtpU(it) if !gtpu::is_plain(it) => Headers::Any,
+                Encapsulation::GtpU(_) if is_ipv4(tunnel.remote) => Headers::PlainGtpUInIpv4,
+                Encapsulation::GtpU(_) => Headers::PlainGtpU,
+                Encapsulation::Ipv6InIpv6 | Encapsulation::Gre(_) => Headers::Any,
             },
             encapsulation_limit: match tunnel.encapsulation {
                 Encapsulation::Ipv6InIpv6 => tunnel.encapsulation_limit,
                 Encapsulation::GtpU(_) | Encapsulation::Gre(_) => None,
             },
-            hop_limit: tunnel.hop_limit,
+            hop_limit: outer::hop_limit(tunnel.hop_limit),
             // There is one worker where this is used.
             first_sequence: before.to_packets as u16,
             dscp: match tunnel.dscp {
@@ -278,9 +274,25 @@ impl Compiler {
                 .paths
                 .get(tunnel.path)
                 .mtu
-                .saturating_sub(tunnel.overhead),
+                .saturating_sub(tunnel.overhead.into()),
         )
     }
+}
+
+/// Octets in front of what goes into a tunnel: there are at most 64.
+fn overhead(tunnel: &model::Tunnel) -> u8 {
+    let octets = match &tunnel.encapsulation {
+        Encapsulation::Ipv6InIpv6 => {
+            let limit = tunnel
+                .encapsulation_limit
+                .map_or(0, |_| ip6_in_ip6::LIMIT_OVERHEAD);
+            usize::from(ip6_in_ip6::OVERHEAD + limit)
+        }
+        Encapsulation::GtpU(it) if is_ipv4(tunnel.remote) => gtpu::overhead_in_ipv4(it),
+        Encapsulation::GtpU(it) => gtpu::overhead(it),
+        Encapsulation::Gre(it) => gre::overhead(it),
+    };
+    octets as u8
 }
 
 /// All that comes in with the TEID or GRE key of this one, from anyone.

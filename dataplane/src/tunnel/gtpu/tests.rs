@@ -301,8 +301,54 @@ proptest! {
         let mut packet = vec![0xa5; overhead_in_ipv4(&tunnel)];
         packet.extend_from_slice(&inner);
         let (local, remote) = (mapped([10, 1, 2, 3]), mapped([10, 4, 5, 6]));
+        let mut plain = packet.clone();
         prop_assert!(encapsulate_in_ipv4(&mut packet, &local, &remote, 64, &tunnel, sequence));
-        prop_assert_eq!(packet, slow_in_ipv4(&tunnel, &inner, sequence));
+        prop_assert_eq!(&packet, &slow_in_ipv4(&tunnel, &inner, sequence));
+        if is_plain(&tunnel) {
+            prop_assert!(encapsulate_plain_in_ipv4(&mut plain, &local, &remote, 64, &tunnel));
+            prop_assert_eq!(&plain, &packet);
+        }
+    }
+
+    #[test]
+    fn plain_headers_are_those_of_any_tunnel(inner in prop::collection::vec(any::<u8>(), 0..300), hop_limit: u8) {
+        let tunnel = tunnel(None);
+        let packet = |front: usize| [&vec![0xa5; front][..], &inner].concat();
+        let (mut plain, mut any) = (packet(overhead(&tunnel)), packet(overhead(&tunnel)));
+        prop_assert_eq!(
+            encapsulate_plain(&mut plain, &LOCAL, &REMOTE, hop_limit, &tunnel),
+            encapsulate(&mut any, &LOCAL, &REMOTE, hop_limit, &tunnel, 0)
+        );
+        prop_assert_eq!(plain, any);
+        let (mut plain, mut any) = (packet(overhead_in_ipv4(&tunnel)), packet(overhead_in_ipv4(&tunnel)));
+        prop_assert_eq!(
+            encapsulate_plain_in_ipv4(&mut plain, &LOCAL, &REMOTE, hop_limit, &tunnel),
+            encapsulate_in_ipv4(&mut any, &LOCAL, &REMOTE, hop_limit, &tunnel, 0)
+        );
+        prop_assert_eq!(plain, any);
+    }
+}
+
+#[test]
+fn what_is_too_short_or_too_long_has_no_plain_headers() {
+    let tunnel = tunnel(None);
+    for length in [0, 55, 95, 70_000] {
+        assert!(!encapsulate_plain(
+            &mut vec![0x60; length],
+            &LOCAL,
+            &REMOTE,
+            64,
+            &tunnel
+        ));
+    }
+    for length in [0, 35, 75, 70_000] {
+        assert!(!encapsulate_plain_in_ipv4(
+            &mut vec![0x60; length],
+            &LOCAL,
+            &REMOTE,
+            64,
+            &tunnel
+        ));
     }
 }
 

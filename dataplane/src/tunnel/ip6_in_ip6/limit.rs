@@ -154,7 +154,7 @@ mod tests {
     fn octet_by_octet() {
         let inner = with(59, &[]);
         let mut packet = [&[0xa5; 48][..], &inner].concat();
-        assert!(encapsulate_limited(&mut packet, &[1; 16], &[2; 16], 0, 4));
+        assert!(encapsulate_limited(&mut packet, &[1; 16], &[2; 16], 64, 4));
         assert_eq!(packet[4..8], [0, 48, 60, 64]);
         assert_eq!(packet[8..40], [[1; 16], [2; 16]].concat());
         assert_eq!(packet[40..48], [41, 0, 4, 1, 4, 1, 1, 0]);
