@@ -141,6 +141,16 @@ impl Pipeline {
                 return Err(DropReason::TunnelInnerSourceInvalid.into());
             }
         }
+        let from = snapshot.routes.get(source);
+        // As most are, and what is below says of them too: from the node whose tunnel this is, to somewhere else.
+        if from.is_common_alone(Hop::by_tunnel(tunnel))
+            && route.hop() != Hop::LOCAL
+            && packet.next_header != path_end::NO_NEXT_HEADER
+            && !lane.late
+        {
+            snapshot.count_out_of(self.worker, from, tunnel, packet.length);
+            return Ok(Step::Forward(route.hop()));
+        }
         let InnerPacket {
             for_served,
             for_arrived,
@@ -166,7 +176,6 @@ impl Pipeline {
         let mut hop = route.hop();
         if from_anchored {
             // Where the node is it was counted for it.
-            let from = snapshot.routes.get(source);
             if lane.late {
                 let traffic = &snapshot.passing_traffic;
                 traffic.from(self.worker, from.counter(), packet.length);

@@ -139,6 +139,13 @@ impl Entry {
         self.next_hop.0 & !FROM_BEHIND == tunnel.0 | COMMON
     }
 
+    /// Whether it is so of this tunnel, and packets from it come out of no other.
+    #[inline]
+    #[must_use]
+    pub fn is_common_alone(self, tunnel: Hop) -> bool {
+        self.next_hop.0 == tunnel.0 | COMMON
+    }
+
     /// Whether packets from it come out of a tunnel, from a gateway below this one: the other half knows which.
     #[inline]
     #[must_use]

@@ -89,6 +89,10 @@ fn every_route_survives_packing() {
                 ),
                 (common, false)
             );
+            assert_eq!(
+                entry.is_common_alone(Hop::by_tunnel(u32::MAX)),
+                common && !entry.is_behind()
+            );
             let goes = [sources[2], sources[4]].contains(&source);
             assert_eq!(
                 (entry.goes_by(u32::MAX), entry.way_of_source() != 0),
