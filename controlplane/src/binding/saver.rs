@@ -1,4 +1,7 @@
-//! Saves a state soon after it changed, off the event loop, and not too often.
+//! Saves a state when it has changed, off the event loop, and not too often.
+//!
+//! The first change after a pause is saved at once: a daemon that is killed a moment after it did something, alone, still knows it.
+//! What changes soon after that is saved together.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -10,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{BindingStore, StoreError};
 
-/// Changes within this span are saved together.
+/// From the beginning of one save to that of the next: changes within this span are saved together.
 const COALESCE: Duration = Duration::from_millis(20);
 /// After a failure the next attempt waits this long.
 const RETRY: Duration = Duration::from_secs(1);
@@ -25,7 +28,9 @@ const IDLE_SHARE: u32 = 4;
 pub struct Saver<Store> {
     store: Arc<Store>,
     due: Option<Instant>,
+    /// When the next save may begin, if somebody waits for it and if nobody does.
     not_before: Instant,
+    together_until: Instant,
     running: Option<JoinHandle<(Duration, Result<(), StoreError>)>>,
     /// How many changes there were, how many the running save has, and how many would survive a crash.
     changes: u64,
@@ -39,10 +44,12 @@ impl<Store: Send + Sync + 'static> Saver<Store> {
     /// A saver with nothing to do.
     #[must_use]
     pub fn new(store: Store) -> Self {
+        let now = Instant::now();
         Self {
             store: Arc::new(store),
             due: None,
-            not_before: Instant::now(),
+            not_before: now,
+            together_until: now,
             running: None,
             changes: 0,
             saving: 0,
@@ -55,7 +62,7 @@ impl<Store: Send + Sync + 'static> Saver<Store> {
     pub fn changed(&mut self) -> u64 {
         self.changes += 1;
         if self.due.is_none() {
-            self.due = Some((Instant::now() + COALESCE).max(self.not_before));
+            self.due = Some(Instant::now().max(self.together_until).max(self.not_before));
         }
         self.changes
     }
@@ -134,6 +141,7 @@ impl<Store: Send + Sync + 'static> Saver<Store> {
             return;
         }
         self.due = None;
+        self.together_until = Instant::now() + COALESCE;
         self.saving = self.changes;
         let (store, state) = (Arc::clone(&self.store), state.clone());
         self.running = Some(tokio::task::spawn_blocking(move || {
@@ -193,6 +201,28 @@ mod tests {
         assert_eq!(*saved.lock().unwrap(), [7]);
         saver.finish(&9).await.unwrap();
         assert_eq!(*saved.lock().unwrap(), [7, 9]);
+    }
+
+    /// One change alone does not wait for others; those soon after it wait for each other.
+    #[tokio::test]
+    async fn the_first_change_after_a_pause_is_saved_at_once() {
+        let saved = Arc::new(Mutex::new(Vec::new()));
+        let mut saver = Saver::new(Recorder(Arc::clone(&saved)));
+        for state in [1, 3] {
+            saver.changed();
+            assert!(saver.ready_at_once().is_some(), "{state} waits");
+            let begin = Instant::now();
+            saver.step(&state);
+            assert!(saver.ready().await.is_none());
+            saver.changed();
+            saver.changed();
+            assert!(saver.due >= Some(begin + COALESCE));
+            assert!(saver.ready().await.is_none());
+            saver.step(&(state + 1));
+            assert!(saver.ready().await.is_none());
+            tokio::time::sleep_until(saver.together_until.max(saver.not_before)).await;
+        }
+        assert_eq!(*saved.lock().unwrap(), [1, 2, 3, 4]);
     }
 
     /// Who never waits saves all the same.
