@@ -6,7 +6,8 @@
 //!                                                                   └── what is another packet now ┴─► out, punt, drop
 //! ```
 //!
-//! Nearly all packets are looked up once: those in tunnels are taken out before that. A packet is looked up once
+//! What is looked up is the destination, and the source where that decides: of a packet out of a tunnel it does not if the tunnel itself says
+//! whose packets it brings ([`Snapshot::brings`]). Nearly all packets are looked up once: those in tunnels are taken out before that. A packet is looked up once
 //! more if it was the last of several fragments, once more if it came out of a tunnel in a way that is not the
 //! usual one, and once more if it turned into an ICMPv6 error: so `process` makes at most `PASSES` passes, each
 //! over what the one before left. Nothing is allocated. Frames move from one fixed array to the next, or wait in
@@ -124,11 +125,21 @@ struct Note {
     origin: Origin,
     /// Its source is looked up, since it decides: what nodes send, and what is in tunnels.
     checked: bool,
+    /// Its source is of the prefix of its tunnel, in the version that this pass reads: it need not be looked up. Each pass finds out anew.
+    of_tunnel: bool,
     /// It has waited for what it would have been dropped for the want of, and does not wait again.
     late: bool,
     /// The tunnel whose peer sent it, where that was looked up with the burst; for a while, within [`Pipeline::open`], the number of the key
     /// that is looked up, from 1 on.
     peer: u32,
+}
+
+impl Note {
+    /// Whether its source is looked up in this pass.
+    #[inline]
+    fn is_looked_up(&self) -> bool {
+        self.checked && !self.of_tunnel
+    }
 }
 
 /// A packet with what is known of it. The frame is an Ethernet header without tag and the packet, no more; what the
@@ -318,9 +329,19 @@ impl Pipeline {
         // Filters hang off both ends; off an access link it counts what the source may be, and for whom a packet is counted.
         let filters = snapshot.flows.any;
         let mut from_nodes = false;
-        for note in notes.iter() {
+        for note in notes.iter_mut() {
             keys.push(note.packet.destination);
-            if note.checked {
+            note.of_tunnel = false;
+            if !note.checked {
+                continue;
+            }
+            if let Origin::Tunnel(tunnel) = note.origin
+                && !filters
+                && snapshot.brings(tunnel, note.packet.source)
+            {
+                note.of_tunnel = true;
+                snapshot.prefetch_common_out_of(self.worker, tunnel);
+            } else {
                 sources.push(note.packet.source);
                 from_nodes |= note.origin == Origin::Wire;
             }
@@ -356,7 +377,8 @@ impl Pipeline {
                 local |= hop == Hop::LOCAL;
             }
         }
-        for (note, result) in notes.iter().filter(|note| note.checked).zip(sources) {
+        let looked_up = if sources.is_empty() { &[][..] } else { &notes[..] };
+        for (note, result) in looked_up.iter().filter(|note| note.is_looked_up()).zip(sources) {
             let route = snapshot.routes.get(*result);
             if let Origin::Tunnel(tunnel) = note.origin {
                 snapshot.prefetch_out_of(self.worker, route, tunnel);
@@ -384,7 +406,7 @@ impl Pipeline {
         let (mut left, mut places) = (Frames::new(), ArrayVec::<usize, BURST>::new());
         let lanes = frames.drain(..).zip(notes.iter_mut()).zip(destinations);
         for (at, ((frame, note), destination)) in lanes.enumerate() {
-            let source = if note.checked {
+            let source = if note.is_looked_up() {
                 sources.next().copied().unwrap_or_default()
             } else {
                 NO_MATCH
@@ -501,6 +523,7 @@ fn enter<F: Frame>(frame: &mut F, port: usize, description: &PortDescription) ->
         source_link_layer: ethernet.source,
         origin: Origin::Wire,
         checked: description.access,
+        of_tunnel: false,
         late: false,
         peer: NO_MATCH,
     })

@@ -1,7 +1,7 @@
 //! Packets are taken out of tunnels before anything is looked up: nothing else may become of them for that.
 //!
 //! The reference is the same pipeline that knows none of its own addresses beforehand, and so finds every way by
-//! its tables.
+//! its tables; and one whose tunnels do not say themselves whose packets they bring.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
@@ -14,6 +14,7 @@ use core_support::*;
 use kedge_dataplane::drops::DropReason;
 use kedge_dataplane::frame::{Frame, HeapFrame};
 use kedge_dataplane::pipeline::{BURST, Output};
+use kedge_dataplane::snapshot::Slab;
 use kedge_dataplane_api::Transaction;
 use kedge_dataplane_api::model::{Encapsulation, NextHop, PrefixEntry, Tunnel};
 use proptest::prelude::*;
@@ -72,6 +73,20 @@ fn outcomes(mut gateway: Gateway, frames: &[Vec<u8>]) -> String {
         frames.sort();
         text += &format!("{frames:?}\n");
     }
+    // And for whom it is counted.
+    for id in tables().tunnels.into_keys() {
+        let of = gateway.compiler.tunnel_traffic().find(|(it, _)| *it == id);
+        text += &format!("{of:?}\n");
+    }
+    for prefix in tables().prefixes.keys().copied() {
+        text += &format!(
+            "{prefix}: {:?}\n",
+            gateway
+                .compiler
+                .prefix_total(prefix)
+                .map(|it| (it.here, it.through))
+        );
+    }
     text
 }
 
@@ -101,7 +116,12 @@ proptest! {
         let mut reference = Gateway::new();
         prop_assert!(!reference.snapshot.endpoints.is_empty());
         reference.snapshot.endpoints.clear();
-        prop_assert_eq!(outcomes(Gateway::new(), &frames), outcomes(reference, &frames));
+        let outcome = outcomes(Gateway::new(), &frames);
+        prop_assert_eq!(&outcome, &outcomes(reference, &frames));
+        // Nor is one known to be from the node of its tunnel.
+        let mut reference = Gateway::new();
+        reference.snapshot.source_prefixes = Slab::default();
+        prop_assert_eq!(&outcome, &outcomes(reference, &frames));
     }
 }
 

@@ -141,16 +141,26 @@ impl Pipeline {
                 return Err(DropReason::TunnelInnerSourceInvalid.into());
             }
         }
-        let from = snapshot.routes.get(source);
         // As most are, and what is below says of them too: from the node whose tunnel this is, to somewhere else.
-        if from.is_common_alone(Hop::by_tunnel(tunnel))
+        if (lane.of_tunnel
+            || snapshot
+                .routes
+                .get(source)
+                .is_common_alone(Hop::by_tunnel(tunnel)))
             && route.hop() != Hop::LOCAL
             && packet.next_header != path_end::NO_NEXT_HEADER
             && !lane.late
         {
-            snapshot.count_out_of(self.worker, from, tunnel, packet.length);
+            snapshot.count_common_out_of(self.worker, tunnel, packet.length);
             return Ok(Step::Forward(route.hop()));
         }
+        // What was not known to be needed with the others of the burst.
+        let source = if lane.of_tunnel {
+            snapshot.fib.lookup(packet.source)
+        } else {
+            source
+        };
+        let from = snapshot.routes.get(source);
         let InnerPacket {
             for_served,
             for_arrived,

@@ -15,6 +15,7 @@ mod flow_holds;
 mod flows;
 mod holds;
 mod neighbours;
+mod source_prefixes;
 mod tunnels;
 mod warm;
 
@@ -95,6 +96,7 @@ pub struct Compiler {
     passed_before: Vec<Traffic>,
     /// Which of these have a cell with a tunnel.
     sharers: common::Sharers,
+    longer: source_prefixes::Longer,
     departures: departed::Departures,
     /// What came with prefixes from other anchors.
     carried: HashMap<Ipv6Net, Carried>,
@@ -136,6 +138,7 @@ impl Compiler {
             peers: peer_table.commit(),
             routes: routes.commit(),
             tunnels: Slab::default(),
+            source_prefixes: Slab::default(),
             paths: Slab::default(),
             afters: Slab::default(),
             adjacencies: Slab::default(),
@@ -171,6 +174,7 @@ impl Compiler {
             counted_before: Vec::new(),
             passed_before: Vec::new(),
             sharers: common::Sharers::default(),
+            longer: source_prefixes::Longer::default(),
             departures: departed::Departures::default(),
             carried: HashMap::new(),
             tunnels: BTreeMap::new(),
@@ -415,6 +419,7 @@ impl Compiler {
                 self.depart_prefix(key, before.counter);
                 self.routes.retire(old);
                 self.set(key, NO_MATCH);
+                self.source_went(key);
             }
             return;
         };
@@ -439,6 +444,10 @@ impl Compiler {
         };
         let index = self.routes.add(route, filters, place);
         self.set(key, index);
+        self.name_source(key, &route);
+        if old.is_none() {
+            self.source_came(key);
+        }
     }
 
     /// [`Compiler::apply`] has asked for room before it began.

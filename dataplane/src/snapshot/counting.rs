@@ -66,13 +66,37 @@ impl Snapshot {
         }
     }
 
-    /// Asks the processor for a tunnel. Not everything that a peer's key leads to is one.
+    /// Counts a packet that has come out of this tunnel, from the prefix that shares its cell.
+    #[inline]
+    pub fn count_common_out_of(&self, worker: usize, tunnel: u32, octets: usize) {
+        self.common_traffic.from(worker, tunnel, octets);
+    }
+
+    /// Asks the processor for the cell that [`Snapshot::count_common_out_of`] will count in.
+    #[inline]
+    pub fn prefetch_common_out_of(&self, worker: usize, tunnel: u32) {
+        self.common_traffic.prefetch_from(worker, tunnel);
+    }
+
+    /// Asks the processor for a tunnel, and for whose packets come out of it. Not everything that a peer's key leads to is one.
     #[inline]
     pub fn prefetch_tunnel(&self, index: u32) {
         if let Some(tunnel) = self.tunnels.at(index) {
             // It has one line.
             prefetch(tunnel);
         }
+        if let Some(source) = self.source_prefixes.at(index) {
+            prefetch(source);
+        }
+    }
+
+    /// Whether a packet from this address is of the one prefix whose packets come out of this tunnel: see [`SourcePrefix`](super::types::SourcePrefix).
+    #[inline]
+    #[must_use]
+    pub fn brings(&self, tunnel: u32, source: u128) -> bool {
+        self.source_prefixes
+            .at(tunnel)
+            .is_some_and(|it| it.contains(source))
     }
 
     /// Packets that this worker has counted into a tunnel, ever.

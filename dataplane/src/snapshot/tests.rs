@@ -18,6 +18,7 @@ mod gre;
 mod ipv4;
 mod neighbours;
 mod refused;
+mod source_prefixes;
 
 fn ports() -> Vec<PortDescription> {
     let port = |name: &str, access, mtu| PortDescription {

@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub routes: Routes,
     /// Tunnels; index 0 is none.
     pub tunnels: Slab<Tunnel>,
+    /// Of these, whose packets come out, where it is one prefix's and nothing else need be asked.
+    pub source_prefixes: Slab<SourcePrefix>,
     /// The ways to the peers of tunnels; index 0 is none.
     pub paths: Slab<Path>,
     /// Prefixes that wait for the end of an old way; index 0 is none.
@@ -192,6 +194,27 @@ pub enum SourceRule {
         /// The one to the anchor that they go into; `None`: by their destination.
         onward: Option<u32>,
     },
+}
+
+/// The /64 of which a tunnel brings packets, where a packet from there is known to be as it has to be: the prefix shares the cell of the tunnel
+/// ([`Route::common`]), what comes from it comes out of no other tunnel, and no longer prefix is within. So it is not looked up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourcePrefix(u64);
+
+impl SourcePrefix {
+    /// By the upper half of its addresses.
+    #[must_use]
+    pub fn of(upper_half: u64) -> Self {
+        // 0, of a tunnel of which nothing is known, is of multicast addresses, from which no packet may be.
+        Self(!upper_half)
+    }
+
+    /// Whether an address is within. Of a multicast address nothing is said.
+    #[inline]
+    #[must_use]
+    pub fn contains(self, address: u128) -> bool {
+        !((address >> 64) as u64) == self.0
+    }
 }
 
 /// How the headers of a tunnel are written.

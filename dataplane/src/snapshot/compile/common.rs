@@ -72,6 +72,7 @@ impl Compiler {
         let (counter, read) = (before.counter, self.snapshot.common_traffic.read(tunnel));
         self.passed_before(counter, |before| before.since(read));
         self.sharers.set(tunnel, LEAVING);
+        self.name_no_source(tunnel);
         self.depart_common(Leaving {
             tunnel,
             counter,
