@@ -83,6 +83,17 @@ impl Memory {
         }
     }
 
+    /// All of them.
+    #[inline]
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: `base` points to `lines * WORDS` atomics, fewer octets than `isize::MAX` since they are mapped; zeroed memory is
+        // a valid atomic; the reference lives no longer than `self`, which owns the region.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::slice::from_raw_parts(self.base.as_ptr(), self.lines * WORDS)
+        }
+    }
+
     /// Number `at` of the groups of so many words, by which a line divides.
     #[inline]
     pub(crate) fn group<const COUNT: usize>(&self, at: usize) -> &[AtomicU64; COUNT] {

@@ -119,6 +119,17 @@ impl Descriptor {
         (self.0 & !FAN) >> 4
     }
 
+    /// The same in units of four octets.
+    #[inline]
+    pub(super) fn start(self) -> u32 {
+        self.0 & !(FAN | 15)
+    }
+
+    #[inline]
+    pub(super) fn is_node(self) -> bool {
+        self.0 & WIDTH != 0
+    }
+
     /// Bits of the node that it is; `None`: it is none.
     #[inline]
     pub(super) fn node_bits(self) -> Option<u32> {

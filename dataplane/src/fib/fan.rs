@@ -16,7 +16,9 @@
 //! A prefix is in every bucket whose range it meets. A fan has all the bits of its prefixes that are behind its
 //! beginning, all of them in the upper half of the address. A change makes it anew: it is small.
 
-use super::arena::{Memory, WORDS};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::arena::WORDS;
 use super::descriptor::BUCKET;
 
 /// Most prefixes of a bucket of short ones.
@@ -29,10 +31,10 @@ pub(super) const MOST: usize = 33 * BUCKET;
 /// A prefix behind the beginning of what it is in: bits, the first one uppermost; how many; result.
 pub(super) type Entry = (u64, u32, u32);
 
-/// Half number `at` of the words of a line.
+/// Half number `at` of the words of a line, of which it has 16.
 #[inline]
-pub(super) fn half(memory: &Memory, line: u32, at: usize) -> u32 {
-    (memory.load(line, at / 2) >> (32 * (at & 1))) as u32
+pub(super) fn half(line: &[AtomicU64; WORDS], at: usize) -> u32 {
+    (line[at / 2 % WORDS].load(Ordering::Relaxed) >> (32 * (at & 1))) as u32
 }
 
 /// Bits of a cut.
@@ -47,20 +49,21 @@ fn cuts(short: bool) -> usize {
     WORDS * 64 / cut_bits(short) as usize
 }
 
-/// The line of the bucket for `key`.
+/// How many buckets there are before the one for `key`, in the fan that begins with this line.
 #[inline]
-pub(super) fn child(memory: &Memory, line: u32, key: u64, short: bool) -> u32 {
+pub(super) fn bucket_of(line: &[AtomicU64; WORDS], key: u64, short: bool) -> u32 {
+    let word = |at: usize| line[at % WORDS].load(Ordering::Relaxed);
     // Cuts are in order: by halves.
     let passed = if short {
         let key = (key >> 32) as u32;
-        let cut = |at: usize| memory.load(line, at / 2) >> (32 * (at % 2)) & 0xffff_ffff;
+        let cut = |at: usize| word(at / 2) >> (32 * (at % 2)) & 0xffff_ffff;
         passed(cuts(short), |at| u64::from(key) > cut(at))
     } else {
         let key = key >> 48;
-        let cut = |at: usize| memory.load(line, at / 4) >> (16 * (at % 4)) & 0xffff;
+        let cut = |at: usize| word(at / 4) >> (16 * (at % 4)) & 0xffff;
         passed(cuts(short), |at| key > cut(at))
     };
-    line + 1 + passed as u32
+    passed as u32
 }
 
 /// How many of `count`, a power of two, it is above, if it is above all before one that it is above.

@@ -1,5 +1,6 @@
 //! One change: down the path, copying it, and up again.
 
+use super::super::arena::WORDS;
 use super::super::descriptor::{BUCKET, Descriptor, Kind};
 use super::super::fan::{self, Entry};
 use super::super::packed;
@@ -135,7 +136,10 @@ impl Table {
 
     pub(super) fn bucket_entries(&self, line: u32) -> impl Iterator<Item = Entry> + '_ {
         let entry = move |entry: usize| {
-            let result = fan::half(&self.arena.memory, line, 2 * BUCKET + entry);
+            let result = fan::half(
+                self.arena.memory.group::<WORDS>(line as usize),
+                2 * BUCKET + entry,
+            );
             let bits = self.arena.memory.load(line, entry);
             (
                 bits & bits.wrapping_sub(1),

@@ -94,7 +94,7 @@ impl Table {
     }
 
     fn short_bucket_entries(&self, line: u32) -> impl Iterator<Item = Entry> + '_ {
-        let half = move |at: usize| fan::half(&self.arena.memory, line, at);
+        let half = move |at: usize| fan::half(self.arena.memory.group::<WORDS>(line as usize), at);
         let entry = move |entry: usize| {
             let bits = half(entry);
             (
