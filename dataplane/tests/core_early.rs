@@ -157,6 +157,41 @@ fn what_waits_for_its_anchor_is_counted_once_for_its_tunnel_and_once_for_its_pre
     assert_eq!((gateway.all_drops(), through.to_packets), (0, 0));
 }
 
+/// The same where it is the one prefix of the tunnel, which both count in one cell from then on.
+#[test]
+fn so_is_what_waits_for_the_only_prefix_of_its_tunnel() {
+    let mut gateway = Moving::new(BOUNDS);
+    gateway.apply(&Transaction {
+        delete_prefixes: vec![prefix(ANCHORED)],
+        ..Transaction::default()
+    });
+    let _ = gateway.compiler.departed(u64::MAX).count();
+    let before = gateway.out_of_tunnel(1);
+    let packet = |gateway: &mut Moving| ipv6(NEW, REMOTE, 17, 64, &gateway.numbered());
+    for _ in 0..3 {
+        let packet = packet(&mut gateway);
+        gateway.tunnel_brings(&packet);
+    }
+    assert_eq!((gateway.sent(), gateway.all_drops()), (vec![], 0));
+    gateway.turn(NEW, NextHop::Tunnel(1));
+    let tunnel = gateway.compiler.tunnel_index(1);
+    let new: Ipv6Addr = NEW.parse().unwrap();
+    assert!(gateway.snapshot.brings(tunnel, new.into()));
+    assert_eq!(gateway.run_dry().len(), 3);
+    let next = packet(&mut gateway);
+    gateway.tunnel_brings(&next);
+    assert_eq!(gateway.sent().len(), 1);
+    let through = gateway.compiler.prefix_total(prefix(NEW)).unwrap().through;
+    assert_eq!(
+        (
+            gateway.out_of_tunnel(1) - before,
+            through.from_packets,
+            gateway.all_drops()
+        ),
+        (4, 4, 0)
+    );
+}
+
 /// A TEID of ours, from a peer that has been told of it sooner than we of the peer.
 #[test]
 fn what_comes_with_a_teid_may_come_too_early() {

@@ -414,6 +414,33 @@ fn an_end_is_that_of_the_longest_prefix_that_waits_for_it() {
     assert_eq!(ended(&mut gateway, &[(first, NODE)]), []);
 }
 
+/// From an address of a node whose packets that tunnel brings: it is an end all the same, and no packet of that node's.
+#[test]
+fn an_end_is_one_whoever_it_is_from() {
+    let mut gateway = Moving::new(BOUNDS);
+    let from: Ipv6Addr = ANCHORED.parse().unwrap();
+    let tunnel = gateway.compiler.tunnel_index(1);
+    assert!(gateway.snapshot.brings(tunnel, from.into()));
+    gateway.turn(NODE, after(1, deliver()));
+    let counted = |gateway: &Moving| {
+        gateway
+            .compiler
+            .tunnel_traffic()
+            .find(|(id, _)| *id == 1)
+            .unwrap()
+            .1
+    };
+    let before = counted(&gateway);
+    gateway.tunnel_brings(&path_end::write(from, prefix(NODE)));
+    let end = gateway.output.ended.pop().unwrap();
+    assert_eq!((end.tunnel, gateway.sent()), (tunnel, vec![]));
+    let through = gateway.compiler.prefix_total(prefix(ANCHORED)).unwrap().through;
+    assert_eq!(
+        (counted(&gateway).from_packets, through.from_packets),
+        (before.from_packets + 1, 0)
+    );
+}
+
 #[test]
 fn an_old_way_that_nobody_ends_ends_by_itself() {
     let mut gateway = Moving::new(BOUNDS);

@@ -428,7 +428,7 @@ impl Compiler {
             Some(old) => {
                 let before = self.routes.get(old);
                 route.counter = before.counter;
-                self.share(Some(before), &mut route);
+                self.share(key, Some(before), &mut route);
                 if route == before && filters == self.routes.filters(old) {
                     return;
                 }
@@ -437,7 +437,7 @@ impl Compiler {
             }
             None => {
                 route.counter = self.take_counter();
-                self.share(None, &mut route);
+                self.share(key, None, &mut route);
                 let before = u128::from(key.network()).checked_sub(1);
                 Place::Beside(before.map_or(NO_MATCH, |address| self.fib.lookup(address)))
             }

@@ -5,14 +5,19 @@
 //!                                        (by tunnel)       (by prefix)       (by tunnel)
 //!  to or from the prefix of the tunnel                                            x
 //!  to or from another prefix                  x                x
-//!  of no prefix that it may be of             x
+//!  of IPv4                                    x                x
+//!  of no prefix that it may be of,
+//!  an end of a path                           x
+//!  from a prefix that was not known
+//!  when it came                               x (then)         x (when it is)
 //!
 //!  a tunnel   = tunnel_traffic + common_traffic
 //!  a prefix   = passing_traffic + common_traffic of the tunnel whose prefix it is, while it was
 //! ```
 //!
 //! With a million tunnels, each for the prefix of one node, a packet's cell is in no cache, and two of them are two waits. So a
-//! tunnel may have one prefix that it shares a cell with: the first that leads there, for as long as it does. Its route
+//! tunnel may have one prefix that it shares a cell with: the first of IPv6 that leads there, for as long as it does. After that it is the next that is put there, or put there
+//! again. Its route
 //! says so ([`Route::common`](super::Route::common)), and so no worker looks at the tunnel to know it. Which prefix that is may change
 //! while workers count: the cell then stays without a prefix until nobody reads a version in which it had the former one (`compile/common.rs`).
 

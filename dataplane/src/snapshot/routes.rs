@@ -146,7 +146,7 @@ impl Entry {
         self.next_hop.0 == tunnel.0 | COMMON
     }
 
-    /// Whether packets from it come out of a tunnel, from a gateway below this one: the other half knows which.
+    /// Whether packets from it come out of a tunnel that it does not lead into, or go on by another: the other half knows which.
     #[inline]
     #[must_use]
     pub fn is_behind(self) -> bool {
@@ -275,7 +275,7 @@ const AFTER: u64 = 11;
 /// Of a packet, never of a route.
 const FLOW_HOLD: u64 = 12;
 
-/// Beside it in a table: what packets *from* the prefix may come out of is said in the other half, which is in another
+/// Beside it in a table: what packets *from* the prefix may come out of, if it is not where those to it go, is said in the other half, which is in another
 /// place, and of most prefixes need not be asked.
 const FROM_BEHIND: u64 = 0x80;
 /// Beside a tunnel in a table: it shares its counters, see [`Route::common`].
@@ -431,7 +431,8 @@ fn halves(route: Route) -> (Entry, SourceEntry) {
         }
     };
     let hop = Hop::from(route.next_hop);
-    let behind = if source & 0xff >= BEHIND { FROM_BEHIND } else { 0 };
+    // A node of which all goes by one tunnel: its next hop says it.
+    let behind = if route.is_behind_another() { FROM_BEHIND } else { 0 };
     let common = if route.common { COMMON } else { 0 };
     let entry = Entry {
         next_hop: Hop(hop.0 | behind | common),

@@ -116,6 +116,19 @@ pub struct Route {
     pub common: bool,
 }
 
+impl Route {
+    /// Whether more has to be known of packets from it that come out of a tunnel than where those to it go: they come out of another
+    /// one, or do not go by their destination.
+    pub(super) fn is_behind_another(&self) -> bool {
+        match self.source {
+            SourceRule::Behind { tunnel, onward } => {
+                onward.is_some() || self.next_hop != NextHop::Tunnel(tunnel)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// For packets to a prefix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NextHop {
@@ -248,7 +261,7 @@ pub struct Tunnel {
     pub headers: Headers,
     /// Of outer packets whose inner packet has none (RFC 2473 section 4.1.1).
     pub encapsulation_limit: Option<u8>,
-    /// Of the outer header, never 0.
+    /// Of the outer header; never 0 in a tunnel that was put.
     pub hop_limit: u8,
     /// Of the outer packet: IPv6, or IPv4 where both ends are IPv4 addresses.
     pub ethertype: u16,

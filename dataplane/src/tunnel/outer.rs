@@ -177,7 +177,7 @@ pub fn flow_ipv4(inner: &[u8]) -> Option<u32> {
 #[must_use]
 #[inline]
 pub fn flow(inner: &[u8]) -> Option<u32> {
-    // Odd, and otherwise arbitrary.
+    // Arbitrary.
     const FACTORS: [u64; 6] = [
         0x9e37_79b9_7f4a_7c15,
         0xbf58_476d_1ce4_e5b9,
@@ -196,7 +196,8 @@ pub fn flow(inner: &[u8]) -> Option<u32> {
     let (words, _) = header.as_chunks::<8>();
     let [first, source, node, destination, other] =
         [0, 1, 2, 3, 4].map(|at| words.get(at).copied().unwrap_or_default());
-    // Which order octets are in is all the same to a hash. Next header and flow label are left of the first word.
+    // Which order octets are in is all the same to a hash. Next header and flow label are left of the first word; the former shares its bits with one octet of
+    // the ports, so that flows of two protocols may meet that would not, and that is all.
     let first = u64::from_ne_bytes(first) & u64::from_ne_bytes([0, 0x0f, 0xff, 0xff, 0, 0, 0xff, 0]);
     let word = u64::from_ne_bytes;
     let addresses = product(word(source) ^ FACTORS[0], word(node) ^ FACTORS[1])
@@ -255,6 +256,13 @@ mod tests {
             packet[bit / 8] ^= 0x80 >> (bit % 8);
             assert_ne!(flow(&packet).unwrap(), before, "bit {bit}");
             packet[bit / 8] ^= 0x80 >> (bit % 8);
+        }
+        // Nor by what differs among packets of a flow: marks, lengths, hops.
+        for bit in (4..12).chain(4 * 8..6 * 8).chain(7 * 8..8 * 8) {
+            packet[bit / 8] ^= 0x80 >> (bit % 8);
+            let changed = flow(&packet);
+            packet[bit / 8] ^= 0x80 >> (bit % 8);
+            assert_eq!(changed, Some(before), "bit {bit}");
         }
         // Neighbouring addresses, prefixes and ports: in sixteen parts, each within a fifth of its share.
         for at in [14, 22, 30, 38, 40, 42] {

@@ -4,6 +4,9 @@
 //! reading is added to what the prefix's own cell read at first when it comes, and taken away when it goes. What workers
 //! count for it after that, who have not seen yet that it has gone, is taken away when they have; until then the cell is no other prefix's.
 
+use ipnet::Ipv6Net;
+
+use super::super::family::is_ipv4_prefix;
 use super::super::types::{NextHop, Route};
 use super::Compiler;
 use crate::counters::Traffic;
@@ -43,10 +46,13 @@ pub(super) struct Leaving {
 impl Compiler {
     /// Finds out whether a route of the next version shares the cell of its tunnel, and has that of the version before do so no more
     /// if it does not any longer. Its counter is given.
-    pub(super) fn share(&mut self, before: Option<Route>, after: &mut Route) {
+    ///
+    /// Of a node with both IP versions it is the IPv6 prefix that shares: what is known of the other's packets is known later, and they are
+    /// counted twice.
+    pub(super) fn share(&mut self, prefix: Ipv6Net, before: Option<Route>, after: &mut Route) {
         let tunnel = tunnel_of(after).filter(|tunnel| {
             let sharer = self.sharers.of(*tunnel);
-            sharer == 0 || sharer == after.counter
+            (sharer == 0 || sharer == after.counter) && !is_ipv4_prefix(prefix)
         });
         after.common = tunnel.is_some();
         if let Some(before) = before

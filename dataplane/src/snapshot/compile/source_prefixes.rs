@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 
 use ipnet::Ipv6Net;
 
-use super::super::types::{NextHop, Route, SourcePrefix, SourceRule};
+use super::super::types::{NextHop, Route, SourcePrefix};
 use super::Compiler;
 
 /// Bits of a prefix that is told by half of an address.
@@ -50,8 +50,7 @@ impl Compiler {
         if !route.common {
             return;
         }
-        let alone = !matches!(route.source, SourceRule::Behind { .. });
-        let plain = alone && prefix.prefix_len() == HALF && !self.longer.is_in(prefix);
+        let plain = !route.is_behind_another() && prefix.prefix_len() == HALF && !self.longer.is_in(prefix);
         let source = if plain {
             SourcePrefix::of(upper_half(prefix))
         } else {

@@ -41,6 +41,10 @@ fn every_route_survives_packing() {
             tunnel: u32::MAX - 1,
             onward: Some(u32::MAX),
         },
+        SourceRule::Behind {
+            tunnel: u32::MAX,
+            onward: None,
+        },
     ];
     for next_hop in next_hops {
         let hop = Hop::from(next_hop);
@@ -99,12 +103,16 @@ fn every_route_survives_packing() {
                 (goes, goes)
             );
             assert!(!entry.goes_by(0));
-            assert_eq!(half.comes_by(u32::MAX - 1), sources[3..].contains(&source));
+            assert_eq!(half.comes_by(u32::MAX - 1), sources[3..5].contains(&source));
+            assert_eq!(half.comes_by(u32::MAX), source == sources[5]);
+            // Of the last one the next hop says it, if it leads into that tunnel.
+            let behind =
+                sources[3..5].contains(&source) || source == sources[5] && hop != Hop::by_tunnel(u32::MAX);
             assert!(!half.comes_by(0));
             assert_eq!(half.onward().is_some(), source == sources[4]);
             assert_eq!(
                 (entry.hop(), entry.is_behind(), entry.onward()),
-                (hop, sources[3..].contains(&source), half.onward())
+                (hop, behind, half.onward())
             );
             assert_eq!(half.is_refused(), source == sources[0]);
         }

@@ -201,3 +201,34 @@ fn a_tunnel_shares_its_cell_with_the_first_of_its_prefixes_until_that_leaves() {
     let snapshot = compiler.apply(&put(&[(2, 1)])).unwrap();
     assert_eq!([1, 2].map(|it| common(&snapshot, it)), [Some(true), Some(true)]);
 }
+
+/// Of a node with both IP versions, though the other one comes first.
+#[test]
+fn of_two_ip_versions_it_is_ipv6_that_shares() {
+    let limits = TableLimits {
+        inner_ipv4: true,
+        ..TableLimits::default()
+    };
+    let mut compiler = compiler().with_limits(limits);
+    let ipv4: Ipv6Net = "::ffff:203.0.113.1/128".parse().unwrap();
+    let behind = PrefixEntry {
+        source: Some(Source {
+            sender: Sender::Tunnel(1),
+            path: SourcePath::Native,
+        }),
+        ..entry_to(1)
+    };
+    let put = Transaction {
+        put_prefixes: vec![(ipv4, behind.clone()), (net(1), behind)],
+        put_tunnels: vec![(1, gtpu_tunnel((1, 1)))],
+        put_local_addresses: vec![address(9)],
+        ..Transaction::default()
+    };
+    let snapshot = compiler.apply(&put).unwrap();
+    let is_common = |prefix: Ipv6Net| {
+        let index = snapshot.fib.lookup(prefix.network().into());
+        snapshot.routes.route(index).common
+    };
+    assert_eq!((is_common(ipv4), is_common(net(1))), (false, true));
+    assert!(snapshot.brings(compiler.tunnel_index(1), net(1).network().into()));
+}

@@ -142,5 +142,6 @@ fn a_tunnel_brings_the_packets_of_its_first_64_until_something_is_within() {
         "packets from it come out of another one too"
     );
     assert!(apply(put(1, 1, 0)));
+    assert!(apply(put(1, 1, 1)), "or, which is the same, of that one");
     assert!(!apply(put(1, 0, 0)), "the node has gone");
 }
