@@ -1,7 +1,8 @@
 //! Saves a state when it has changed, off the event loop, and not too often.
 //!
 //! The first change after a pause is saved at once: a daemon that is killed a moment after it did something, alone, still knows it.
-//! What changes soon after that is saved together.
+//! What changes soon after that is saved together. Where saving takes long, all waits for others from the beginning: who waits for a change
+//! that comes a moment later would wait for two saves.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -31,6 +32,12 @@ pub struct Saver<Store> {
     /// When the next save may begin, if somebody waits for it and if nobody does.
     not_before: Instant,
     together_until: Instant,
+    /// How long the last save took.
+    took: Duration,
+    /// Whether the next save, and the running one, are of a change alone, for which nobody waits. Who waits for the next change does not
+    /// wait longer for such a save than it takes.
+    at_once: bool,
+    saving_at_once: bool,
     running: Option<JoinHandle<(Duration, Result<(), StoreError>)>>,
     /// How many changes there were, how many the running save has, and how many would survive a crash.
     changes: u64,
@@ -50,6 +57,9 @@ impl<Store: Send + Sync + 'static> Saver<Store> {
             due: None,
             not_before: now,
             together_until: now,
+            took: Duration::ZERO,
+            at_once: false,
+            saving_at_once: false,
             running: None,
             changes: 0,
             saving: 0,
@@ -62,7 +72,12 @@ impl<Store: Send + Sync + 'static> Saver<Store> {
     pub fn changed(&mut self) -> u64 {
         self.changes += 1;
         if self.due.is_none() {
-            self.due = Some(Instant::now().max(self.together_until).max(self.not_before));
+            let now = Instant::now();
+            let is_short = self.took * IDLE_SHARE <= COALESCE;
+            let wait = if is_short { Duration::ZERO } else { COALESCE };
+            let due = (now + wait).max(self.together_until).max(self.not_before);
+            self.at_once = due == now;
+            self.due = Some(due);
         }
         self.changes
     }
@@ -70,6 +85,7 @@ impl<Store: Send + Sync + 'static> Saver<Store> {
     /// Somebody waits for the last change: it is not saved together with later ones.
     pub fn urgent(&mut self) {
         self.due = Some(Instant::now().max(self.not_before));
+        self.at_once = false;
     }
 
     /// How many changes there were.
@@ -120,7 +136,9 @@ impl<Store: Send + Sync + 'static> Saver<Store> {
         let Err(error) = result else {
             self.failed = None;
             self.saved = self.saving;
-            self.not_before = now + took * (IDLE_SHARE - 1);
+            self.took = took;
+            let idle = if self.saving_at_once { 0 } else { IDLE_SHARE - 1 };
+            self.not_before = now + took * idle;
             self.due = self.due.map(|due| due.max(self.not_before));
             return None;
         };
@@ -141,6 +159,7 @@ impl<Store: Send + Sync + 'static> Saver<Store> {
             return;
         }
         self.due = None;
+        self.saving_at_once = std::mem::take(&mut self.at_once);
         self.together_until = Instant::now() + COALESCE;
         self.saving = self.changes;
         let (store, state) = (Arc::clone(&self.store), state.clone());
@@ -209,6 +228,8 @@ mod tests {
         let saved = Arc::new(Mutex::new(Vec::new()));
         let mut saver = Saver::new(Recorder(Arc::clone(&saved)));
         for state in [1, 3] {
+            // However busy this machine is.
+            saver.took = Duration::ZERO;
             saver.changed();
             assert!(saver.ready_at_once().is_some(), "{state} waits");
             let begin = Instant::now();
@@ -223,6 +244,31 @@ mod tests {
             tokio::time::sleep_until(saver.together_until.max(saver.not_before)).await;
         }
         assert_eq!(*saved.lock().unwrap(), [1, 2, 3, 4]);
+    }
+
+    /// What somebody waits for is saved as soon as that save has ended; and where saving takes long, it is not begun for a change alone.
+    #[tokio::test]
+    async fn a_change_alone_holds_up_nobody() {
+        let saved = Arc::new(Mutex::new(Vec::new()));
+        let mut saver = Saver::new(Recorder(Arc::clone(&saved)));
+        saver.changed();
+        saver.step(&1);
+        saver.changed();
+        saver.urgent();
+        assert!(saver.ready().await.is_none(), "the first is saved");
+        assert!(saver.ready_at_once().is_some(), "and the second is due at once");
+        saver.step(&2);
+        assert!(saver.ready().await.is_none());
+        assert!(!saver.saving_at_once, "after it others have their turn");
+        assert_eq!(*saved.lock().unwrap(), [1, 2]);
+
+        tokio::time::sleep_until(saver.together_until.max(saver.not_before)).await;
+        saver.took = COALESCE;
+        let begin = Instant::now();
+        saver.changed();
+        assert!(saver.due >= Some(begin + COALESCE) && !saver.at_once);
+        saver.urgent();
+        assert!(saver.ready_at_once().is_some());
     }
 
     /// Who never waits saves all the same.

@@ -418,8 +418,9 @@ impl Compiler {
                 self.share_no_more(before);
                 self.depart_prefix(key, before.counter);
                 self.routes.retire(old);
-                self.set(key, NO_MATCH);
-                self.source_went(key);
+                if self.set(key, NO_MATCH) {
+                    self.source_went(key);
+                }
             }
             return;
         };
@@ -443,18 +444,20 @@ impl Compiler {
             }
         };
         let index = self.routes.add(route, filters, place);
-        self.set(key, index);
+        let is_there = self.set(key, index);
         self.name_source(key, &route);
-        if old.is_none() {
+        if old.is_none() && is_there {
             self.source_came(key);
         }
     }
 
     /// [`Compiler::apply`] has asked for room before it began.
-    fn set(&mut self, key: Ipv6Net, index: u32) {
-        if let Err(error) = self.fib.set(key, index) {
+    fn set(&mut self, key: Ipv6Net, index: u32) -> bool {
+        let done = self.fib.set(key, index);
+        if let Err(error) = &done {
             tracing::error!(%key, %error, "a change that there was room for found none");
         }
+        done.is_ok()
     }
 
     fn route(&self, key: Ipv6Net) -> Option<Route> {
