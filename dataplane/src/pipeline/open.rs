@@ -75,6 +75,7 @@ impl Pipeline {
         }
         for result in results.iter().skip(1).take(keys.len()) {
             snapshot.prefetch_tunnel(*result);
+            snapshot.prefetch_source_prefix(*result);
         }
         const { assert!(BURST <= u64::BITS as usize) };
         let mut gone = 0u64;

@@ -16,6 +16,7 @@ mod flows;
 mod holds;
 mod neighbours;
 mod source_prefixes;
+mod touched;
 mod tunnels;
 mod warm;
 
@@ -51,6 +52,7 @@ pub use departed::{CountedOf, Departed, MOST_DEPARTED, Named};
 pub use flow_holds::FlowHold;
 pub use flows::Expiry;
 pub(super) use flows::{Filters, tunnels_named};
+use touched::{Touched, gateway, host, waits};
 
 /// Keys of peers that the change of one tunnel changes at most.
 const TUNNEL_KEYS: usize = 7;
@@ -554,50 +556,6 @@ impl Compiler {
     pub fn tunnel_index(&self, id: u32) -> u32 {
         self.tunnels.get(&id).map_or(0, |it| it.index)
     }
-}
-
-/// What a transaction touches, but for prefixes and tunnels.
-struct Touched {
-    /// Keys of the forwarding table, each once or more.
-    keys: Vec<Ipv6Net>,
-    neighbours: BTreeSet<(String, Ipv6Addr)>,
-}
-
-impl Touched {
-    fn by(transaction: &Transaction, have: &Tables) -> Self {
-        let mut neighbours: BTreeSet<_> = transaction.delete_neighbours.iter().cloned().collect();
-        neighbours.extend(transaction.put_neighbours.iter().map(|(key, _)| key.clone()));
-        let locals = transaction.delete_local_addresses.iter();
-        let locals = locals.chain(&transaction.put_local_addresses);
-        let mut keys: Vec<Ipv6Net> = locals.map(|it| host(*it)).collect();
-        if transaction.replace_all {
-            neighbours.extend(have.neighbours.keys().cloned());
-            keys.extend(have.local_addresses.iter().map(|it| host(*it)));
-        }
-        keys.extend(neighbours.iter().map(|(_, address)| host(*address)));
-        Self { keys, neighbours }
-    }
-}
-
-/// The adjacency that an entry names.
-fn gateway(entry: &PrefixEntry) -> Option<(String, Ipv6Addr)> {
-    match &entry.next_hop {
-        model::NextHop::Gateway { port, address } => Some((port.clone(), *address)),
-        _ => None,
-    }
-}
-
-/// Whether packets of an entry wait for something.
-fn waits(entry: &PrefixEntry) -> bool {
-    let next_hop = &entry.next_hop;
-    matches!(
-        next_hop,
-        model::NextHop::Hold { .. } | model::NextHop::After { .. }
-    )
-}
-
-fn host(address: Ipv6Addr) -> Ipv6Net {
-    Ipv6Net::from(address)
 }
 
 impl Snapshot {

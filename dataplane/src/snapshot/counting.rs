@@ -83,13 +83,18 @@ impl Snapshot {
         self.common_traffic.prefetch_from(worker, tunnel);
     }
 
-    /// Asks the processor for a tunnel, and for whose packets come out of it. Not everything that a peer's key leads to is one.
+    /// Asks the processor for a tunnel. Not everything that a peer's key leads to is one.
     #[inline]
     pub fn prefetch_tunnel(&self, index: u32) {
         if let Some(tunnel) = self.tunnels.at(index) {
             // It has one line.
             prefetch(tunnel);
         }
+    }
+
+    /// Asks the processor for what [`Snapshot::brings`] will say of a tunnel. What goes in does not need it.
+    #[inline]
+    pub fn prefetch_source_prefix(&self, index: u32) {
         if let Some(source) = self.source_prefixes.at(index) {
             prefetch(source);
         }

@@ -143,5 +143,11 @@ fn a_tunnel_brings_the_packets_of_its_first_64_until_something_is_within() {
     );
     assert!(apply(put(1, 1, 0)));
     assert!(apply(put(1, 1, 1)), "or, which is the same, of that one");
+    let mut onward = put(1, 1, 1);
+    for (_, entry) in &mut onward.put_prefixes {
+        entry.source.as_mut().unwrap().path = SourcePath::Tunnel(2);
+    }
+    assert!(!apply(onward), "they go on by another one");
+    assert!(apply(put(1, 1, 1)));
     assert!(!apply(put(1, 0, 0)), "the node has gone");
 }
