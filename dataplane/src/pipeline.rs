@@ -125,8 +125,9 @@ struct Note {
     origin: Origin,
     /// Its source is looked up, since it decides: what nodes send, and what is in tunnels.
     checked: bool,
-    /// Its source is of the prefix of its tunnel, in the version that this pass reads: it need not be looked up. Each pass finds out anew.
-    of_tunnel: bool,
+    /// Whether its source is of the prefix of its tunnel, in the version that this pass reads, so that it need not be looked up; `None`: that
+    /// has not been asked. Who keeps a note for longer forgets it.
+    of_tunnel: Option<bool>,
     /// It has waited for what it would have been dropped for the want of, and does not wait again.
     late: bool,
     /// The tunnel whose peer sent it, where that was looked up with the burst; for a while, within [`Pipeline::open`], the number of the key
@@ -138,7 +139,23 @@ impl Note {
     /// Whether its source is looked up in this pass.
     #[inline]
     fn is_looked_up(&self) -> bool {
-        self.checked && !self.of_tunnel
+        self.checked && !self.is_of_tunnel()
+    }
+
+    /// Whether it need not be, having come out of this tunnel. Filters hang off routes: where there are any, all sources are looked up.
+    #[inline]
+    fn is_brought(&mut self, snapshot: &Snapshot, tunnel: u32) -> bool {
+        let of_tunnel = !snapshot.flows.any
+            && self
+                .of_tunnel
+                .unwrap_or_else(|| snapshot.brings(tunnel, self.packet.source));
+        self.of_tunnel = Some(of_tunnel);
+        of_tunnel
+    }
+
+    #[inline]
+    fn is_of_tunnel(&self) -> bool {
+        self.of_tunnel == Some(true)
     }
 }
 
@@ -331,15 +348,12 @@ impl Pipeline {
         let mut from_nodes = false;
         for note in notes.iter_mut() {
             keys.push(note.packet.destination);
-            note.of_tunnel = false;
             if !note.checked {
                 continue;
             }
             if let Origin::Tunnel(tunnel) = note.origin
-                && !filters
-                && snapshot.brings(tunnel, note.packet.source)
+                && note.is_brought(snapshot, tunnel)
             {
-                note.of_tunnel = true;
                 snapshot.prefetch_common_out_of(self.worker, tunnel);
             } else {
                 sources.push(note.packet.source);
@@ -422,6 +436,9 @@ impl Pipeline {
             notes.swap(to, from);
         }
         notes.truncate(left.len());
+        for note in notes.iter_mut() {
+            note.of_tunnel = None;
+        }
         frames.extend(left);
         probe.reached(Step::Decided);
     }
@@ -523,7 +540,7 @@ fn enter<F: Frame>(frame: &mut F, port: usize, description: &PortDescription) ->
         source_link_layer: ethernet.source,
         origin: Origin::Wire,
         checked: description.access,
-        of_tunnel: false,
+        of_tunnel: None,
         late: false,
         peer: NO_MATCH,
     })

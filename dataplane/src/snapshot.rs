@@ -8,6 +8,7 @@
 mod check;
 mod compile;
 mod counting;
+mod exits;
 mod family;
 mod publish;
 mod routes;
@@ -22,6 +23,7 @@ pub use compile::{
     Carried, Compiler, CountedOf, Departed, Expiry, FlowHold, KnownHold, MOST_DEPARTED, Maximums, Named,
     Total, earlier,
 };
+pub use exits::{Ends, Exit, Exits, Place};
 pub use routes::{Entry, Hop, Routes};
 pub use slab::Slab;
 pub use types::{

@@ -1,7 +1,7 @@
 //! Packets are taken out of tunnels before anything is looked up: nothing else may become of them for that.
 //!
 //! The reference is the same pipeline that knows none of its own addresses beforehand, and so finds every way by
-//! its tables; and one whose tunnels do not say themselves whose packets they bring.
+//! its tables; one whose tunnels are not known by their numbers; and one whose tunnels do not say themselves whose packets they bring.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
@@ -14,7 +14,7 @@ use core_support::*;
 use kedge_dataplane::drops::DropReason;
 use kedge_dataplane::frame::{Frame, HeapFrame};
 use kedge_dataplane::pipeline::{BURST, Output};
-use kedge_dataplane::snapshot::Slab;
+use kedge_dataplane::snapshot::{Exits, Slab};
 use kedge_dataplane_api::Transaction;
 use kedge_dataplane_api::model::{Encapsulation, NextHop, PrefixEntry, Tunnel};
 use proptest::prelude::*;
@@ -118,8 +118,13 @@ proptest! {
         reference.snapshot.endpoints.clear();
         let outcome = outcomes(Gateway::new(), &frames);
         prop_assert_eq!(&outcome, &outcomes(reference, &frames));
+        // Nor is a tunnel known by its number.
+        let mut reference = Gateway::new();
+        reference.snapshot.exits = Exits::default();
+        prop_assert_eq!(&outcome, &outcomes(reference, &frames));
         // Nor is one known to be from the node of its tunnel.
         let mut reference = Gateway::new();
+        reference.snapshot.exits = Exits::default();
         reference.snapshot.source_prefixes = Slab::default();
         prop_assert_eq!(&outcome, &outcomes(reference, &frames));
     }

@@ -142,7 +142,7 @@ impl Pipeline {
             }
         }
         // As most are, and what is below says of them too: from the node whose tunnel this is, to somewhere else.
-        if (lane.of_tunnel
+        if (lane.is_of_tunnel()
             || snapshot
                 .routes
                 .get(source)
@@ -155,7 +155,7 @@ impl Pipeline {
             return Ok(Step::Forward(route.hop()));
         }
         // What was not known to be needed with the others of the burst.
-        let source = if lane.of_tunnel {
+        let source = if lane.is_of_tunnel() {
             snapshot.fib.lookup(packet.source)
         } else {
             source

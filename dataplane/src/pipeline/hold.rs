@@ -62,6 +62,7 @@ impl Pipeline {
         let waiting = Waiting {
             note: Note {
                 late: false,
+                of_tunnel: None,
                 origin,
                 ..*lane.note
             },
@@ -110,6 +111,7 @@ impl Pipeline {
             return Some(Lane { frame, note });
         }
         note.late = true;
+        note.of_tunnel = None;
         let (key, octets) = (flow(note, &frame), note.packet.length);
         let waiting = Waiting { frame, note: *note };
         let gone = match output

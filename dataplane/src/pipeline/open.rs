@@ -1,7 +1,7 @@
 //! Out of tunnels, before anything else is looked up.
 //!
 //! Most packets to an address of this node are tunnelled ones from peers. That they are for this node needs no
-//! table; so with one look-up, of the peer, they are out of their tunnels and join the others of their burst for the
+//! table; so with one look-up, of their number (`snapshot/exits.rs`) or their peer, they are out of their tunnels and join the others of their burst for the
 //! one pass that those take. What is not so plain is left alone here, and its own way found later: extension
 //! headers, fragments, unknown peers, messages about tunnels, and what comes behind others that wait for their tunnel to
 //! become known.
@@ -18,9 +18,74 @@ use super::{BURST, Frames, Note, Notes, Output, Pipeline, View, peer_key};
 use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
 use crate::frame::Frame;
-use crate::snapshot::{Entry, Snapshot};
+use crate::snapshot::{Entry, Exit, Place, Snapshot};
 use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV6_HEADER, UpperLayer};
 use crate::tunnel::{gre, gtpu, ip6_in_ip6};
+
+/// What the packets of a burst are known by that may be in tunnels: at most as many keys as it has packets.
+#[derive(Default)]
+struct Keys<'a> {
+    /// Those with a number in them, each with where that would be, and which of all keys it is, from 1 on.
+    numbered: ArrayVec<(u128, Place<'a>, u32), BURST>,
+    /// Those to be looked up among the peers.
+    others: ArrayVec<u128, BURST>,
+    /// Which of all keys these are.
+    others_at: ArrayVec<u32, BURST>,
+    /// The last key, and which of all it is. Key 0 is of nothing.
+    last: u128,
+    count: u32,
+}
+
+impl<'a> Keys<'a> {
+    /// Asks for what this key leads to, and gives its number, from 1 on.
+    #[inline]
+    fn add(&mut self, snapshot: &'a Snapshot, key: u128) -> u32 {
+        if self.last != key {
+            self.last = key;
+            self.count += 1;
+            match snapshot.exits.place(key) {
+                Some(place) => self.numbered.push((key, place, self.count)),
+                None => {
+                    self.others.push(key);
+                    self.others_at.push(self.count);
+                }
+            }
+        }
+        self.count
+    }
+
+    /// What they lead to, each at its number; in front of them what those lead to that have no key.
+    #[inline]
+    fn find(&mut self, snapshot: &Snapshot) -> [Exit; 1 + BURST] {
+        let mut exits = [Exit::default(); 1 + BURST];
+        for (key, place, at) in &self.numbered {
+            if let Some(found) = place.find() {
+                put(&mut exits, *at, found);
+            } else {
+                self.others.push(*key);
+                self.others_at.push(*at);
+            }
+        }
+        if self.others.is_empty() {
+            return exits;
+        }
+        let mut results = [NO_MATCH; BURST];
+        snapshot.peers.lookup_burst(&self.others, &mut results);
+        for (at, result) in self.others_at.iter().zip(results) {
+            snapshot.prefetch_tunnel(result);
+            snapshot.prefetch_source_prefix(result);
+            put(&mut exits, *at, Exit::of(result));
+        }
+        exits
+    }
+}
+
+#[inline]
+fn put(exits: &mut [Exit; 1 + BURST], at: u32, exit: Exit) {
+    if let Some(place) = exits.get_mut(at as usize) {
+        *place = exit;
+    }
+}
 
 impl Pipeline {
     /// Takes packets out of their tunnels that came in by a port without mobile nodes.
@@ -33,7 +98,7 @@ impl Pipeline {
         output: &Output<F>,
     ) {
         let some_wait = output.has_unknown();
-        let mut keys: ArrayVec<u128, BURST> = ArrayVec::new();
+        let mut keys = Keys::default();
         // Most are for the same address as those before.
         let mut ours = snapshot.endpoints.first().copied();
         for (frame, note) in frames.iter().zip(notes.iter_mut()) {
@@ -47,42 +112,31 @@ impl Pipeline {
             if let Some(key) = peer_key(frame, note)
                 && !(some_wait && output.unknown.contains(flow(note, frame)))
             {
-                if keys.last() != Some(&key) {
-                    keys.push(key);
-                }
-                // The number of its key, from 1 on, until it is known what that leads to. There are at most as many as a burst has packets.
-                note.peer = keys.len() as u32;
+                note.peer = keys.add(snapshot, key);
             }
         }
-        if !keys.is_empty() {
-            self.open_some(snapshot, frames, notes, &keys);
+        if keys.count != 0 {
+            self.open_some(snapshot, frames, notes, &mut keys);
         }
     }
 
-    /// Puts into each note what these keys lead to, instead of the number of its key, and takes those out that have a tunnel.
+    /// Puts into each note what its key leads to, instead of the number of that, and takes those out that have a tunnel.
     #[inline(never)]
     fn open_some<F: Frame>(
         &mut self,
         snapshot: &Snapshot,
         frames: &mut Frames<F>,
         notes: &mut Notes,
-        keys: &[u128],
+        keys: &mut Keys<'_>,
     ) {
-        // In front of them what those lead to that have no key.
-        let mut results = [NO_MATCH; 1 + BURST];
-        if let Some((_, results)) = results.split_first_mut() {
-            snapshot.peers.lookup_burst(keys, results);
-        }
-        for result in results.iter().skip(1).take(keys.len()) {
-            snapshot.prefetch_tunnel(*result);
-            snapshot.prefetch_source_prefix(*result);
-        }
+        let exits = keys.find(snapshot);
         const { assert!(BURST <= u64::BITS as usize) };
         let mut gone = 0u64;
         for (at, (frame, note)) in frames.iter_mut().zip(notes.iter_mut()).enumerate() {
-            note.peer = results.get(note.peer as usize).copied().unwrap_or(NO_MATCH);
+            let exit = exits.get(note.peer as usize).copied().unwrap_or_default();
+            note.peer = exit.tunnel();
             if note.peer != NO_MATCH
-                && let Err(reason) = self.open_one(snapshot, frame, note)
+                && let Err(reason) = self.open_one(snapshot, frame, note, exit)
             {
                 self.counters.add_drops(reason, 1);
                 gone |= 1 << at;
@@ -100,16 +154,21 @@ impl Pipeline {
         snapshot: &Snapshot,
         frame: &mut F,
         note: &mut Note,
+        exit: Exit,
     ) -> Result<(), DropReason> {
         let view = View::new(frame, note);
-        let tunnel = note.peer;
+        let tunnel = exit.tunnel();
         // Whatever is taken out here is from the peer of its tunnel. Tunnels have ends that can send and receive, so then nothing can
         // be wrong with the addresses.
         if let Some(start) = start_of_inner(view)
-            && is_from_peer(snapshot, note, tunnel)
+            && is_from_peer_of(snapshot, note, exit)
         {
             let inner = Inner::new(start..view.octets.len());
-            return self.decapsulate(snapshot, frame, note, tunnel, inner);
+            self.decapsulate(snapshot, frame, note, tunnel, inner)?;
+            if exit.is_known() {
+                note.of_tunnel = Some(exit.brings(note.packet.source));
+            }
+            return Ok(());
         }
         self.open_odd(snapshot, frame, note)
     }
@@ -150,6 +209,18 @@ impl Pipeline {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a packet that came in is from the peer of the tunnel that its key leads to, and for our end of it.
+#[inline]
+fn is_from_peer_of(snapshot: &Snapshot, note: &Note, exit: Exit) -> bool {
+    if !exit.is_known() {
+        return is_from_peer(snapshot, note, exit.tunnel());
+    }
+    let packet = &note.packet;
+    snapshot.ends.at(exit.ends()).is_some_and(|it| {
+        it.local == packet.destination && it.remote == packet.source && it.ethertype == note.ethertype
+    })
 }
 
 /// Takes those out of a burst whose bits are set.

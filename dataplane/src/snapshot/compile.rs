@@ -11,6 +11,7 @@
 mod charging;
 mod common;
 mod departed;
+mod exits;
 mod flow_holds;
 mod flows;
 mod holds;
@@ -33,6 +34,7 @@ use kedge_dataplane_api::model::{
 };
 
 use super::check::{ApplyError, Have, TableLimits, check, tunnels_of};
+use super::exits::ExitWriter;
 use super::family::all_of_ipv4;
 use super::routes::{Place, RouteWriter};
 use super::slab::{Indexes, Slab};
@@ -111,6 +113,8 @@ pub struct Compiler {
     /// By remote address, as a number, to find those that a change of the routes concerns.
     paths: BTreeMap<u128, KnownPath>,
     path_indexes: Indexes,
+    exits: ExitWriter,
+    ends: exits::KnownEnds,
     /// What routers said of the paths to peers; outlives the tunnels.
     path_mtus: PathMtus,
     /// How often each tunnel is named by a prefix or a filter.
@@ -131,7 +135,7 @@ impl Compiler {
     #[must_use]
     pub fn new(ports: Vec<PortDescription>, node_address: Ipv6Addr, workers: usize) -> Self {
         let (mut fib, mut peer_table, mut routes) = (Table::new(), Table::new(), RouteWriter::new());
-        let mut filters = Filters::default();
+        let (mut filters, exits) = (Filters::default(), ExitWriter::default());
         let snapshot = Snapshot {
             generation: 1,
             serial: 1,
@@ -141,6 +145,8 @@ impl Compiler {
             routes: routes.commit(),
             tunnels: Slab::default(),
             source_prefixes: Slab::default(),
+            exits: exits.commit(),
+            ends: Slab::default(),
             paths: Slab::default(),
             afters: Slab::default(),
             adjacencies: Slab::default(),
@@ -184,6 +190,8 @@ impl Compiler {
             peers: BTreeMap::new(),
             numbers: HashMap::new(),
             paths: BTreeMap::new(),
+            exits,
+            ends: exits::KnownEnds::default(),
             path_indexes: Indexes::default(),
             path_mtus: PathMtus::default(),
             users: HashMap::new(),
@@ -290,6 +298,7 @@ impl Compiler {
         let tunnels = || before.tunnels.iter().filter_map(|(_, tunnel)| tunnel.as_ref());
         for tunnel in tunnels() {
             self.release_path(tunnel.remote);
+            self.release_ends(tunnel);
         }
         let remotes: BTreeSet<Ipv6Addr> = tunnels().map(|tunnel| tunnel.remote).collect();
         for remote in remotes.union(&unresolved) {
@@ -322,6 +331,7 @@ impl Compiler {
         self.snapshot.fib = self.fib.commit();
         self.snapshot.peers = self.peer_table.commit();
         self.snapshot.routes = self.routes.commit();
+        self.snapshot.exits = self.exits.commit();
         let locals = self.tables.local_addresses.iter();
         self.snapshot.endpoints = locals.take(ENDPOINTS).map(|it| u128::from(*it)).collect();
         self.snapshot.ipv4_address = self.ipv4_address();

@@ -44,20 +44,24 @@ impl<T: Copy + Default> Slab<T> {
         self.at(index).copied().unwrap_or_default()
     }
 
+    /// The place of an entry, in this version only, if it was ever made.
+    pub(super) fn at_mut(&mut self, index: u32) -> Option<&mut T> {
+        let index = index as usize;
+        let block = Arc::make_mut(&mut self.blocks).get_mut(index / (WIDTH * WIDTH))?;
+        Arc::make_mut(block)
+            .chunk_mut(index / WIDTH % WIDTH)
+            .get_mut(index % WIDTH)
+    }
+
     /// Puts an entry, in this version only.
     pub fn set(&mut self, index: u32, value: T) {
-        let index = index as usize;
-        let needed = index / (WIDTH * WIDTH) + 1;
+        let needed = index as usize / (WIDTH * WIDTH) + 1;
         if self.blocks.len() < needed {
             let mut blocks = self.blocks.to_vec();
             blocks.resize(needed, self.empty.clone());
             self.blocks = blocks.into();
         }
-        if let Some(block) = Arc::make_mut(&mut self.blocks).get_mut(needed - 1)
-            && let Some(slot) = Arc::make_mut(block)
-                .chunk_mut(index / WIDTH % WIDTH)
-                .get_mut(index % WIDTH)
-        {
+        if let Some(slot) = self.at_mut(index) {
             *slot = value;
         }
     }

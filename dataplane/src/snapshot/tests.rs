@@ -14,6 +14,7 @@ use crate::tunnel::gtpu;
 
 mod common;
 mod counted;
+mod exits;
 mod gre;
 mod ipv4;
 mod neighbours;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use arrayvec::ArrayVec;
 use kedge_dataplane_api::model::Encapsulation;
 
+use super::exits::{Ends, Exits};
 use super::routes::Routes;
 use super::slab::Slab;
 use crate::counters::{Bank, TimedBank};
@@ -51,6 +52,10 @@ pub struct Snapshot {
     pub tunnels: Slab<Tunnel>,
     /// Of these, whose packets come out, where it is one prefix's and nothing else need be asked.
     pub source_prefixes: Slab<SourcePrefix>,
+    /// The same, and more, by TEID or GRE key, where that has one peer: see [`Exits`].
+    pub exits: Exits,
+    /// Both ends of such tunnels; index 0 is none.
+    pub ends: Slab<Ends>,
     /// The ways to the peers of tunnels; index 0 is none.
     pub paths: Slab<Path>,
     /// Prefixes that wait for the end of an old way; index 0 is none.

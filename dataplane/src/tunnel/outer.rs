@@ -68,6 +68,18 @@ pub fn write_ipv6(
 /// ([`crate::tunnel::gtpu::key`], [`crate::tunnel::gre::peer_key`]).
 pub const NUMBER_BITS: u8 = 44;
 
+/// Which TEID or GRE key such a key begins with: the former are below 2^32, the latter from there on, below 2^33. `None`: with neither.
+#[must_use]
+#[inline]
+pub fn number_of(key: u128) -> Option<u64> {
+    const BITS: u32 = 33;
+    // What all of these begin with, and nothing else.
+    const BEGINNING: u128 = 0xff0 >> 1;
+    let beginning = key >> (u128::BITS - 11);
+    let number = (key >> (u128::BITS - NUMBER_BITS as u32)) as u64 & ((1 << BITS) - 1);
+    (beginning == BEGINNING).then_some(number)
+}
+
 /// Instead of a code point: that of the packet within.
 pub const DSCP_COPIED: u8 = 64;
 

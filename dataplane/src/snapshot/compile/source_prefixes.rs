@@ -92,6 +92,7 @@ impl Compiler {
         // What is as it was is not copied.
         if self.snapshot.source_prefixes.get(tunnel) != source {
             self.snapshot.source_prefixes.set(tunnel, source);
+            self.exit_brings(tunnel, source);
         }
     }
 }

@@ -75,6 +75,7 @@ impl Compiler {
             },
         };
         self.snapshot.tunnels.set(index, compiled);
+        self.take_ends(&tunnel);
         let arrival = Arrival::of(&tunnel);
         self.set_peer(arrival, index);
         self.peers.insert(arrival.key(), id);
@@ -141,6 +142,8 @@ impl Compiler {
             self.set_peer_key(key(remote), if after > 1 { index } else { NO_MATCH });
         }
         self.set_peer_key(numbered(whole), any);
+        // Whose key is alone has no other to be told from.
+        self.set_exit(whole, if after == 1 { any } else { NO_MATCH });
     }
 
     fn set_peer_key(&mut self, key: Ipv6Net, index: u32) {

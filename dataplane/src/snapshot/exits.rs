@@ -1,0 +1,483 @@
+//! What a worker needs to know of a packet that comes with a TEID or a GRE key, by that number, in one cache line.
+//!
+//! The table of peers knows all that a packet may come out of; but there its key leads to a tunnel by several lines, that to its
+//! ends by another, and the prefix of its node is in a fourth: with a million tunnels each of them is in no cache. Most numbers have
+//! one peer, though, and of such a tunnel this fits in sixteen octets: which it is, which of the few pairs of ends it has
+//! ([`Ends`]), and whose packets it brings ([`SourcePrefix`]). A bucket of four is a line. What is not here, because several peers have its
+//! number or because its bucket is full, is found among the peers as before: nothing but time depends on it.
+//!
+//! ```text
+//!  hash of a number (33 bits, one to one)      slot
+//!  +----------------------+-----------+        +----------------+---------+-------------+-----------------+
+//!  |  25                  |  8        |        |  25 of the     | 15 ends | 24 tunnel   | 64 source       |
+//!  +----------------------+-----------+        |  hash          |         | 0: no slot  | prefix          |
+//!     as many as are needed ◄── bucket         +----------------+---------+-------------+-----------------+
+//! ```
+//!
+//! It grows by one bucket at a time, into which goes half of another one (linear hashing): no change costs more than another, however many
+//! there are. The last eight bits of a hash are those of its bucket, of which there are never fewer than 256; so the others tell
+//! numbers apart.
+
+use std::collections::HashMap;
+
+use super::slab::Slab;
+use super::types::SourcePrefix;
+use crate::fib::prefetch;
+use crate::tunnel::outer;
+
+/// Bits of a hash.
+const HASH_BITS: u32 = 33;
+/// Of these, the ones that the number of a bucket has, whatever the number of buckets.
+const PLACE_BITS: u32 = 8;
+/// Bits of a slot's first word: for the number of its ends, and of its tunnel.
+const ENDS_BITS: u32 = 15;
+const TUNNEL_BITS: u32 = 24;
+const TAG_SHIFT: u32 = ENDS_BITS + TUNNEL_BITS;
+
+const _: () = assert!(HASH_BITS - PLACE_BITS + TAG_SHIFT == u64::BITS);
+
+/// The first number of a tunnel that has no slot.
+const TUNNELS: u32 = 1 << TUNNEL_BITS;
+/// The first number of ends that no slot has.
+pub(super) const ENDS: u32 = 1 << ENDS_BITS;
+
+/// Slots of a bucket.
+const SLOTS: usize = 4;
+/// There is a bucket more when there are so many tunnels for each: then one in thirty finds its bucket full.
+const LOAD: usize = 2;
+
+/// What is known of the tunnel that a number leads to.
+///
+/// In two words, as it is read: what is written in parts cannot be read whole until it is in the cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// In the upper half its ends, in the lower its tunnel.
+    what: u64,
+    source: SourcePrefix,
+}
+
+impl Exit {
+    /// Which tunnel it is, or what else the table of peers has for a key; of that nothing else is known.
+    #[inline]
+    #[must_use]
+    pub fn of(tunnel: u32) -> Self {
+        Self {
+            what: tunnel.into(),
+            source: SourcePrefix::default(),
+        }
+    }
+
+    /// A tunnel with the ends of this index and the prefix whose packets it brings.
+    pub(super) fn new(tunnel: u32, ends: u32, source: SourcePrefix) -> Self {
+        let what = u64::from(ends) << 32 | u64::from(tunnel);
+        Self { what, source }
+    }
+
+    /// Index of the tunnel.
+    #[inline]
+    #[must_use]
+    pub fn tunnel(self) -> u32 {
+        self.what as u32
+    }
+
+    /// Index of its ends; 0: the tunnel has to be asked.
+    #[inline]
+    #[must_use]
+    pub fn ends(self) -> u32 {
+        (self.what >> 32) as u32
+    }
+
+    /// Whether more is known than which tunnel it is.
+    #[inline]
+    #[must_use]
+    pub fn is_known(self) -> bool {
+        self.ends() != 0
+    }
+
+    /// [`Snapshot::brings`](super::Snapshot::brings), of what is known.
+    #[inline]
+    #[must_use]
+    pub fn brings(self, source: u128) -> bool {
+        self.source.contains(source)
+    }
+}
+
+/// Both ends of tunnels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// Ours, the only permitted destination of what comes in.
+    pub local: u128,
+    /// The peer's, the only permitted source.
+    pub remote: u128,
+    /// Of what comes in.
+    pub ethertype: u16,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    what: u64,
+    source: SourcePrefix,
+}
+
+impl Slot {
+    /// `None`: a number is too large.
+    fn of(hash: u64, exit: Exit) -> Option<Self> {
+        let (tunnel, ends) = (exit.tunnel(), exit.ends());
+        if tunnel == 0 || tunnel >= TUNNELS || ends == 0 || ends >= ENDS {
+            return None;
+        }
+        let what = tag(hash) << TAG_SHIFT | u64::from(ends) << TUNNEL_BITS | u64::from(tunnel);
+        Some(Self {
+            what,
+            source: exit.source,
+        })
+    }
+
+    #[inline]
+    fn has(self, tag: u64) -> bool {
+        self.what >> TAG_SHIFT == tag
+    }
+
+    #[inline]
+    fn is_empty(self) -> bool {
+        self.what == 0
+    }
+
+    /// The hash that it is of, in this bucket.
+    fn hash(self, bucket: u32) -> u64 {
+        self.what >> TAG_SHIFT << PLACE_BITS | u64::from(bucket) & ((1 << PLACE_BITS) - 1)
+    }
+
+    #[inline]
+    fn exit(self) -> Exit {
+        let ends = self.what << (32 - TUNNEL_BITS) & u64::from(ENDS - 1) << 32;
+        Exit {
+            what: ends | self.what & u64::from(TUNNELS - 1),
+            source: self.source,
+        }
+    }
+}
+
+/// Those in use come first.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+struct Bucket([Slot; SLOTS]);
+
+// One line: a worker asks for it with the burst.
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+impl Bucket {
+    #[inline]
+    fn position(&self, tag: u64) -> Option<usize> {
+        self.0.iter().position(|slot| slot.has(tag))
+    }
+}
+
+/// Tunnels by their TEIDs and GRE keys: what workers read.
+#[derive(Clone, Debug)]
+pub struct Exits {
+    buckets: Slab<Bucket>,
+    count: u32,
+    /// One less than the power of two that `count` is, or has on its way.
+    mask: u32,
+}
+
+/// None are known: all is found among the peers.
+impl Default for Exits {
+    fn default() -> Self {
+        let count = 1 << PLACE_BITS;
+        Self {
+            buckets: Slab::default(),
+            count,
+            mask: count - 1,
+        }
+    }
+}
+
+/// Where a number would be.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    bucket: &'a Bucket,
+    tag: u64,
+}
+
+impl Place<'_> {
+    /// What is known of it here.
+    #[inline]
+    #[must_use]
+    pub fn find(self) -> Option<Exit> {
+        let slot = self.bucket.0.iter().find(|slot| slot.has(self.tag))?;
+        // What is empty may look like one whose bits are all 0; behind it there are no others.
+        (!slot.is_empty()).then(|| slot.exit())
+    }
+}
+
+impl Exits {
+    /// Where the number of this key of the table of peers would be, if it has one; the processor is asked for it.
+    #[inline]
+    #[must_use]
+    pub fn place(&self, key: u128) -> Option<Place<'_>> {
+        let hash = hash(outer::number_of(key)?);
+        let bucket = self.buckets.at(self.bucket(hash))?;
+        prefetch(bucket);
+        let tag = tag(hash);
+        Some(Place { bucket, tag })
+    }
+
+    /// What is known of the number of this key of the table of peers.
+    #[must_use]
+    pub fn find(&self, key: u128) -> Option<Exit> {
+        self.place(key)?.find()
+    }
+
+    #[inline]
+    fn bucket(&self, hash: u64) -> u32 {
+        let at = hash as u32 & self.mask;
+        if at < self.count { at } else { at & self.mask >> 1 }
+    }
+}
+
+/// One to one in 33 bits.
+#[inline]
+fn hash(number: u64) -> u64 {
+    const ALL: u64 = (1 << HASH_BITS) - 1;
+    let once = (number ^ number >> 17).wrapping_mul(0x1_9e37_79b1) & ALL;
+    once ^ once >> 17
+}
+
+#[inline]
+fn tag(hash: u64) -> u64 {
+    hash >> PLACE_BITS
+}
+
+/// Where the table is made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ExitWriter {
+    exits: Exits,
+    /// How many there are, those in full buckets included.
+    count: usize,
+    /// What full buckets have no slot for.
+    more: HashMap<u32, Vec<Slot>>,
+}
+
+impl ExitWriter {
+    /// The next version.
+    pub(super) fn commit(&self) -> Exits {
+        self.exits.clone()
+    }
+
+    /// Puts what is known of a number, instead of what was.
+    pub(super) fn put(&mut self, number: u64, exit: Exit) {
+        let hash = hash(number);
+        let Some(slot) = Slot::of(hash, exit) else {
+            return self.remove(number);
+        };
+        let at = self.exits.bucket(hash);
+        if let Some(known) = self.find_mut(at, tag(hash)) {
+            *known = slot;
+            return;
+        }
+        self.add(at, slot);
+        self.count += 1;
+        while self.count > LOAD * self.exits.count as usize {
+            self.grow();
+        }
+    }
+
+    /// The same for as much as it is known, and of this tunnel.
+    pub(super) fn set_source(&mut self, number: u64, tunnel: u32, source: SourcePrefix) {
+        let hash = hash(number);
+        let at = self.exits.bucket(hash);
+        if let Some(known) = self.find_mut(at, tag(hash))
+            && known.exit().tunnel() == tunnel
+        {
+            known.source = source;
+        }
+    }
+
+    /// Nothing is known of a number any more.
+    pub(super) fn remove(&mut self, number: u64) {
+        let hash = hash(number);
+        let (at, tag) = (self.exits.bucket(hash), tag(hash));
+        let mut bucket = self.exits.buckets.get(at);
+        let mut more = self.more.remove(&at).unwrap_or_default();
+        let is_gone = match bucket.position(tag).filter(|place| !bucket.0[*place].is_empty()) {
+            Some(place) => {
+                bucket.0[place] = Slot::default();
+                bucket.0[place..].rotate_left(1);
+                if let Some(slot) = more.pop() {
+                    bucket.0[SLOTS - 1] = slot;
+                }
+                self.exits.buckets.set(at, bucket);
+                true
+            }
+            None => match more.iter().position(|slot| slot.has(tag)) {
+                Some(place) => {
+                    more.swap_remove(place);
+                    true
+                }
+                None => false,
+            },
+        };
+        self.count -= usize::from(is_gone);
+        if !more.is_empty() {
+            self.more.insert(at, more);
+        }
+    }
+
+    fn find_mut(&mut self, at: u32, tag: u64) -> Option<&mut Slot> {
+        let bucket = self.exits.buckets.get(at);
+        match bucket.position(tag).filter(|place| !bucket.0[*place].is_empty()) {
+            Some(place) => self.exits.buckets.at_mut(at)?.0.get_mut(place),
+            None => self.more.get_mut(&at)?.iter_mut().find(|slot| slot.has(tag)),
+        }
+    }
+
+    fn add(&mut self, at: u32, slot: Slot) {
+        let mut bucket = self.exits.buckets.get(at);
+        match bucket.0.iter_mut().find(|slot| slot.is_empty()) {
+            Some(place) => {
+                *place = slot;
+                self.exits.buckets.set(at, bucket);
+            }
+            None => self.more.entry(at).or_default().push(slot),
+        }
+    }
+
+    /// One bucket more, with what of another one now belongs there.
+    fn grow(&mut self) {
+        let new = self.exits.count;
+        self.exits.count += 1;
+        self.exits.mask = self.exits.count.next_power_of_two() - 1;
+        let old = new & self.exits.mask >> 1;
+        let bucket = self.exits.buckets.get(old);
+        let more = self.more.remove(&old).unwrap_or_default();
+        self.exits.buckets.set(old, Bucket::default());
+        for slot in bucket.0.into_iter().filter(|slot| !slot.is_empty()).chain(more) {
+            // The last bits of both are the same.
+            self.add(self.exits.bucket(slot.hash(old)), slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tunnel::{gre, gtpu};
+
+    /// Of a TEID or a GRE key.
+    fn key(number: u64) -> u128 {
+        match number >> 32 {
+            0 => gtpu::key(number as u32, 7),
+            _ => gre::peer_key(Some(number as u32), 7),
+        }
+    }
+
+    fn exit(tunnel: u32, source: u64) -> Exit {
+        Exit::new(tunnel, tunnel % (ENDS - 1) + 1, SourcePrefix::of(source))
+    }
+
+    /// Those in slots are found, the others are in full buckets; nothing else is there.
+    fn agree(writer: &ExitWriter, slow: &HashMap<u64, Exit>) {
+        let exits = writer.commit();
+        let mut missing = 0;
+        for (number, exit) in slow {
+            match exits.find(key(*number)) {
+                Some(found) => assert_eq!(found, *exit, "{number:x}"),
+                None => {
+                    missing += 1;
+                    let full = exits.buckets.get(exits.bucket(hash(*number)));
+                    assert!(full.0.iter().all(|slot| !slot.is_empty()), "{number:x}");
+                }
+            }
+        }
+        assert_eq!(missing, writer.more.values().map(Vec::len).sum::<usize>());
+        assert_eq!(writer.count, slow.len());
+        let slots = (0..exits.count).flat_map(|at| exits.buckets.get(at).0);
+        let there = slots.filter(|slot| !slot.is_empty()).count();
+        assert_eq!(there + missing, slow.len());
+    }
+
+    proptest! {
+        #[test]
+        fn finds_what_a_map_has(
+            steps in prop::collection::vec((0u64..2, 0u32..600, prop::option::weighted(0.7, 1u32..1000), any::<u64>()), 0..3000),
+        ) {
+            let (mut writer, mut slow) = (ExitWriter::default(), HashMap::new());
+            for (at, (kind, number, tunnel, source)) in steps.into_iter().enumerate() {
+                let number = kind << 32 | u64::from(number.wrapping_mul(0x85eb_ca6b));
+                let before = writer.commit();
+                let known = before.find(key(number));
+                match tunnel {
+                    Some(tunnel) => {
+                        writer.put(number, exit(tunnel, source));
+                        slow.insert(number, exit(tunnel, source));
+                    }
+                    None => {
+                        writer.remove(number);
+                        slow.remove(&number);
+                    }
+                }
+                prop_assert_eq!(before.find(key(number)), known, "an older version changed");
+                if at % 100 == 0 {
+                    agree(&writer, &slow);
+                }
+            }
+            agree(&writer, &slow);
+        }
+
+        #[test]
+        fn no_two_numbers_have_one_hash(number in 0u64..1 << 33, other in 0u64..1 << 33) {
+            prop_assert!(hash(number) < 1 << HASH_BITS);
+            prop_assert_eq!(hash(number) == hash(other), number == other);
+        }
+    }
+
+    #[test]
+    fn few_find_their_bucket_full() {
+        for step in [1, 2, 256, 0x9e37_79b9] {
+            let mut writer = ExitWriter::default();
+            for at in 0..50_000u32 {
+                writer.put(u64::from(at.wrapping_mul(step)), exit(at + 1, 0));
+            }
+            let full = writer.more.values().map(Vec::len).sum::<usize>();
+            assert!(full < 50_000 / 10, "{full} of numbers {step} apart");
+            // Those that come for what goes have a slot again.
+            for at in 0..49_000u32 {
+                writer.remove(u64::from(at.wrapping_mul(step)));
+            }
+            assert_eq!(writer.more.len(), 0, "{step}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_for_a_slot_is_not_there() {
+        let mut writer = ExitWriter::default();
+        for (tunnel, ends) in [(0, 1), (TUNNELS, 1), (1, 0), (1, ENDS)] {
+            let wrong = Exit::new(tunnel, ends, SourcePrefix::default());
+            writer.put(9, exit(1, 2));
+            writer.put(9, wrong);
+            assert_eq!(writer.commit().find(key(9)), None, "{wrong:?}");
+        }
+        assert_eq!(writer.count, 0);
+        // Nor is what has no number.
+        assert!(Exits::default().find(7).is_none());
+        assert!(Exits::default().find(gre::peer_key(None, 7)).is_none());
+    }
+
+    #[test]
+    fn a_source_is_only_set_of_its_tunnel() {
+        let mut writer = ExitWriter::default();
+        writer.put(9, exit(1, 2));
+        writer.set_source(9, 2, SourcePrefix::of(3));
+        writer.set_source(8, 1, SourcePrefix::of(3));
+        assert_eq!(writer.commit().find(key(9)), Some(exit(1, 2)));
+        writer.set_source(9, 1, SourcePrefix::of(3));
+        assert_eq!(writer.commit().find(key(9)), Some(exit(1, 3)));
+        assert_eq!(writer.count, 1);
+    }
+}
