@@ -351,10 +351,14 @@ impl Pipeline {
             if !note.checked {
                 continue;
             }
+            // What has just come out of its tunnel, and knows that, has asked for its cell.
+            let is_asked_for = note.of_tunnel.is_some();
             if let Origin::Tunnel(tunnel) = note.origin
                 && note.is_brought(snapshot, tunnel)
             {
-                snapshot.prefetch_common_out_of(self.worker, tunnel);
+                if !is_asked_for {
+                    snapshot.prefetch_common_out_of(self.worker, tunnel);
+                }
             } else {
                 sources.push(note.packet.source);
                 from_nodes |= note.origin == Origin::Wire;

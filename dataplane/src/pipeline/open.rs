@@ -166,7 +166,12 @@ impl Pipeline {
             let inner = Inner::new(start..view.octets.len());
             self.decapsulate(snapshot, frame, note, tunnel, inner)?;
             if exit.is_known() {
-                note.of_tunnel = Some(exit.brings(note.packet.source));
+                let of_tunnel = exit.brings(note.packet.source);
+                note.of_tunnel = Some(of_tunnel);
+                // Here, and not with those of all others of the burst: of many that are asked for at once some processors forget a few.
+                if of_tunnel {
+                    snapshot.prefetch_common_out_of(self.worker, tunnel);
+                }
             }
             return Ok(());
         }
