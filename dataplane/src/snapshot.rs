@@ -28,7 +28,7 @@ pub use routes::{Entry, Hop, Routes};
 pub use slab::Slab;
 pub use types::{
     Adjacency, After, EXCEPTION_MTU, Headers, LinkLayerAddress, MAX_PORTS, NextHop, Path, PortDescription,
-    Route, Snapshot, SourceRule, TEID_OF_OTHERS, Tunnel,
+    Route, Snapshot, SourcePrefix, SourceRule, TEID_OF_OTHERS, Tunnel,
 };
 
 /// The writing end of publication.

@@ -100,7 +100,7 @@ impl Snapshot {
         }
     }
 
-    /// Whether a packet from this address is of the one prefix whose packets come out of this tunnel: see [`SourcePrefix`](super::types::SourcePrefix).
+    /// Whether a packet from this address is of the one prefix whose packets come out of this tunnel: see [`SourcePrefix`](super::SourcePrefix).
     #[inline]
     #[must_use]
     pub fn brings(&self, tunnel: u32, source: u128) -> bool {

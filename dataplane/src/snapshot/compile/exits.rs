@@ -1,4 +1,4 @@
-//! What is known of tunnels by their numbers ([`Exits`](super::super::Exits)): derived here from the tunnel, its ends, and
+//! What is known of tunnels by their numbers ([`Exits`](crate::snapshot::Exits)): derived here from the tunnel, its ends, and
 //! the prefix whose packets it brings, whenever one of these changes.
 
 use std::collections::HashMap;
