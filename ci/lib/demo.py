@@ -127,7 +127,8 @@ class Stream:
     def measure(self, start, end):
         """What became of the datagrams sent in [start, end)."""
         departures = [line.split() for line in self.sent.read_text().split("\n")[:-1]]
-        numbers = {int(number) for at, number, _ in departures if start <= float(at) < end}
+        left = {int(number): float(at) for at, number, _ in departures if start <= float(at) < end}
+        numbers = set(left)
         arrivals = self.arrivals()
         seen, highest, reordered, duplicated = set(), -1, 0, 0
         for _, number in arrivals:
@@ -142,7 +143,20 @@ class Stream:
         marks = [start, *inside, end] if inside else [start, end]
         silence = max(later - earlier for earlier, later in zip(marks, marks[1:]))
         return {"sent": len(numbers), "lost": len(numbers - seen), "reordered": reordered, "duplicated": duplicated,
-                "longest_silence_ms": round(silence * 1000, 1)}
+                "longest_silence_ms": round(silence * 1000, 1), "gaps": self.gaps(left, seen, start)}
+
+    @staticmethod
+    def gaps(left, seen, start):
+        """The rows of datagrams of which none arrived: how many, and when the first and the last left, after the start."""
+        gaps, before = [], None
+        for number in sorted(set(left) - seen):
+            after_ms = round((left[number] - start) * 1000, 1)
+            if number - 1 == before:
+                gaps[-1].update(lost=gaps[-1]["lost"] + 1, last_left_ms=after_ms)
+            else:
+                gaps.append({"lost": 1, "first_left_ms": after_ms, "last_left_ms": after_ms})
+            before = number
+        return gaps
 
 
 class Demo:

@@ -54,6 +54,11 @@ class TheDemo(unittest.TestCase):
             cls.output = run.stdout + run.stderr
             cls.code = run.returncode
             cls.report = json.loads(path.read_text()) if path.exists() else {"moves": []}
+        # Said at once: what was not as it should be is of more use than that it was not.
+        for move in cls.report["moves"]:
+            for way, figures in move["directions"].items():
+                if figures["lost"] or figures["reordered"] or figures["duplicated"]:
+                    print(f"{cls.tunnel}, {move['from']} -> {move['to']}, {way}: {figures}", file=sys.stderr)
 
     def test_it_succeeds(self):
         self.assertEqual(self.code, 0, self.output)

@@ -111,7 +111,7 @@ class Bounds(unittest.TestCase):
     HOLD = 10
 
     def test_beyond_the_bounds_as_many_are_lost_as_are_counted(self):
-        with Domain(prefix=f"kedgebound{os.getpid()}", dataplane=f"[dataplane.hold]\npackets_per_prefix = {self.HOLD}", routing=True) as domain:
+        with Domain(prefix=f"kedgebound{os.getpid()}", dataplane=f"hold.packets_per_prefix = {self.HOLD}", routing=True) as domain:
             domain.start()
             domain.plug(1)
             address = domain.preferred_address(1)

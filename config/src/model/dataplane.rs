@@ -113,7 +113,8 @@ pub struct Hold {
     /// How long a prefix may be on hold where the control plane does not say, 1..=600000 ms. Default 3000.
     pub maximum_ms: u32,
     /// How long packets wait for those that are still on the way of before, where the control plane does not
-    /// say, 1..=600000 ms. Default 50.
+    /// say, 1..=600000 ms: at least three times what a packet takes between the two gateways that are farthest apart.
+    /// Past it order is given up, nothing is lost (event `path_ended`). Default 100.
     pub path_end_ms: u32,
     /// How long a packet waits for its source on an access link, or its node at the end of a tunnel, to
     /// become known here, or for the tunnel itself, 0..=1000 ms; 0: it is dropped at once. At most 512 wait at one worker, 128 of those
@@ -134,7 +135,7 @@ impl Default for Hold {
             bytes_per_prefix: 1_500_000,
             age_ms: 2000,
             maximum_ms: 3000,
-            path_end_ms: 50,
+            path_end_ms: 100,
             unknown_ms: 200,
             overflow: HoldOverflow::DropNewest,
             release_packets_per_second: 1_000_000,

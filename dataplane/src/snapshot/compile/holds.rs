@@ -35,7 +35,7 @@ pub struct KnownHold {
 pub struct Maximums {
     /// On hold. Three seconds unless told otherwise.
     pub hold: Duration,
-    /// For the end of an old way. 50 ms unless told otherwise.
+    /// For the end of an old way. 100 ms unless told otherwise.
     pub path_end: Duration,
 }
 
@@ -43,7 +43,7 @@ impl Default for Maximums {
     fn default() -> Self {
         Self {
             hold: Duration::from_secs(3),
-            path_end: Duration::from_millis(50),
+            path_end: Duration::from_millis(100),
         }
     }
 }
