@@ -235,8 +235,8 @@ impl Exits {
     }
 
     /// What is known of the number of this key of the table of peers.
-    #[must_use]
-    pub fn find(&self, key: u128) -> Option<Exit> {
+    #[cfg(test)]
+    pub(super) fn find(&self, key: u128) -> Option<Exit> {
         self.place(key)?.find()
     }
 

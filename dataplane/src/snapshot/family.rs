@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
 
+use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+
 /// Bits in front of the IPv4 address in an IPv4-mapped one (RFC 4291 section 2.5.5.2).
 pub(super) const MAPPED_LENGTH: u8 = 96;
 
@@ -21,6 +23,15 @@ pub(super) fn is_ipv4_prefix(prefix: Ipv6Net) -> bool {
 /// Whether this is an IPv4 address, which in the tables is its IPv4-mapped form.
 pub(super) fn is_ipv4(address: Ipv6Addr) -> bool {
     address.to_ipv4_mapped().is_some()
+}
+
+/// Of the outer packets between this address and another of its version.
+pub(super) fn ethertype(address: Ipv6Addr) -> u16 {
+    if is_ipv4(address) {
+        ETHERTYPE_IPV4
+    } else {
+        ETHERTYPE_IPV6
+    }
 }
 
 pub(super) fn is_unicast(address: Ipv6Addr) -> bool {

@@ -9,12 +9,11 @@ use kedge_dataplane_api::model;
 
 use super::super::check::Arrival;
 use super::super::exits::{ENDS, Ends, Exit};
-use super::super::family::is_ipv4;
+use super::super::family::ethertype;
 use super::super::slab::Indexes;
 use super::super::types::SourcePrefix;
 use super::Compiler;
 use crate::fib::NO_MATCH;
-use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::tunnel::{gre, gtpu, outer};
 
 /// The ends of all tunnels with numbers: there are few, for many tunnels have the same.
@@ -48,11 +47,7 @@ impl Compiler {
                     let ends = Ends {
                         local: tunnel.local.into(),
                         remote: tunnel.remote.into(),
-                        ethertype: if is_ipv4(tunnel.remote) {
-                            ETHERTYPE_IPV4
-                        } else {
-                            ETHERTYPE_IPV6
-                        },
+                        ethertype: ethertype(tunnel.remote),
                     };
                     self.snapshot.ends.set(index, ends);
                 } else {

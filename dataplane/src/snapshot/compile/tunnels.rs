@@ -7,11 +7,10 @@ use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{self, Dscp, Encapsulation};
 
 use super::super::check::Arrival;
-use super::super::family::is_ipv4;
+use super::super::family::{ethertype, is_ipv4};
 use super::super::types::{Headers, NextHop, PEER_OF_OTHERS, Path, Snapshot, TEID_OF_OTHERS, Tunnel};
 use super::{Compiler, Counted, KnownPath, host};
 use crate::fib::NO_MATCH;
-use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::tunnel::{gre, gtpu, ip6_in_ip6, outer};
 
 impl Compiler {
@@ -50,11 +49,7 @@ impl Compiler {
             encapsulation: tunnel.encapsulation,
             path: self.take_path(tunnel.remote),
             mtu: if tunnel.mtu == 0 { u16::MAX } else { tunnel.mtu },
-            ethertype: if is_ipv4(tunnel.remote) {
-                ETHERTYPE_IPV4
-            } else {
-                ETHERTYPE_IPV6
-            },
+            ethertype: ethertype(tunnel.remote),
             overhead: overhead(&tunnel),
             headers: match &tunnel.encapsulation {
                 Encapsulation::GtpU(it) if !gtpu::is_plain(it) => Headers::Any,

@@ -170,3 +170,73 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn more_pairs_of_ends_than_there_are_numbers_for_are_found_among_the_peers() {
+    const PAIRS: u32 = (1 << 15) - 1;
+    let remote = |id: u32| Ipv6Addr::from((0x2001_0db8_000b_u128 << 80) + u128::from(id));
+    let with = |id: u32| {
+        let of = Encapsulation::GtpU(gtpu_of(id));
+        let tunnel = model::Tunnel {
+            encapsulation: of,
+            remote: remote(id),
+            ..gtpu_tunnel((1, 1))
+        };
+        (id, tunnel)
+    };
+    let mut compiler = compiler();
+    let all = Transaction {
+        put_local_addresses: vec![address(9)],
+        put_tunnels: (1..=PAIRS + 2).map(with).collect(),
+        ..Transaction::default()
+    };
+    compiler.apply(&all).unwrap();
+    // By its number; among the peers each is found.
+    let ends = |compiler: &Compiler, id| {
+        let snapshot = compiler.snapshot();
+        let key = gtpu::key(id, remote(id).into());
+        assert_eq!(snapshot.peers.lookup(key), compiler.tunnel_index(id));
+        snapshot
+            .exits
+            .find(key)
+            .map(|it| snapshot.ends.get(it.ends()).remote)
+    };
+    let last = PAIRS + 2;
+    let mut known = 0;
+    for id in 1..=last {
+        if let Some(found) = ends(&compiler, id) {
+            assert_eq!(found, remote(id).into());
+            known += 1;
+        }
+    }
+    // A full bucket is the other reason not to be known: few are.
+    assert!((PAIRS - PAIRS / 50..=PAIRS).contains(&known), "{known}");
+    // Two have none, and get none where the others have what there is.
+    assert_eq!((ends(&compiler, last), ends(&compiler, last - 1)), (None, None));
+    compiler
+        .apply(&Transaction {
+            put_tunnels: vec![with(last)],
+            ..Transaction::default()
+        })
+        .unwrap();
+    assert_eq!(ends(&compiler, last), None);
+    // What one leaves, another takes that comes after it.
+    compiler
+        .apply(&Transaction {
+            delete_tunnels: vec![1, last],
+            ..Transaction::default()
+        })
+        .unwrap();
+    compiler
+        .apply(&Transaction {
+            put_tunnels: vec![with(last)],
+            ..Transaction::default()
+        })
+        .unwrap();
+    assert_eq!(ends(&compiler, last), Some(remote(last).into()));
+    assert_eq!(
+        ends(&compiler, last - 1),
+        None,
+        "it had none before, and says nothing wrong"
+    );
+}
