@@ -3,92 +3,17 @@
 
 mod shell_support;
 
-use std::collections::BTreeMap;
-use std::net::{Ipv6Addr, SocketAddr};
-use std::path::Path;
-
 use ipnet::Ipv6Net;
 use kedge_dataplane_api::model::{
-    Encapsulation, Filter, FilterAction, Meter, MeterRates, NextHop, PortRange, PrefixEntry, Selector,
-    Sender, Source, SourcePath, Tables, Transaction, Tunnel, Yellow,
+    Filter, FilterAction, Meter, MeterRates, NextHop, PortRange, PrefixEntry, Selector, Tables, Transaction,
+    Yellow,
 };
 use kedge_dataplane_api::{Client, ClientError, proto};
-use shell_support::{BINARY, Daemon, block_on, eventually, free_address, http_get, node};
-
-fn configuration(directory: &Path, name: &str, metrics: Option<SocketAddr>) -> String {
-    let metrics = metrics.map_or_else(String::new, |address| format!("metrics = \"{address}\""));
-    let ports = r#"
-[[port]]
-name = "access"
-device = "net_null0,no-rx=1"
-side = "access"
-
-[[port]]
-name = "core"
-device = "net_null1,no-rx=1"
-side = "core"
-mtu = 1600
-link_layer_address = "02:00:00:00:00:02"
-"#;
-    node(directory, name, "2001:db8:a::1", &metrics) + ports
-}
+use shell_support::api::{configuration, some_tables};
+use shell_support::{BINARY, Daemon, block_on, eventually};
 
 fn start(name: &str) -> Daemon {
     Daemon::start(None, |directory| configuration(directory, name, None))
-}
-
-fn some_tables() -> Tables {
-    let mut tables = Tables::default();
-    let own: Ipv6Addr = "2001:db8:a::1".parse().unwrap();
-    let peer: Ipv6Addr = "2001:db8:a::2".parse().unwrap();
-    let gateway: Ipv6Addr = "2001:db8:ca::1".parse().unwrap();
-    let node = [2, 0, 0, 0, 0, 9];
-    tables.local_addresses.insert(own);
-    tables.tunnels.insert(
-        7,
-        Tunnel {
-            encapsulation: Encapsulation::Ipv6InIpv6,
-            local: own,
-            remote: peer,
-            hop_limit: 64,
-            mtu: 1452,
-            encapsulation_limit: Some(4),
-            dscp: kedge_dataplane_api::model::Dscp::default(),
-        },
-    );
-    tables
-        .neighbours
-        .insert(("core".into(), gateway), [2, 0, 0, 0, 0, 1]);
-    let entry = |next_hop| PrefixEntry {
-        next_hop,
-        source: None,
-    };
-    let on_link = NextHop::OnLink { port: "core".into() };
-    tables
-        .prefixes
-        .insert("2001:db8:ca::/64".parse().unwrap(), entry(on_link));
-    let router = NextHop::Gateway {
-        port: "core".into(),
-        address: gateway,
-    };
-    tables.prefixes.insert("::/0".parse().unwrap(), entry(router));
-    tables.prefixes.insert(
-        "2001:db8:100::/64".parse().unwrap(),
-        PrefixEntry {
-            next_hop: NextHop::Deliver {
-                port: "access".into(),
-                link_layer_address: node,
-            },
-            source: Some(Source {
-                sender: Sender::Node {
-                    port: "access".into(),
-                    link_layer_address: node,
-                },
-                path: SourcePath::Tunnel(7),
-            }),
-        },
-    );
-    tables
 }
 
 fn number(status: &proto::Status, name: &str) -> u64 {
@@ -330,97 +255,6 @@ fn status_describes_ports_workers_and_counters() {
         assert!(!status.stages.is_empty());
         assert!(status.prefixes.iter().any(|prefix| prefix.length == 64));
     });
-}
-
-/// Prometheus' text format, strictly: name, labels, value.
-fn parse(text: &str) -> BTreeMap<String, f64> {
-    let mut kinds = BTreeMap::new();
-    let mut values = BTreeMap::new();
-    for line in text.lines() {
-        if let Some(comment) = line.strip_prefix("# ") {
-            let mut words = comment.split(' ');
-            if words.next() == Some("TYPE") {
-                kinds.insert(words.next().unwrap().to_owned(), words.next().unwrap().to_owned());
-            }
-            continue;
-        }
-        let (series, value) = line.rsplit_once(' ').unwrap();
-        let name = series.split('{').next().unwrap();
-        assert!(
-            name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_'),
-            "{line}"
-        );
-        assert!(name.starts_with("kedge_dataplane_"), "{line}");
-        let kind = kinds
-            .get(name)
-            .unwrap_or_else(|| panic!("{name} has no TYPE before it"));
-        assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
-        if let Some((_, labels)) = series.split_once('{') {
-            let labels = labels.strip_suffix('}').unwrap();
-            for label in labels.split(',') {
-                let (_, quoted) = label.split_once('=').unwrap();
-                assert!(quoted.starts_with('"') && quoted.ends_with('"'), "{line}");
-            }
-        }
-        let before = values.insert(series.to_owned(), value.parse::<f64>().unwrap());
-        assert_eq!(before, None, "{series} twice");
-    }
-    values
-}
-
-#[test]
-fn metrics_are_prometheus_text() {
-    let address = free_address();
-    let text = |directory: &Path| configuration(directory, "metrics", Some(address)).replace(",no-rx=1", "");
-    let daemon = Daemon::start(None, text);
-    block_on(async {
-        let client = daemon.client().await;
-        let nothing = Transaction {
-            delete_tunnels: vec![5],
-            ..Transaction::default()
-        };
-        client.apply(&nothing).await.unwrap_err();
-        client
-            .apply(&Transaction::between(&Tables::default(), &some_tables()))
-            .await
-            .unwrap();
-    });
-    let (head, body) = http_get(address, "/metrics");
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    assert!(
-        head.to_lowercase()
-            .contains("content-type: text/plain; version=0.0.4"),
-        "{head}"
-    );
-    let values = parse(&body);
-    let value = |series: &str| {
-        *values
-            .get(series)
-            .unwrap_or_else(|| panic!("no {series} in:\n{body}"))
-    };
-    assert_eq!(value("kedge_dataplane_table_entries{table=\"prefixes\"}"), 3.0);
-    assert_eq!(value("kedge_dataplane_table_entries{table=\"tunnels\"}"), 1.0);
-    assert_eq!(
-        value("kedge_dataplane_transactions_total{result=\"applied\"}"),
-        1.0
-    );
-    assert_eq!(
-        value("kedge_dataplane_transactions_total{result=\"refused\"}"),
-        1.0
-    );
-    assert_eq!(value("kedge_dataplane_held_packets"), 0.0);
-    assert_eq!(value("kedge_dataplane_drops_total{reason=\"no_route\"}"), 0.0);
-    assert_eq!(value("kedge_dataplane_mempool_size"), 4096.0);
-    assert!(value("kedge_dataplane_worker_bursts_total{core=\"0\",worker=\"0\"}") > 0.0);
-    assert!(value("kedge_dataplane_port_receive_packets_total{port=\"core\"}") > 0.0);
-    assert!(
-        values
-            .keys()
-            .any(|series| series.starts_with("kedge_dataplane_stage_packets_total{stage="))
-    );
-    let (head, _) = http_get(address, "/");
-    assert!(head.starts_with("HTTP/1.1 404"), "{head}");
-    drop(daemon);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Packets of IPv4 to be carried in tunnels of every type, and what is seen of them outside.
 
+use std::net::Ipv4Addr;
+
 use super::*;
 
 /// Octets in front of an inner packet, by tunnel; the second takes 1,260 octets, whatever the path.

@@ -10,6 +10,7 @@
     reason = "test support"
 )]
 
+pub mod api;
 pub mod namespace;
 
 use std::io::{Read, Write};
