@@ -67,6 +67,8 @@ class Namespaces:
         self.namespaces = []
         self.daemons = {}
         self.others = []
+        # The processor of hosts that have but one.
+        self.processors = {}
 
     def build(self):
         raise NotImplementedError
@@ -116,6 +118,19 @@ class Namespaces:
             # such as DPDK would see neither done.
             self.on(host, "ethtool", "-K", device, "tx", "off", "rx", "off", "tso", "off", "gso", "off", "gro", "off")
 
+    def one_processor(self, host, device):
+        """Has a host receive by a device, and run its senders of traffic, on one processor.
+
+        While the kernel of a host learns where its router is, datagrams wait in its neighbour cache. With a second
+        processor one that is sent in the instant in which these are let go is ahead of them on the link, and whoever
+        is to keep their order has lost before it begins.
+        """
+        processor = min(os.sched_getaffinity(0))
+        words = processor // 32
+        mask = f"{1 << (processor % 32):x}" + ",00000000" * words
+        self.on(host, "sh", "-c", f"echo {mask} > /sys/class/net/{device}/queues/rx-0/rps_cpus")
+        self.processors[host] = processor
+
     # Processes
 
     def wait(self, condition, seconds, message):
@@ -137,7 +152,8 @@ class Namespaces:
 
     def traffic(self, host, *arguments, stdout=subprocess.PIPE):
         """A sender or receiver of traffic.py on a host; `last_report` has what it says in the end."""
-        return self.popen(host, PYTHON, "-u", TRAFFIC, *arguments, stdout=stdout)
+        where = ["taskset", "-c", str(self.processors[host])] if host in self.processors else []
+        return self.popen(host, *where, PYTHON, "-u", TRAFFIC, *arguments, stdout=stdout)
 
     # The end
 

@@ -223,6 +223,7 @@ class Domain(Namespaces):
     def build_node(self):
         self.link("mn", "eth0", "radio", "air")
         self.sysctl("radio", air__disable_ipv6=1)
+        self.one_processor("mn", "eth0")
         self.ip("mn", "link", "set", "eth0", "address", NODE_MAC)
         # The node is a plain host with SLAAC. It may use an address at once after its link came
         # back, which radios with optimistic or no duplicate address detection allow.
