@@ -18,6 +18,7 @@ use kedge_dataplane::drops::DropReason;
 use kedge_dataplane::frame::{Frame, HeapFrame};
 use kedge_dataplane::hold::{Bounds, Overflow};
 use kedge_dataplane::pipeline::BURST;
+use kedge_dataplane::snapshot::Maximums;
 use kedge_dataplane_api::model::{NextHop, PrefixEntry, Sender, Source, SourcePath};
 use kedge_dataplane_api::{Transaction, path_end};
 use moving::*;
@@ -446,10 +447,15 @@ fn an_old_way_that_nobody_ends_ends_by_itself() {
     let mut gateway = Moving::new(BOUNDS);
     gateway.turn(NODE, after(1, deliver()));
     let new: Vec<u32> = (0..3).map(|_| gateway.arrives(NODE)).collect();
-    assert!(gateway.compiler.expire_holds(Instant::now()).is_none());
+    let bound = Maximums::default().path_end;
+    assert!(
+        gateway
+            .compiler
+            .expire_holds(Instant::now() + bound / 2)
+            .is_none()
+    );
     assert!(gateway.compiler.awaits_path_ends());
-    let later = Instant::now() + Duration::from_millis(51);
-    let (ended, snapshot) = gateway.compiler.expire_holds(later).unwrap();
+    let (ended, snapshot) = gateway.compiler.expire_holds(Instant::now() + bound).unwrap();
     assert_eq!(ended.len(), 1);
     assert!(!gateway.compiler.awaits_path_ends());
     gateway.snapshot = snapshot;
