@@ -114,7 +114,7 @@ pub struct Requesting {
 }
 
 /// Random numbers made of one that came in: pure, and as unpredictable as that one.
-pub(super) struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     /// SplitMix64.

@@ -17,8 +17,6 @@ pub struct State {
     pub associations: BTreeMap<u32, Association>,
     /// With which Reconfigures of a server are verified.
     pub keys: BTreeMap<Duid, ServerKey>,
-    /// The IAID that was given out last to a prefix that was wanted by name.
-    pub last_iaid: u32,
 }
 
 /// A server's Reconfigure key.

@@ -195,10 +195,19 @@ impl World {
             .collect()
     }
 
+    /// What is on disk once it has been stored.
+    fn stored(&self, client: usize) -> String {
+        serde_json::to_string(self.clients[client].state()).unwrap()
+    }
+
     /// kill -9 and a start from what was stored.
     fn restart(&mut self, client: usize) {
-        let text = serde_json::to_string(self.clients[client].state()).unwrap();
-        let state = serde_json::from_str(&text).unwrap();
+        self.restart_from(client, &self.stored(client));
+    }
+
+    /// The same where that is not the latest.
+    fn restart_from(&mut self, client: usize, stored: &str) {
+        let state = serde_json::from_str(stored).unwrap();
         let random = self.random();
         let number = u8::try_from(client).unwrap();
         self.clients[client] = Requesting::new(settings(number), state, self.now, random);
@@ -492,6 +501,37 @@ fn what_has_timed_out_is_known_until_it_is_delegated_again() {
     world.give(0, Input::Keep(Default::default()));
     world.run(5);
     assert_eq!(over(&world), []);
+}
+
+/// A daemon is killed when a server has delegated to it, and nothing, or only that it asked, is on disk. It has the lease again
+/// at once, of several prefixes too, in whichever order they are named.
+#[test]
+fn what_was_delegated_and_not_stored_is_had_again() {
+    let prefixes = [
+        "2001:db8:2000:7::/64",
+        "2001:db8:2000:8::/64",
+        "2001:db8:2000:9::/64",
+    ]
+    .map(net);
+    let [first, second, third] = prefixes;
+    for asked_is_stored in [false, true] {
+        let mut world = World::new(1);
+        world.give(0, Input::Keep([second].into()));
+        world.run(5);
+        let before = world.stored(0);
+        world.give(0, Input::Keep([second, third].into()));
+        world.give(0, Input::Keep([first, second, third].into()));
+        let asked = world.stored(0);
+        world.run(5);
+        assert_eq!(world.server.state().leases.len(), 3);
+        world.restart_from(0, if asked_is_stored { &asked } else { &before });
+        world.give(0, Input::Keep(prefixes.into()));
+        world.run(5);
+        let mut has = world.has(0);
+        has.sort();
+        assert_eq!(has, prefixes, "asked is stored: {asked_is_stored}");
+        assert_eq!(world.server.state().leases.len(), 3);
+    }
 }
 
 /// A whole lease moves: the old holder learns it by a Reconfigure within a round trip.

@@ -10,7 +10,7 @@ use super::fsm::{Output, Random, Requesting};
 use super::state::{Association, Phase, Wanted};
 use crate::time::Time;
 
-/// IAIDs from here on are of prefixes that are wanted by name.
+/// IAIDs from here on are of prefixes that are wanted by name, and follow from these.
 const FIRST_EXACT: u32 = 0x8000_0000;
 /// The pause before a prefix that is to be kept, and was refused, is asked for again.
 const KEEP_PAUSE: Duration = Duration::from_secs(60);
@@ -73,19 +73,22 @@ impl Requesting {
             outputs.push(Output::Released(prefix));
             return;
         }
-        let iaid = self.next_iaid();
+        let iaid = self.iaid_of(prefix);
         self.want(iaid, wanted, now, random);
     }
 
-    fn next_iaid(&mut self) -> u32 {
-        let mut iaid = self.state.last_iaid.max(FIRST_EXACT - 1);
-        loop {
+    /// Under which IAID a prefix is asked for by name. It follows from the prefix (RFC 8415 section 12): a server may have delegated
+    /// it in a moment of which a daemon that was killed has nothing on disk, and then gives it to no other IAID until its lifetime
+    /// ends. Where another prefix has the number, it is the next one that is free.
+    fn iaid_of(&self, prefix: Ipv6Net) -> u32 {
+        let bits = prefix.network().to_bits();
+        let folded = (bits >> 64) as u64 ^ (bits as u64).rotate_left(32) ^ u64::from(prefix.prefix_len());
+        // Scattered, so that neighbours do not have the numbers of each other; how must never change.
+        let mut iaid = (Random(folded).next() >> 32) as u32 | FIRST_EXACT;
+        while self.state.associations.contains_key(&iaid) {
             iaid = iaid.checked_add(1).unwrap_or(FIRST_EXACT);
-            if !self.state.associations.contains_key(&iaid) {
-                self.state.last_iaid = iaid;
-                return iaid;
-            }
         }
+        iaid
     }
 
     pub(super) fn give_back(
