@@ -4,7 +4,8 @@
 //! ends by another, and the prefix of its node is in a fourth: with a million tunnels each of them is in no cache. Most numbers have
 //! one peer, though, and of such a tunnel this fits in sixteen octets: which it is, which of the few pairs of ends it has
 //! ([`Ends`]), and whose packets it brings ([`SourcePrefix`]). A bucket of four is a line. What is not here, because several peers have its
-//! number or because its bucket is full, is found among the peers as before: nothing but time depends on it.
+//! number, its bucket is full, or the number of its ends or of its tunnel has no room in a slot, is found among the peers as
+//! before: nothing but time depends on it.
 //!
 //! ```text
 //!  hash of a number (33 bits, one to one)      slot

@@ -77,7 +77,8 @@ impl Compiler {
         }
     }
 
-    /// The number of this key leads to the tunnel with this index and to no other, or else to [`NO_MATCH`].
+    /// The number of this key leads to the tunnel with this index and to no other; [`NO_MATCH`]: nothing is to be known by that
+    /// number, since no peer has it, or several.
     pub(super) fn set_exit(&mut self, key: u128, tunnel: u32) {
         let Some(number) = outer::number_of(key) else {
             return;
