@@ -294,7 +294,7 @@ huge_pages = "never"
 memory_mib = 64
 packet_buffers = 8192
 metrics = "[::1]:9111"
-# Five gateways and their traffic share the cores of a machine that may do other work: its scheduler alone can keep the
+# All gateways and their traffic share the cores of a machine that may do other work: its scheduler alone can keep the
 # word that an old way has ended for longer than the 100 ms of the default, and the packets would not come in order.
 hold.path_end_ms = 1000
 {dataplane}
