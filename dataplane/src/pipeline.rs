@@ -476,6 +476,7 @@ impl Pipeline {
             if let Some(note) = notes.get_mut(at) {
                 note.peer = result;
                 snapshot.prefetch_tunnel(result);
+                snapshot.prefetch_source_prefix(result);
             }
         }
     }

@@ -10,6 +10,7 @@ mod core_support;
 use std::net::Ipv6Addr;
 
 use arrayvec::ArrayVec;
+use core_support::inner_ipv4::udp4;
 use core_support::*;
 use kedge_dataplane::drops::DropReason;
 use kedge_dataplane::frame::{Frame, HeapFrame};
@@ -43,13 +44,89 @@ fn frames() -> Vec<Vec<u8>> {
         packets.push(g_pdu(PEER, OWN, teid, &udp(GTPU_ANCHORED, REMOTE, 64)));
     }
     packets.push(keyed(PEER, OWN, LOCAL_KEY, &udp(GRE_ANCHORED, REMOTE, 64)));
+    // By a number, and not as most are: from the node of the tunnel, from another one, of IPv4; from who is not its peer, and not to its end.
+    let within = |anchored| {
+        [
+            udp(anchored, REMOTE, 64),
+            udp(ANCHORED, REMOTE, 64),
+            udp4("203.0.113.1", "203.0.113.2"),
+        ]
+    };
+    for (from, to) in [(PEER, OWN), (NARROW_PEER, OWN), (PEER, OTHER_OWN)] {
+        for inner in within(GTPU_ANCHORED) {
+            packets.push(numbered_g_pdu(from, to, &inner));
+        }
+        for inner in within(GRE_ANCHORED) {
+            packets.push(summed_gre(from, to, &inner));
+        }
+    }
     let frames = packets
         .iter()
         .map(|packet| ethernet(CORE_MAC, ROUTER_MAC, packet));
-    let over_ipv4 = g_pdu4(PEER4, OWN4, IPV4_LOCAL_TEID, &udp(IPV4_ANCHORED, REMOTE, 64));
-    frames
-        .chain([ethernet4(CORE_MAC, ROUTER_MAC, &over_ipv4)])
-        .collect()
+    let mut over_ipv4 = vec![g_pdu4(
+        PEER4,
+        OWN4,
+        IPV4_LOCAL_TEID,
+        &udp(IPV4_ANCHORED, REMOTE, 64),
+    )];
+    for (from, to) in [(PEER4, OWN4), (OWN4, OWN4), (PEER4, PEER4)] {
+        let message = |inner: Vec<u8>| {
+            let length = (inner.len() as u16).to_be_bytes();
+            let head = [&[0x30, 255][..], &length, &IPV4_LOCAL_TEID.to_be_bytes()].concat();
+            [head, inner].concat()
+        };
+        let all = within(IPV4_ANCHORED).map(|inner| gtpu4(from, to, &[], &message(inner), true));
+        over_ipv4.extend(all);
+    }
+    let over_ipv4 = over_ipv4
+        .iter()
+        .map(|packet| ethernet4(CORE_MAC, ROUTER_MAC, packet));
+    frames.chain(over_ipv4).collect()
+}
+
+/// A G-PDU with a sequence number.
+fn numbered_g_pdu(from: &str, to: &str, inner: &[u8]) -> Vec<u8> {
+    let length = (inner.len() as u16 + 4).to_be_bytes();
+    let head = [
+        &[0x32, 255][..],
+        &length,
+        &LOCAL_TEID.to_be_bytes(),
+        &[0, 9, 0, 0],
+    ]
+    .concat();
+    gtpu(from, to, &[&head, inner].concat())
+}
+
+/// A GRE packet with a checksum and a key.
+fn summed_gre(from: &str, to: &str, inner: &[u8]) -> Vec<u8> {
+    let protocol = if inner[0] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] };
+    let header = [&[0xa0, 0][..], &protocol, &[0; 4], &LOCAL_KEY.to_be_bytes()].concat();
+    gre(from, to, &header, inner)
+}
+
+/// What comes by its number goes the short way to its node's prefix, however its headers are: what it is counted for says so.
+#[test]
+fn what_has_more_headers_is_known_by_its_number_too() {
+    let odd = [
+        ethernet(
+            CORE_MAC,
+            ROUTER_MAC,
+            &numbered_g_pdu(PEER, OWN, &udp(GTPU_ANCHORED, REMOTE, 64)),
+        ),
+        ethernet(
+            CORE_MAC,
+            ROUTER_MAC,
+            &summed_gre(PEER, OWN, &udp(GRE_ANCHORED, REMOTE, 64)),
+        ),
+    ];
+    for frame in odd {
+        let mut gateway = Gateway::new();
+        // Who asks the tunnel for its ends, or for whose packets it brings, finds nothing.
+        gateway.snapshot.source_prefixes = Slab::default();
+        gateway.snapshot.tunnels = Slab::default();
+        let out = gateway.frame(CORE, &frame);
+        assert_eq!(out.transmit.len(), 1, "{out:?}");
+    }
 }
 
 /// What becomes of each of these, one after the other, and of all in one burst.

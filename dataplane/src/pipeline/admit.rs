@@ -10,7 +10,7 @@ use super::{Lane, Pipeline, peer_key};
 use crate::counters::Stage;
 use crate::drops::DropReason;
 use crate::frame::Frame;
-use crate::snapshot::{Entry, Hop, LinkLayerAddress, Snapshot, SourceRule};
+use crate::snapshot::{Entry, Exit, Hop, LinkLayerAddress, Snapshot, SourceRule};
 use crate::stage::parse::{
     ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, is_link_local, is_link_scope_multicast, is_multicast,
     is_never_on_the_wire, is_plain,
@@ -27,7 +27,7 @@ impl Pipeline {
         source: u32,
     ) -> Result<Step, Refusal> {
         if lane.ethertype != ETHERTYPE_IPV6 {
-            return self.admit_ipv4(snapshot, lane.view(), route);
+            return self.admit_ipv4(snapshot, lane.view(), route, Exit::of(lane.peer));
         }
         let packet = &lane.packet;
         if !(is_plain(packet.source) && is_plain(packet.destination))

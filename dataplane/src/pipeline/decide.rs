@@ -236,7 +236,6 @@ impl Pipeline {
         note.ethertype = ETHERTYPE_IPV6;
         note.origin = Origin::Tunnel(tunnel);
         note.checked = true;
-        note.of_tunnel = None;
         self.counters.stage(Stage::Decapsulated, 1);
         if self.clamp_mss {
             clamp_mss(snapshot, frame, note, tunnel);

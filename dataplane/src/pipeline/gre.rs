@@ -5,7 +5,7 @@ use super::local::is_from_peer;
 use super::{Pipeline, View};
 use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Exit, Snapshot};
 use crate::stage::parse::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, UpperLayer};
 use crate::tunnel::gre;
 
@@ -16,13 +16,14 @@ pub(super) fn peer_key(octets: &[u8], source: u128) -> Option<u128> {
 }
 
 impl Pipeline {
-    /// Whether such a packet comes out of a tunnel.
+    /// Whether such a packet comes out of a tunnel: that of `exit`, if it was looked up.
     #[inline(never)]
     pub(super) fn local_gre(
         &self,
         snapshot: &Snapshot,
         view: View<'_>,
         upper: UpperLayer,
+        exit: Exit,
     ) -> Result<Step, Refusal> {
         // A node has no business to bring tunnelled packets.
         if snapshot.ports.get(view.port).is_none_or(|port| port.access) {
@@ -39,17 +40,19 @@ impl Pipeline {
             Err(gre::Problem::VersionUnsupported) => return Err(DropReason::GreVersionUnsupported.into()),
             Err(gre::Problem::ChecksumWrong) => return Err(DropReason::GreChecksumWrong.into()),
         };
-        let tunnel = match view.peer {
+        let exit = match exit.tunnel() {
             // Behind extension headers it was not looked up with the burst.
-            NO_MATCH => snapshot
-                .peers
-                .lookup(gre::peer_key(message.key, view.packet.source)),
-            tunnel => tunnel,
+            NO_MATCH => {
+                let key = gre::peer_key(message.key, view.packet.source);
+                Exit::of(snapshot.peers.lookup(key))
+            }
+            _ => exit,
         };
         // No tunnel with this key, or with none; or not from its peer; or not to its end.
-        if !is_from_peer(snapshot, view.note, tunnel) {
+        if !is_from_peer(snapshot, view.note, exit) {
             return Err(DropReason::GreTunnelUnknown.into());
         }
+        let tunnel = exit.tunnel();
         let inner = Inner::new(upper.offset + message.offset..packet.len());
         match u16::from_be_bytes(message.protocol) {
             ETHERTYPE_IPV6 => Ok(Step::Decapsulate { tunnel, inner }),

@@ -15,7 +15,7 @@ use super::{Ipv4Fragments, Note, Pipeline, View};
 use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
 use crate::frame::Frame;
-use crate::snapshot::{Entry, Hop, NextHop, PortDescription, Snapshot};
+use crate::snapshot::{Entry, Exit, Hop, NextHop, PortDescription, Snapshot};
 use crate::stage::checksum::Sum;
 use crate::stage::ipv4;
 use crate::stage::parse::{ETHERNET_HEADER, ETHERTYPE_ARP, ETHERTYPE_IPV4, Packet};
@@ -100,13 +100,15 @@ pub(super) fn leaves_by(snapshot: &Snapshot, hop: Hop) -> bool {
 }
 
 impl Pipeline {
-    /// Whether a packet off the wire that is not IPv6 may go on, and how.
+    /// Whether a packet off the wire that is not IPv6 may go on, and how. `exit` is what was found by its number and peer, if that was
+    /// looked up.
     #[inline(never)]
     pub(super) fn admit_ipv4(
         &self,
         snapshot: &Snapshot,
         view: View<'_>,
         route: Entry,
+        exit: Exit,
     ) -> Result<Step, Refusal> {
         if view.ethertype == ETHERTYPE_ARP {
             return admit_arp(view, route);
@@ -159,7 +161,7 @@ impl Pipeline {
             return Err(DropReason::TunnelFragment.into());
         }
         check_udp(octets, udp)?;
-        self.local_gtpu(snapshot, view, header, udp)
+        self.local_gtpu(snapshot, view, header, udp, exit)
     }
 }
 

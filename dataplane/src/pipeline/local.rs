@@ -4,7 +4,7 @@ use super::decide::{Inner, Refusal, Step, Tell};
 use super::{Note, Pipeline, View};
 use crate::drops::DropReason;
 use crate::fib::NO_MATCH;
-use crate::snapshot::{Snapshot, TEID_OF_OTHERS, Tunnel};
+use crate::snapshot::{Exit, Snapshot, TEID_OF_OTHERS, Tunnel};
 use crate::stage::checksum::Sum;
 use crate::stage::parse::{self, DESTINATION_OPTIONS, IPV6_HEADER, UpperLayer};
 use crate::tunnel::{error, gre, gtpu, ip6_in_ip6};
@@ -19,8 +19,8 @@ impl Pipeline {
         }
         match upper.next_header {
             ip6_in_ip6::NEXT_HEADER | ip6_in_ip6::NEXT_HEADER_IPV4 => {}
-            gtpu::UDP => return self.local_udp(snapshot, view, upper),
-            gre::NEXT_HEADER => return self.local_gre(snapshot, view, upper),
+            gtpu::UDP => return self.local_udp(snapshot, view, upper, Exit::of(view.peer)),
+            gre::NEXT_HEADER => return self.local_gre(snapshot, view, upper, Exit::of(view.peer)),
             error::ICMPV6 => return self.local_icmp(snapshot, view, upper.offset),
             _ => return Ok(Step::Punt),
         }
@@ -31,7 +31,7 @@ impl Pipeline {
             NO_MATCH => snapshot.peers.lookup(view.packet.source),
             tunnel => tunnel,
         };
-        if access || !is_from_peer(snapshot, view.note, tunnel) {
+        if access || !is_from_peer(snapshot, view.note, Exit::of(tunnel)) {
             return Err(DropReason::TunnelUnknownPeer.into());
         }
         let inner = Inner::new(upper.offset..octets.len());
@@ -67,12 +67,14 @@ impl Pipeline {
         }
     }
 
-    /// A UDP packet to an address of this node: its GTP-U port is ours, all others are the kernel's.
+    /// A UDP packet to an address of this node: its GTP-U port is ours, all others are the kernel's. `exit` is what was found by its
+    /// number and peer, if that was looked up.
     pub(super) fn local_udp(
         &self,
         snapshot: &Snapshot,
         view: View<'_>,
         upper: UpperLayer,
+        exit: Exit,
     ) -> Result<Step, Refusal> {
         let packet = view.octets;
         let udp = packet.get(upper.offset..).unwrap_or_default();
@@ -85,7 +87,7 @@ impl Pipeline {
             return Err(DropReason::TunnelUnknownPeer.into());
         }
         self.check_udp(view, udp)?;
-        self.local_gtpu(snapshot, view, upper.offset, udp)
+        self.local_gtpu(snapshot, view, upper.offset, udp, exit)
     }
 
     /// A message to our GTP-U port, whose UDP header is at `offset` of the packet and whose checksum is right.
@@ -96,6 +98,7 @@ impl Pipeline {
         view: View<'_>,
         offset: usize,
         udp: &[u8],
+        exit: Exit,
     ) -> Result<Step, Refusal> {
         let message = match gtpu::read(udp) {
             Ok(message) => message,
@@ -121,17 +124,18 @@ impl Pipeline {
             | kind::END_MARKER => return Ok(Step::Punt),
             _ => return Err(DropReason::GtpuMessageUnknown.into()),
         }
-        let tunnel = match view.peer {
+        let exit = match exit.tunnel() {
             // Behind extension headers it was not looked up with the burst.
-            NO_MATCH => snapshot.peers.lookup(gtpu::key(message.teid, view.packet.source)),
-            tunnel => tunnel,
+            NO_MATCH => Exit::of(snapshot.peers.lookup(gtpu::key(message.teid, view.packet.source))),
+            _ => exit,
         };
+        let tunnel = exit.tunnel();
         if tunnel == NO_MATCH {
             // TEID 0 is of no tunnel, and nothing is said of it (section 7.3.1).
             let tell = (message.teid != 0).then_some(Tell::Gtpu(gtpu::Answer::ErrorIndication));
             return Err(Refusal(DropReason::GtpuTeidUnknown, tell));
         }
-        if tunnel == TEID_OF_OTHERS || !is_from_peer(snapshot, view.note, tunnel) {
+        if tunnel == TEID_OF_OTHERS || !is_from_peer(snapshot, view.note, exit) {
             return Err(DropReason::GtpuPeerMismatch.into());
         }
         let inner = Inner::new(offset + message.offset..offset + message.end);
@@ -176,14 +180,21 @@ impl Pipeline {
     }
 }
 
-/// Whether a packet that came in is from the peer of this tunnel, and for our end of it. One of IPv6 that names IPv4 addresses
-/// is from nobody.
+/// Whether a packet that came in is from the peer of the tunnel that it may come out of, and for our end of it. One of IPv6 that names
+/// IPv4 addresses is from nobody.
 #[inline]
-pub(super) fn is_from_peer(snapshot: &Snapshot, note: &Note, tunnel: u32) -> bool {
+pub(super) fn is_from_peer(snapshot: &Snapshot, note: &Note, exit: Exit) -> bool {
+    let packet = &note.packet;
+    if exit.is_known() {
+        return snapshot.ends.at(exit.ends()).is_some_and(|it| {
+            it.local == packet.destination && it.remote == packet.source && it.ethertype == note.ethertype
+        });
+    }
     let ends = |it: &Tunnel| {
-        u128::from_be_bytes(it.local) == note.packet.destination
-            && u128::from_be_bytes(it.remote) == note.packet.source
+        u128::from_be_bytes(it.local) == packet.destination
+            && u128::from_be_bytes(it.remote) == packet.source
             && it.ethertype == note.ethertype
     };
+    let tunnel = exit.tunnel();
     tunnel != NO_MATCH && snapshot.tunnels.at(tunnel).is_some_and(ends)
 }

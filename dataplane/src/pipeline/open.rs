@@ -161,21 +161,27 @@ impl Pipeline {
         // Whatever is taken out here is from the peer of its tunnel. Tunnels have ends that can send and receive, so then nothing can
         // be wrong with the addresses.
         if let Some(start) = start_of_inner(view)
-            && is_from_peer_of(snapshot, note, exit)
+            && is_from_peer(snapshot, note, exit)
         {
             let inner = Inner::new(start..view.octets.len());
             self.decapsulate(snapshot, frame, note, tunnel, inner)?;
-            if exit.is_known() {
-                let of_tunnel = exit.brings(note.packet.source);
-                note.of_tunnel = Some(of_tunnel);
-                // Here, and not with those of all others of the burst: of many that are asked for at once some processors forget a few.
-                if of_tunnel {
-                    snapshot.prefetch_common_out_of(self.worker, tunnel);
-                }
-            }
+            self.note_whose(snapshot, note, exit);
             return Ok(());
         }
-        self.open_odd(snapshot, frame, note)
+        self.open_odd(snapshot, frame, note, exit)
+    }
+
+    /// Notes whether a packet that has come out is from whom its tunnel brings, where that is known without the tunnel.
+    #[inline(always)]
+    fn note_whose(&self, snapshot: &Snapshot, note: &mut Note, exit: Exit) {
+        if exit.is_known() {
+            let of_tunnel = exit.brings(note.packet.source);
+            note.of_tunnel = Some(of_tunnel);
+            // Here, and not with those of all others of the burst: of many that are asked for at once some processors forget a few.
+            if of_tunnel {
+                snapshot.prefetch_common_out_of(self.worker, exit.tunnel());
+            }
+        }
     }
 
     /// The same of what is not as most are: with other headers between, or without a packet of IPv6 inside.
@@ -185,9 +191,10 @@ impl Pipeline {
         snapshot: &Snapshot,
         frame: &mut F,
         note: &mut Note,
+        exit: Exit,
     ) -> Result<(), DropReason> {
         let view = View::new(frame, note);
-        let tunnel = note.peer;
+        let tunnel = exit.tunnel();
         let next_header = note.packet.next_header;
         let upper = UpperLayer {
             next_header,
@@ -196,17 +203,19 @@ impl Pipeline {
             fragment: false,
         };
         let step = match (note.ethertype, next_header) {
-            (ETHERTYPE_IPV6, ip6_in_ip6::NEXT_HEADER_IPV4) if is_from_peer(snapshot, note, tunnel) => {
+            (ETHERTYPE_IPV6, ip6_in_ip6::NEXT_HEADER_IPV4) if is_from_peer(snapshot, note, exit) => {
                 Self::carry(snapshot, tunnel, Inner::new(IPV6_HEADER..view.octets.len()))
             }
-            (ETHERTYPE_IPV6, gtpu::UDP) => self.local_udp(snapshot, view, upper),
-            (ETHERTYPE_IPV6, gre::NEXT_HEADER) => self.local_gre(snapshot, view, upper),
-            (ETHERTYPE_IPV4, gtpu::UDP) => self.admit_ipv4(snapshot, view, Entry::LOCAL),
+            (ETHERTYPE_IPV6, gtpu::UDP) => self.local_udp(snapshot, view, upper, exit),
+            (ETHERTYPE_IPV6, gre::NEXT_HEADER) => self.local_gre(snapshot, view, upper, exit),
+            (ETHERTYPE_IPV4, gtpu::UDP) => self.admit_ipv4(snapshot, view, Entry::LOCAL, exit),
             _ => return Ok(()),
         };
         match step {
             Ok(Step::Decapsulate { tunnel, inner }) => {
-                self.decapsulate_odd(snapshot, frame, note, tunnel, inner)
+                self.decapsulate_odd(snapshot, frame, note, tunnel, inner)?;
+                self.note_whose(snapshot, note, exit);
+                Ok(())
             }
             Ok(Step::DecapsulateIpv4 { tunnel, inner }) => {
                 self.decapsulate_ipv4(snapshot, frame, note, tunnel, inner)
@@ -214,18 +223,6 @@ impl Pipeline {
             _ => Ok(()),
         }
     }
-}
-
-/// Whether a packet that came in is from the peer of the tunnel that its key leads to, and for our end of it.
-#[inline]
-fn is_from_peer_of(snapshot: &Snapshot, note: &Note, exit: Exit) -> bool {
-    if !exit.is_known() {
-        return is_from_peer(snapshot, note, exit.tunnel());
-    }
-    let packet = &note.packet;
-    snapshot.ends.at(exit.ends()).is_some_and(|it| {
-        it.local == packet.destination && it.remote == packet.source && it.ethertype == note.ethertype
-    })
 }
 
 /// Takes those out of a burst whose bits are set.

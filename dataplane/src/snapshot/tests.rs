@@ -91,7 +91,18 @@ fn meaning(snapshot: &Snapshot, keys: &[Ipv6Addr]) -> Vec<String> {
             TEID_OF_OTHERS => "other".to_owned(),
             index => tunnel(index),
         });
-        format!("{key}: {next_hop} | {source} | {peer} | {gtpu:?} | {gre:?}")
+        // What is known by a number alone, whoever is asked about. Nearly no bucket is full that holds as few.
+        let numbers = gre::KEYS.map(|(it, _)| crate::tunnel::gre::peer_key(it, 0));
+        let exits = numbers
+            .into_iter()
+            .chain([1, 2].map(|teid| gtpu::key(teid, 0)))
+            .map(|number| {
+                let exit = snapshot.exits.find(number)?;
+                let brings = exit.brings(u128::from(*key));
+                Some((tunnel(exit.tunnel()), snapshot.ends.get(exit.ends()), brings))
+            });
+        let exits: Vec<_> = exits.collect();
+        format!("{key}: {next_hop} | {source} | {peer} | {gtpu:?} | {gre:?} | {exits:?}")
     };
     keys.iter().map(meaning).collect()
 }

@@ -52,7 +52,7 @@ pub struct Snapshot {
     pub tunnels: Slab<Tunnel>,
     /// Of these, whose packets come out, where it is one prefix's and nothing else need be asked.
     pub source_prefixes: Slab<SourcePrefix>,
-    /// The same, and more, by TEID or GRE key, where that has one peer: see [`Exits`].
+    /// The same, and more, by TEID or GRE key, of most that have one peer: see [`Exits`].
     pub exits: Exits,
     /// Both ends of such tunnels; index 0 is none.
     pub ends: Slab<Ends>,

@@ -73,7 +73,7 @@ pub const NUMBER_BITS: u8 = 44;
 #[inline]
 pub fn number_of(key: u128) -> Option<u64> {
     const BITS: u32 = 33;
-    // What all of these begin with, and nothing else.
+    // What all of these begin with, and nothing that is a peer's address.
     const BEGINNING: u128 = 0xff0 >> 1;
     let beginning = key >> (u128::BITS - 11);
     let number = (key >> (u128::BITS - NUMBER_BITS as u32)) as u64 & ((1 << BITS) - 1);

@@ -38,24 +38,23 @@ impl Compiler {
             return;
         }
         let KnownEnds { pairs, indexes } = &mut self.ends;
-        match pairs.entry((tunnel.local, tunnel.remote)) {
-            Entry::Occupied(mut known) => known.get_mut().1 += 1,
-            Entry::Vacant(place) => {
-                let index = indexes.take();
-                if index < ENDS {
-                    place.insert((index, 1));
-                    let ends = Ends {
-                        local: tunnel.local.into(),
-                        remote: tunnel.remote.into(),
-                        ethertype: ethertype(tunnel.remote),
-                    };
-                    self.snapshot.ends.set(index, ends);
-                } else {
-                    indexes.give(index);
-                    place.insert((0, 1));
-                }
-            }
+        let (known, tunnels) = pairs.entry((tunnel.local, tunnel.remote)).or_insert((0, 0));
+        *tunnels += 1;
+        if *known != 0 {
+            return;
         }
+        // Those that came when there was none left have one as soon as there is one and a tunnel of theirs is put.
+        let index = indexes.take();
+        if index >= ENDS {
+            return indexes.give(index);
+        }
+        *known = index;
+        let ends = Ends {
+            local: tunnel.local.into(),
+            remote: tunnel.remote.into(),
+            ethertype: ethertype(tunnel.remote),
+        };
+        self.snapshot.ends.set(index, ends);
     }
 
     /// A tunnel that was this has not these ends any more, or has taken them again.

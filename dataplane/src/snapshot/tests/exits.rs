@@ -14,7 +14,7 @@ enum Kind {
 }
 
 const KINDS: [Kind; 4] = [Kind::Gtpu, Kind::Gre, Kind::GreWithoutKey, Kind::Ipv6InIpv6];
-const NUMBERS: std::ops::RangeInclusive<u32> = 1..=3;
+const NUMBERS: std::ops::RangeInclusive<u32> = 1..=2;
 const LOCALS: [&str; 3] = ["2001:db8:a::1", "2001:db8:a::2", "::ffff:192.0.2.1"];
 const REMOTES: [&str; 4] = [
     "2001:db8:b::1",
@@ -22,39 +22,112 @@ const REMOTES: [&str; 4] = [
     "::ffff:198.51.100.1",
     "::ffff:198.51.100.2",
 ];
+/// Our end and the peer's, as numbers among those; from the fourth on over IPv4, where only GTP-U goes.
+const ENDS: [(usize, usize); 5] = [(0, 0), (0, 1), (1, 0), (2, 2), (2, 3)];
+const OVER_IPV6: usize = 3;
 const TUNNELS: u32 = 4;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// This tunnel is put: of this kind, with this number, from there to there.
-    Tunnel(u32, Kind, u32, usize, usize),
+    /// This tunnel is put: of this kind, with this number, between these ends.
+    Tunnel(u32, Kind, u32, usize),
     RemoveTunnel(u32),
     /// This prefix leads into this tunnel, and what comes from it comes out of that.
-    Prefix(u16, u32),
+    Prefix(u16, Way, u32),
     RemovePrefix(u16),
+    /// An address of this node within one of them comes or goes.
+    Own(u16, bool),
+    /// All prefixes go, two tunnels change places, and the whole of the tables is put at once.
+    All,
 }
+
+/// How packets to a prefix go that come out of a tunnel.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    There,
+    /// What comes from it goes on by the next tunnel.
+    Onward,
+    Hold,
+    /// There, when the next tunnel has brought its last.
+    After,
+    Nowhere,
+}
+
+const WAYS: [Way; 5] = [Way::There, Way::Onward, Way::Hold, Way::After, Way::Nowhere];
+/// Four nodes' prefixes, and within the first two what is of others.
+const PREFIXES: [&str; 7] = [
+    "2001:db8:100::/64",
+    "2001:db8:100:1::/64",
+    "2001:db8:100:2::/64",
+    "2001:db8:100:3::/64",
+    "2001:db8:100::/65",
+    "2001:db8:100:1::1/128",
+    "2001:db8:100::/48",
+];
+/// Of each of these nodes two, one of which is in what is of others.
+const NODES: [&str; 8] = [
+    "2001:db8:100::1",
+    "2001:db8:100:0:8000::1",
+    "2001:db8:100:1::1",
+    "2001:db8:100:1::2",
+    "2001:db8:100:2::1",
+    "2001:db8:100:2::9",
+    "2001:db8:100:3::1",
+    "2001:db8:100:4::1",
+];
 
 fn step() -> impl Strategy<Value = Step> {
     let tunnel = (
         1..=TUNNELS,
         prop::sample::select(&KINDS[..]),
         NUMBERS,
-        0..LOCALS.len(),
-        0..REMOTES.len(),
+        0..ENDS.len(),
+    );
+    let prefix = (
+        0..PREFIXES.len() as u16,
+        prop::sample::select(&WAYS[..]),
+        1..=TUNNELS,
     );
     prop_oneof![
-        6 => tunnel.prop_map(|(id, kind, number, local, remote)| Step::Tunnel(id, kind, number, local, remote)),
+        4 => tunnel.prop_map(|(id, kind, number, ends)| Step::Tunnel(id, kind, number, ends)),
         1 => (1..=TUNNELS).prop_map(Step::RemoveTunnel),
-        4 => (0..4u16, 1..=TUNNELS).prop_map(|(prefix, tunnel)| Step::Prefix(prefix, tunnel)),
-        1 => (0..4u16).prop_map(Step::RemovePrefix),
+        1 => prefix.prop_map(|(prefix, way, tunnel)| Step::Prefix(prefix, way, tunnel)),
+        3 => (0..4u16, 1..=TUNNELS).prop_map(|(prefix, tunnel)| Step::Prefix(prefix, Way::There, tunnel)),
+        1 => (0..PREFIXES.len() as u16).prop_map(Step::RemovePrefix),
+        1 => (0..2u16, any::<bool>()).prop_map(|(prefix, comes)| Step::Own(prefix, comes)),
+        1 => Just(Step::All),
     ]
 }
 
 fn net(prefix: u16) -> Ipv6Net {
-    format!("2001:db8:100:{prefix:x}::/64").parse().unwrap()
+    PREFIXES[usize::from(prefix)].parse().unwrap()
 }
 
-fn tunnel(kind: Kind, number: u32, local: usize, remote: usize) -> model::Tunnel {
+fn entry(way: Way, tunnel: u32) -> PrefixEntry {
+    let there = model::NextHop::Tunnel(tunnel);
+    let next = tunnel % TUNNELS + 1;
+    let next_hop = match way {
+        Way::There | Way::Onward => there,
+        Way::Hold => model::NextHop::Hold { maximum_ms: 0 },
+        Way::After => model::NextHop::After {
+            tunnel: next,
+            maximum_ms: 0,
+            then: Box::new(there),
+        },
+        Way::Nowhere => model::NextHop::Discard(DiscardReason::NodeAbsent),
+    };
+    let path = match way {
+        Way::Onward => SourcePath::Tunnel(next),
+        _ => SourcePath::Native,
+    };
+    let sender = Sender::Tunnel(tunnel);
+    PrefixEntry {
+        next_hop,
+        source: Some(Source { sender, path }),
+    }
+}
+
+fn tunnel(kind: Kind, number: u32, (local, remote): (usize, usize)) -> model::Tunnel {
     let encapsulation = match kind {
         Kind::Gtpu => Encapsulation::GtpU(gtpu_of(number)),
         Kind::Gre | Kind::GreWithoutKey => Encapsulation::Gre(model::Gre {
@@ -76,6 +149,74 @@ fn gtpu_of(teid: u32) -> model::GtpU {
         panic!("another kind of tunnel");
     };
     of
+}
+
+/// The tunnels that it names: what is there after an old way has ended is also where its packets come from.
+fn needs(entry: &PrefixEntry) -> BTreeSet<u32> {
+    let of_hop = match &entry.next_hop {
+        model::NextHop::Tunnel(id) => vec![*id],
+        model::NextHop::After { tunnel, .. } => vec![*tunnel],
+        _ => Vec::new(),
+    };
+    let of_source = entry.source.iter().flat_map(|it| {
+        let sender = match it.sender {
+            Sender::Tunnel(id) => Some(id),
+            Sender::Node { .. } => None,
+        };
+        let path = match it.path {
+            SourcePath::Tunnel(id) => Some(id),
+            SourcePath::Native => None,
+        };
+        [sender, path].into_iter().flatten()
+    });
+    of_hop.into_iter().chain(of_source).collect()
+}
+
+/// Changes what is wanted by a step, where that is possible.
+fn take(want: &mut Tables, step: Step) {
+    match step {
+        Step::Tunnel(id, kind, number, ends) => {
+            let ends = if matches!(kind, Kind::Gtpu) {
+                ends
+            } else {
+                ends % OVER_IPV6
+            };
+            want.tunnels.insert(id, tunnel(kind, number, ENDS[ends]));
+        }
+        Step::RemoveTunnel(id) => {
+            want.tunnels.remove(&id);
+            for prefix in PREFIXES.map(|it| it.parse().unwrap()) {
+                if want
+                    .prefixes
+                    .get(&prefix)
+                    .is_some_and(|it| needs(it).contains(&id))
+                {
+                    want.prefixes.remove(&prefix);
+                }
+            }
+        }
+        Step::Prefix(prefix, way, tunnel) => {
+            let entry = entry(way, tunnel);
+            if needs(&entry).iter().all(|id| want.tunnels.contains_key(id)) {
+                want.prefixes.insert(net(prefix), entry);
+            }
+        }
+        Step::RemovePrefix(prefix) => drop(want.prefixes.remove(&net(prefix))),
+        Step::Own(prefix, comes) => {
+            let address = Ipv6Addr::from(u128::from(net(prefix).network()) + 99);
+            if comes {
+                want.local_addresses.insert(address);
+            } else {
+                want.local_addresses.remove(&address);
+            }
+        }
+        Step::All => {
+            want.prefixes = Default::default();
+            if let (Some(first), Some(second)) = (want.tunnels.remove(&1), want.tunnels.remove(&2)) {
+                want.tunnels.extend([(1, second), (2, first)]);
+            }
+        }
+    }
 }
 
 /// What the tables say of a number, whoever sends.
@@ -112,49 +253,71 @@ fn key(kind: Kind, number: u32, source: u128) -> u128 {
     }
 }
 
+/// What is said of a number: which tunnel it leads to, its ends, and which nodes' packets that brings.
+type Said = Option<(u32, Ends, [bool; NODES.len()])>;
+
+fn said(snapshot: &Snapshot, key: u128) -> Said {
+    let exit = snapshot.exits.find(key)?;
+    let brings = NODES.map(|it| exit.brings(it.parse::<Ipv6Addr>().unwrap().into()));
+    Some((exit.tunnel(), snapshot.ends.get(exit.ends()), brings))
+}
+
+/// All that may be asked about.
+fn keys() -> impl Iterator<Item = (Kind, u32, u128)> {
+    let of = |kind, number| {
+        REMOTES.map(|it| {
+            (
+                kind,
+                number,
+                key(kind, number, it.parse::<Ipv6Addr>().unwrap().into()),
+            )
+        })
+    };
+    KINDS
+        .into_iter()
+        .flat_map(move |kind| NUMBERS.flat_map(move |number| of(kind, number)))
+}
+
 proptest! {
     #[test]
     fn numbers_lead_where_the_tables_say(
-        steps in prop::collection::vec(prop::collection::vec(step(), 1..3), 1..60),
+        steps in prop::collection::vec(prop::collection::vec(step(), 1..5), 1..60),
     ) {
         let mut compiler = compiler();
         let locals = LOCALS.map(|it| it.parse().unwrap());
         compiler.apply(&Transaction { put_local_addresses: locals.to_vec(), ..Transaction::default() }).unwrap();
+        let mut versions: Vec<(Snapshot, Vec<Said>)> = Vec::new();
         for steps in steps {
-            let mut transaction = Transaction::default();
+            let mut want = compiler.tables().clone();
             for step in &steps {
-                match *step {
-                    Step::Tunnel(id, kind, number, local, remote) => {
-                        transaction.put_tunnels.push((id, tunnel(kind, number, local, remote)));
-                    }
-                    Step::RemoveTunnel(id) => transaction.delete_tunnels.push(id),
-                    Step::Prefix(prefix, tunnel) => {
-                        let source = Source { sender: Sender::Tunnel(tunnel), path: SourcePath::Native };
-                        let next_hop = model::NextHop::Tunnel(tunnel);
-                        transaction.put_prefixes.push((net(prefix), PrefixEntry { next_hop, source: Some(source) }));
-                    }
-                    Step::RemovePrefix(prefix) => transaction.delete_prefixes.push(net(prefix)),
-                }
+                take(&mut want, *step);
             }
-            // What is refused, such as two tunnels for one number and peer, changes nothing.
+            let transaction = if steps.iter().any(|step| matches!(step, Step::All)) {
+                Transaction::replacing(&want)
+            } else {
+                Transaction::between(compiler.tables(), &want)
+            };
+            // What is refused, two tunnels for one number and peer, changes nothing.
             let snapshot = compiler.apply(&transaction).unwrap_or_else(|_| compiler.snapshot());
-            for kind in KINDS {
-                for number in NUMBERS {
-                    for source in REMOTES {
-                        let source: Ipv6Addr = source.parse().unwrap();
-                        let found = snapshot.exits.find(key(kind, number, source.into()));
-                        let known = found.map(|it| (it.tunnel(), snapshot.ends.get(it.ends())));
-                        prop_assert_eq!(known, slow(&compiler, &snapshot, kind, number), "{:?} {}, {:?}", kind, number, steps);
-                        let exit = found.unwrap_or_default();
-                        for prefix in 0..4 {
-                            let node = u128::from(net(prefix).network()) + 1;
-                            prop_assert_eq!(exit.brings(node), snapshot.brings(exit.tunnel(), node), "{:?}", steps);
-                        }
-                        // And the way by the table of peers is to the same.
-                        let by_peers = snapshot.peers.lookup(key(kind, number, source.into()));
-                        prop_assert!(found.is_none() || by_peers == exit.tunnel(), "{:?}", steps);
-                    }
+            let mut all = Vec::new();
+            for (kind, number, key) in keys() {
+                let said = said(&snapshot, key);
+                let known = said.map(|(tunnel, ends, _)| (tunnel, ends));
+                prop_assert_eq!(known, slow(&compiler, &snapshot, kind, number), "{:?} {}, {:?}", kind, number, steps);
+                if let Some((tunnel, _, brings)) = said {
+                    let of_tunnel = NODES.map(|it| snapshot.brings(tunnel, it.parse::<Ipv6Addr>().unwrap().into()));
+                    prop_assert_eq!(brings, of_tunnel, "{:?}", steps);
+                    // And the way by the table of peers is to the same.
+                    prop_assert_eq!(snapshot.peers.lookup(key), tunnel, "{:?}", steps);
                 }
+                all.push(said);
+            }
+            versions.push((snapshot, all));
+        }
+        // Versions do not see each other, whichever numbers are used again.
+        for (snapshot, all) in &versions {
+            for ((_, _, key), before) in keys().zip(all) {
+                prop_assert_eq!(&said(snapshot, key), before, "an older version changed");
             }
         }
         // All that was taken is given back.
@@ -163,10 +326,8 @@ proptest! {
         for index in 0..20 {
             prop_assert_eq!(snapshot.ends.get(index), Ends::default());
         }
-        for kind in KINDS {
-            for number in NUMBERS {
-                prop_assert_eq!(snapshot.exits.find(key(kind, number, 1)), None::<Exit>);
-            }
+        for (_, _, key) in keys() {
+            prop_assert_eq!(snapshot.exits.find(key), None::<Exit>);
         }
     }
 }
@@ -239,4 +400,18 @@ fn more_pairs_of_ends_than_there_are_numbers_for_are_found_among_the_peers() {
         None,
         "it had none before, and says nothing wrong"
     );
+    // Nor need one go to have what has been left.
+    compiler
+        .apply(&Transaction {
+            delete_tunnels: vec![2],
+            ..Transaction::default()
+        })
+        .unwrap();
+    compiler
+        .apply(&Transaction {
+            put_tunnels: vec![with(last - 1)],
+            ..Transaction::default()
+        })
+        .unwrap();
+    assert_eq!(ends(&compiler, last - 1), Some(remote(last - 1).into()));
 }
