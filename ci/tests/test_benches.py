@@ -92,6 +92,8 @@ class Benches(unittest.TestCase):
                     stages = ["parse", "open", "look-up", "fetch", "decide"]
                     self.has(rows, case, "kedge", prefixes, *stages, unit="cycles/packet")
         self.has(rows, "plain", "rte_fib6-minimal", 1000, "total", unit="cycles/packet")
+        for case in ("gtpu-encapsulate", "gtpu4-decapsulate", "gre-decapsulate"):
+            self.has(rows, case, "tables-alone", 1000, "total", unit="cycles/packet")
         for case in ("filters-0", "filters-100", "filters-10000", "filters-of-nodes-4", "meter"):
             self.has(rows, case, "kedge", 1000, "total", unit="cycles/packet")
 

@@ -143,6 +143,14 @@ impl Case {
     }
 }
 
+/// What of the tables a packet to or from one prefix cannot do without, where each has a tunnel with a number.
+pub(crate) enum Needs {
+    /// The route of this address, and the tunnel that it leads into.
+    Into(u128),
+    /// What is known by this key of the peer's.
+    OutOf(u128),
+}
+
 /// Tables with so many prefixes, and a way to change them.
 pub(crate) struct Gateway {
     pub(crate) compiler: Compiler,
@@ -237,6 +245,26 @@ impl Gateway {
             ..Transaction::default()
         })?;
         Ok(())
+    }
+
+    /// For prefix number `at`; `None` in cases of another kind.
+    pub(crate) fn needs(&self, at: usize) -> Option<Needs> {
+        let tunnel = || self.case.tunnel(at % self.tunnels);
+        match self.case {
+            Case::GtpuEncapsulate | Case::Gtpu4Encapsulate | Case::GreEncapsulate => {
+                self.prefixes.get(at).map(|(bits, _)| Needs::Into(*bits))
+            }
+            Case::GtpuDecapsulate | Case::Gtpu4Decapsulate | Case::GreDecapsulate => {
+                let tunnel = tunnel();
+                let key = match tunnel.encapsulation {
+                    Encapsulation::GtpU(it) => gtpu::key(it.local_teid.get(), tunnel.remote.into()),
+                    Encapsulation::Gre(it) => gre::peer_key(it.local_key, tunnel.remote.into()),
+                    Encapsulation::Ipv6InIpv6 => return None,
+                };
+                Some(Needs::OutOf(key))
+            }
+            _ => None,
+        }
     }
 
     fn next_hop(&self, at: usize) -> NextHop {

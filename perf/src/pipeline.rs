@@ -10,8 +10,10 @@
 //! The peer in the same run, `rte_fib6-minimal`, is the least that any forwarder
 //! does: read the destination, look it up in `rte_fib6`, count the hop, write the
 //! link-layer addresses. It checks nothing, counts nothing, and cannot be changed
-//! while it runs.
+//! while it runs. Where there are many tunnels, another one, `tables-alone`, is what
+//! the tables of a case take without packets: see `alone`.
 
+mod alone;
 mod holding;
 mod minimal;
 
@@ -190,7 +192,8 @@ fn measure(
     let mut pipeline = gateway::pipeline(0);
     let mut pool = Pool::new(BATCH * BURST);
     let mut samples: [Vec<f64>; Step::ALL.len()] = std::array::from_fn(|_| Vec::new());
-    let (mut totals, mut theirs) = (Vec::new(), Vec::new());
+    let (mut totals, mut theirs, mut without) = (Vec::new(), Vec::new(), Vec::new());
+    let alone = alone::Alone::of(gateway, &snapshot);
     // One round before those that count.
     for round in 0..=rounds {
         let (cycles, forwarded) = turn(&mut pipeline, &snapshot, packets, &mut pool);
@@ -200,6 +203,14 @@ fn measure(
             "only {forwarded} of {processed} packets were forwarded: what is measured is not forwarding"
         );
         let peer = peer.as_mut().map(|peer| peer.turn(packets, PACKETS / BURST));
+        let alone = alone.as_ref().map(|alone| alone.turn(&snapshot));
+        if let Some((_, found)) = alone {
+            // All but those whose bucket is full.
+            ensure!(
+                found > PACKETS / 100 * 95,
+                "only {found} of {PACKETS} were found: what is measured is not the tables"
+            );
+        }
         if round == 0 {
             continue;
         }
@@ -208,6 +219,7 @@ fn measure(
         }
         totals.push(cycles.steps.iter().sum::<u64>() as f64 / processed);
         theirs.extend(peer);
+        without.extend(alone.map(|(cycles, _)| cycles));
     }
     let count = gateway.prefixes.len();
     rows.add(
@@ -238,6 +250,15 @@ fn measure(
         "total",
         "cycles/packet",
         &theirs,
+    );
+    rows.add(
+        "pipeline",
+        case,
+        alone::SUBJECT,
+        count,
+        "total",
+        "cycles/packet",
+        &without,
     );
     Ok(())
 }
@@ -283,8 +304,8 @@ const VPP: [(Case, [Option<f64>; 4]); 12] = [
 fn summary(rows: &Rows, sizes: &[usize]) {
     println!("cycles per packet, medians (VPP's as published for a machine of this kind, not of this run)");
     println!(
-        "{:<17} {:>10} {:>8} {:>8} {:>14}",
-        "case", "prefixes", "kedge", "VPP", "to 1 prefix"
+        "{:<23} {:>10} {:>8} {:>8} {:>12} {:>14}",
+        "case", "prefixes", "kedge", "VPP", "to 1 prefix", "tables alone"
     );
     for (case, theirs) in VPP {
         let one = rows.median(case.name(), "kedge", 1, "total").unwrap_or(f64::NAN);
@@ -295,8 +316,10 @@ fn summary(rows: &Rows, sizes: &[usize]) {
                 continue;
             };
             let theirs = theirs.map_or_else(|| "-".to_owned(), |it| format!("{it:.0}"));
+            let alone = rows.median(case.name(), alone::SUBJECT, *count, "total");
+            let alone = alone.map_or_else(|| "-".to_owned(), |it| format!("{it:.1}"));
             println!(
-                "{:<17} {count:>10} {ours:>8.1} {theirs:>8} {:>14.2}",
+                "{:<23} {count:>10} {ours:>8.1} {theirs:>8} {:>12.2} {alone:>14}",
                 case.name(),
                 ours / one
             );
