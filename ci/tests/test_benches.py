@@ -88,6 +88,8 @@ class Benches(unittest.TestCase):
         for case in cases:
             for prefixes in (1, 1000):
                 self.has(rows, case, "kedge", prefixes, "total", unit="cycles/packet")
+                if case not in ("plain", "hold", "release"):
+                    self.has(rows, case, "kedge", prefixes, "over plain" if prefixes == 1 else "to one")
                 if case != "release":
                     stages = ["parse", "open", "look-up", "fetch", "decide"]
                     self.has(rows, case, "kedge", prefixes, *stages, unit="cycles/packet")

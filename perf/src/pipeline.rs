@@ -37,6 +37,11 @@ const PACKETS: usize = 1 << 18;
 /// Bursts that are received together, and then processed one by one.
 const BATCH: usize = 4;
 
+/// Metric: how many times what one prefix takes, measured in the same rounds.
+const TO_ONE: &str = "to one";
+/// Metric: how much more than plain forwarding, with one prefix, measured in the same rounds.
+const OVER_PLAIN: &str = "over plain";
+
 /// Options of `kedge-perf pipeline`.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -132,19 +137,25 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let sizes = sizes.as_slice();
     let minimal = minimal::Minimal::start();
     let wanted = |name: &str| options.only.as_ref().is_none_or(|only| only == name);
+    let mut plain = Subject::new(Gateway::new(Case::Plain, 1, 1)?);
     for case in Case::ALL.into_iter().filter(|case| wanted(case.name())) {
+        let mut one = Subject::new(Gateway::new(case, 1, 1)?);
         for count in sizes {
             eprintln!("{} with {count} prefixes", case.name());
-            let gateway = Gateway::new(case, *count, 1)?;
-            let packets = Packets::new(&gateway);
+            let mut subject = Subject::new(Gateway::new(case, *count, 1)?);
             let mut peer = match (case, &minimal) {
-                (Case::Plain, Ok(minimal)) => minimal.table(&gateway.prefixes),
+                (Case::Plain, Ok(minimal)) => minimal.table(&subject.gateway.prefixes),
                 _ => None,
             };
+            let beside = match (case, count) {
+                (_, 2..) => Some(Beside::One(&mut one)),
+                (Case::Plain, _) => None,
+                _ => Some(Beside::Plain(&mut plain)),
+            };
             measure(
-                &gateway,
+                &mut subject,
                 case.name(),
-                &packets,
+                beside,
                 peer.as_mut(),
                 options.rounds,
                 &mut rows,
@@ -166,8 +177,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
                     // In the memory of the peer, which DPDK's classifier needs too.
                     gateway.classify_by(Builder::Acl(minimal.eal()));
                     gateway.put_flows(flows)?;
-                    let packets = Packets::new(&gateway);
-                    measure(&gateway, &flows.name(), &packets, None, options.rounds, &mut rows)?;
+                    let mut subject = Subject::new(gateway);
+                    measure(&mut subject, &flows.name(), None, None, options.rounds, &mut rows)?;
                 }
             }
         }
@@ -180,86 +191,108 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     gateway::finish(&rows, options.json.as_deref(), &load)
 }
 
+/// A gateway with what it is measured by.
+struct Subject {
+    gateway: Gateway,
+    snapshot: Snapshot,
+    packets: Packets,
+    pipeline: Pipeline,
+    pool: Pool,
+}
+
+/// What is measured in the same rounds as another, to be compared with it: from one minute to the next machines change by more than
+/// what is to be seen.
+enum Beside<'a> {
+    /// The same case with one prefix.
+    One(&'a mut Subject),
+    /// Plain forwarding, with one prefix.
+    Plain(&'a mut Subject),
+}
+
+/// Packets of one turn.
+const PROCESSED: usize = PACKETS / (BATCH * BURST) * BATCH * BURST;
+
+impl Subject {
+    fn new(gateway: Gateway) -> Self {
+        Self {
+            snapshot: gateway.compiler.snapshot(),
+            packets: Packets::new(&gateway),
+            pipeline: gateway::pipeline(0),
+            pool: Pool::new(BATCH * BURST),
+            gateway,
+        }
+    }
+
+    /// Cycles per packet by step, of all packets once.
+    fn turn(&mut self) -> anyhow::Result<[f64; Step::ALL.len()]> {
+        let (cycles, forwarded) = turn(&mut self.pipeline, &self.snapshot, &self.packets, &mut self.pool);
+        ensure!(
+            forwarded >= PROCESSED,
+            "only {forwarded} of {PROCESSED} packets were forwarded: what is measured is not forwarding"
+        );
+        Ok(cycles.steps.map(|cycles| cycles as f64 / PROCESSED as f64))
+    }
+}
+
 fn measure(
-    gateway: &Gateway,
+    subject: &mut Subject,
     case: &str,
-    packets: &Packets,
+    mut beside: Option<Beside<'_>>,
     mut peer: Option<&mut minimal::Table<'_>>,
     rounds: usize,
     rows: &mut Rows,
 ) -> anyhow::Result<()> {
-    let snapshot = gateway.compiler.snapshot();
-    let mut pipeline = gateway::pipeline(0);
-    let mut pool = Pool::new(BATCH * BURST);
     let mut samples: [Vec<f64>; Step::ALL.len()] = std::array::from_fn(|_| Vec::new());
     let (mut totals, mut theirs, mut without) = (Vec::new(), Vec::new(), Vec::new());
-    let alone = alone::Alone::of(gateway, &snapshot);
+    let mut compared = Vec::new();
+    let alone = alone::Alone::of(&subject.gateway, &subject.snapshot);
     // One round before those that count.
     for round in 0..=rounds {
-        let (cycles, forwarded) = turn(&mut pipeline, &snapshot, packets, &mut pool);
-        let processed = (PACKETS / (BATCH * BURST) * BATCH * BURST) as f64;
-        ensure!(
-            forwarded as f64 >= processed,
-            "only {forwarded} of {processed} packets were forwarded: what is measured is not forwarding"
-        );
-        let peer = peer.as_mut().map(|peer| peer.turn(packets, PACKETS / BURST));
-        let alone = alone.as_ref().map(|alone| alone.turn(&snapshot));
+        let steps = subject.turn()?;
+        let total: f64 = steps.iter().sum();
+        let comparison = match &mut beside {
+            Some(Beside::One(one)) => Some(total / one.turn()?.iter().sum::<f64>()),
+            Some(Beside::Plain(plain)) => Some(total - plain.turn()?.iter().sum::<f64>()),
+            None => None,
+        };
+        let peer = peer
+            .as_mut()
+            .map(|peer| peer.turn(&subject.packets, PACKETS / BURST));
+        let alone = alone.as_ref().map(|alone| alone.turn(&subject.snapshot));
         if let Some((_, found)) = alone {
             // All but those whose bucket is full.
             ensure!(
-                found > PACKETS / 100 * 95,
+                found > PACKETS / 100 * 90,
                 "only {found} of {PACKETS} were found: what is measured is not the tables"
             );
         }
         if round == 0 {
             continue;
         }
-        for (samples, cycles) in samples.iter_mut().zip(cycles.steps) {
-            samples.push(cycles as f64 / processed);
+        for (samples, cycles) in samples.iter_mut().zip(steps) {
+            samples.push(cycles);
         }
-        totals.push(cycles.steps.iter().sum::<u64>() as f64 / processed);
+        totals.push(total);
         theirs.extend(peer);
         without.extend(alone.map(|(cycles, _)| cycles));
+        compared.extend(comparison);
     }
-    let count = gateway.prefixes.len();
-    rows.add(
-        "pipeline",
-        case,
-        "kedge",
-        count,
-        "total",
-        "cycles/packet",
-        &totals,
-    );
+    let count = subject.gateway.prefixes.len();
+    const CYCLES: &str = "cycles/packet";
+    let mut add = |subject, metric, unit, samples: &[f64]| {
+        rows.add("pipeline", case, subject, count, metric, unit, samples);
+    };
+    add("kedge", "total", CYCLES, &totals);
     for (step, samples) in Step::ALL.iter().zip(&samples) {
-        rows.add(
-            "pipeline",
-            case,
-            "kedge",
-            count,
-            step.name(),
-            "cycles/packet",
-            samples,
-        );
+        add("kedge", step.name(), CYCLES, samples);
     }
-    rows.add(
-        "pipeline",
-        case,
-        "rte_fib6-minimal",
-        count,
-        "total",
-        "cycles/packet",
-        &theirs,
-    );
-    rows.add(
-        "pipeline",
-        case,
-        alone::SUBJECT,
-        count,
-        "total",
-        "cycles/packet",
-        &without,
-    );
+    match beside {
+        Some(Beside::One(_)) => add("kedge", TO_ONE, "ratio", &compared),
+        Some(Beside::Plain(_)) => add("kedge", OVER_PLAIN, CYCLES, &compared),
+        None => {}
+    }
+    add("rte_fib6-minimal", "total", CYCLES, &theirs);
+    add(alone::SUBJECT, "total", CYCLES, &without);
     Ok(())
 }
 
@@ -304,24 +337,27 @@ const VPP: [(Case, [Option<f64>; 4]); 12] = [
 fn summary(rows: &Rows, sizes: &[usize]) {
     println!("cycles per packet, medians (VPP's as published for a machine of this kind, not of this run)");
     println!(
-        "{:<23} {:>10} {:>8} {:>8} {:>12} {:>14}",
-        "case", "prefixes", "kedge", "VPP", "to 1 prefix", "tables alone"
+        "{:<23} {:>10} {:>8} {:>8} {:>10} {:>8} {:>14}",
+        "case", "prefixes", "kedge", "VPP", "over plain", "to one", "tables alone"
     );
     for (case, theirs) in VPP {
-        let one = rows.median(case.name(), "kedge", 1, "total").unwrap_or(f64::NAN);
         for count in sizes {
             let column = VPP_SIZES.iter().position(|size| size == count);
             let theirs = column.and_then(|at| theirs.get(at).copied().flatten());
             let Some(ours) = rows.median(case.name(), "kedge", *count, "total") else {
                 continue;
             };
-            let theirs = theirs.map_or_else(|| "-".to_owned(), |it| format!("{it:.0}"));
-            let alone = rows.median(case.name(), alone::SUBJECT, *count, "total");
-            let alone = alone.map_or_else(|| "-".to_owned(), |it| format!("{it:.1}"));
+            let text = |value: Option<f64>, digits| {
+                value.map_or_else(|| "-".to_owned(), |it| format!("{it:.digits$}"))
+            };
+            let of = |metric| rows.median(case.name(), "kedge", *count, metric);
             println!(
-                "{:<23} {count:>10} {ours:>8.1} {theirs:>8} {:>12.2} {alone:>14}",
+                "{:<23} {count:>10} {ours:>8.1} {:>8} {:>10} {:>8} {:>14}",
                 case.name(),
-                ours / one
+                text(theirs, 0),
+                text(of(OVER_PLAIN), 1),
+                text(of(TO_ONE), 2),
+                text(rows.median(case.name(), alone::SUBJECT, *count, "total"), 1),
             );
         }
     }

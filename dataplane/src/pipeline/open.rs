@@ -58,13 +58,16 @@ impl<'a> Keys<'a> {
     #[inline]
     fn find(&mut self, snapshot: &Snapshot) -> [Exit; 1 + BURST] {
         let mut exits = [Exit::default(); 1 + BURST];
-        for (key, place, at) in &self.numbered {
+        let mut elsewhere = ArrayVec::<usize, BURST>::new();
+        for (number, (_, place, at)) in self.numbered.iter().enumerate() {
             if let Some(found) = place.find() {
                 put(&mut exits, *at, found);
             } else {
-                self.others.push(*key);
-                self.others_at.push(*at);
+                elsewhere.push(number);
             }
+        }
+        if !elsewhere.is_empty() {
+            self.find_elsewhere(snapshot, &elsewhere, &mut exits);
         }
         if self.others.is_empty() {
             return exits;
@@ -77,6 +80,24 @@ impl<'a> Keys<'a> {
             put(&mut exits, *at, Exit::of(result));
         }
         exits
+    }
+
+    /// Finds those with these numbers in the second table; what is not there either is to be found among the peers.
+    #[cold]
+    fn find_elsewhere(&mut self, snapshot: &Snapshot, numbers: &[usize], exits: &mut [Exit; 1 + BURST]) {
+        let missing = numbers.iter().filter_map(|number| self.numbered.get(*number));
+        let second =
+            |(key, place, at): &(u128, Place<'a>, u32)| (*key, snapshot.exits.second_place(*place), *at);
+        // All are asked for before any is read.
+        let places: ArrayVec<_, BURST> = missing.map(second).collect();
+        for (key, place, at) in places {
+            if let Some(found) = place.and_then(Place::find) {
+                put(exits, at, found);
+            } else {
+                self.others.push(key);
+                self.others_at.push(at);
+            }
+        }
     }
 }
 

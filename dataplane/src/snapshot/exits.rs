@@ -3,9 +3,9 @@
 //! The table of peers knows all that a packet may come out of; but there its key leads to a tunnel by several lines, that to its
 //! ends by another, and the prefix of its node is in a fourth: with a million tunnels each of them is in no cache. Most numbers have
 //! one peer, though, and of such a tunnel this fits in sixteen octets: which it is, which of the few pairs of ends it has
-//! ([`Ends`]), and whose packets it brings ([`SourcePrefix`]). A bucket of four is a line. What is not here, because several peers have its
-//! number, its bucket is full, or the number of its ends or of its tunnel has no room in a slot, is found among the peers as
-//! before: nothing but time depends on it.
+//! ([`Ends`]), and whose packets it brings ([`SourcePrefix`]). A bucket of four is a line. What finds its bucket full, one in
+//! twenty, is in a second table of the same kind. What is not there either, because several peers have its number, both buckets are full, or the number of its
+//! ends or of its tunnel has no room in a slot, is found among the peers as before: nothing but time depends on it.
 //!
 //! ```text
 //!  hash of a number (33 bits, one to one)      slot
@@ -19,13 +19,16 @@
 //! there are. The last eight bits of a hash are those of its bucket, of which there are never fewer than 256; so the others tell
 //! numbers apart.
 
-use std::collections::HashMap;
+mod writer;
+
 use std::hint::select_unpredictable;
 
 use super::slab::Slab;
 use super::types::SourcePrefix;
 use crate::fib::prefetch;
 use crate::tunnel::outer;
+
+pub(super) use writer::ExitWriter;
 
 /// Bits of a hash.
 const HASH_BITS: u32 = 33;
@@ -45,9 +48,6 @@ pub(super) const ENDS: u32 = 1 << ENDS_BITS;
 
 /// Slots of a bucket.
 const SLOTS: usize = 4;
-/// There is a bucket more when there are so many tunnels for each: then of a hundred at most one finds its bucket full. With two it is one in
-/// twenty, and nearly each burst has to wait for one that is looked up among the peers.
-const LOAD: usize = 1;
 
 /// What is known of the tunnel that a number leads to.
 ///
@@ -151,6 +151,12 @@ impl Slot {
         self.what >> TAG_SHIFT << PLACE_BITS | u64::from(bucket) & ((1 << PLACE_BITS) - 1)
     }
 
+    /// The same by another hash.
+    fn by(self, hash: u64) -> Self {
+        let what = self.what & ((1 << TAG_SHIFT) - 1) | tag(hash) << TAG_SHIFT;
+        Self { what, ..self }
+    }
+
     #[inline]
     fn exit(self) -> Exit {
         let ends = self.what << (32 - TUNNEL_BITS) & u64::from(ENDS - 1) << 32;
@@ -170,38 +176,62 @@ struct Bucket([Slot; SLOTS]);
 const _: () = assert!(size_of::<Bucket>() == 64);
 
 impl Bucket {
-    #[inline]
+    /// Where one with this tag is. What is empty may look like one whose bits are all 0.
     fn position(&self, tag: u64) -> Option<usize> {
-        self.0.iter().position(|slot| slot.has(tag))
+        self.0.iter().position(|slot| slot.has(tag) && !slot.is_empty())
     }
 }
 
-/// Tunnels by their TEIDs and GRE keys: what workers read.
+/// Buckets, by hash.
 #[derive(Clone, Debug)]
-pub struct Exits {
-    buckets: Slab<Bucket>,
+struct Buckets {
+    all: Slab<Bucket>,
     count: u32,
     /// One less than the power of two that `count` is, or has on its way.
     mask: u32,
 }
 
-/// None are known: all is found among the peers.
-impl Default for Exits {
+impl Default for Buckets {
     fn default() -> Self {
         let count = 1 << PLACE_BITS;
         Self {
-            buckets: Slab::default(),
+            all: Slab::default(),
             count,
             mask: count - 1,
         }
     }
 }
 
+impl Buckets {
+    /// Which one a hash is of.
+    #[inline]
+    fn number(&self, hash: u64) -> u32 {
+        let at = hash as u32 & self.mask;
+        if at < self.count { at } else { at & self.mask >> 1 }
+    }
+
+    /// Where a hash would be; the processor is asked for it. `None`: there has never been one.
+    #[inline]
+    fn place(&self, hash: u64) -> Option<Place<'_>> {
+        let bucket = self.all.at(self.number(hash))?;
+        prefetch(bucket);
+        Some(Place { bucket, hash })
+    }
+}
+
+/// Tunnels by their TEIDs and GRE keys: what workers read. By default none are known, and all is found among the peers.
+#[derive(Clone, Debug, Default)]
+pub struct Exits {
+    first: Buckets,
+    /// Those for which there was no room in the first, by the hash of their hash: by that they are not together any more.
+    second: Buckets,
+}
+
 /// Where a number would be.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
     bucket: &'a Bucket,
-    tag: u64,
+    hash: u64,
 }
 
 impl Place<'_> {
@@ -209,7 +239,7 @@ impl Place<'_> {
     #[inline]
     #[must_use]
     pub fn find(self) -> Option<Exit> {
-        let wanted = self.tag << TAG_SHIFT;
+        let wanted = tag(self.hash) << TAG_SHIFT;
         let mut found = Slot::default();
         // The first one that has it, for what is empty may look like one whose bits are all 0. Which that is, is random: to choose
         // without a branch takes less than to guess wrong.
@@ -228,23 +258,20 @@ impl Exits {
     #[inline]
     #[must_use]
     pub fn place(&self, key: u128) -> Option<Place<'_>> {
-        let hash = hash(outer::number_of(key)?);
-        let bucket = self.buckets.at(self.bucket(hash))?;
-        prefetch(bucket);
-        let tag = tag(hash);
-        Some(Place { bucket, tag })
+        self.first.place(hash(outer::number_of(key)?))
+    }
+
+    /// Where what is not at such a place would be, if anywhere; the processor is asked for it.
+    #[must_use]
+    pub fn second_place(&self, first: Place<'_>) -> Option<Place<'_>> {
+        self.second.place(hash(first.hash))
     }
 
     /// What is known of the number of this key of the table of peers.
     #[cfg(test)]
     pub(super) fn find(&self, key: u128) -> Option<Exit> {
-        self.place(key)?.find()
-    }
-
-    #[inline]
-    fn bucket(&self, hash: u64) -> u32 {
-        let at = hash as u32 & self.mask;
-        if at < self.count { at } else { at & self.mask >> 1 }
+        let place = self.place(key)?;
+        place.find().or_else(|| self.second_place(place)?.find())
     }
 }
 
@@ -259,116 +286,6 @@ fn hash(number: u64) -> u64 {
 #[inline]
 fn tag(hash: u64) -> u64 {
     hash >> PLACE_BITS
-}
-
-/// Where the table is made.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ExitWriter {
-    exits: Exits,
-    /// How many there are, those in full buckets included.
-    count: usize,
-    /// What full buckets have no slot for.
-    more: HashMap<u32, Vec<Slot>>,
-}
-
-impl ExitWriter {
-    /// The next version.
-    pub(super) fn commit(&self) -> Exits {
-        self.exits.clone()
-    }
-
-    /// Puts what is known of a number, instead of what was.
-    pub(super) fn put(&mut self, number: u64, exit: Exit) {
-        let hash = hash(number);
-        let Some(slot) = Slot::of(hash, exit) else {
-            return self.remove(number);
-        };
-        let at = self.exits.bucket(hash);
-        if let Some(known) = self.find_mut(at, tag(hash)) {
-            *known = slot;
-            return;
-        }
-        self.add(at, slot);
-        self.count += 1;
-        while self.count > LOAD * self.exits.count as usize {
-            self.grow();
-        }
-    }
-
-    /// The same for as much as it is known, and of this tunnel.
-    pub(super) fn set_source(&mut self, number: u64, tunnel: u32, source: SourcePrefix) {
-        let hash = hash(number);
-        let at = self.exits.bucket(hash);
-        if let Some(known) = self.find_mut(at, tag(hash))
-            && known.exit().tunnel() == tunnel
-        {
-            known.source = source;
-        }
-    }
-
-    /// Nothing is known of a number any more.
-    pub(super) fn remove(&mut self, number: u64) {
-        let hash = hash(number);
-        let (at, tag) = (self.exits.bucket(hash), tag(hash));
-        let mut bucket = self.exits.buckets.get(at);
-        let mut more = self.more.remove(&at).unwrap_or_default();
-        let is_gone = match bucket.position(tag).filter(|place| !bucket.0[*place].is_empty()) {
-            Some(place) => {
-                bucket.0[place] = Slot::default();
-                bucket.0[place..].rotate_left(1);
-                if let Some(slot) = more.pop() {
-                    bucket.0[SLOTS - 1] = slot;
-                }
-                self.exits.buckets.set(at, bucket);
-                true
-            }
-            None => match more.iter().position(|slot| slot.has(tag)) {
-                Some(place) => {
-                    more.swap_remove(place);
-                    true
-                }
-                None => false,
-            },
-        };
-        self.count -= usize::from(is_gone);
-        if !more.is_empty() {
-            self.more.insert(at, more);
-        }
-    }
-
-    fn find_mut(&mut self, at: u32, tag: u64) -> Option<&mut Slot> {
-        let bucket = self.exits.buckets.get(at);
-        match bucket.position(tag).filter(|place| !bucket.0[*place].is_empty()) {
-            Some(place) => self.exits.buckets.at_mut(at)?.0.get_mut(place),
-            None => self.more.get_mut(&at)?.iter_mut().find(|slot| slot.has(tag)),
-        }
-    }
-
-    fn add(&mut self, at: u32, slot: Slot) {
-        let mut bucket = self.exits.buckets.get(at);
-        match bucket.0.iter_mut().find(|slot| slot.is_empty()) {
-            Some(place) => {
-                *place = slot;
-                self.exits.buckets.set(at, bucket);
-            }
-            None => self.more.entry(at).or_default().push(slot),
-        }
-    }
-
-    /// One bucket more, with what of another one now belongs there.
-    fn grow(&mut self) {
-        let new = self.exits.count;
-        self.exits.count += 1;
-        self.exits.mask = self.exits.count.next_power_of_two() - 1;
-        let old = new & self.exits.mask >> 1;
-        let bucket = self.exits.buckets.get(old);
-        let more = self.more.remove(&old).unwrap_or_default();
-        self.exits.buckets.set(old, Bucket::default());
-        for slot in bucket.0.into_iter().filter(|slot| !slot.is_empty()).chain(more) {
-            // The last bits of both are the same.
-            self.add(self.exits.bucket(slot.hash(old)), slot);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ fn exit(tunnel: u32, source: u64) -> Exit {
     Exit::new(tunnel, tunnel % (ENDS - 1) + 1, SourcePrefix::of(source))
 }
 
-/// Those in slots are found, the others are in full buckets; nothing else is there.
+/// Those in slots are found, the others are in full buckets, twice; nothing else is there.
 fn agree(writer: &ExitWriter, slow: &HashMap<u64, Exit>) {
     let exits = writer.commit();
     let mut missing = 0;
@@ -26,16 +26,23 @@ fn agree(writer: &ExitWriter, slow: &HashMap<u64, Exit>) {
             Some(found) => assert_eq!(found, *exit, "{number:x}"),
             None => {
                 missing += 1;
-                let full = exits.buckets.get(exits.bucket(hash(*number)));
-                assert!(full.0.iter().all(|slot| !slot.is_empty()), "{number:x}");
+                let first = hash(*number);
+                for (buckets, hash) in [(&exits.first, first), (&exits.second, hash(first))] {
+                    let full = buckets.all.get(buckets.number(hash));
+                    assert!(full.0.iter().all(|slot| !slot.is_empty()), "{number:x}");
+                }
             }
         }
     }
-    assert_eq!(missing, writer.more.values().map(Vec::len).sum::<usize>());
-    assert_eq!(writer.count, slow.len());
-    let slots = (0..exits.count).flat_map(|at| exits.buckets.get(at).0);
-    let there = slots.filter(|slot| !slot.is_empty()).count();
-    assert_eq!(there + missing, slow.len());
+    let [count, second, neither] = writer.counts();
+    assert_eq!((count, neither), (slow.len(), missing));
+    assert_eq!(in_slots(&exits.first), count - second);
+    assert_eq!(in_slots(&exits.second), second - neither);
+}
+
+fn in_slots(buckets: &Buckets) -> usize {
+    let slots = (0..buckets.count).flat_map(|at| buckets.all.get(at).0);
+    slots.filter(|slot| !slot.is_empty()).count()
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,8 +110,8 @@ proptest! {
                 prop_assert_eq!(known(*number), None, "an older version changed");
             }
             let there = then.keys().filter(|number| exits.find(key(**number)).is_some()).count();
-            let slots = (0..exits.count).flat_map(|at| exits.buckets.get(at).0);
-            prop_assert_eq!(slots.filter(|slot| !slot.is_empty()).count(), there, "an older version changed");
+            let in_slots = in_slots(&exits.first) + in_slots(&exits.second);
+            prop_assert_eq!(in_slots, there, "an older version changed");
         }
     }
 
@@ -122,13 +129,14 @@ fn few_find_their_bucket_full() {
         for at in 0..50_000u32 {
             writer.put(u64::from(at.wrapping_mul(step)), exit(at + 1, 0));
         }
-        let full = writer.more.values().map(Vec::len).sum::<usize>();
-        assert!(full < 50_000 / 50, "{full} of numbers {step} apart");
+        let [_, full, neither] = writer.counts();
+        assert!(full < 50_000 / 10, "{full} of numbers {step} apart");
+        assert!(neither < 50_000 / 500, "{neither} of numbers {step} apart");
         // Those that come for what goes have a slot again.
         for at in 0..49_000u32 {
             writer.remove(u64::from(at.wrapping_mul(step)));
         }
-        assert_eq!(writer.more.len(), 0, "{step}");
+        assert_eq!(writer.counts(), [1000, 0, 0], "{step}");
     }
 }
 
@@ -141,7 +149,7 @@ fn what_is_too_large_for_a_slot_is_not_there() {
         writer.put(9, wrong);
         assert_eq!(writer.commit().find(key(9)), None, "{wrong:?}");
     }
-    assert_eq!(writer.count, 0);
+    assert_eq!(writer.counts(), [0; 3]);
     // Nor is what has no number.
     assert!(Exits::default().find(7).is_none());
     assert!(Exits::default().find(gre::peer_key(None, 7)).is_none());
@@ -156,5 +164,5 @@ fn a_source_is_only_set_of_its_tunnel() {
     assert_eq!(writer.commit().find(key(9)), Some(exit(1, 2)));
     writer.set_source(9, 1, SourcePrefix::of(3));
     assert_eq!(writer.commit().find(key(9)), Some(exit(1, 3)));
-    assert_eq!(writer.count, 1);
+    assert_eq!(writer.counts(), [1, 0, 0]);
 }
