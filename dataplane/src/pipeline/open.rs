@@ -58,19 +58,19 @@ impl<'a> Keys<'a> {
     #[inline]
     fn find(&mut self, snapshot: &Snapshot) -> [Exit; 1 + BURST] {
         let mut exits = [Exit::default(); 1 + BURST];
-        let mut elsewhere = ArrayVec::<usize, BURST>::new();
-        for (number, (_, place, at)) in self.numbered.iter().enumerate() {
+        for (key, place, at) in &self.numbered {
             if let Some(found) = place.find() {
                 put(&mut exits, *at, found);
             } else {
-                elsewhere.push(number);
+                self.others.push(*key);
+                self.others_at.push(*at);
             }
-        }
-        if !elsewhere.is_empty() {
-            self.find_elsewhere(snapshot, &elsewhere, &mut exits);
         }
         if self.others.is_empty() {
             return exits;
+        }
+        if !self.numbered.is_empty() {
+            self.find_elsewhere(snapshot, &mut exits);
         }
         let mut results = [NO_MATCH; BURST];
         snapshot.peers.lookup_burst(&self.others, &mut results);
@@ -82,14 +82,16 @@ impl<'a> Keys<'a> {
         exits
     }
 
-    /// Finds those with these numbers in the second table; what is not there either is to be found among the peers.
-    #[cold]
-    fn find_elsewhere(&mut self, snapshot: &Snapshot, numbers: &[usize], exits: &mut [Exit; 1 + BURST]) {
-        let missing = numbers.iter().filter_map(|number| self.numbered.get(*number));
-        let second =
-            |(key, place, at): &(u128, Place<'a>, u32)| (*key, snapshot.exits.second_place(*place), *at);
+    /// Finds those of the others that have a number in the second table of numbers; what is not there either stays.
+    #[inline(never)]
+    fn find_elsewhere(&mut self, snapshot: &Snapshot, exits: &mut [Exit; 1 + BURST]) {
+        let others = self.others.iter().zip(&self.others_at);
         // All are asked for before any is read.
-        let places: ArrayVec<_, BURST> = missing.map(second).collect();
+        let places: ArrayVec<_, BURST> = others
+            .map(|(key, at)| (*key, snapshot.exits.second_place(*key), *at))
+            .collect();
+        self.others.clear();
+        self.others_at.clear();
         for (key, place, at) in places {
             if let Some(found) = place.and_then(Place::find) {
                 put(exits, at, found);

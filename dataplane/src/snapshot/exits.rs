@@ -215,7 +215,8 @@ impl Buckets {
     fn place(&self, hash: u64) -> Option<Place<'_>> {
         let bucket = self.all.at(self.number(hash))?;
         prefetch(bucket);
-        Some(Place { bucket, hash })
+        let tag = tag(hash);
+        Some(Place { bucket, tag })
     }
 }
 
@@ -231,7 +232,7 @@ pub struct Exits {
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
     bucket: &'a Bucket,
-    hash: u64,
+    tag: u64,
 }
 
 impl Place<'_> {
@@ -239,7 +240,7 @@ impl Place<'_> {
     #[inline]
     #[must_use]
     pub fn find(self) -> Option<Exit> {
-        let wanted = tag(self.hash) << TAG_SHIFT;
+        let wanted = self.tag << TAG_SHIFT;
         let mut found = Slot::default();
         // The first one that has it, for what is empty may look like one whose bits are all 0. Which that is, is random: to choose
         // without a branch takes less than to guess wrong.
@@ -261,17 +262,17 @@ impl Exits {
         self.first.place(hash(outer::number_of(key)?))
     }
 
-    /// Where what is not at such a place would be, if anywhere; the processor is asked for it.
+    /// Where it would be if there was no room for it there.
     #[must_use]
-    pub fn second_place(&self, first: Place<'_>) -> Option<Place<'_>> {
-        self.second.place(hash(first.hash))
+    pub fn second_place(&self, key: u128) -> Option<Place<'_>> {
+        self.second.place(hash(hash(outer::number_of(key)?)))
     }
 
     /// What is known of the number of this key of the table of peers.
     #[cfg(test)]
     pub(super) fn find(&self, key: u128) -> Option<Exit> {
-        let place = self.place(key)?;
-        place.find().or_else(|| self.second_place(place)?.find())
+        let first = self.place(key).and_then(Place::find);
+        first.or_else(|| self.second_place(key)?.find())
     }
 }
 
