@@ -52,7 +52,9 @@ class Benches(unittest.TestCase):
                 self.assertTrue(isinstance(row[column], str) and row[column], row)
             self.assertTrue(isinstance(row["prefixes"], int) and row["prefixes"] >= 0, row)
             numbers = [row["min"], row["median"], row["max"]]
-            self.assertTrue(all(isinstance(it, (int, float)) and math.isfinite(it) and it >= 0 for it in numbers), row)
+            # A difference of two measurements of one round is below zero when the machine was busier for the one than for the other.
+            least = -math.inf if row["metric"] == "over plain" else 0
+            self.assertTrue(all(isinstance(it, (int, float)) and math.isfinite(it) and it >= least for it in numbers), row)
             self.assertEqual(numbers, sorted(numbers), row)
             key = (row["case"], row["subject"], row["prefixes"], row["metric"])
             self.assertNotIn(key, found, "two rows say the same")
