@@ -280,7 +280,12 @@ class Kills:
         for step in self.steps:
             for victim in self.victims:
                 with self.subTest(victim=victim, step=step):
-                    self.trial(next(prefixes), victim, step)
+                    try:
+                        self.trial(next(prefixes), victim, step)
+                    except Exception as error:
+                        # At once, beside what was lost: what unittest says in the end is far from it.
+                        print(f"  {victim:18} {step:9}: FAILED: {error}", file=sys.stderr)
+                        raise
         self.assertEqual(self.met, set(self.victims), "somebody was never killed while a prefix moved")
 
     def test_3_what_ends_by_itself_has_ended(self):
